@@ -1,0 +1,198 @@
+"""Verdicts, causes and drop reasons: the one list every part of vpclab uses.
+
+`fastpath/reason.pxd` mirrors the numbers for compiled code; a test proves both lists equal. The texts are
+what a user reads; `aws_code` names the matching VPC Reachability Analyzer explanation code where AWS has
+one (https://docs.aws.amazon.com/vpc/latest/reachability/explanation-codes.html).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class Verdict(IntEnum):
+    """What became of one packet."""
+
+    FORWARD = 1
+    """Left through a port."""
+    DROP = 2
+    """Died here; the reason says why."""
+    SERVE = 3
+    """Answered by the router itself (ARP, neighbour discovery, echo to the subnet router)."""
+    HOLD = 4
+    """A fragment waiting for the first one of its datagram."""
+
+
+class Cause(IntEnum):
+    """Why a frame was emitted."""
+
+    FORWARDED = 1
+    ANSWER = 2
+    """ARP, neighbour discovery or echo answer made by the router."""
+    ERROR = 3
+    """ICMP error made by the router."""
+    FRAGMENT = 4
+    """One piece of a packet that was larger than the MTU ahead."""
+    RELEASED = 5
+    """A fragment that had waited for the first one of its datagram."""
+
+
+class Reason(IntEnum):
+    """Why a packet died. Numbers are part of captures and logs: never renumber, only append."""
+
+    NONE = 0
+    # -- the frame itself
+    CONTEXT_UNKNOWN = 1
+    RUNT_FRAME = 2
+    VLAN_TAGGED = 3
+    ETHERTYPE_UNSUPPORTED = 4
+    SOURCE_MAC_SPOOFED = 5
+    L2_MULTICAST = 6
+    L2_DESTINATION_UNKNOWN = 7
+    ARP_MALFORMED = 8
+    ARP_UNANSWERED = 9
+    OFFLOAD_MALFORMED = 10
+    # -- the IP header and what follows it
+    IP_TRUNCATED = 11
+    IP_VERSION = 12
+    IP_HEADER_LENGTH = 13
+    IP_TOTAL_LENGTH = 14
+    IP_CHECKSUM = 15
+    IP_OPTIONS = 16
+    IP_EXTENSION = 17
+    L4_TRUNCATED = 18
+    TTL_ZERO = 19
+    SOURCE_MARTIAN = 20
+    DESTINATION_MARTIAN = 21
+    LAND = 22
+    ND_MALFORMED = 23
+    ND_UNANSWERED = 24
+    # -- fragments
+    FRAGMENT_MALFORMED = 25
+    FRAGMENT_TIMEOUT = 26
+    FRAGMENT_LIMIT = 27
+    # -- interface and filters
+    SOURCE_CHECK = 28
+    DESTINATION_CHECK = 29
+    GROUP_EGRESS = 30
+    GROUP_INGRESS = 31
+    ACL_EGRESS = 32
+    ACL_INGRESS = 33
+    # -- routing
+    NO_ROUTE = 34
+    BLACKHOLE = 35
+    DESTINATION_UNKNOWN = 36
+    OUTSIDE_NO_ROUTE = 37
+    # -- gateways
+    PUBLIC_SOURCE_MISSING = 38
+    PUBLIC_DESTINATION_MISSING = 39
+    PRIVATE_DESTINATION = 40
+    PRIVATE_SOURCE = 41
+    EDGE_TO_EDGE = 42
+    PEER_DESTINATION = 43
+    NAT_PROTOCOL = 44
+    NAT_NO_SESSION = 45
+    NAT_PORTS_EXHAUSTED = 46
+    NAT_FROM_PEER = 47
+    NAT_FRAGMENT = 48
+    NOT_SERVED = 49
+    # -- limits
+    MTU_EXCEEDED = 50
+    TTL_EXCEEDED = 51
+    LOOP = 52
+    SESSION_LIMIT = 53
+    PLAN_LIMIT = 54
+    EMISSION_LIMIT = 55
+    PORT_QUEUE_FULL = 56
+    PORT_DOWN = 57
+    GATEWAY_SPOOFED = 58
+
+
+class ReasonText(NamedTuple):
+    """The words for one reason."""
+
+    text: str
+    aws_code: str = ""
+
+
+REASON_TEXT: dict[Reason, ReasonText] = {
+    Reason.NONE: ReasonText("not dropped"),
+    Reason.CONTEXT_UNKNOWN: ReasonText("the frame came in where no interface is (removed meanwhile?)"),
+    Reason.RUNT_FRAME: ReasonText("frame shorter than an Ethernet header"),
+    Reason.VLAN_TAGGED: ReasonText("VLAN tags are not carried in a VPC"),
+    Reason.ETHERTYPE_UNSUPPORTED: ReasonText("only IPv4, IPv6 and ARP cross a VPC"),
+    Reason.SOURCE_MAC_SPOOFED: ReasonText("source MAC is not the interface's own"),
+    Reason.L2_MULTICAST: ReasonText("broadcast and multicast are not carried in a VPC"),
+    Reason.L2_DESTINATION_UNKNOWN: ReasonText("no interface in this subnet has that MAC"),
+    Reason.ARP_MALFORMED: ReasonText("malformed ARP packet"),
+    Reason.ARP_UNANSWERED: ReasonText("nobody in this subnet has the address asked for by ARP"),
+    Reason.OFFLOAD_MALFORMED: ReasonText("offload header does not fit the packet"),
+    Reason.IP_TRUNCATED: ReasonText("IP header cut short"),
+    Reason.IP_VERSION: ReasonText("IP version does not match the Ethernet type"),
+    Reason.IP_HEADER_LENGTH: ReasonText("IPv4 header length is impossible"),
+    Reason.IP_TOTAL_LENGTH: ReasonText("IP length reaches past the end of the frame"),
+    Reason.IP_CHECKSUM: ReasonText("IPv4 header checksum is wrong"),
+    Reason.IP_OPTIONS: ReasonText("truncated or source-routing IPv4 options"),
+    Reason.IP_EXTENSION: ReasonText("truncated, too many or routing IPv6 extension headers"),
+    Reason.L4_TRUNCATED: ReasonText("TCP, UDP or ICMP header cut short"),
+    Reason.TTL_ZERO: ReasonText("TTL or hop limit is 0"),
+    Reason.SOURCE_MARTIAN: ReasonText("source address can never be a sender"),
+    Reason.DESTINATION_MARTIAN: ReasonText("destination address is never forwarded (multicast, loopback, link-local, reserved)"),
+    Reason.LAND: ReasonText("source and destination are the same"),
+    Reason.ND_MALFORMED: ReasonText("malformed neighbour discovery packet"),
+    Reason.ND_UNANSWERED: ReasonText("nobody in this subnet has the address asked for by neighbour discovery"),
+    Reason.FRAGMENT_MALFORMED: ReasonText("impossible fragment"),
+    Reason.FRAGMENT_TIMEOUT: ReasonText("the first fragment of the datagram never came"),
+    Reason.FRAGMENT_LIMIT: ReasonText("too many datagrams in fragments at once"),
+    Reason.SOURCE_CHECK: ReasonText(
+        "source/destination check: the source address is not the interface's own", "ENI_SOURCE_DEST_CHECK_RESTRICTION"
+    ),
+    Reason.DESTINATION_CHECK: ReasonText(
+        "source/destination check: the destination address is not the interface's own",
+        "ENI_SOURCE_DEST_CHECK_RESTRICTION",
+    ),
+    Reason.GROUP_EGRESS: ReasonText("no outbound security group rule allows it", "ENI_SG_RULES_MISMATCH"),
+    Reason.GROUP_INGRESS: ReasonText("no inbound security group rule allows it", "ENI_SG_RULES_MISMATCH"),
+    Reason.ACL_EGRESS: ReasonText("denied by the network ACL on the way out of the subnet", "SUBNET_ACL_RESTRICTION"),
+    Reason.ACL_INGRESS: ReasonText("denied by the network ACL on the way into the subnet", "SUBNET_ACL_RESTRICTION"),
+    Reason.NO_ROUTE: ReasonText("the route table has no route to the destination", "NO_ROUTE_TO_DESTINATION"),
+    Reason.BLACKHOLE: ReasonText("the route is a blackhole", "BAD_STATE_ROUTE"),
+    Reason.DESTINATION_UNKNOWN: ReasonText("no interface in the VPC has the destination address", "UNKNOWN_DESTINATION"),
+    Reason.OUTSIDE_NO_ROUTE: ReasonText("nobody on the internet has the destination address"),
+    Reason.PUBLIC_SOURCE_MISSING: ReasonText(
+        "internet gateway: the source has no public address", "IGW_PUBLIC_IP_ASSOCIATION_FOR_EGRESS"
+    ),
+    Reason.PUBLIC_DESTINATION_MISSING: ReasonText(
+        "internet gateway: no interface has this public address", "IGW_PRIVATE_IP_ASSOCIATION_FOR_INGRESS"
+    ),
+    Reason.PRIVATE_DESTINATION: ReasonText(
+        "internet gateway: private destination addresses do not leave", "IGW_DESTINATION_ADDRESS_NOT_IN_RFC1918_EGRESS"
+    ),
+    Reason.PRIVATE_SOURCE: ReasonText(
+        "internet gateway: private source addresses do not enter", "IGW_SOURCE_ADDRESS_NOT_IN_RFC1918_INGRESS"
+    ),
+    Reason.EDGE_TO_EDGE: ReasonText("no edge-to-edge routing: traffic that came through a gateway or peering may not leave by this one"),
+    Reason.PEER_DESTINATION: ReasonText(
+        "peering: the destination is not in the peer VPC", "PCX_REQUIRES_ADDRESS_IN_VPC_CIDR"
+    ),
+    Reason.NAT_PROTOCOL: ReasonText("NAT gateway: only TCP, UDP and ICMP are translated"),
+    Reason.NAT_NO_SESSION: ReasonText("NAT gateway: no connection from inside matches this packet"),
+    Reason.NAT_PORTS_EXHAUSTED: ReasonText("NAT gateway: no free port towards this destination (ErrorPortAllocation)"),
+    Reason.NAT_FROM_PEER: ReasonText(
+        "NAT gateway: traffic that came by peering is not forwarded", "NGW_REQUIRES_SOURCE_IN_VPC"
+    ),
+    Reason.NAT_FRAGMENT: ReasonText("NAT gateway: fragments of TCP and ICMP are not forwarded"),
+    Reason.NOT_SERVED: ReasonText("the subnet router does not answer this"),
+    Reason.MTU_EXCEEDED: ReasonText("packet larger than the MTU ahead and not to be fragmented"),
+    Reason.TTL_EXCEEDED: ReasonText("TTL ran out"),
+    Reason.LOOP: ReasonText("routing loop"),
+    Reason.SESSION_LIMIT: ReasonText("connection tracking table is full (conntrack_allowance_exceeded)"),
+    Reason.PLAN_LIMIT: ReasonText("more hops with state than one packet may cross"),
+    Reason.EMISSION_LIMIT: ReasonText("more frames than one burst may emit"),
+    Reason.PORT_QUEUE_FULL: ReasonText("the receiver's queue is full"),
+    Reason.PORT_DOWN: ReasonText("the receiving interface is down"),
+    Reason.GATEWAY_SPOOFED: ReasonText(
+        "gateway: the source is not an address of an interface in the VPC", "GATEWAY_REJECTS_SPOOFED_TRAFFIC"
+    ),
+}
