@@ -1,0 +1,72 @@
+# All packet state of one router, and the way of one packet through it.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastpath.fragment cimport fragment_table
+from fastpath.memo cimport flow_table
+from fastpath.packet cimport packet
+from fastpath.reason cimport REASONS
+from fastpath.session cimport session_table
+from fastpath.snapshot cimport context, interface, tables
+from fastpath.walk cimport plan, trace_buffer
+from fastpath.wire cimport VNET_HEADER
+
+cdef enum:
+    MAX_EMISSIONS = 4096    # per burst
+    SLOT_HEADROOM = 64      # free bytes in front of every frame: the offload header is written there
+    SCRATCH = 6 << 20       # bytes for frames the router makes in one burst
+    NO_PARENT = 0xFFFFFFFFU
+
+cdef struct emission:
+    uint8_t *frame          # SLOT_HEADROOM bytes in front of it are ours too
+    uint32_t length
+    uint32_t port
+    uint32_t parent         # index of the received packet in its burst; NO_PARENT: from advance
+    uint32_t segments
+    uint8_t cause
+    uint8_t vnet[VNET_HEADER]
+
+cdef struct port_counters:
+    uint64_t rx_frames      # as read from the port
+    uint64_t rx_packets     # an offloaded frame counts as the packets it stands for
+    uint64_t rx_bytes       # of frames
+    uint64_t tx_frames
+    uint64_t tx_packets
+    uint64_t tx_bytes
+    uint64_t reasons[REASONS]
+    uint32_t held           # fragments of this sender now waiting
+
+cdef struct outcome:
+    uint8_t verdict
+    uint16_t reason
+    uint32_t object
+    uint32_t rule
+
+cdef struct core:
+    tables *t
+    session_table sessions
+    flow_table flows
+    fragment_table fragments
+    bint memo
+    uint64_t now            # milliseconds; never goes back
+    uint64_t seed
+    port_counters *ports    # by port number
+    uint32_t port_count
+    emission *out
+    uint32_t out_count
+    uint8_t *scratch
+    uint32_t scratch_used
+    plan work               # of the packet being walked
+    plan error_work         # of an error about it
+
+
+cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet, uint32_t context, uint32_t parent,
+                  outcome *result) noexcept nogil
+cdef void clear_emissions(core *c) noexcept nogil
+cdef uint32_t sweep(core *c) noexcept nogil
+cdef bint count_sent(core *c, const emission *e) noexcept nogil
+cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil
+cdef int classify(core *c, const context *x, const interface *i, packet *p, const uint8_t *vnet, uint32_t parent,
+                  outcome *result) noexcept nogil
+cdef void commit(core *c, plan *x, packet *p) noexcept nogil
+cdef uint8_t *scratch_frame(core *c, uint32_t size) noexcept nogil

@@ -1,0 +1,479 @@
+"""The way of one packet: parse, classify, memo or walk, commit, edit, emit.
+
+`receive` takes one frame and leaves a verdict, counted under its port, and any number of emissions: the
+packet itself or its fragments, an answer, an ICMP error, fragments that had waited for it. Frames are
+edited in place; frames the router makes lie in `scratch`, valid until `clear_emissions`.
+"""
+
+from libc.string cimport memcmp, memcpy, memset
+
+from fastpath.edit cimport *
+from fastpath.fragment cimport *
+from fastpath.memo cimport flow, flow_hit, flow_remember, may_use_flow
+from fastpath.packet cimport *
+from fastpath.reason cimport *
+from fastpath.session cimport *
+from fastpath.snapshot cimport context, interface, interval_find, bridge_find
+from fastpath.walk cimport *
+from fastpath.wire cimport *
+
+cdef enum:
+    STRIDE = 16         # scratch frames start on a multiple of this
+    ND_ROUTER_SOLICITATION = 133
+    ND_NEIGHBOUR_SOLICITATION = 135
+    ND_REDIRECT = 137
+
+
+cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil:
+    if port < c.port_count:
+        c.ports[port].reasons[reason] += 1
+
+
+cdef inline void give(outcome *result, uint8_t verdict, uint16_t reason, uint32_t object, uint32_t rule) noexcept nogil:
+    result.verdict = verdict
+    result.reason = reason
+    result.object = object
+    result.rule = rule
+
+
+cdef void clear_emissions(core *c) noexcept nogil:
+    c.out_count = 0
+    c.scratch_used = 0
+
+
+# Room for a frame the router makes, with SLOT_HEADROOM in front; NULL when this burst has made too many.
+cdef uint8_t *scratch_frame(core *c, uint32_t size) noexcept nogil:
+    cdef uint32_t need = (SLOT_HEADROOM + size + STRIDE - 1) & 0xFFFFFFF0U
+    cdef uint8_t *frame
+    if need > <uint32_t>SCRATCH - c.scratch_used:
+        return NULL
+    frame = c.scratch + c.scratch_used + SLOT_HEADROOM
+    c.scratch_used += need
+    return frame
+
+
+cdef bint put(core *c, packet *p, uint8_t *frame, uint32_t length, uint32_t port, uint8_t cause, uint32_t parent) noexcept nogil:
+    cdef emission *e
+    if c.out_count >= MAX_EMISSIONS:
+        return False
+    e = &c.out[c.out_count]
+    c.out_count += 1
+    e.frame = frame
+    e.length = length
+    e.port = port
+    e.parent = parent
+    e.cause = cause
+    e.segments = 1
+    memset(e.vnet, 0, VNET_HEADER)
+    if p != NULL:
+        e.segments = p.segments
+        write_offload(p, e.vnet)
+    return True
+
+
+# Count an emission as sent. The port may have gone since it was planned.
+cdef bint count_sent(core *c, const emission *e) noexcept nogil:
+    cdef port_counters *k
+    if e.port >= c.port_count:
+        return False
+    k = &c.ports[e.port]
+    k.tx_frames += 1
+    k.tx_packets += e.segments
+    k.tx_bytes += e.length
+    return True
+
+
+# --- commit --------------------------------------------------------------------------------------------------------
+
+cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
+    cdef uint32_t row = table_insert(&c.sessions, &e.forward, &e.reply, c.now)
+    cdef uint32_t pool
+    cdef session *s
+    if row == NO_SESSION:
+        return          # the plan made sure there is room
+    s = &c.sessions.rows[row]
+    s.kind = e.session_kind
+    s.state = e.step.state
+    s.seen = e.step.seen
+    s.idle = e.step.idle
+    s.rule = e.rule
+    s.pool = NO_SESSION
+    s.packets[0] = p.segments
+    s.bytes[0] = p.end - p.l3
+    if e.session_kind == SESSION_NAT:
+        pool = table_find(&c.sessions, &e.pool, c.now)
+        if pool == NO_SESSION:
+            pool = table_insert(&c.sessions, &e.pool, &e.pool, c.now)
+            if pool == NO_SESSION:
+                return
+            c.sessions.rows[pool].kind = SESSION_POOL
+        else:
+            pool >>= 1
+        c.sessions.rows[pool].packets[0] += 1
+        s.pool = pool
+
+
+# Carry out a plan's effects, in the order of its hops; also those of a packet that a later hop dropped.
+cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
+    cdef uint32_t i
+    cdef effect *e
+    cdef session *s
+    for i in range(x.effect_count):
+        e = &x.effects[i]
+        if e.kind == EFFECT_OPEN:
+            if not e.pending:
+                open_planned(c, e, p)
+            continue
+        s = &c.sessions.rows[e.row]
+        if not s.live or memcmp(&s.key[0], &e.forward, sizeof(session_key)) != 0:
+            continue
+        s.last_seen = c.now
+        s.packets[e.way] += p.segments
+        s.bytes[e.way] += p.end - p.l3
+        if e.changes:
+            s.state = e.step.state
+            s.seen = e.step.seen
+            s.idle = e.step.idle
+            s.version += 1
+
+
+# --- sending -------------------------------------------------------------------------------------------------------
+
+# Edit the packet in place and emit it, in fragments where a hop asked for them. Returns a reason or 0.
+cdef uint16_t send(core *c, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil:
+    cdef uint32_t at = 0, size
+    cdef uint8_t *piece
+    apply_header(p, &e.to)
+    memcpy(p.frame, e.dst_mac, 6)
+    memcpy(p.frame + 6, e.src_mac, 6)
+    if e.mtu == 0:
+        return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
+    if p.gso_size:
+        # a TCP super-segment is cut into smaller segments rather than IP fragments
+        p.gso_size = <uint16_t>(e.mtu - (p.header_length - p.l3))
+        p.segments = (p.end - p.header_length + p.gso_size - 1) // p.gso_size
+        return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
+    complete_checksum(p)
+    while True:
+        piece = scratch_frame(c, ETH_HEADER + e.mtu)
+        if piece == NULL:
+            return REASON_EMISSION_LIMIT
+        size = next_fragment(p, piece, e.mtu, &at)
+        if size == 0:
+            return REASON_NONE
+        if not put(c, NULL, piece, size, e.port, CAUSE_FRAGMENT, parent):
+            return REASON_EMISSION_LIMIT
+
+
+# INJECT: make the ICMP error that plan `x` asked for and walk it to its receiver.
+cdef void inject_error(core *c, packet *p, plan *x, uint32_t parent) noexcept nogil:
+    cdef interface *i = &c.t.interfaces[x.error_interface - 1]
+    cdef uint8_t *frame
+    cdef packet q
+    cdef metadata m
+    cdef addr source
+    cdef uint32_t entry
+    cdef uint16_t reason
+    cdef bint four = p.family == 4
+    if x.error_routed:
+        if not (i.has4 if four else i.has6):
+            return
+        source = i.address4 if four else i.address6
+        entry = i.out
+        start_metadata(c.t, x.error_interface, &m)
+    else:
+        if not (i.has_router4 if four else i.has_router6):
+            return
+        source = i.router4 if four else i.router6
+        entry = i.into
+        memset(&m, 0, sizeof(metadata))
+        m.realm = i.realm
+        m.subnet = i.subnet
+        m.zone = i.zone
+    frame = scratch_frame(c, ERROR_MAX)
+    if frame == NULL:
+        return
+    memset(&q, 0, sizeof(packet))
+    q.frame = frame
+    q.length = build_error(p, &x.error_view, frame, source, x.error == ERROR_TOO_BIG, x.error_mtu)
+    q.l3 = ETH_HEADER
+    q.family = p.family
+    q.context = p.context
+    if parse_ip(&q):
+        return
+    q.generated = 1
+    walk(c.t, &c.sessions, NULL, &q, &c.error_work, entry, &m, c.now, c.seed, NULL)
+    commit(c, &c.error_work, &q)
+    reason = c.error_work.reason
+    if c.error_work.verdict == VERDICT_FORWARD:
+        reason = send(c, &q, &c.error_work.edit, CAUSE_ERROR, parent)
+    if reason:
+        count_reason(c, p.context, reason)
+
+
+# --- what the router answers itself --------------------------------------------------------------------------------
+
+cdef void receive_arp(core *c, const context *x, const interface *i, uint8_t *frame, uint32_t length, uint32_t parent,
+                      outcome *result) noexcept nogil:
+    cdef uint8_t *arp = frame + ETH_HEADER
+    cdef uint8_t *answer
+    cdef uint32_t mac, size
+    cdef addr target
+    if length < ETH_HEADER + 28 or load32(arp) != 0x00010800U or load16(arp + 4) != 0x0604U or load16(arp + 6) not in (1, 2):
+        give(result, VERDICT_DROP, REASON_ARP_MALFORMED, i.number, 0)
+        return
+    target.hi = 0
+    target.lo = load32(arp + 24)
+    # Replies and announcements change nothing: who has which address is configured, not learned. A probe for
+    # the asker's own address (RFC 5227) stays unanswered, else the guest would think it taken.
+    mac = interval_find(&c.t.intervals[x.neighbours], 4, target)
+    if load16(arp + 6) != 1 or mac == 0 or memcmp(c.t.macs + 6 * (mac - 1), i.mac, 6) == 0:
+        give(result, VERDICT_DROP, REASON_ARP_UNANSWERED, i.number, 0)
+        return
+    answer = scratch_frame(c, 64)
+    if answer != NULL:
+        size = build_arp_reply(frame, answer, c.t.macs + 6 * (mac - 1))
+        if put(c, NULL, answer, size, i.port, CAUSE_ANSWER, parent):
+            give(result, VERDICT_SERVE, REASON_NONE, i.number, 0)
+            return
+    give(result, VERDICT_DROP, REASON_EMISSION_LIMIT, i.number, 0)
+
+
+# Neighbour discovery messages never leave the link (hop limit 255, RFC 4861). True: handled here.
+cdef bint receive_nd(core *c, const context *x, const interface *i, packet *p, uint32_t parent, outcome *result) noexcept nogil:
+    cdef addr target
+    cdef uint32_t mac, size
+    cdef uint8_t *answer
+    cdef uint8_t *icmp = p.frame + p.l4
+    if p.family != 6 or p.proto != PROTO_ICMPV6 or p.fragment != FRAGMENT_NONE \
+            or p.icmp_type < ND_ROUTER_SOLICITATION or p.icmp_type > ND_REDIRECT:
+        return False
+    if p.ttl != 255 or p.icmp_code != 0 or (p.icmp_type == ND_NEIGHBOUR_SOLICITATION and p.l4 + 24 > p.end):
+        give(result, VERDICT_DROP, REASON_ND_MALFORMED, i.number, 0)
+        return True
+    if p.icmp_type == ND_NEIGHBOUR_SOLICITATION and not (p.src.hi == 0 and p.src.lo == 0):
+        target.hi = load64(icmp + 8)
+        target.lo = load64(icmp + 16)
+        mac = interval_find(&c.t.intervals[x.neighbours], 6, target)
+        if mac and memcmp(c.t.macs + 6 * (mac - 1), i.mac, 6) != 0:
+            answer = scratch_frame(c, 128)
+            if answer != NULL:
+                size = build_advertisement(p, answer, c.t.macs + 6 * (mac - 1), i.mac,
+                                           memcmp(c.t.macs + 6 * (mac - 1), i.router_mac, 6) == 0)
+                if put(c, NULL, answer, size, i.port, CAUSE_ANSWER, parent):
+                    give(result, VERDICT_SERVE, REASON_NONE, i.number, 0)
+                    return True
+            give(result, VERDICT_DROP, REASON_EMISSION_LIMIT, i.number, 0)
+            return True
+    give(result, VERDICT_DROP, REASON_ND_UNANSWERED, i.number, 0)
+    return True
+
+
+# --- the way of a packet -------------------------------------------------------------------------------------------
+
+# Memo or walk, commit, and send. `p` is parsed, checked and knows its ports.
+cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t parent, outcome *result) noexcept nogil:
+    cdef metadata m
+    cdef flow *f
+    cdef uint16_t reason
+    cdef plan *w = &c.work
+    cdef bint memo = c.memo and may_use_flow(p)
+    if memo:
+        f = flow_hit(&c.flows, &c.sessions, p, c.t.generation, c.now)
+        if f != NULL:
+            reason = send(c, p, &f.edit, cause, parent)
+            give(result, VERDICT_DROP if reason else VERDICT_FORWARD, reason, f.object, 0)
+            return
+    start_metadata(c.t, x.interface, &m)
+    walk(c.t, &c.sessions, NULL, p, w, x.entry, &m, c.now, c.seed, NULL)
+    commit(c, w, p)
+    give(result, w.verdict, w.reason, w.object, w.rule)
+    if w.verdict == VERDICT_FORWARD:
+        if memo:
+            flow_remember(&c.flows, p, w, c.t.generation, c.now)
+        reason = send(c, p, &w.edit, cause, parent)
+        if reason:
+            give(result, VERDICT_DROP, reason, w.object, 0)
+    elif w.verdict == VERDICT_SERVE:
+        turn_echo(p)
+        memcpy(p.frame, c.t.interfaces[x.interface - 1].mac, 6)
+        memcpy(p.frame + 6, c.t.interfaces[x.interface - 1].router_mac, 6)
+        if not put(c, p, p.frame, p.length, c.t.interfaces[x.interface - 1].port, CAUSE_ANSWER, parent):
+            give(result, VERDICT_DROP, REASON_EMISSION_LIMIT, w.object, 0)
+    if w.error:
+        inject_error(c, p, w, parent)
+
+
+# A fragment: the first one goes on (True), a later one too if the first has come; else it waits or dies.
+cdef bint admit_fragment(core *c, packet *p, uint32_t parent, outcome *result) noexcept nogil:
+    cdef datagram *d = datagram_find(&c.fragments, p, c.now, True)
+    cdef port_counters *k = &c.ports[p.context]
+    if d == NULL:
+        # a first fragment needs nobody's memory to pass; a later one cannot be decided without it
+        if p.fragment == FRAGMENT_FIRST:
+            return True
+        give(result, VERDICT_DROP, REASON_FRAGMENT_LIMIT, p.context, 0)
+        return False
+    if p.fragment == FRAGMENT_FIRST:
+        datagram_learn(d, p)
+        return True
+    if d.state == DATAGRAM_KNOWN:
+        datagram_tell(d, p)
+        return True
+    if k.held >= HELD_PER_CONTEXT or not hold(&c.fragments, d, p, parent):
+        give(result, VERDICT_DROP, REASON_FRAGMENT_LIMIT, p.context, 0)
+        return False
+    k.held += 1
+    give(result, VERDICT_HOLD, REASON_NONE, p.context, 0)
+    return False
+
+
+# The first fragment has come: those that waited for it go the same way.
+cdef void release_fragments(core *c, const context *x, packet *first) noexcept nogil:
+    cdef datagram *d = datagram_find(&c.fragments, first, c.now, False)
+    cdef uint32_t at, parent
+    cdef uint8_t *frame
+    cdef packet p
+    cdef outcome result
+    if d == NULL:
+        return
+    while True:
+        at = release(&c.fragments, d)
+        if at == NO_HELD:
+            return
+        c.ports[first.context].held -= 1
+        parent = c.fragments.held[at].parent
+        frame = scratch_frame(c, c.fragments.held[at].length)
+        memset(&p, 0, sizeof(packet))
+        p.frame = frame
+        p.length = c.fragments.held[at].length
+        if frame != NULL:
+            memcpy(frame, c.fragments.bytes + <size_t>at * HELD_SIZE, p.length)
+        recycle(&c.fragments, at)
+        if frame == NULL:
+            count_reason(c, first.context, REASON_EMISSION_LIMIT)
+            continue
+        p.context = first.context
+        p.neighbour = first.neighbour
+        p.family = first.family
+        p.l3 = ETH_HEADER
+        if parse_ip(&p):
+            continue    # it was parsed before it was held
+        datagram_tell(d, &p)
+        forward(c, x, &p, CAUSE_RELEASED, parent, &result)
+        if result.reason:
+            count_reason(c, first.context, result.reason)
+
+
+# One frame from port and context `number`. Its bytes may be changed; SLOT_HEADROOM bytes lie in front of it.
+cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet, uint32_t number, uint32_t parent,
+                  outcome *result) noexcept nogil:
+    cdef const context *x
+    cdef const interface *i
+    cdef packet p
+    cdef uint32_t type
+    cdef int reason
+    cdef port_counters *k
+    if c.t == NULL or number >= c.t.context_count or c.t.contexts[number].interface == 0:
+        give(result, VERDICT_DROP, REASON_CONTEXT_UNKNOWN, 0, 0)
+        count_reason(c, number, REASON_CONTEXT_UNKNOWN)
+        return
+    x = &c.t.contexts[number]
+    i = &c.t.interfaces[x.interface - 1]
+    k = &c.ports[number]
+    k.rx_frames += 1
+    k.rx_bytes += length
+    memset(&p, 0, sizeof(packet))
+    p.segments = 1
+    p.frame = frame
+    p.length = length
+    p.l3 = ETH_HEADER
+    p.context = number
+    reason = classify(c, x, i, &p, vnet, parent, result)
+    k.rx_packets += p.segments
+    if reason:
+        give(result, VERDICT_DROP, <uint16_t>reason, i.number, 0)
+    elif result.verdict == 0:
+        if p.fragment == FRAGMENT_NONE:
+            forward(c, x, &p, CAUSE_FORWARDED, parent, result)
+        elif admit_fragment(c, &p, parent, result):
+            # the walk edits the frame, so what later fragments are found by is kept apart
+            forward_fragment(c, x, &p, parent, result)
+    if result.reason:
+        k.reasons[result.reason] += 1
+
+
+cdef void forward_fragment(core *c, const context *x, packet *p, uint32_t parent, outcome *result) noexcept nogil:
+    cdef packet first = p[0]
+    forward(c, x, p, CAUSE_FORWARDED, parent, result)
+    if first.fragment == FRAGMENT_FIRST:
+        release_fragments(c, x, &first)
+
+
+# From bytes to a packet that may be walked. Returns a drop reason; or sets result.verdict if answered here.
+cdef int classify(core *c, const context *x, const interface *i, packet *p, const uint8_t *vnet, uint32_t parent,
+                  outcome *result) noexcept nogil:
+    cdef uint8_t *frame = p.frame
+    cdef uint32_t type
+    cdef int reason
+    cdef bint router, group
+    memset(result, 0, sizeof(outcome))
+    if p.length < ETH_HEADER:
+        return REASON_RUNT_FRAME
+    if memcmp(frame + 6, i.mac, 6) != 0:
+        return REASON_SOURCE_MAC_SPOOFED
+    type = load16(frame + 12)
+    if type == ETHERTYPE_ARP:
+        receive_arp(c, x, i, frame, p.length, parent, result)
+        return result.reason
+    if type == ETHERTYPE_VLAN or type == ETHERTYPE_QINQ:
+        return REASON_VLAN_TAGGED
+    if type == ETHERTYPE_IPV4:
+        p.family = 4
+    elif type == ETHERTYPE_IPV6:
+        p.family = 6
+    else:
+        return REASON_ETHERTYPE_UNSUPPORTED
+    router = memcmp(frame, i.router_mac, 6) == 0
+    group = (frame[0] & 1) != 0
+    if not router:
+        if group:
+            if p.family == 4:
+                return REASON_L2_MULTICAST
+        else:
+            if x.bridge:
+                p.neighbour = bridge_find(c.t, x.bridge - 1, load48(frame))
+            if p.neighbour == 0:
+                return REASON_L2_DESTINATION_UNKNOWN
+    reason = parse_ip(p)
+    if reason == 0 and vnet != NULL:
+        reason = parse_offload(p, vnet)
+    if reason:
+        return reason
+    if receive_nd(c, x, i, p, parent, result):
+        return result.reason
+    if group and not router:
+        return REASON_L2_MULTICAST
+    return check_addresses(p)
+
+
+# Time has passed: sessions die of silence, waiting fragments of age. Returns how many fragments died.
+cdef uint32_t sweep(core *c) noexcept nogil:
+    cdef datagram *d
+    cdef uint32_t i, at, dropped = 0
+    table_expire(&c.sessions, c.now)
+    for i in range(DATAGRAMS):
+        d = &c.fragments.rows[i]
+        if d.state == DATAGRAM_FREE or c.now < d.started + FRAGMENT_LIFETIME:
+            continue
+        while True:
+            at = release(&c.fragments, d)
+            if at == NO_HELD:
+                break
+            recycle(&c.fragments, at)
+            if d.key.context < c.port_count:
+                c.ports[d.key.context].held -= 1
+            count_reason(c, d.key.context, REASON_FRAGMENT_TIMEOUT)
+            dropped += 1
+        d.state = DATAGRAM_FREE
+    return dropped

@@ -1,0 +1,48 @@
+# Flow entries: the memo of plans.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastpath.packet cimport edit, packet, tuple5
+from fastpath.session cimport session_table
+from fastpath.walk cimport plan
+
+cdef enum:
+    FLOW_REFS = 8           # sessions one entry may touch
+    FLOW_WAYS = 4           # entries one bucket holds
+
+cdef struct flow_key:
+    tuple5 tuple
+    uint32_t context
+    uint32_t neighbour
+    uint32_t icmp           # kind, type and code: rules look at them
+
+cdef struct flow_ref:
+    uint32_t row
+    uint32_t version
+    uint8_t way
+
+cdef struct flow:
+    flow_key key
+    uint32_t generation     # of the tables its plan was made with; 0: empty
+    uint32_t path_mtu
+    uint32_t object
+    uint32_t ref_count
+    flow_ref refs[FLOW_REFS]
+    edit edit
+    uint64_t packets
+    uint64_t last_used
+
+cdef struct flow_table:
+    flow *rows
+    uint32_t mask           # buckets - 1
+    uint64_t secret
+    uint64_t hits
+    uint64_t misses
+
+cdef bint flows_open(flow_table *t, uint32_t capacity, uint64_t secret) noexcept nogil
+cdef void flows_close(flow_table *t) noexcept nogil
+cdef void flows_clear(flow_table *t) noexcept nogil
+cdef void flow_key_of(flow_key *key, const packet *p) noexcept nogil
+cdef bint may_use_flow(packet *p) noexcept nogil
+cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t generation, uint64_t now) noexcept nogil
+cdef void flow_remember(flow_table *t, packet *p, const plan *x, uint32_t generation, uint64_t now) noexcept nogil

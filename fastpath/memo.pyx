@@ -1,0 +1,134 @@
+"""Flow entries: the memo of a plan, and nothing more.
+
+Deleting any of them at any moment changes no verdict, no byte and no session: a hit does exactly what the
+walk would have done again. An entry holds one leg's edit and the sessions the walk touched, each with the
+version it had; a session that changed state or died since has another version, and the packet walks.
+Packets that can change a state (SYN, FIN, RST, ICMP errors, fragments) and packets that a hop on the path
+could refuse (TTL, MTU) always walk.
+"""
+
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memset
+
+from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, wire_length
+from fastpath.reason cimport VERDICT_FORWARD
+from fastpath.session cimport hash_bytes, session, session_alive
+from fastpath.walk cimport EFFECT_OPEN, EFFECT_TOUCH
+from fastpath.wire cimport PROTO_TCP, TCP_FIN, TCP_RST, TCP_SYN
+
+
+cdef bint flows_open(flow_table *t, uint32_t capacity, uint64_t secret) noexcept nogil:
+    cdef uint32_t buckets = 1
+    while buckets * FLOW_WAYS < capacity:
+        buckets *= 2
+    memset(t, 0, sizeof(flow_table))
+    t.rows = <flow *>calloc(<size_t>buckets * FLOW_WAYS, sizeof(flow))
+    t.mask = buckets - 1
+    t.secret = secret
+    return t.rows != NULL
+
+
+cdef void flows_close(flow_table *t) noexcept nogil:
+    free(t.rows)
+    t.rows = NULL
+
+
+cdef void flows_clear(flow_table *t) noexcept nogil:
+    memset(t.rows, 0, <size_t>(t.mask + 1) * FLOW_WAYS * sizeof(flow))
+
+
+# Keys are compared byte for byte, so every byte of them is set.
+cdef void flow_key_of(flow_key *key, const packet *p) noexcept nogil:
+    memset(key, 0, sizeof(flow_key))
+    key.tuple.src = p.src
+    key.tuple.dst = p.dst
+    key.tuple.sport = p.sport
+    key.tuple.dport = p.dport
+    key.tuple.proto = p.proto
+    key.tuple.family = p.family
+    key.context = p.context
+    key.neighbour = p.neighbour
+    key.icmp = (<uint32_t>p.kind << 16) | (<uint32_t>p.icmp_type << 8) | p.icmp_code
+
+
+cdef bint may_use_flow(packet *p) noexcept nogil:
+    if p.fragment != FRAGMENT_NONE or p.kind == L4_ERROR or p.generated:
+        return False
+    return p.proto != PROTO_TCP or (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) == 0
+
+
+# The entry for this packet if it still stands; its sessions have then been touched. NULL: walk.
+cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t generation, uint64_t now) noexcept nogil:
+    cdef flow_key key
+    cdef flow *f
+    cdef session *s
+    cdef uint32_t i, k
+    flow_key_of(&key, p)
+    f = &t.rows[(<uint32_t>hash_bytes(&key, sizeof(flow_key), t.secret) & t.mask) * FLOW_WAYS]
+    for i in range(FLOW_WAYS):
+        if f.generation == generation and memcmp(&f.key, &key, sizeof(flow_key)) == 0:
+            break
+        f += 1
+    else:
+        t.misses += 1
+        return NULL
+    if p.ttl <= f.edit.to.ttl_spent or (f.path_mtu and wire_length(p) > f.path_mtu):
+        t.misses += 1
+        return NULL
+    for k in range(f.ref_count):
+        s = &sessions.rows[f.refs[k].row]
+        if s.version != f.refs[k].version or not session_alive(s, now):
+            f.generation = 0
+            t.misses += 1
+            return NULL
+    for k in range(f.ref_count):
+        s = &sessions.rows[f.refs[k].row]
+        s.last_seen = now
+        s.packets[f.refs[k].way] += p.segments
+        s.bytes[f.refs[k].way] += p.end - p.l3
+    f.packets += p.segments
+    f.last_used = now
+    t.hits += 1
+    return f
+
+
+# Remember a plan that changed nothing but last-seen times; the oldest entry of a full bucket makes room.
+cdef void flow_remember(flow_table *t, packet *p, const plan *x, uint32_t generation, uint64_t now) noexcept nogil:
+    cdef flow *bucket
+    cdef flow *f
+    cdef flow_key key
+    cdef uint32_t i, count = 0
+    if x.verdict != VERDICT_FORWARD or x.edit.mtu or not may_use_flow(p):
+        return
+    for i in range(x.effect_count):
+        if x.effects[i].kind == EFFECT_OPEN:
+            if not x.effects[i].pending:
+                return
+        elif x.effects[i].changes:
+            return
+        else:
+            count += 1
+    if count > FLOW_REFS:
+        return
+    flow_key_of(&key, p)
+    bucket = &t.rows[(<uint32_t>hash_bytes(&key, sizeof(flow_key), t.secret) & t.mask) * FLOW_WAYS]
+    f = bucket
+    for i in range(FLOW_WAYS):
+        if bucket[i].generation == 0 or memcmp(&bucket[i].key, &key, sizeof(flow_key)) == 0:
+            f = &bucket[i]
+            break
+        if bucket[i].last_used < f.last_used:
+            f = &bucket[i]
+    memset(f, 0, sizeof(flow))
+    f.key = key
+    f.generation = generation
+    f.path_mtu = x.path_mtu
+    f.object = x.object
+    f.edit = x.edit
+    f.last_used = now
+    for i in range(x.effect_count):
+        if x.effects[i].kind == EFFECT_TOUCH:
+            f.refs[f.ref_count].row = x.effects[i].row
+            f.refs[f.ref_count].version = x.effects[i].version
+            f.refs[f.ref_count].way = x.effects[i].way
+            f.ref_count += 1

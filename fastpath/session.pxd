@@ -1,0 +1,86 @@
+# The one session table: group tracking and NAT are kinds of its rows.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastpath.packet cimport tuple5
+from fastpath.snapshot cimport timeouts
+
+cdef enum session_kind:
+    SESSION_GROUP = 1       # owner: an interface. Both keys are one tuple and its reverse
+    SESSION_NAT = 2         # owner: a NAT gateway. Second key: replies, to the translated address and port
+    SESSION_POOL = 3        # owner: a NAT gateway. Counts its flows from one address towards one destination
+
+cdef enum session_state:
+    STATE_OPENING = 1       # TCP: not yet seen both ways
+    STATE_OPEN = 2          # TCP: established
+    STATE_CLOSING = 3       # TCP: FIN both ways, or RST
+    STATE_SINGLE = 4        # UDP: one way, or one request and its reply
+    STATE_REPLIED = 5       # UDP: the reply came; the next request makes it a stream
+    STATE_STREAM = 6
+    STATE_QUERY = 7         # ICMP
+    STATE_OTHER = 8
+
+cdef enum tcp_seen:
+    SEEN_REPLY = 1          # the far side has sent
+    SEEN_FIN_FORWARD = 2
+    SEEN_FIN_REPLY = 4
+
+# 48 bytes
+cdef struct session_key:
+    tuple5 tuple
+    uint32_t owner
+
+# A reference is row * 2 + which key: what hash chains and lookups give. NO_SESSION ends a chain.
+cdef enum:
+    NO_SESSION = 0xFFFFFFFFU
+
+cdef struct session:
+    session_key key[2]      # [0]: packets of the opener's direction, as its owner sees them; [1]: replies
+    uint32_t next[2]        # hash chain of each key; next[0] also links free rows
+    uint64_t opened         # milliseconds
+    uint64_t last_seen
+    uint64_t idle           # milliseconds of silence it survives, from its state and its owner's limits
+    uint64_t packets[2]     # per direction; SESSION_POOL: packets[0] counts flows
+    uint64_t bytes[2]
+    uint32_t version        # changes with its state: flow entries made before are walked again
+    uint32_t rule           # what admitted it
+    uint32_t pool           # SESSION_NAT: its SESSION_POOL row
+    uint8_t live
+    uint8_t kind
+    uint8_t state
+    uint8_t seen            # tcp_seen
+
+cdef struct session_table:
+    session *rows
+    uint32_t *buckets
+    uint32_t capacity
+    uint32_t mask
+    uint32_t used           # rows 0..used-1 have been in use at some time
+    uint32_t free           # first free row below `used`, linked by next[0]
+    uint32_t live
+    uint64_t secret
+
+# A change of one session, worked out by a plan and carried out by a commit.
+cdef struct session_step:
+    uint8_t state
+    uint8_t seen
+    uint64_t idle
+
+
+cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexcept nogil
+cdef void table_close(session_table *t) noexcept nogil
+cdef void table_clear(session_table *t) noexcept nogil
+cdef uint64_t hash_bytes(const void *data, uint32_t size, uint64_t secret) noexcept nogil
+cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil
+cdef void session_key_of(session_key *key, uint32_t owner, const tuple5 *t) noexcept nogil
+cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now) noexcept nogil
+cdef uint32_t table_insert(session_table *t, const session_key *forward, const session_key *reply, uint64_t now) noexcept nogil
+cdef void table_remove(session_table *t, uint32_t row) noexcept nogil
+cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil
+cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, const timeouts *limits) noexcept nogil
+cdef void session_next(session_step *step, const session *s, int way, uint8_t tcp_flags, const timeouts *limits) noexcept nogil
+cdef uint64_t state_limit(uint8_t state, const timeouts *limits) noexcept nogil
+
+
+cdef inline bint session_alive(const session *s, uint64_t now) noexcept nogil:
+    return s.live and (s.kind == SESSION_POOL or now < s.last_seen + s.idle)

@@ -1,0 +1,201 @@
+# Immutable compiled tables: what dataplane.compile packs and the walk reads.
+
+from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastpath.packet cimport addr
+
+cdef enum node_op:
+    OP_DROP = 0
+    OP_GUARD = 1
+    OP_BRIDGE = 2
+    OP_FILTER = 3
+    OP_GROUP_SESSION = 4
+    OP_NAT_SESSION = 5
+    OP_LOOKUP = 6
+    OP_REWRITE = 7
+    OP_HOP = 8
+    OP_ENTER = 9
+    OP_EMIT = 10
+    OP_SERVE = 11
+
+cdef enum guard_test:
+    TEST_SOURCE_IN = 1
+    TEST_DESTINATION_IN = 2
+    TEST_VIA = 3
+
+cdef enum side:
+    SIDE_SOURCE = 1
+    SIDE_DESTINATION = 2
+
+cdef enum direction:
+    DIRECTION_EGRESS = 1
+    DIRECTION_INGRESS = 2
+
+cdef enum ttl_action:
+    TTL_KEEP = 0
+    TTL_SILENT = 1
+    TTL_ANSWER = 2
+
+cdef enum node_flag:
+    FLAG_NEGATE = 1         # GUARD
+    FLAG_KEEP_GROUPS = 1    # ENTER
+    FLAG_ANSWERS_MTU = 1    # HOP
+
+cdef struct node:
+    uint8_t op
+    uint8_t mode            # test, side, direction or ttl action
+    uint8_t family
+    uint8_t flags
+    uint16_t reason
+    uint16_t mtu
+    uint32_t next
+    uint32_t other          # GUARD: node to go to instead of dropping; 0: drop
+    uint32_t table          # index of the set, filter, policy, fib, map or bridge; ENTER: subnet
+    uint32_t value          # GUARD: via bits; FILTER: subnet to skip; ENTER: realm
+    uint32_t extra          # HOP, ENTER, EMIT: interface index + 1
+    uint32_t via            # ENTER: bits to add
+    uint32_t object
+
+# Longest prefix match over disjoint intervals: starts ascending, each value holds up to the next start.
+# Value 0 is "no match". A binary search; the simple form of what later becomes a trie.
+cdef struct interval_table:
+    uint32_t n4
+    uint32_t n6
+    uint32_t *start4
+    uint32_t *value4
+    addr *start6
+    uint32_t *value6
+
+cdef struct route:
+    uint32_t node
+    uint32_t rule
+
+cdef struct rule:
+    uint32_t number         # what a trace shows
+    int16_t protocol        # -1: any
+    uint8_t allow
+    uint8_t family          # of the prefix; 0 with a table or a group
+    uint16_t port_first
+    uint16_t port_last
+    int16_t icmp_type       # -1: any
+    int16_t icmp_code
+    uint8_t any_port
+    uint8_t any_address     # a prefix of length 0
+    uint32_t table          # index + 1 of an interval table; 0: none
+    uint32_t group          # number of a group; 0: none
+    addr first              # the prefix as a range
+    addr last
+
+cdef struct rule_list:
+    uint32_t first
+    uint32_t count
+
+cdef struct timeouts:       # idle limits, milliseconds
+    uint64_t tcp_established
+    uint64_t tcp_opening
+    uint64_t tcp_closing
+    uint64_t udp_single
+    uint64_t udp_stream
+    uint64_t icmp
+    uint64_t other
+
+# open_mask: bit per (family, protocol): the direction admits everything from anywhere (see walk.untracked).
+cdef struct group_policy:
+    uint32_t owner
+    rule_list egress
+    rule_list ingress
+    uint8_t egress_open
+    uint8_t ingress_open
+    timeouts limits
+
+cdef struct nat_policy:
+    uint32_t owner
+    uint32_t first_address  # index into `addresses`
+    uint32_t address_count
+    uint32_t port_first
+    uint32_t port_last
+    uint32_t per_destination
+    timeouts limits
+
+cdef struct translation:
+    uint32_t inside_table   # interval tables with value = index + 1 into `addresses`
+    uint32_t outside_table
+
+cdef struct group_set:
+    uint32_t first          # index into `group_members`
+    uint32_t count
+
+cdef struct bridge_port:
+    uint64_t mac
+    uint32_t node
+
+cdef struct bridge_table:
+    uint32_t first          # index into `bridge_ports`, sorted by MAC
+    uint32_t count
+
+cdef struct interface:
+    uint32_t number
+    uint32_t port
+    uint32_t realm
+    uint32_t subnet
+    uint32_t zone
+    uint32_t groups         # index + 1 of a group set; 0: none
+    uint32_t into
+    uint32_t out
+    uint32_t mtu
+    uint8_t mac[6]
+    uint8_t router_mac[6]
+    uint8_t has4
+    uint8_t has6
+    addr address4
+    addr address6
+    uint8_t has_router4
+    uint8_t has_router6
+    addr router4
+    addr router6
+
+cdef struct context:
+    uint32_t interface      # index + 1; 0: there is no such context
+    uint32_t entry
+    uint32_t neighbours     # interval table: value = index + 1 into `macs`
+    uint32_t bridge         # index + 1; 0: only the router is on this link
+
+cdef struct tables:
+    uint32_t generation
+    uint32_t node_count
+    uint32_t context_count
+    uint32_t interface_count
+    uint32_t table_count
+    uint32_t map_count
+    uint32_t bridge_count
+    node *nodes
+    context *contexts       # by context number
+    interface *interfaces
+    interval_table *intervals
+    route *routes           # a FIB's interval value is index + 1 here
+    rule *rules
+    rule_list *filters
+    group_policy *group_policies
+    nat_policy *nat_policies
+    translation *maps
+    group_set *group_sets
+    uint32_t *group_members
+    bridge_table *bridges
+    bridge_port *bridge_ports
+    addr *addresses
+    uint8_t *macs           # 6 bytes each
+
+
+cdef uint32_t interval_find(interval_table *t, uint8_t family, addr a) noexcept nogil
+cdef uint32_t bridge_find(tables *t, uint32_t index, uint64_t mac) noexcept nogil
+cdef bint group_set_has(tables *t, uint32_t index, uint32_t group) noexcept nogil
+
+
+cdef class Snapshot:
+    cdef tables t
+    cdef list _blocks       # owners of the memory behind `t`
+    cdef readonly uint64_t bytes
+    cdef void *_block(self, size_t count, size_t size) except NULL
+    cdef int _interval(self, interval_table *t, tuple row) except -1
+    cdef int _mac(self, uint8_t *to, bytes mac) except -1
+    cdef int _interface(self, interface *i, tuple row) except -1
