@@ -189,6 +189,30 @@ cdef inline uint8_t open_bit(packet *p) noexcept nogil:
     return <uint8_t>((1 if p.family == 4 else 4) << (1 if p.proto == PROTO_UDP else 0))
 
 
+# Is this the response to a flow that the other direction admits from anywhere? Its far port is then the
+# near port of this packet.
+cdef bint answers_open_rule(walker *w, const rule_list *other) noexcept nogil:
+    cdef uint32_t i
+    cdef const rule *r
+    for i in range(other.first, other.first + other.count):
+        r = &w.t.rules[i]
+        if r.any_address and r.family == w.p.family and (r.protocol == -1 or r.protocol == w.p.proto) \
+                and (r.any_port or r.protocol == -1 or (r.port_first <= w.h.sport <= r.port_last)):
+            return True
+    return False
+
+
+# A TCP or UDP flow is not tracked when one direction admits it from anywhere and the other admits all ports from
+# anywhere (EC2 User Guide, "Untracked connections"); that holds for its requests and for its responses.
+cdef bint is_untracked(walker *w, group_policy *policy, const rule *admitting, bint egress) noexcept nogil:
+    cdef uint8_t bit = open_bit(w.p)
+    cdef bint here = ((policy.egress_open if egress else policy.ingress_open) & bit) != 0
+    cdef bint there = ((policy.ingress_open if egress else policy.egress_open) & bit) != 0
+    if (w.p.proto != PROTO_TCP and w.p.proto != PROTO_UDP) or not admitting.any_address or (w.out.meta.via & VIA_NAT):
+        return False
+    return there or (here and answers_open_rule(w, &policy.ingress if egress else &policy.egress))
+
+
 cdef bint group_session(walker *w, const node *n) noexcept nogil:
     cdef group_policy *policy = &w.t.group_policies[n.table]
     cdef bint egress = n.mode == DIRECTION_EGRESS
@@ -203,7 +227,7 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
     cdef int way = 0
     cdef uint32_t row = 0
     cdef uint32_t i
-    cdef bint untracked = False
+    cdef bint untracked
     session_tuple(w, &t)
     session_key_of(&key, policy.owner, &t)
     s = find_session(w, &key, &way, &row)
@@ -228,9 +252,7 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
     if w.p.kind == L4_ERROR:
         note(w, n, DETAIL_PASSED, admitting.number)
         return True
-    if w.p.proto == PROTO_TCP or w.p.proto == PROTO_UDP:
-        untracked = (admitting.any_address and not (w.out.meta.via & VIA_NAT)
-                     and ((policy.ingress_open if egress else policy.egress_open) & open_bit(w.p)) != 0)
+    untracked = is_untracked(w, policy, admitting, egress)
     reverse_tuple(&reversed_tuple, &t)
     session_key_of(&back, policy.owner, &reversed_tuple)
     e = open_session(w, n, SESSION_GROUP, admitting.number, &key, &back, &policy.limits)

@@ -68,6 +68,7 @@ def test_tracked_flow_survives_the_removal_of_its_rule_and_new_ones_do_not() -> 
 def test_untracked_flow_stops_with_its_rule() -> None:
     network = Network(SHOP)
     assert network.send("app", IP(src=APP, dst=WEB) / TCP(sport=1000, dport=80)).to == "web"  # from anywhere in, everything out: not tracked
+    assert network.send("web", IP(src=WEB, dst=APP) / TCP(sport=80, dport=1000, flags="SA")).to == "app"  # and so are its responses
     network.apply(SHOP.replace("{protocol: tcp, ports: 80, source: 0.0.0.0/0}, ", ""))
     assert network.send("app", IP(src=APP, dst=WEB) / TCP(sport=1000, dport=80, flags="A")).reason is Reason.GROUP_INGRESS
 
