@@ -1,0 +1,196 @@
+"""DataPlane: a topology, compiled, in front of the packet path.
+
+    topology --lower--> Program --compile--> Snapshot --swap--> Engine
+
+`apply` does the same again with another topology: numbers of what stayed are kept (`Names`), so sessions,
+counters and traces go on; the engine changes over between two bursts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from dataplane.compile import compile_program
+from dataplane.errors import VpclabError
+from dataplane.names import Names
+from dataplane.probe import ICMP, ICMPV6, TCP, UDP, Probe, protocol_number, read_probe
+from dataplane.program import Address, Context, Interface, Program
+from dataplane.trace import Trace
+from dataplane.tracing import walk_of
+from dataplane.verdict import Cause, Reason, Verdict
+from fastpath.engine import Engine, Overlay
+
+if TYPE_CHECKING:
+    from dataplane.topology import Topology
+
+TRACE_SOURCE_PORT = 40000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one received frame; `object` and `rule` are numbers of `DataPlane.names`."""
+
+    verdict: Verdict
+    reason: Reason
+    object: int
+    rule: int
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One frame that left: by which port, why, and the index of the received frame it stems from (-1: none)."""
+
+    port: int
+    frame: bytes
+    cause: Cause
+    parent: int
+    offload: bytes
+    """struct virtio_net_hdr_v1, 12 bytes: the checksum and segmentation left to the receiver."""
+
+
+class DataPlane:
+    """One lab's packet path.
+
+    Args:
+        topology: what to run.
+        names: numbers given so far; a new set when omitted.
+        seed: makes every choice left open (NAT ports) repeatable.
+        sessions: most tracked connections at once.
+        memo: whether flow entries are used (they change speed, never a verdict).
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        *,
+        names: Names | None = None,
+        seed: int = 0,
+        sessions: int = 262144,
+        flows: int = 65536,
+        memo: bool = True,
+    ) -> None:
+        self.names = Names() if names is None else names
+        self.engine = Engine(sessions=sessions, flows=flows, seed=seed, memo=memo)
+        self.topology: Topology
+        self.program: Program
+        self._interfaces: dict[int, Interface] = {}
+        self._contexts: dict[int, Context] = {}
+        self.apply(topology)
+
+    def apply(self, topology: Topology) -> None:
+        """Change over to another topology: lower, compile, swap. Nothing changes when any of it fails."""
+        program = topology.lower(self.names)
+        snapshot = compile_program(program, generation=self.engine.generation + 1)
+        self.engine.swap(snapshot)
+        self.topology, self.program = topology, program
+        self._interfaces = {i.number: i for i in program.interfaces.values()}
+        self._contexts = {c.number: c for c in program.contexts}
+
+    def process(
+        self, frames: Sequence[bytes], ports: Sequence[int], now_ms: int, offloads: Sequence[bytes | None] | None = None
+    ) -> tuple[list[Outcome], list[Emission]]:
+        """Receive `frames`, each through its port, at `now_ms`; one Outcome per frame, and all that left, in order."""
+        return _typed(self.engine.process(frames, ports, now_ms, offloads))
+
+    def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
+        """Let time pass: what died of it and what left because of it."""
+        return _typed(self.engine.advance(now_ms))
+
+    def port(self, interface: str) -> int:
+        """The port number of an interface, e.g. ``"web/eth0"``.
+
+        Raises:
+            KeyError: no such interface in the present topology.
+        """
+        number = self.names.find("interface", interface)
+        if number not in self._contexts:
+            raise KeyError(interface)
+        return number
+
+    def interface(self, port: int) -> Interface:
+        """The lowered interface behind a port."""
+        return self._interfaces[port]
+
+    def next_mac(self, port: int, destination: Address) -> bytes:
+        """The MAC a host behind `port` would send to for `destination`: its neighbour's, or the router's."""
+        context = self._contexts[port]
+        for prefix, mac in self.program.neighbours[context.neighbours]:
+            if prefix.version == destination.version and prefix.prefixlen == prefix.max_prefixlen and destination in prefix:
+                return mac
+        return self._interfaces[port].router_mac
+
+    def frame(self, port: int, probe: Probe) -> bytes:
+        """The frame a host behind `port` would send `probe` in."""
+        return probe.frame(self._interfaces[port].mac, self.next_mac(port, probe.destination))
+
+    def trace(
+        self,
+        source: str,
+        destination: str,
+        *,
+        protocol: str = "tcp",
+        port: int | None = None,
+        source_port: int | None = None,
+        now_ms: int | None = None,
+        size: int = 0,
+    ) -> Trace:
+        """Trace a packet from an interface to an address, and the answer to it, changing nothing.
+
+        Args:
+            source: an interface (``"web/eth0"``) or a node (its ``eth0``).
+            destination: an IPv4 or IPv6 address.
+            protocol: ``tcp``, ``udp``, ``icmp``, ``icmpv6`` or a number.
+            port: destination port, for TCP and UDP (80 when omitted).
+            source_port: source port or echo identifier.
+            now_ms: lab time; the engine's own when omitted.
+            size: bytes of payload.
+
+        Raises:
+            VpclabError: the source is not an interface, or has no address of the destination's family.
+        """
+        start = source if "/" in source else f"{source}/eth0"
+        try:
+            number = self.port(start)
+        except KeyError:
+            raise VpclabError(f"no interface is called {start!r}") from None
+        target = ip_address(destination)
+        interface = self._interfaces[number]
+        own = interface.address4 if target.version == 4 else interface.address6
+        if own is None:
+            raise VpclabError(f"{start} has no IPv{target.version} address")
+        proto = protocol_number(protocol)
+        if proto == ICMP and target.version == 6:
+            proto = ICMPV6
+        has_ports = proto in (TCP, UDP)
+        probe = Probe(
+            source=own,
+            destination=target,
+            protocol=proto,
+            source_port=(TRACE_SOURCE_PORT if source_port is None else source_port) if has_ports or proto in (ICMP, ICMPV6) else 0,
+            destination_port=(80 if port is None else port) if has_ports else 0,
+            payload=bytes(size),
+        )
+        overlay = Overlay()
+        now = self.engine.now_ms if now_ms is None else now_ms
+        answer = self.engine.trace(self.frame(number, probe), number, overlay, now)
+        forward = walk_of(answer, probe, self.names[number], self.names)
+        reply = None
+        if answer["verdict"] == Verdict.FORWARD:
+            receiver = answer["port"]
+            back = read_probe(answer["frame"]).answer()
+            back_answer = self.engine.trace(self.frame(receiver, back), receiver, overlay, now)
+            reply = walk_of(back_answer, back, self.names[receiver], self.names)
+        return Trace(source=source, destination=destination, forward=forward, reply=reply)
+
+
+def _typed(
+    result: tuple[list[tuple[int, int, int, int]], list[tuple[int, bytes, int, int, bytes]]],
+) -> tuple[list[Outcome], list[Emission]]:
+    outcomes, emissions = result
+    return (
+        [Outcome(Verdict(verdict), Reason(reason), object_, rule) for verdict, reason, object_, rule in outcomes],
+        [Emission(port, frame, Cause(cause), parent, offload) for port, frame, cause, parent, offload in emissions],
+    )

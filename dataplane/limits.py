@@ -1,0 +1,112 @@
+"""Numbers that AWS documents, each with its page: quotas, timers, sizes. And a few of ours, marked so.
+
+Quotas stand in the lab file under ``quotas``: their defaults are AWS's for a new account, and a lab may raise
+the adjustable ones, as AWS does on request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from typing import Final
+
+from dataplane.program import Timeouts
+
+VPC_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html"
+EC2_TRACKING: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html"
+NAT_BASICS: Final = "https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html"
+EC2_MTU: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mtu.html"
+PEERING_BASICS: Final = "https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html"
+
+
+def _quota(default: int, what: str, code: str, maximum: int | None = None) -> int:
+    """Declare one quota; `code` is what EC2 answers when it is exceeded, `maximum` where AWS stops raising it."""
+    limit = f", {maximum} at most" if maximum else ""
+    metadata = {"doc": f"{what} (AWS's default: {default}{limit})", "example": default, "code": code, "max": maximum}
+    value: int = field(default=default, metadata=metadata)
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quotas:
+    """How many of each there may be: https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html."""
+
+    vpcs_per_region: int = _quota(5, "VPCs in the Region", "VpcLimitExceeded")
+    subnets_per_vpc: int = _quota(200, "subnets of a VPC", "SubnetLimitExceeded")
+    ipv4_cidrs_per_vpc: int = _quota(5, "IPv4 CIDR blocks of a VPC, the primary one included", "CidrLimitExceeded", 50)
+    ipv6_cidrs_per_vpc: int = _quota(5, "IPv6 CIDR blocks of a VPC", "CidrLimitExceeded", 50)
+    route_tables_per_vpc: int = _quota(200, "route tables of a VPC, the main one included", "RouteTableLimitExceeded")
+    routes_per_table: int = _quota(
+        500, "routes of a table that are not propagated, each family by itself", "RouteLimitExceeded", 1000
+    )
+    elastic_ips_per_region: int = _quota(5, "Elastic IP addresses in the Region", "AddressLimitExceeded")
+    nat_gateways_per_zone: int = _quota(5, "NAT gateways in an Availability Zone", "NatGatewayLimitExceeded")
+    network_acls_per_vpc: int = _quota(200, "network ACLs of a VPC", "NetworkAclLimitExceeded")
+    rules_per_network_acl: int = _quota(
+        20,
+        "rules of a network ACL in one direction, each family by itself, the final deny included",
+        "NetworkAclEntryLimitExceeded",
+        40,
+    )
+    security_groups_per_region: int = _quota(2500, "security groups in the Region", "SecurityGroupLimitExceeded")
+    rules_per_security_group: int = _quota(
+        60, "rules of a security group in one direction, each family by itself", "RulesPerSecurityGroupLimitExceeded"
+    )
+    security_groups_per_interface: int = _quota(
+        5, "security groups of a network interface", "SecurityGroupsPerInterfaceLimitExceeded", 16
+    )
+    network_interfaces_per_region: int = _quota(
+        5000, "network interfaces in the Region", "NetworkInterfaceLimitExceeded"
+    )
+    peerings_per_vpc: int = _quota(50, "active peerings of a VPC", "VpcPeeringConnectionLimitExceeded", 125)
+    pending_peerings_per_vpc: int = _quota(
+        25, "peerings a VPC waits for", "OutstandingVpcPeeringConnectionLimitExceeded"
+    )
+    prefix_lists_per_region: int = _quota(100, "prefix lists in the Region", "PrefixListLimitExceeded")
+
+
+RULES_TIMES_GROUPS: Final = 1000
+"""Rules per group times groups per interface may not exceed this (`VPC_QUOTAS`)."""
+PREFIX_LIST_ENTRIES: Final = 1000
+"""Largest `max_entries` (https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html)."""
+ACL_RULE_NUMBERS: Final = range(1, 32767)
+"""32767 and up are AWS's own (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateNetworkAclEntry.html)."""
+
+GROUP_TIMEOUTS: Final = Timeouts(
+    tcp_established=432_000_000,
+    tcp_opening=60_000,
+    tcp_closing=60_000,
+    udp_single=30_000,
+    udp_stream=180_000,
+    icmp=30_000,
+    other=600_000,
+)
+"""Idle limits of tracked flows in milliseconds (`EC2_TRACKING`): TCP established 5 days, UDP 30 s and as a stream
+180 s, other protocols 600 s. TCP that opens or closes, and ICMP, are not published: ours."""
+NAT_TIMEOUTS: Final = Timeouts(
+    tcp_established=350_000,
+    tcp_opening=350_000,
+    tcp_closing=60_000,
+    udp_single=350_000,
+    udp_stream=350_000,
+    icmp=350_000,
+    other=350_000,
+)
+"""A connection idle for 350 s times out (`NAT_BASICS`), whatever its protocol. How long a closed one keeps its port
+is not published: ours."""
+NAT_PORTS: Final = range(1024, 65536)
+"""Source ports of a NAT gateway (`NAT_BASICS`)."""
+NAT_FLOWS_PER_DESTINATION: Final = 55_000
+"""Most connections at once per address of a NAT gateway to one destination address, port, protocol (`NAT_BASICS`)."""
+
+VPC_MTU: Final = 9001
+"""Inside a VPC and over a peering in one Region, in bytes of IP packet (`EC2_MTU`)."""
+INTERNET_MTU: Final = 1500
+"""Through an internet gateway (`EC2_MTU`)."""
+NAT_MTU: Final = 8500
+"""Through a NAT gateway (`NAT_BASICS`)."""
+INTER_REGION_MTU: Final = 8500
+"""Over a peering between Regions (`PEERING_BASICS`)."""
+
+AUTO_PUBLIC_POOLS: Final = (IPv4Network("203.0.113.128/25"), IPv4Network("198.18.0.0/16"))
+"""Where auto-assigned public addresses come from, in this order: ours, ranges no real host has (RFC 5737, RFC 2544)."""

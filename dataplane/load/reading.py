@@ -1,0 +1,285 @@
+"""Nodes -> values of the model's types, collecting every problem on the way.
+
+One function per shape. Each returns the value, or `FAILED` after it has noted why; a list or mapping with a failed
+part fails as a whole, after all its other parts were read too.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, assert_never
+
+from dataplane.errors import Problem
+from dataplane.load.addresses import address, in_words, network
+from dataplane.load.nearest import nearest
+from dataplane.load.nodes import Entry, Mapping, Node, Scalar, Sequence, described, place, shortened
+from dataplane.load.scalars import Refused, expected, scalar, value_of
+from dataplane.load.shapes import (
+    ADDRESSES,
+    Construct,
+    Either,
+    Field,
+    FieldsByName,
+    Items,
+    Numbers,
+    Optional,
+    Parsed,
+    Shape,
+    Single,
+    Table,
+    summary,
+)
+
+
+class _Failed:
+    def __repr__(self) -> str:
+        return "FAILED"
+
+
+FAILED: Final = _Failed()
+"""Stands for a value that could not be read; the problems say why."""
+
+
+class Place(NamedTuple):
+    """A node, and how a person finds it."""
+
+    node: Node
+    path: str
+    key: Scalar | None = None
+
+
+class Reader:
+    """Reads one file; `problems` is everything found wrong so far."""
+
+    def __init__(self, file_name: str) -> None:
+        self.file_name = file_name
+        self.problems: list[Problem] = []
+
+    def read(self, shape: Shape, at: Place) -> Any:
+        """Return the value at this place, or FAILED."""
+        node = at.node
+        if isinstance(node, Scalar) and node.absent:
+            return self._fail(at, "nothing follows", _instead_of_nothing(shape))
+        match shape:
+            case Optional():
+                return None if _is_null(node) else self.read(shape.inner, at)
+            case Construct():
+                return self._construct(shape, at)
+            case Table():
+                return self._table(shape, at)
+            case Items():
+                return self._items(shape, at)
+            case Either():
+                return self._either(shape, at)
+            case Parsed():
+                return self._parsed(shape, at)
+            case Single() | Numbers():
+                return self._scalar(shape, at)
+            case _:
+                assert_never(shape)
+
+    # -- one function per shape
+
+    def _scalar(self, shape: Single | Numbers, at: Place) -> Any:
+        if not isinstance(at.node, Scalar):
+            wanted = wanted_in_words(shape)
+            return self._fail(at, f"{described(at.node)} is written where {wanted} is wanted", "")
+        try:
+            if isinstance(shape, Single):
+                return scalar(at.node, shape.type)
+            value = value_of(at.node)
+            if shape.families[0] in ADDRESSES:
+                return address(at.node, value, shape.families)
+            return network(at.node, value, shape.families)
+        except Refused as refused:
+            return self._fail(at, refused.message, refused.hint, refused.code)
+
+    def _parsed(self, shape: Parsed, at: Place) -> Any:
+        if not isinstance(at.node, Scalar) or _is_null(at.node):
+            return self._fail(at, f"{described(at.node)} is written where {wanted_in_words(shape)} is wanted", "")
+        try:
+            return shape.type.parse(value_of(at.node))  # type: ignore[attr-defined]
+        except Refused as refused:
+            return self._fail(at, refused.message, refused.hint)
+        except ValueError as error:
+            return self._fail(at, *_message_and_hint(error))
+
+    def _items(self, shape: Items, at: Place) -> Any:
+        if not isinstance(at.node, Sequence):
+            hint = f"write [{shortened(at.node.text)}]" if isinstance(at.node, Scalar) else "begin each with '- '"
+            if _is_null(at.node):
+                hint = "write [] for an empty list, or leave the key out"
+            return self._fail(at, f"{described(at.node)} is written where a list is wanted", hint)
+        items = [self.read(shape.item, Place(item, f"{at.path}[{i}]")) for i, item in enumerate(at.node.items)]
+        return FAILED if any(item is FAILED for item in items) else tuple(items)
+
+    def _table(self, shape: Table, at: Place) -> Any:
+        if not isinstance(at.node, Mapping):
+            hint = "write {} for none, or leave the key out" if _is_null(at.node) else "write NAME: VALUE"
+            return self._fail(at, f"{described(at.node)} is written where {_named_things(shape)} are wanted", hint)
+        values = {}
+        failed = False
+        for entry in at.node.entries.values():
+            key = self._key(shape, at, entry)
+            value = self.read(shape.value, _below(at, entry))
+            failed = failed or key is FAILED or value is FAILED
+            if not failed:
+                values[key] = value
+        return FAILED if failed else values
+
+    def _key(self, shape: Table, at: Place, entry: Entry) -> Any:
+        key = entry.key
+        here = Place(key, _below(at, entry).path)
+        if shape.named:
+            if Table.NAME.fullmatch(key.text):
+                return key.text
+            return self._fail(here, f"{described(key)} is no name", _name_instead(key.text))
+        if shape.key == Single(str):
+            if key.text and "\0" not in key.text and "=" not in key.text:
+                return key.text
+            return self._fail(here, f"{described(key)} is no key", "keys are not empty and hold no '='")
+        return self.read(shape.key, here)
+
+    def _either(self, shape: Either, at: Place) -> Any:
+        """Take the members that fit the kind of value, then the first of them that reads it without a problem."""
+        fitting = [member for member in shape.members if _fits(member, at.node)]
+        if not fitting:
+            wanted = " or ".join(wanted_in_words(member) for member in shape.members)
+            return self._fail(at, f"{described(at.node)} is written where {wanted} is wanted", "")
+        if isinstance(at.node, Mapping):
+            keys = set(at.node.entries)
+            fitting.sort(key=lambda m: -len(keys & set(m.fields)) if isinstance(m, Construct) else 0)
+        first_problems: list[Problem] | None = None
+        for member in fitting:
+            trial = Reader(self.file_name)
+            value = trial.read(member, at)
+            if value is not FAILED:
+                return value
+            first_problems = trial.problems if first_problems is None else first_problems
+        self.problems += first_problems or []
+        return FAILED
+
+    def _construct(self, shape: Construct, at: Place) -> Any:
+        if not isinstance(at.node, Mapping):
+            hint = f"write its keys: {', '.join(shape.fields) or 'none'}"
+            if isinstance(at.node, Sequence) and at.path:
+                hint = "there is one at most: write its keys without '- '"
+            return self._fail(at, f"{described(at.node)} is written where keys and values are wanted", hint)
+        fields = shape.fields
+        values: dict[str, Any] = {}
+        meant: set[str | None] = set()
+        failed = False
+        for name, entry in at.node.entries.items():
+            field = fields.get(name)
+            if field is None:
+                meant.add(self._unknown(entry, at, fields))
+                failed = True
+                continue
+            values[name] = self.read(field.shape, _below(at, entry))
+            failed = failed or values[name] is FAILED
+        for field in fields.values():
+            if field.required and field.name not in values:
+                failed = True
+                if field.name not in meant:  # else the misspelled key was reported already
+                    self._missing(field, at)
+        if failed:
+            return FAILED
+        try:
+            return shape.type(**values)
+        except ValueError as error:
+            return self._fail(at, *_message_and_hint(error))
+
+    # -- problems
+
+    def _unknown(self, entry: Entry, at: Place, fields: FieldsByName) -> str | None:
+        """Note an unknown key; return the key that was probably meant."""
+        name = entry.key.text
+        unused = [field for field in fields if field not in getattr(at.node, "entries", {})]
+        meant = nearest(name, unused) or nearest(name, fields)
+        hint = f"did you mean {meant}?" if meant else f"known keys: {', '.join(fields) or 'none'}"
+        head, colon, _ = name.partition(":")
+        if colon and head in fields:
+            meant, hint = head, f"write a blank after the colon: {head}: ..."
+        self._fail(Place(entry.key, _below(at, entry).path), f"{described(entry.key)} is no key here", hint)
+        return meant
+
+    def _missing(self, field: Field, at: Place) -> None:
+        example = field.example if isinstance(field.example, (str, int)) else ""
+        hint = f"write, for example, {field.name}: {example}" if example != "" else f"write {field.name}: ..."
+        path = f"{at.path}.{field.name}" if at.path else field.name
+        self._fail(at._replace(path=path), "the key is missing", hint)
+
+    def _fail(self, at: Place, message: str, hint: str, code: str = "") -> Any:
+        line, column = place(at.node, at.key)
+        problem = Problem(
+            path=at.path, message=message, code=code, hint=hint, file=self.file_name, line=line, column=column
+        )
+        self.problems.append(problem)
+        return FAILED
+
+
+def _message_and_hint(error: ValueError) -> tuple[str, str]:
+    """Take apart what ``parse`` says: ``what is wrong; what would be right``."""
+    message, _, hint = str(error).partition("; ")
+    return shortened(message, limit=200), shortened(hint, limit=200)
+
+
+def _below(at: Place, entry: Entry) -> Place:
+    name = shortened(entry.key.text)
+    return Place(entry.value, f"{at.path}.{name}" if at.path else name, entry.key)
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.plain and node.text in ("null", "Null", "NULL", "~")
+
+
+def _fits(shape: Shape, node: Node) -> bool:
+    if isinstance(node, Scalar):
+        return isinstance(shape, (Single, Numbers, Parsed))
+    if isinstance(node, Sequence):
+        return isinstance(shape, Items)
+    return isinstance(shape, (Table, Construct))
+
+
+def wanted_in_words(shape: Shape) -> str:
+    """Say what a shape wants."""
+    match shape:
+        case Single():
+            return expected(shape.type)
+        case Numbers():
+            return in_words(shape.families)
+        case Items():
+            return "a list"
+        case Optional():
+            return wanted_in_words(shape.inner)
+        case Parsed():
+            return summary(shape.type).rstrip(".") or "text"
+        case Construct():
+            return f"keys ({', '.join(shape.fields)})"
+        case _:
+            return "keys and values"
+
+
+def _named_things(shape: Table) -> str:
+    return "named " + shape.value.type.__name__ + " entries" if isinstance(shape.value, Construct) else "keys"
+
+
+def _instead_of_nothing(shape: Shape) -> str:
+    """An empty value reads as null, which is rarely what the writer of ``internet_gateway:`` meant."""
+    match shape:
+        case Optional():
+            return f"{_instead_of_nothing(shape.inner)}, or null"
+        case Construct():
+            required = [field.name for field in shape.fields.values() if field.required]
+            return f"write its keys below, at least {', '.join(required)}" if required else "write {} for the defaults"
+        case Table():
+            return "write {} for none"
+        case Items():
+            return "write [] for none"
+        case _:
+            return f"write {wanted_in_words(shape)}"
+
+
+def _name_instead(text: str) -> str:
+    rule = "names are a-z, 0-9 and '-', begin with a letter or digit, and have at most 63 characters"
+    better = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower()).strip("-")[:63]
+    return f"{rule}: write {better}" if better and Table.NAME.fullmatch(better) else rule

@@ -1,0 +1,176 @@
+"""The reference page of lab files: one section per construct, from the model's own words.
+
+What a construct is, and where it differs from AWS, is the docstring of its module; what its keys mean is the metadata
+of its fields. So the page cannot say what the code does not.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any, assert_never, get_args, get_origin
+
+from ruamel.yaml import YAML
+
+from dataplane.load.addresses import in_words
+from dataplane.load.outline import Spot, example_in_place, example_of, outline, path_of
+from dataplane.load.scalars import expected
+from dataplane.load.shapes import (
+    Construct,
+    Either,
+    Field,
+    Items,
+    Numbers,
+    Optional,
+    Parsed,
+    Shape,
+    Single,
+    Table,
+    summary,
+)
+from dataplane.load.written import as_written
+
+INTRODUCTION = """\
+# The lab file
+
+<!-- Generated from the model by `python -m dataplane.schema --write`; edits are overwritten. -->
+
+A lab file describes a lab: things AWS knows, under AWS's names, and what AWS does not own, such as hosts on the
+internet and the programs to run. `vpclab validate FILE` checks one and reports everything wrong with it at once,
+each problem with its line, its path, and what would be right; `vpclab up FILE` starts no lab from a file that has
+any. The folder `examples` holds whole files.
+
+How it is written:
+
+- YAML 1.2, in UTF-8, one document, 16 MiB at most. Keys are unique; anchors, aliases and merge keys (`<<`) work;
+  tags (`!!str`) do not.
+- A key that is not listed here is an error, as is a value of another type: `yes` is no boolean, `"80"` is no
+  number, `80` is no text.
+- A key with nothing behind it is an error, for YAML reads it as `null` and people mean `{}` as often: write
+  `null`, `{}` or `[]`, or leave the key out.
+- Names chosen by you (`NAME` in the paths below) are of `a-z`, `0-9` and `-`, begin with a letter or digit, and
+  have at most 63 characters. What is inside a VPC is named inside it: two VPCs may each have a subnet `public`.
+- A CIDR block has no bits set beyond its prefix length.
+- Between braces, text that begins with a colon needs quotes: `"::/0"`.
+- Editors complete and check lab files with [`lab-file.schema.json`](lab-file.schema.json). For those that use the
+  YAML language server, begin a file with `# yaml-language-server: $schema=` and the path of the schema.
+"""
+
+ABBREVIATIONS = {"acl": "ACL", "ip": "IP", "vpc": "VPC", "nat": "NAT", "tcp": "TCP", "icmp": "ICMP"}
+
+
+def reference_page(root: Construct) -> str:
+    """Return the whole page, as Markdown."""
+    spots = outline(root)
+    parts = [INTRODUCTION, "## Where things are\n", _contents(spots)]
+    last_module = ""
+    for spot in spots:
+        module = spot.shape.type.__module__
+        parts += _section(root, spot, begins_module=module != last_module)
+        last_module = module
+    return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _contents(spots: list[Spot]) -> str:
+    lines = ["| path | is |", "|---|---|"]
+    for spot in spots:
+        for place in spot.places:
+            lines.append(
+                f"| `{path_of(place)}` | {_link(spot.shape)} |" if place else f"| the file | {_link(spot.shape)} |"
+            )
+    return "\n".join(lines)
+
+
+def _section(root: Construct, spot: Spot, *, begins_module: bool) -> Iterator[str]:
+    yield f"## {title(spot.shape.type)}"
+    places = ", ".join(f"`{path_of(place)}`" for place in spot.places if place)
+    yield f"Written at {places}." if places else "The file as a whole."
+    if begins_module:
+        yield module_words(spot.shape.type)
+    elif summary(spot.shape.type):
+        yield summary(spot.shape.type)
+    if spot.shape.fields:
+        yield _keys(spot.shape)
+    example = example_of(spot.shape)
+    if example or not spot.shape.fields:
+        yield "```yaml\n" + as_yaml(example_in_place(root, spot.places[0], example)) + "```"
+
+
+def _keys(shape: Construct) -> str:
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for field in shape.fields.values():
+        cells = (f"`{field.name}`", type_in_words(field.shape), _default(field), field.doc)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _default(field: Field) -> str:
+    if field.required:
+        return "**required**"
+    value = as_written(field.default)
+    return f"`{as_yaml(value, flow=True).strip()}`"
+
+
+def type_in_words(shape: Shape) -> str:
+    """Return the type of a value in the words of the page, with links to constructs."""
+    match shape:
+        case Single():
+            if get_origin(shape.type) is not None:
+                return " or ".join(f"`{choice}`" for choice in get_args(shape.type))
+            if expected(shape.type) == "a value":
+                return " or ".join(f"`{member.value}`" for member in shape.type)
+            return expected(shape.type).removeprefix("a ")
+        case Numbers():
+            return in_words(shape.families).removeprefix("an ")
+        case Parsed():
+            return _code(summary(shape.type).rstrip("."))
+        case Optional():
+            return f"{type_in_words(shape.inner)}, or null"
+        case Items():
+            return f"list of {type_in_words(shape.item)}"
+        case Table():
+            return f"{'names' if shape.named else 'keys'} with {type_in_words(shape.value)}"
+        case Either():
+            return " or ".join(type_in_words(member) for member in shape.members)
+        case Construct():
+            return _link(shape)
+        case _:
+            assert_never(shape)
+
+
+def title(construct: type) -> str:
+    """Return the heading of a construct: ``NetworkAclRule`` -> ``Network ACL rule``."""
+    words = [word.lower() for word in re.findall(r"[A-Z][a-z0-9]*", construct.__name__)]
+    words[0] = words[0].capitalize()
+    return " ".join(ABBREVIATIONS.get(word.lower(), word) for word in words)
+
+
+def _link(shape: Construct) -> str:
+    heading = title(shape.type)
+    return f"[{heading}](#{heading.lower().replace(' ', '-')})"
+
+
+def module_words(construct: type) -> str:
+    """Return what the module of a construct says about it, as Markdown."""
+    text = inspect.cleandoc(sys.modules[construct.__module__].__doc__ or "")
+    text = re.sub(r"(?<![(<])https?://\S+[^\s.,)]", r"<\g<0>>", _code(text))
+    return text.replace("Deviations from AWS:\n", "Deviations from AWS:\n\n")
+
+
+def _code(text: str) -> str:
+    """Docstrings mark code with two backticks, Markdown with one."""
+    return text.replace("``", "`")
+
+
+def as_yaml(value: Any, *, flow: bool = False) -> str:
+    """Return a value as YAML, on one line when `flow`."""
+    yaml = YAML()
+    yaml.default_flow_style = flow
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.width = 110
+    out = io.StringIO()
+    yaml.dump(value, out)
+    return out.getvalue().removesuffix("...\n")

@@ -1,0 +1,47 @@
+"""What YAML's scanner and parser complain about, in words that say what to write instead."""
+
+from __future__ import annotations
+
+from ruamel.yaml.error import MarkedYAMLError, StreamMark
+from ruamel.yaml.reader import ReaderError
+
+from dataplane.errors import Problem
+
+HINTS = (
+    ("'\\t'", "indent with blanks: YAML allows no tabs there"),
+    ("cannot start any token", "put text that begins with this character in quotes"),
+    ("mapping values are not allowed", "check the indentation, and put text that holds ': ' in quotes"),
+    ("expected the node content, but found ':'", 'put text that begins with a colon in quotes: "::/0"'),
+    ("expected <block end>", "give this line the indentation of the lines it belongs to"),
+    ("could not find expected ':'", "write KEY: VALUE, with a blank after the colon"),
+    ("expected ',' or ']'", "close the list with ], or put a comma before this"),
+    ("expected ',' or '}'", "close the keys with }, or put a comma before this"),
+    ("unexpected end of stream", "close the quotes"),
+    ("special characters", "remove the character, or write it as an escape in double quotes"),
+)
+"""Part of ruamel.yaml's message -> what to do."""
+
+
+def syntax_problem(error: Exception, text: str, file_name: str, reached: StreamMark | None) -> Problem:
+    """Return the problem for what the YAML parser raised on `text`; `reached` is how far it had come."""
+    line, column = (reached.line + 1, reached.column + 1) if reached is not None else (1, 1)
+    if isinstance(error, MarkedYAMLError):
+        message = str(error.problem or error.context or "not YAML")
+        mark = error.problem_mark or error.context_mark
+        if mark is not None:
+            line, column = mark.line + 1, mark.column + 1
+        if error.context and error.context_mark is not None:
+            start = error.context_mark
+            message += f", {error.context} that begins at line {start.line + 1}, column {start.column + 1}"
+    elif isinstance(error, ReaderError):
+        line, column = line_and_column(text, error.position)
+        message = f"special characters are not allowed (U+{ord(text[error.position]):04X})"
+    else:
+        message = f"after this place the text is not YAML: {error or type(error).__name__}"
+    hint = next((hint for part, hint in HINTS if part in message), "")
+    return Problem(path="", message=message, hint=hint, file=file_name, line=line, column=column)
+
+
+def line_and_column(text: str, position: int) -> tuple[int, int]:
+    """Return line and column, both from 1, of a character of the text."""
+    return text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)

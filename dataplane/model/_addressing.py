@@ -1,0 +1,72 @@
+"""Addresses written down for an interface: are they of its subnet, free, and public where they should be?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dataplane.errors import Problem
+from dataplane.model._cidr import reserved
+from dataplane.model._placed import Asked, PlacedInterface
+
+if TYPE_CHECKING:
+    from dataplane.topology import Topology
+
+
+def check_addresses(topology: Topology, interface: PlacedInterface) -> Iterator[Problem]:
+    """Yield what is wrong with an interface's addresses. Paths are complete."""
+    for asked in interface.wanted.asked:
+        yield from _check_private(topology, interface, asked)
+    if not interface.addresses4:
+        yield Problem(
+            interface.wanted.file_path,
+            f"subnet {interface.subnet.path} has no free address left",
+            "InsufficientFreeAddressesInSubnet",
+            f"{interface.subnet.cidr} has {interface.subnet.cidr.num_addresses - 5}: use a larger subnet",
+        )
+    used: dict[object, str] = {}
+    for path, private, public in interface.wanted.elastic_ips:
+        if private is not None and private not in interface.addresses4:
+            yield Problem(
+                path,
+                f"{private} is no address of the interface",
+                "InvalidParameterValue",
+                f"it has {', '.join(map(str, interface.addresses4))}",
+            )
+        earlier = topology.elastic_ip_at(public)
+        if earlier != path:
+            yield Problem(path, f"{public} is associated already, at {earlier}", "Resource.AlreadyAssociated")
+        target = private or next(iter(interface.addresses4), None)
+        if target in used:
+            yield Problem(path, f"{target} has an Elastic IP already, at {used[target]}", "Resource.AlreadyAssociated")
+        used.setdefault(target, path)
+
+
+def _check_private(topology: Topology, interface: PlacedInterface, asked: Asked) -> Iterator[Problem]:
+    address, home = asked.address, interface.subnet
+    block = next((cidr for cidr in home.cidrs if cidr.version == address.version), None)
+    if block is None:
+        yield Problem(
+            asked.path,
+            f"subnet {home.path} has no IPv6 block",
+            "InvalidParameterCombination",
+            f"write vpcs.{home.vpc}.subnets.{home.name}.ipv6_cidr",
+        )
+    elif address not in block:
+        hint = topology.subnet_holding(home.vpc, address)
+        yield Problem(
+            asked.path,
+            f"{address} is not in {block} of subnet {home.path}",
+            "InvalidParameterValue",
+            f"it is in subnet {hint}" if hint else f"write an address from {block[4]} to {block[-2]}",
+        )
+    elif address in set(reserved(block)):
+        yield Problem(
+            asked.path,
+            f"{address} is reserved by AWS: the first four addresses of {block} and the last",
+            "InvalidParameterValue",
+            f"write an address from {block[4]} to {block[-2]}",
+        )
+    earlier = topology.private_address_at(home.vpc, address)
+    if earlier != asked.path:
+        yield Problem(asked.path, f"{address} is in use already, at {earlier}", "InvalidIPAddress.InUse")

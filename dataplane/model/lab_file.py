@@ -1,0 +1,80 @@
+"""The lab file as a whole: ours. AWS constructs by name, the internet around them, and what runs in it all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from dataplane.errors import Problem
+from dataplane.limits import Quotas
+from dataplane.model import network_interface
+from dataplane.model._fields import doc, within
+from dataplane.model.instance import Instance
+from dataplane.model.internet_gateway import INTERNET
+from dataplane.model.internet_host import InternetHost
+from dataplane.model.prefix_list import PrefixList
+from dataplane.model.region import Region
+from dataplane.model.vpc import Vpc
+from dataplane.model.vpc_peering import VpcPeering
+from dataplane.program import Lookup, Program
+from dataplane.verdict import Reason
+
+if TYPE_CHECKING:
+    from dataplane.topology import Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Internet:
+    """What is outside of AWS."""
+
+    hosts: dict[str, InternetHost] = field(default_factory=dict, metadata=doc("hosts by name"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabFile:
+    """Everything a lab is made of."""
+
+    version: Literal[1] = field(metadata=doc("version of this format", 1))
+    name: str = field(default="", metadata=doc("name of the lab", "quickstart"))
+    region: Region = field(default=Region("us-east-1"), metadata=doc("AWS Region of the VPCs", "us-east-1"))
+    quotas: Quotas = field(default=Quotas(), metadata=doc("quotas, where they differ from AWS's defaults"))
+    prefix_lists: dict[str, PrefixList] = field(default_factory=dict, metadata=doc("prefix lists by name"))
+    vpcs: dict[str, Vpc] = field(default_factory=dict, metadata=doc("VPCs by name"))
+    peerings: dict[str, VpcPeering] = field(default_factory=dict, metadata=doc("VPC peerings by name"))
+    instances: dict[str, Instance] = field(default_factory=dict, metadata=doc("instances by name"))
+    internet: Internet = field(default=Internet(), metadata=doc("what is outside of AWS"))
+
+    def check(self, topology: Topology) -> Iterator[Problem]:
+        """Yield everything that is wrong, in no particular order."""
+        for key in ("prefix_lists", "vpcs", "peerings", "instances"):
+            for name, construct in getattr(self, key).items():
+                yield from within(f"{key}.{name}", construct.check(topology, name))
+        for name, host in self.internet.hosts.items():
+            yield from within(f"internet.hosts.{name}", host.check(topology, name))
+            if name in self.instances:
+                yield Problem(f"internet.hosts.{name}", f"an instance is called {name} too", "", "write another name")
+        for interface in topology.interfaces:
+            yield from network_interface.check_placed(topology, interface)
+        for public in topology.public_addresses:
+            yield from public.check(topology)
+
+    def lower(self, topology: Topology, program: Program) -> None:
+        """Lower everything."""
+        program.fibs.setdefault(INTERNET, [])
+        program.nodes[f"{INTERNET}/route"] = Lookup(
+            object=program.names.intern("internet", INTERNET), fib=INTERNET, reason=Reason.OUTSIDE_NO_ROUTE
+        )
+        for name, prefix_list in self.prefix_lists.items():
+            prefix_list.lower(topology, program, name)
+        for name, vpc in self.vpcs.items():
+            vpc.lower(topology, program, name)
+        for name, peering in self.peerings.items():
+            peering.lower(topology, program, name)
+        for interface in topology.interfaces:
+            if interface.kind != "nat-gateway":
+                network_interface.lower_interface(topology, program, interface)
+        for name, host in self.internet.hosts.items():
+            host.lower(topology, program, name)
+        for public in topology.public_addresses:
+            public.lower(topology, program)

@@ -1,0 +1,263 @@
+"""Route table: where packets that leave a subnet go.
+
+Every subnet uses one: its own, else the VPC's main table. Each table has a route `local` for every CIDR block of the
+VPC. The longest prefix wins; for one prefix a static route wins over one of a prefix list. IPv4 and IPv6 do not mix.
+https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Route_Tables.html
+https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html
+
+    subnet S, leaving -> egress rules of S's ACL -> **route table of S** -> gateway, NAT gateway, peering, interface
+                                                                       \\-> local: delivery inside the VPC
+
+A route whose target is gone or not active is a *blackhole*: it still wins, and drops. The same is written as target
+``blackhole``.
+
+Deviations from AWS:
+- Tables have a name; the main one is that with ``main: true``, else the one called ``main``, which is there whether
+  declared or not.
+- Two prefix-list routes with one prefix: AWS chooses at random; here the first in the file wins.
+- Gateway route tables (edge associations) and propagated routes do not exist here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, NamedTuple
+
+from dataplane.errors import Problem
+from dataplane.model._cidr import Network, inside, overlap, parse_network
+from dataplane.model._fields import doc, unknown, within
+from dataplane.model._route_target import RouteTarget
+from dataplane.program import Drop, Lookup, Program
+from dataplane.program import Route as FibRoute
+from dataplane.verdict import Reason
+
+if TYPE_CHECKING:
+    from dataplane.topology import Topology
+
+MAIN = "main"
+"""The main table, unless another one says that it is."""
+UNROUTABLE: tuple[Network, ...] = (IPv4Network("169.254.168.0/22"), IPv6Network("fd00:ec2::/32"))
+"""Reserved for AWS services: routes to these, or inside them, are refused
+(https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteDestination:
+    """A CIDR block or ``prefix-list:NAME``."""
+
+    cidr: Network | None = None
+    prefix_list: str = ""
+
+    @classmethod
+    def parse(cls, value: object) -> RouteDestination:
+        """Read a destination.
+
+        Raises:
+            ValueError: not one.
+        """
+        word, colon, name = str(value).partition(":")
+        if word == "prefix-list":
+            if not colon or not name:
+                raise ValueError(f"{value} lacks a name; write prefix-list:NAME")
+            return cls(prefix_list=name)
+        return cls(cidr=parse_network(value))
+
+    def __str__(self) -> str:
+        return str(self.cidr) if self.cidr is not None else f"prefix-list:{self.prefix_list}"
+
+    def prefixes(self, topology: Topology) -> Iterator[Network]:
+        """The blocks meant; none when the prefix list is not there."""
+        if self.cidr is not None:
+            yield self.cidr
+        elif self.prefix_list in topology.lab.prefix_lists:
+            for entry in topology.lab.prefix_lists[self.prefix_list].entries:
+                yield entry.cidr
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One route."""
+
+    destination: RouteDestination = field(metadata=doc("CIDR block or prefix-list:NAME", "0.0.0.0/0"))
+    target: RouteTarget = field(
+        metadata=doc(
+            "internet-gateway, nat-gateway:NAME, peering:NAME, network-interface:NAME or INSTANCE/ethN, instance:NAME, "
+            "local or blackhole",
+            "internet-gateway",
+        )
+    )
+
+    def weight(self, topology: Topology, version: int) -> int:
+        """What the route counts towards the quota of IPv4 (4) or IPv6 (6) routes of its table."""
+        if self.destination.cidr is not None:
+            return int(self.destination.cidr.version == version)
+        prefix_list = topology.lab.prefix_lists.get(self.destination.prefix_list)
+        return prefix_list.weight if prefix_list is not None and prefix_list.version == version else 0
+
+    def check(self, topology: Topology, vpc: str) -> Iterator[Problem]:
+        """Yield what AWS would refuse about the route itself."""
+        destination = self.destination
+        if destination.prefix_list and destination.prefix_list not in topology.lab.prefix_lists:
+            known = topology.lab.prefix_lists
+            yield unknown("destination", "prefix list", destination.prefix_list, known, "InvalidPrefixListID.NotFound")
+        refused = False
+        for prefix in destination.prefixes(topology):
+            found = [*self._check_prefix(topology, vpc, prefix)]
+            if not refused:  # a prefix list is reported once, not for each entry
+                yield from found
+            refused = refused or bool(found)
+        if not refused:
+            family = next(destination.prefixes(topology), IPv4Network("0.0.0.0/0"))
+            yield from within("target", self.target.check(topology, vpc, family))
+
+    def _check_prefix(self, topology: Topology, vpc: str, prefix: Network) -> Iterator[Problem]:
+        for block in UNROUTABLE:
+            if inside(prefix, block):
+                yield Problem(
+                    "destination",
+                    f"{prefix} is inside {block}, which AWS reserves for its services",
+                    "InvalidParameterValue",
+                    "remove the route: instances reach these addresses without one",
+                )
+                return
+        declared = topology.vpc(vpc)
+        local = next((cidr for cidr in declared.cidrs() if inside(prefix, cidr)), None)
+        if local is None:
+            if isinstance(self.target, LocalTarget):
+                yield Problem(
+                    "target",
+                    f"{prefix} is no CIDR block of VPC {vpc}, so it is not local",
+                    "InvalidParameterValue",
+                    f"local routes are for {', '.join(map(str, declared.cidrs()))} and are there by themselves",
+                )
+            return
+        if prefix != local:
+            if not any(prefix in subnet.cidrs() for subnet in declared.subnets.values()):
+                near = [str(c) for s in declared.subnets.values() for c in s.cidrs() if overlap(c, prefix)]
+                yield Problem(
+                    "destination",
+                    f"{prefix} is inside the VPC's {local}, but no subnet has exactly this CIDR block",
+                    "InvalidParameterValue",
+                    f"write {near[0]}" if near else "a route more specific than local must be for a whole subnet",
+                )
+            elif not self.target.inside_vpc:
+                yield Problem(
+                    "target",
+                    f"{prefix} is inside the VPC, and {self.target} cannot take it from local",
+                    "InvalidParameterValue",
+                    "only a NAT gateway, a network interface or an instance can",
+                )
+        elif not self.target.inside_vpc and not isinstance(self.target, LocalTarget):
+            yield Problem(
+                "target",
+                f"{prefix} is the VPC's own block, and {self.target} cannot replace local",
+                "InvalidParameterValue",
+                "only a NAT gateway, a network interface or an instance can",
+            )
+
+
+class EffectiveRoute(NamedTuple):
+    """One prefix of a table: where it leads, and how the route reads."""
+
+    prefix: Network
+    target: RouteTarget
+    name: str
+    """E.g. ``0.0.0.0/0 -> internet-gateway``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTable:
+    """A route table."""
+
+    main: bool = field(
+        default=False,
+        metadata=doc("whether subnets that name no table use this one; the table called main is by itself"),
+    )
+    routes: tuple[Route, ...] = field(default=(), metadata=doc("routes besides local"))
+
+    def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
+        """Yield what AWS would refuse."""
+        seen: dict[RouteDestination, int] = {}
+        for index, route in enumerate(self.routes):
+            at = f"routes[{index}]"
+            yield from within(at, route.check(topology, vpc))
+            if route.destination in seen:
+                yield Problem(
+                    f"{at}.destination",
+                    f"the table has a route to {route.destination} already",
+                    "RouteAlreadyExists",
+                    f"remove this one or routes[{seen[route.destination]}]",
+                )
+            seen.setdefault(route.destination, index)
+        for version in (4, 6):
+            count = sum(route.weight(topology, version) for route in self.routes)
+            yield from topology.over_quota("routes_per_table", count, "routes")
+
+    def effective(self, topology: Topology, vpc: str) -> Iterator[EffectiveRoute]:
+        """The table as it is looked up: local routes, then static ones, then those of prefix lists; one per prefix."""
+        found: dict[Network, EffectiveRoute] = {}
+        for route in self.routes:
+            cidr = route.destination.cidr
+            if cidr is not None:
+                found.setdefault(cidr, EffectiveRoute(cidr, route.target, f"{cidr} -> {route.target}"))
+        for cidr in topology.vpc(vpc).cidrs():
+            found.setdefault(cidr, EffectiveRoute(cidr, LocalTarget(), f"{cidr} -> local"))
+        for route in self.routes:
+            if route.destination.prefix_list:
+                for cidr in route.destination.prefixes(topology):
+                    name = f"{cidr} ({route.destination}) -> {route.target}"
+                    found.setdefault(cidr, EffectiveRoute(cidr, route.target, name))
+        yield from found.values()
+
+    def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:
+        """Make the lookup that subnets refer to."""
+        path, here = f"{vpc}/{name}", label(vpc, name)
+        number = program.names.intern("route-table", path)
+        blackhole = f"{here}/blackhole"
+        program.nodes[here] = Lookup(object=number, fib=here, reason=Reason.NO_ROUTE)
+        program.nodes[blackhole] = Drop(object=number, reason=Reason.BLACKHOLE)
+        program.fibs[here] = [
+            FibRoute(
+                prefix=route.prefix,
+                node=topology.route_target_label(vpc, route.target) or blackhole,
+                rule=program.names.intern("route", f"{path} {route.name}"),
+            )
+            for route in self.effective(topology, vpc)
+        ]
+
+
+def label(vpc: str, name: str) -> str:
+    """The label of a table's lookup."""
+    return f"route-table:{vpc}/{name}"
+
+
+class LocalTarget(RouteTarget):
+    """Delivery inside the VPC."""
+
+    word = "local"
+    is_named = False
+
+    def check(self, topology: Topology, vpc: str, destination: Network) -> Iterator[Problem]:
+        """Nothing: the route has looked at its destination."""
+        yield from ()
+
+    def label(self, topology: Topology, vpc: str) -> str | None:
+        """The VPC's delivery."""
+        return f"vpc:{vpc}/deliver"
+
+
+class BlackholeTarget(RouteTarget):
+    """Nobody."""
+
+    word = "blackhole"
+    is_named = False
+
+    def check(self, topology: Topology, vpc: str, destination: Network) -> Iterator[Problem]:
+        """Nothing."""
+        yield from ()
+
+    def label(self, topology: Topology, vpc: str) -> str | None:
+        """None."""
+        return None

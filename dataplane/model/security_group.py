@@ -1,0 +1,220 @@
+"""Security group: a stateful filter of network interfaces.
+
+Rules only allow; an interface's rules are those of all its groups together, in no order, and what no rule allows is
+dropped. An allowed flow is tracked: its packets and its answers pass, whatever the rules of the other direction say,
+until it ends or is idle too long. A rule names the other end by CIDR block, prefix list, or group: the private
+addresses of the interfaces that carry the group, here or in a peer VPC of the same Region.
+https://docs.aws.amazon.com/vpc/latest/userguide/vpc-security-groups.html
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
+
+    guest -> source check -> **egress rules** -> ... -> **ingress rules** -> destination check -> guest
+
+A group reference of an ingress rule is matched against the groups of the sending interface, which travel with the
+packet; a gateway, a NAT gateway and an appliance that forwards erase them, as on AWS. A reference of an egress rule
+is matched against the addresses that carry the group now.
+
+Deviations from AWS:
+- The default group of a VPC is called ``default`` and exists whether declared or not; declared, it is as declared.
+- A rule that refers to a group of a peer VPC is refused unless the peering is active or has been deleted. Deleted,
+  the rule is stale: it stays and matches nothing.
+- Groups are not associated with further VPCs, nor shared between accounts.
+- EC2's block of outgoing TCP port 25 is not modelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+from typing import TYPE_CHECKING, Literal
+
+from dataplane.errors import Problem
+from dataplane.limits import GROUP_TIMEOUTS, RULES_TIMES_GROUPS
+from dataplane.model import prefix_list
+from dataplane.model._cidr import host_network
+from dataplane.model._fields import doc, unknown, within
+from dataplane.model._rule_peer import RulePeer
+from dataplane.model._traffic import Protocol, Traffic
+from dataplane.program import GroupPolicy, Program, Rule
+
+if TYPE_CHECKING:
+    from dataplane.topology import Topology
+
+Direction = Literal["ingress", "egress"]
+DEFAULT = "default"
+"""The group of interfaces that name none."""
+ANYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngressRule(Traffic):
+    """A rule for what comes in."""
+
+    source: RulePeer = field(
+        metadata=doc("CIDR block, group:NAME, group:VPC/NAME of a peer VPC, self, or prefix-list:NAME", "group:app")
+    )
+    description: str = field(default="", metadata=doc("what the rule is for"))
+
+    @property
+    def remote(self) -> RulePeer:
+        """The other end."""
+        return self.source
+
+    def name(self) -> str:
+        """The rule in words, e.g. ``ingress tcp 80 from 0.0.0.0/0``."""
+        return f"ingress {self.in_words()} from {self.source}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressRule(Traffic):
+    """A rule for what goes out."""
+
+    destination: RulePeer = field(
+        metadata=doc("CIDR block, group:NAME, group:VPC/NAME of a peer VPC, self, or prefix-list:NAME", "0.0.0.0/0")
+    )
+    description: str = field(default="", metadata=doc("what the rule is for"))
+
+    @property
+    def remote(self) -> RulePeer:
+        """The other end."""
+        return self.destination
+
+    def name(self) -> str:
+        """The rule in words, e.g. ``egress all to 0.0.0.0/0``."""
+        return f"egress {self.in_words()} to {self.destination}"
+
+
+GroupRule = IngressRule | EgressRule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityGroup:
+    """A security group. A new one lets nothing in and everything out."""
+
+    description: str = field(default="", metadata=doc("what the group is for", "web servers"))
+    ingress: tuple[IngressRule, ...] = field(default=(), metadata=doc("what may come in; answers always may"))
+    egress: tuple[EgressRule, ...] | None = field(
+        default=None, metadata=doc("what may go out; null: everything, as AWS's default; []: nothing")
+    )
+
+    @classmethod
+    def default(cls) -> SecurityGroup:
+        """AWS's default group: everything from itself may come in, everything may go out."""
+        rule = IngressRule(protocol=Protocol(-1), source=RulePeer(group="self"))
+        return cls(description="default VPC security group", ingress=(rule,))
+
+    def rules(self, direction: Direction, *, ipv6: bool) -> Sequence[GroupRule]:
+        """The rules of one direction, AWS's own included; `ipv6`: whether the VPC has IPv6."""
+        if direction == "ingress":
+            return self.ingress
+        if self.egress is not None:
+            return self.egress
+        blocks = ANYWHERE if ipv6 else ANYWHERE[:1]
+        return tuple(EgressRule(protocol=Protocol(-1), destination=RulePeer(cidr=cidr)) for cidr in blocks)
+
+    def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
+        """Yield what AWS would refuse."""
+        directions: tuple[tuple[Direction, Iterable[GroupRule]], ...] = (
+            ("ingress", self.ingress),
+            ("egress", self.egress or ()),
+        )
+        for direction, rules in directions:
+            seen: dict[str, int] = {}
+            for index, rule in enumerate(rules):
+                at = f"{direction}[{index}]"
+                yield from within(at, rule.check_traffic())
+                side = "source" if direction == "ingress" else "destination"
+                yield from within(f"{at}.{side}", rule.remote.check(topology, vpc))
+                if rule.name() in seen:
+                    yield Problem(
+                        at,
+                        f"the rule is the same as {direction}[{seen[rule.name()]}]",
+                        "InvalidPermission.Duplicate",
+                        "remove one of them",
+                    )
+                seen.setdefault(rule.name(), index)
+            for version in (4, 6):
+                weight = sum(rule.remote.weight(topology, version) for rule in rules)
+                yield from topology.over_quota("rules_per_security_group", weight, direction)
+
+
+def label(vpc: str, name: str) -> str:
+    """The name of a group in paths: VPC/GROUP."""
+    return f"{vpc}/{name}"
+
+
+def check_membership(topology: Topology, vpc: str, groups: tuple[str, ...]) -> Iterator[Problem]:
+    """Yield why an interface of this VPC cannot carry these groups. Paths are relative to its list of groups."""
+    known = topology.vpc(vpc).all_security_groups()
+    for index, name in enumerate(groups):
+        if name not in known:
+            yield unknown(f"[{index}]", f"security group of VPC {vpc}", name, known, "InvalidGroup.NotFound")
+        elif name in groups[:index]:
+            yield Problem(f"[{index}]", f"group {name} is listed twice", "InvalidParameterValue", "remove one of them")
+    yield from topology.over_quota("security_groups_per_interface", len(groups), "")
+    if len(groups) * topology.lab.quotas.rules_per_security_group > RULES_TIMES_GROUPS:
+        yield Problem(
+            "",
+            f"{len(groups)} groups of up to {topology.lab.quotas.rules_per_security_group} rules are more than "
+            f"{RULES_TIMES_GROUPS} rules on one interface",
+            "RulesPerSecurityGroupLimitExceeded",
+            "lower quotas.rules_per_security_group, or use fewer groups",
+        )
+
+
+def group_number(program: Program, vpc: str, name: str) -> int:
+    """The number packets of a member carry."""
+    return program.names.intern("security-group", label(vpc, name))
+
+
+def add_policy(
+    topology: Topology, program: Program, policy: str, owner: int, vpc: str, groups: tuple[str, ...]
+) -> None:
+    """Add the policy of one interface: the rules of all its groups.
+
+    `policy` is its label in `Program.group_policies`, `owner` the interface's number.
+    """
+    program.group_policies[policy] = GroupPolicy(
+        owner=owner,
+        egress=tuple(_lowered(topology, program, vpc, groups, "egress")),
+        ingress=tuple(_lowered(topology, program, vpc, groups, "ingress")),
+        timeouts=GROUP_TIMEOUTS,
+    )
+
+
+def _lowered(
+    topology: Topology, program: Program, vpc: str, groups: tuple[str, ...], direction: Direction
+) -> Iterator[Rule]:
+    declared = topology.vpc(vpc)
+    known = declared.all_security_groups()
+    for name in groups:
+        for rule in known[name].rules(direction, ipv6=bool(declared.ipv6_cidrs)):
+            yield _lowered_rule(topology, program, vpc, name, rule)
+
+
+def _lowered_rule(topology: Topology, program: Program, vpc: str, name: str, rule: GroupRule) -> Rule:
+    number = program.names.intern("security-group-rule", f"{label(vpc, name)} {rule.name()}")
+    match = rule.rule_fields()
+    peer = rule.remote
+    if peer.cidr is not None:
+        return Rule(rule=number, prefix=peer.cidr, **match)
+    if peer.prefix_list:
+        return Rule(rule=number, table=prefix_list.address_set(peer.prefix_list), **match)
+    group_vpc, group = peer.resolve(vpc, name)
+    if isinstance(rule, IngressRule):
+        return Rule(rule=number, group=group_number(program, group_vpc, group), **match)
+    return Rule(rule=number, table=_members(topology, program, vpc, group_vpc, group), **match)
+
+
+def _members(topology: Topology, program: Program, vpc: str, group_vpc: str, group: str) -> str:
+    """Add the set of addresses that carry a group, as seen from `vpc`, and return its label.
+
+    Over a peering that is gone a reference matches nothing: other addresses may be the same.
+    """
+    if not topology.groups_visible(vpc, group_vpc):
+        program.sets["security-group:stale"] = []
+        return "security-group:stale"
+    table = f"security-group:{label(group_vpc, group)}/members"
+    if table not in program.sets:
+        program.sets[table] = [host_network(address) for address in topology.group_members(group_vpc, group)]
+    return table

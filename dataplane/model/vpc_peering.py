@@ -1,0 +1,176 @@
+"""VPC peering: two VPCs route to each other by private addresses.
+
+Both sides need routes to the other's CIDR blocks, which may not overlap. It is not transitive: packets must be for the
+peer itself, and what came through a gateway or another peering goes no further.
+https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html
+
+    route -> came by gateway or peering? drop -> destination in the peer? else drop -> MTU 9001 (8500 between Regions)
+    -> delivery inside the peer VPC, by address
+
+Within a Region, security groups of one side may name groups of the other.
+
+Deviations from AWS:
+- A VPC is in the Region of the lab unless a peering says otherwise (``accepter_region``); it is in one only.
+- An inter-Region packet that is too large is answered as by other gateways; AWS does not document what happens.
+- A request does not expire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from dataplane.errors import Problem
+from dataplane.limits import INTER_REGION_MTU, VPC_MTU
+from dataplane.model._cidr import Network, overlap
+from dataplane.model._fields import doc, unknown
+from dataplane.model._route_target import RouteTarget
+from dataplane.model.region import Region
+from dataplane.program import Enter, Guard, Hop, Program, Test, Via
+from dataplane.verdict import Reason
+
+if TYPE_CHECKING:
+    from dataplane.topology import Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VpcPeering:
+    """A peering connection."""
+
+    requester: str = field(metadata=doc("VPC that asked", "shop"))
+    accepter: str = field(metadata=doc("VPC that was asked", "store"))
+    status: Literal[
+        "active",
+        "pending-acceptance",
+        "initiating-request",
+        "provisioning",
+        "failed",
+        "expired",
+        "rejected",
+        "deleting",
+        "deleted",
+    ] = field(
+        default="active", metadata=doc("traffic passes only when active; routes are blackholes otherwise", "active")
+    )
+    accepter_region: Region | None = field(
+        default=None, metadata=doc("Region of the accepter; null: that of the requester", "eu-west-1")
+    )
+
+    @property
+    def is_active(self) -> bool:
+        """Whether traffic passes."""
+        return self.status == "active"
+
+    def other(self, vpc: str) -> str:
+        """The VPC at the other end."""
+        return self.accepter if vpc == self.requester else self.requester
+
+    def check(self, topology: Topology, name: str) -> Iterator[Problem]:
+        """Yield what AWS would refuse."""
+        vpcs = topology.lab.vpcs
+        ends = (("requester", self.requester), ("accepter", self.accepter))
+        missing = [(field_name, vpc) for field_name, vpc in ends if vpc not in vpcs]
+        for field_name, vpc in missing:
+            yield unknown(field_name, "VPC", vpc, vpcs, "InvalidVpcID.NotFound")
+        if missing:
+            return
+        if self.requester == self.accepter:
+            yield Problem("accepter", f"VPC {self.accepter} cannot peer with itself", "InvalidParameterValue")
+            return
+        yield from self._check_cidrs(topology)
+        yield from self._check_only_one(topology, name)
+
+    def _check_cidrs(self, topology: Topology) -> Iterator[Problem]:
+        if self.status not in ("active", "provisioning", "pending-acceptance"):
+            return
+        for one in topology.vpc(self.requester).cidrs():
+            for other in topology.vpc(self.accepter).cidrs():
+                if overlap(one, other):
+                    yield Problem(
+                        "",
+                        f"{one} of VPC {self.requester} and {other} of VPC {self.accepter} overlap",
+                        "OverlappingCidrBlocks",
+                        "peer VPCs need CIDR blocks that do not overlap, even those not in use",
+                    )
+
+    def _check_only_one(self, topology: Topology, name: str) -> Iterator[Problem]:
+        if self.status not in ("active", "provisioning", "pending-acceptance"):
+            return
+        ends = {self.requester, self.accepter}
+        for earlier, peering in topology.lab.peerings.items():
+            if earlier == name:
+                return
+            live = peering.status in ("active", "provisioning", "pending-acceptance")
+            if live and {peering.requester, peering.accepter} == ends:
+                yield Problem(
+                    "",
+                    f"VPCs {self.requester} and {self.accepter} have a peering already, {earlier}",
+                    "VpcPeeringConnectionAlreadyExists",
+                    "remove one of them",
+                )
+
+    def lower(self, topology: Topology, program: Program, name: str) -> None:
+        """Make both ways, when it is active."""
+        if not self.is_active:
+            return
+        number = program.names.intern("vpc-peering", name)
+        near = topology.region_of(self.requester) == topology.region_of(self.accepter)
+        for origin in (self.requester, self.accepter):
+            here, peer = label(name, origin), self.other(origin)
+            program.sets[here] = list(topology.vpc(peer).cidrs())
+            program.nodes |= {
+                here: Guard(
+                    object=number,
+                    test=Test.VIA,
+                    via=Via.PEERING | Via.GATEWAY,
+                    negate=True,
+                    reason=Reason.EDGE_TO_EDGE,
+                    next=f"{here}/destination",
+                ),
+                f"{here}/destination": Guard(
+                    object=number,
+                    test=Test.DESTINATION_IN,
+                    table=here,
+                    reason=Reason.PEER_DESTINATION,
+                    next=f"{here}/hop",
+                ),
+                f"{here}/hop": Hop(object=number, mtu=VPC_MTU if near else INTER_REGION_MTU, next=f"{here}/cross"),
+                f"{here}/cross": Enter(
+                    object=number,
+                    realm=program.names.intern("vpc", peer),
+                    via=Via.PEERING,
+                    keep_groups=near,
+                    next=f"vpc:{peer}/deliver",
+                ),
+            }
+
+
+def label(name: str, origin: str) -> str:
+    """The label of the way from VPC `origin` to its peer."""
+    return f"vpc-peering:{name}/from:{origin}"
+
+
+class PeeringTarget(RouteTarget):
+    """A peering of the VPC."""
+
+    word = "peering"
+
+    def check(self, topology: Topology, vpc: str, destination: Network) -> Iterator[Problem]:
+        """Yield a problem when there is none of the name, or it is between others."""
+        mine = {name: p for name, p in topology.lab.peerings.items() if vpc in (p.requester, p.accepter)}
+        if self.name in mine:
+            return
+        code = "InvalidVpcPeeringConnectionID.NotFound"
+        if self.name in topology.lab.peerings:
+            peering = topology.lab.peerings[self.name]
+            ends = f"VPCs {peering.requester} and {peering.accepter}"
+            yield Problem(
+                "", f"{self.name} is between {ends}, not of VPC {vpc}", code, "a route leads to a peering of its VPC"
+            )
+        else:
+            yield unknown("", f"peering of VPC {vpc}", self.name, mine, code)
+
+    def label(self, topology: Topology, vpc: str) -> str | None:
+        """The way to the peer, while the peering is active."""
+        return label(self.name, vpc) if topology.lab.peerings[self.name].is_active else None

@@ -1,0 +1,178 @@
+"""The resolved lab: what constructs ask each other, answered in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from ipaddress import IPv4Address
+
+from dataplane.errors import Problem
+from dataplane.model._cidr import Address
+from dataplane.model._placed import PlacedHost, PlacedInterface, PlacedSubnet
+from dataplane.model._route_target import RouteTarget
+from dataplane.model.lab_file import LabFile
+from dataplane.model.region import Region
+from dataplane.model.vpc import Vpc
+from dataplane.model.vpc_peering import VpcPeering
+from dataplane.names import Names
+from dataplane.program import Program
+from dataplane.topology.placing import (
+    place_hosts,
+    place_interfaces,
+    place_subnets,
+    public_addresses,
+    regions_of,
+    wanted_interfaces,
+)
+
+
+class Topology:
+    """A lab file in its resolved form. Made by `dataplane.topology.build`, which also checks it."""
+
+    def __init__(self, lab: LabFile) -> None:
+        self.lab = lab
+        self._regions = regions_of(lab)
+        self.subnets = place_subnets(lab, self._regions)
+        """By (VPC, name), in file order."""
+        self.interfaces = place_interfaces(list(wanted_interfaces(lab, self.subnets)))
+        """Of instances, network interfaces that are not attached, and NAT gateways."""
+        self.hosts = place_hosts(lab)
+        """Internet hosts by name."""
+        self.public_addresses = public_addresses(lab, self.interfaces)
+        """Elastic IPs and assigned ones."""
+        self._by_vpc: dict[str, list[PlacedInterface]] = {vpc: [] for vpc in lab.vpcs}
+        self._members: dict[tuple[str, str], list[Address]] = {}
+        self._elastic_ips: dict[IPv4Address, str] = {}
+        self._asked: dict[tuple[str, Address], str] = {}
+        for interface in self.interfaces:
+            vpc = interface.subnet.vpc
+            self._by_vpc[vpc].append(interface)
+            for group in interface.groups:
+                members = self._members.setdefault((vpc, group), [])
+                members += [*interface.addresses4, *interface.addresses6]
+            for elastic in interface.wanted.elastic_ips:
+                self._elastic_ips.setdefault(elastic.public, elastic.path)
+            for asked in interface.wanted.asked:
+                self._asked.setdefault((vpc, asked.address), asked.path)
+
+    # -- what there is
+
+    def vpc(self, name: str) -> Vpc:
+        """The VPC as declared."""
+        return self.lab.vpcs[name]
+
+    def subnet(self, vpc: str, name: str) -> PlacedSubnet:
+        """A subnet in its place."""
+        return self.subnets[vpc, name]
+
+    def host(self, name: str) -> PlacedHost:
+        """An internet host in its place."""
+        return self.hosts[name]
+
+    def interfaces_of_vpc(self, vpc: str) -> list[PlacedInterface]:
+        """Every interface in a VPC, those of NAT gateways included."""
+        return self._by_vpc[vpc]
+
+    def interfaces_of(self, instance: str) -> list[PlacedInterface]:
+        """The interfaces of an instance, by device index."""
+        vpc = self.lab.instances[instance].vpc
+        found = [each for each in self._by_vpc[vpc] if each.is_attached and each.instance == instance]
+        return sorted(found, key=lambda each: each.device_index)
+
+    def find_interface(self, vpc: str, name: str) -> PlacedInterface | None:
+        """An interface of a VPC by path (``web/eth0``) or by the name it was declared with."""
+        for each in self._by_vpc[vpc]:
+            if each.kind == "nat-gateway":
+                continue
+            if (each.is_attached and each.path == name) or (each.wanted.is_declared and each.wanted.name == name):
+                return each
+        return None
+
+    def nat_interface(self, vpc: str, name: str) -> PlacedInterface:
+        """The interface of a NAT gateway."""
+        return next(i for i in self._by_vpc[vpc] if i.kind == "nat-gateway" and i.wanted.name == name)
+
+    def region_of(self, vpc: str) -> Region:
+        """The Region a VPC is in."""
+        return self._regions[vpc]
+
+    def zone_of(self, vpc: str, subnet: str) -> str:
+        """The full name of a subnet's Availability Zone."""
+        return self.subnets[vpc, subnet].zone
+
+    # -- who has an address
+
+    def private_address_at(self, vpc: str, address: Address) -> str:
+        """Where in the lab file a private address was first written down."""
+        return self._asked[vpc, address]
+
+    def elastic_ip_at(self, address: IPv4Address) -> str:
+        """Where in the lab file an Elastic IP was first written down."""
+        return self._elastic_ips[address]
+
+    def subnet_holding(self, vpc: str, address: Address) -> str:
+        """The subnet of a VPC that an address lies in, or an empty text."""
+        mine = (placed for placed in self.subnets.values() if placed.vpc == vpc)
+        return next((placed.name for placed in mine if any(address in cidr for cidr in placed.cidrs)), "")
+
+    def public_addresses_of(self, interface: PlacedInterface) -> dict[IPv4Address, IPv4Address]:
+        """The public addresses of an interface: private -> public."""
+        vpc = interface.subnet.vpc
+        return {
+            p.private: p.public for p in self.public_addresses if p.vpc == vpc and p.private in interface.addresses4
+        }
+
+    # -- security groups
+
+    def group_members(self, vpc: str, group: str) -> list[Address]:
+        """The private addresses of the interfaces that carry a group."""
+        return self._members.get((vpc, group), [])
+
+    def groups_visible(self, vpc: str, other: str) -> bool:
+        """Whether rules in `vpc` may match groups of `other` now."""
+        return vpc == other or any(p.is_active for p in self._near_peerings(vpc, other))
+
+    def check_group_reference(self, vpc: str, other: str) -> Iterator[Problem]:
+        """Yield why a rule in `vpc` cannot name a group of VPC `other`."""
+        peerings = self._near_peerings(vpc, other)
+        if any(p.status in ("active", "deleting", "deleted") for p in peerings):
+            return
+        if self.region_of(vpc) != self.region_of(other):
+            where = f"VPC {other} is in {self.region_of(other)}, and groups are known in their Region only"
+            yield Problem("", where, "InvalidGroup.NotFound", "write the CIDR block instead")
+        elif peerings:
+            where = f"the peering with VPC {other} is {peerings[0].status}"
+            yield Problem("", where, "InvalidGroup.NotFound", "groups of a peer are known once the peering is active")
+        else:
+            where = f"VPCs {vpc} and {other} have no peering"
+            yield Problem("", where, "InvalidGroup.NotFound", "write the CIDR block instead, or a peering")
+
+    def _near_peerings(self, vpc: str, other: str) -> list[VpcPeering]:
+        """Peerings of two VPCs in one Region."""
+        if self.region_of(vpc) != self.region_of(other):
+            return []
+        return [p for p in self.lab.peerings.values() if {p.requester, p.accepter} == {vpc, other}]
+
+    # -- routes and quotas
+
+    def route_target_label(self, vpc: str, target: RouteTarget) -> str | None:
+        """The node that a route of a VPC leads to; None for a blackhole."""
+        return target.label(self, vpc)
+
+    def over_quota(self, quota: str, count: int, path: str) -> Iterator[Problem]:
+        """Yield a problem when there is more of something than its quota allows. Paths are relative."""
+        limit: int = getattr(self.lab.quotas, quota)
+        if count <= limit:
+            return
+        metadata = next(each.metadata for each in fields(self.lab.quotas) if each.name == quota)
+        most = metadata["max"]
+        hint = f"write quotas: {{{quota}: {count}}} to raise it" if most is None or count <= most else ""
+        yield Problem(path, f"{count} are more than quota {quota}, {limit}", metadata["code"], hint)
+
+    # -- lowering
+
+    def lower(self, names: Names) -> Program:
+        """The neutral program of this lab; `names` keeps the numbers of what it has seen before."""
+        program = Program(names=names)
+        self.lab.lower(self, program)
+        return program

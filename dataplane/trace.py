@@ -1,0 +1,422 @@
+"""What a trace tells: Trace -> Walk -> Hop -> Step, as values, as JSON and as text.
+
+A *trace* is the story of one packet and of the answer to it. Each direction is a *walk*: the ordered *hops*
+the packet made, each hop one object the user declared (an interface, a network ACL, a route table, a
+gateway), with the *steps* taken inside it, and at the end a verdict. These are plain values, made by
+`dataplane.engine` from the numbers the fast path returns; nothing here looks at live state.
+
+JSON form (stable; keys are only ever added)::
+
+    {"version": 1, "source": "app", "destination": "web", "reachable": true,
+     "forward": WALK, "reply": WALK or null}
+    WALK  {"verdict": "FORWARD", "reason": "NONE", "text": "not dropped", "aws_code": "",
+           "object": NAME or null, "rule": NAME or null, "hops": [HOP, ...]}
+    HOP   {"object": NAME, "steps": [STEP, ...]}
+    STEP  {"action": "permit", "rule": NAME or null, "packet": PACKET, "note": ""}
+    NAME  {"kind": "network-acl", "path": "shop/edge"}
+    PACKET {"protocol": 6, "source": "10.0.2.10", "destination": "10.0.1.10", "source_port": 40000,
+            "destination_port": 80, "icmp": [type, code] or null, "ttl": 64, "length_bytes": 40}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import groupby, zip_longest
+from typing import Any
+
+from dataplane.names import Name
+from dataplane.verdict import REASON_TEXT, Reason, Verdict
+
+JSON_VERSION = 1
+PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
+
+
+class Action(StrEnum):
+    """What happened in one step."""
+
+    SEND = "send"
+    """The packet starts here, from this interface."""
+    CHECK = "check"
+    """A condition (source check, no edge-to-edge, ...) was looked at and held."""
+    SKIP = "skip"
+    """A filter that does not apply: the packet does not cross the subnet's border."""
+    PERMIT = "permit"
+    """A filter rule let it pass."""
+    TRACK = "track"
+    """A security group rule allowed a new flow, which is tracked from here on."""
+    MATCH = "match"
+    """It belongs to a tracked flow; the rule is the one that first allowed the flow."""
+    ROUTE = "route"
+    """A route was chosen."""
+    TRANSLATE = "translate"
+    """Addresses or ports were rewritten."""
+    CROSS = "cross"
+    """It left one network (VPC, internet) for another."""
+    HOP = "hop"
+    """A gateway counted the TTL down and looked at the MTU."""
+    FRAGMENT = "fragment"
+    """It was cut into pieces that fit the MTU ahead."""
+    DELIVER = "deliver"
+    """It left through this interface's port."""
+    ANSWER = "answer"
+    """The router answers it itself."""
+    HOLD = "hold"
+    """A fragment that waits for the first one of its datagram."""
+    DROP = "drop"
+    """It died here."""
+
+
+_ACTION_TEXT = {
+    Action.SEND: "sends",
+    Action.CHECK: "check passed",
+    Action.SKIP: "not crossed",
+    Action.PERMIT: "permits",
+    Action.TRACK: "allows, new flow",
+    Action.MATCH: "tracked flow",
+    Action.ROUTE: "routes",
+    Action.TRANSLATE: "translates",
+    Action.CROSS: "crosses",
+    Action.HOP: "hop",
+    Action.FRAGMENT: "fragments",
+    Action.DELIVER: "receives",
+    Action.ANSWER: "answers",
+    Action.HOLD: "holds the fragment",
+    Action.DROP: "drops",
+}
+
+# Steps that only say "nothing to see": left out of the text unless everything is asked for.
+_QUIET = frozenset({Action.CHECK, Action.SKIP, Action.HOP})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packet:
+    """The headers of a packet as they are at one step; ports are None where the protocol has none."""
+
+    protocol: int
+    source: str
+    destination: str
+    source_port: int | None = None
+    destination_port: int | None = None
+    icmp: tuple[int, int] | None = None
+    """(type, code) of ICMP and ICMPv6."""
+    ttl: int = 0
+    length_bytes: int = 0
+    """Length of the IP packet in bytes."""
+
+    def __str__(self) -> str:
+        return f"{_endpoint(self.source, self.source_port)} > {_endpoint(self.destination, self.destination_port)}"
+
+    def describe(self) -> str:
+        """Protocol and addresses, e.g. ``tcp 10.0.2.10:40000 > 10.0.1.10:80``."""
+        text = f"{protocol_name(self.protocol)} {self}"
+        return text if self.icmp is None else f"{text} (type {self.icmp[0]}, code {self.icmp[1]})"
+
+    def same_headers(self, other: Packet | None) -> bool:
+        """True when addresses, ports and protocol are equal (TTL and length may differ)."""
+        return other is not None and (self.protocol, str(self)) == (other.protocol, str(other))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing that happened to the packet, and the packet as it was afterwards."""
+
+    action: Action
+    rule: Name | None = None
+    """The route, ACL entry or security group rule that decided; None where no rule is involved."""
+    packet: Packet
+    note: str = ""
+    """A few extra words, e.g. ``"MTU 1500"``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hop:
+    """All consecutive steps at one object."""
+
+    object: Name
+    steps: tuple[Step, ...]
+
+    @property
+    def packet(self) -> Packet:
+        """The packet as it left this hop."""
+        return self.steps[-1].packet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Walk:
+    """One direction: the hops in order, and what became of the packet."""
+
+    hops: tuple[Hop, ...]
+    verdict: Verdict
+    reason: Reason = Reason.NONE
+    object: Name | None = None
+    """Where the walk ended: the interface that received it, or the object that dropped it."""
+    rule: Name | None = None
+    """The rule that decided a drop; None when it is the lack of one (no route, no rule that allows)."""
+
+    @property
+    def delivered(self) -> bool:
+        """True when the packet arrived at an interface or was answered by the router."""
+        return self.verdict in (Verdict.FORWARD, Verdict.SERVE)
+
+    @property
+    def decided_by(self) -> Name | None:
+        """The rule that decided, or the object that had none that applies."""
+        return self.rule or self.object
+
+    def path(self) -> tuple[str, ...]:
+        """The objects passed, as ``kind path``, without those where nothing but quiet checks happened."""
+        return tuple(str(hop.object) for hop in self.hops if any(step.action not in _QUIET for step in hop.steps))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """A packet and the answer to it, traced through live state without changing it."""
+
+    source: str
+    """As asked for: a node name or an address."""
+    destination: str
+    forward: Walk
+    reply: Walk | None = None
+    """None when the packet did not arrive, so nobody answers."""
+
+    @property
+    def reachable(self) -> bool:
+        """True when the packet arrives and the answer comes back."""
+        if not self.forward.delivered:
+            return False
+        return self.forward.verdict is Verdict.SERVE if self.reply is None else self.reply.delivered
+
+    @property
+    def deciding_walk(self) -> Walk:
+        """The direction that failed, or the forward one when none did."""
+        return self.reply if self.reply is not None and self.forward.delivered and not self.reachable else self.forward
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form described in the module's docstring."""
+        return {
+            "version": JSON_VERSION,
+            "source": self.source,
+            "destination": self.destination,
+            "reachable": self.reachable,
+            "forward": _walk_to_json(self.forward),
+            "reply": None if self.reply is None else _walk_to_json(self.reply),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Trace:
+        """Read back what `to_json` wrote.
+
+        Raises:
+            ValueError: written by another version, or not a trace.
+        """
+        if value.get("version") != JSON_VERSION:
+            raise ValueError(f"trace of version {value.get('version')!r}, this is version {JSON_VERSION}")
+        try:
+            return cls(
+                source=value["source"],
+                destination=value["destination"],
+                forward=_walk_from_json(value["forward"]),
+                reply=None if value["reply"] is None else _walk_from_json(value["reply"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a trace: {error}") from None
+
+
+def hops_of(steps: Iterable[tuple[Name, Step]]) -> tuple[Hop, ...]:
+    """Group (object, step) pairs, in walking order, into hops."""
+    return tuple(
+        Hop(object=name, steps=tuple(step for _, step in group)) for name, group in groupby(steps, lambda pair: pair[0])
+    )
+
+
+def protocol_name(number: int) -> str:
+    """``tcp``, ``udp``, ``icmp``, ``icmpv6`` or ``protocol N``."""
+    return PROTOCOL_NAMES.get(number, f"protocol {number}")
+
+
+# -- text ----------------------------------------------------------------------------------------------
+
+
+def render(trace: Trace, *, width: int = 100, everything: bool = False) -> str:
+    """Draw both directions for a terminal of `width` columns (at least 60).
+
+    One line per step, ``n  object  what happened  packet as it is now``; long texts wrap within their own
+    column. `everything` also shows the checks that merely passed.
+    """
+    width = max(width, 60)
+    lines = _wrap(f"{trace.source} -> {trace.destination}   {_first_packet(trace.forward)}", width)
+    lines += _walk_lines(trace.forward, width, everything)
+    if trace.reply is not None:
+        title = f"{trace.destination} -> {trace.source}   the answer: {_first_packet(trace.reply)}"
+        lines += ["", *_wrap(title, width), *_walk_lines(trace.reply, width, everything)]
+    return "\n".join(lines)
+
+
+def render_verdict(walk: Walk) -> str:
+    """One line: what became of the packet, and which rule or object decided."""
+    where = f" by {walk.object}" if walk.object else ""
+    if walk.verdict is Verdict.FORWARD:
+        return f"DELIVERED to {walk.object}" if walk.object else "DELIVERED"
+    if walk.verdict is Verdict.SERVE:
+        return f"ANSWERED{where}"
+    if walk.verdict is Verdict.HOLD:
+        return f"HELD{where} until the first fragment comes"
+    text = REASON_TEXT[walk.reason]
+    rule = f": {rule_text(walk.rule, walk.object)}" if walk.rule else ""
+    code = f" [{text.aws_code}]" if text.aws_code else ""
+    return f"DROPPED{where}{rule}: {text.text}{code}"
+
+
+def _first_packet(walk: Walk) -> str:
+    return walk.hops[0].steps[0].packet.describe() if walk.hops else ""
+
+
+def _walk_lines(walk: Walk, width: int, everything: bool) -> Iterator[str]:
+    hops = [hop for hop in walk.hops if everything or any(step.action not in _QUIET for step in hop.steps)]
+    name_width = min(max((len(str(hop.object)) for hop in hops), default=0), width * 3 // 10)
+    packet_width = min(max((len(str(step.packet)) for hop in hops for step in hop.steps), default=0), width * 4 // 10)
+    what_width = width - 4 - name_width - 2 - packet_width - 2
+    for number, hop in enumerate(hops, start=1):
+        steps = [step for step in hop.steps if everything or step.action not in _QUIET]
+        shown: Packet | None = None
+        for index, step in enumerate(steps):
+            columns = (
+                [str(number)] if index == 0 else [],
+                _wrap(str(hop.object), name_width) if index == 0 else [],
+                _wrap(_what(step, hop.object), what_width),
+                [] if step.packet.same_headers(shown) else _wrap(str(step.packet), packet_width),
+            )
+            shown = step.packet
+            for mark, name, what, packet in zip_longest(*columns, fillvalue=""):
+                yield f"{mark:>2}  {name:<{name_width}}  {what:<{what_width}}  {packet}".rstrip()
+    prefix = " => "
+    for line in _wrap(render_verdict(walk), width - len(prefix)):
+        yield prefix + line
+        prefix = " " * len(prefix)
+
+
+def _what(step: Step, owner: Name) -> str:
+    words = [_ACTION_TEXT[step.action]]
+    if step.rule is not None:
+        words.append(f"({rule_text(step.rule, owner)})")
+    if step.note:
+        words.append(step.note)
+    return " ".join(words)
+
+
+def rule_text(rule: Name, owner: Name | None) -> str:
+    """The rule's name, without the owner's path in front when the line already shows the owner."""
+    if owner is not None and rule.path.startswith(f"{owner.path} "):
+        return f"{rule.kind} {rule.path[len(owner.path) + 1 :]}"
+    return str(rule)
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    """Break at spaces, and inside words only where a word alone is too long; at least one line."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split(" "):
+        while len(word) > width:
+            room = width - len(line) - 1 if line else width
+            if room < width // 2:
+                lines.append(line)
+                line, room = "", width
+            lines.append(f"{line} {word[:room]}" if line else word[:room])
+            line, word = "", word[room:]
+        if not line:
+            line = word
+        elif len(line) + 1 + len(word) <= width:
+            line = f"{line} {word}"
+        else:
+            lines.append(line)
+            line = word
+    lines.append(line)
+    return lines
+
+
+def _endpoint(address: str, port: int | None) -> str:
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+# -- JSON ----------------------------------------------------------------------------------------------
+
+
+def _name_to_json(name: Name | None) -> dict[str, str] | None:
+    return None if name is None else {"kind": name.kind, "path": name.path}
+
+
+def _name_from_json(value: Mapping[str, str] | None) -> Name | None:
+    return None if value is None else Name(value["kind"], value["path"])
+
+
+def _packet_to_json(packet: Packet) -> dict[str, Any]:
+    return {
+        "protocol": packet.protocol,
+        "source": packet.source,
+        "destination": packet.destination,
+        "source_port": packet.source_port,
+        "destination_port": packet.destination_port,
+        "icmp": None if packet.icmp is None else list(packet.icmp),
+        "ttl": packet.ttl,
+        "length_bytes": packet.length_bytes,
+    }
+
+
+def _packet_from_json(value: Mapping[str, Any]) -> Packet:
+    icmp = value["icmp"]
+    return Packet(**{**value, "icmp": None if icmp is None else (icmp[0], icmp[1])})
+
+
+def _walk_to_json(walk: Walk) -> dict[str, Any]:
+    text = REASON_TEXT[walk.reason]
+    return {
+        "verdict": walk.verdict.name,
+        "reason": walk.reason.name,
+        "text": text.text,
+        "aws_code": text.aws_code,
+        "object": _name_to_json(walk.object),
+        "rule": _name_to_json(walk.rule),
+        "hops": [
+            {
+                "object": _name_to_json(hop.object),
+                "steps": [
+                    {
+                        "action": step.action.value,
+                        "rule": _name_to_json(step.rule),
+                        "packet": _packet_to_json(step.packet),
+                        "note": step.note,
+                    }
+                    for step in hop.steps
+                ],
+            }
+            for hop in walk.hops
+        ],
+    }
+
+
+def _walk_from_json(value: Mapping[str, Any]) -> Walk:
+    return Walk(
+        hops=tuple(
+            Hop(
+                object=Name(hop["object"]["kind"], hop["object"]["path"]),
+                steps=tuple(
+                    Step(
+                        action=Action(step["action"]),
+                        rule=_name_from_json(step["rule"]),
+                        packet=_packet_from_json(step["packet"]),
+                        note=step["note"],
+                    )
+                    for step in hop["steps"]
+                ),
+            )
+            for hop in value["hops"]
+        ),
+        verdict=Verdict[value["verdict"]],
+        reason=Reason[value["reason"]],
+        object=_name_from_json(value["object"]),
+        rule=_name_from_json(value["rule"]),
+    )

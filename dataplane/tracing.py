@@ -1,0 +1,80 @@
+"""From the fast path's trace rows (numbers) to `dataplane.trace` values (names)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from dataplane.names import Name, Names
+from dataplane.probe import Probe, as_packet
+from dataplane.trace import Action, Step, Walk, hops_of
+from dataplane.verdict import Reason, Verdict
+
+# (operation, what it did) -> action; a pair not listed falls back to the operation's own entry.
+_ACTIONS: dict[tuple[str, str], Action] = {
+    ("group-session", "new"): Action.TRACK,
+    ("group-session", "untracked"): Action.PERMIT,
+    ("group-session", "passed"): Action.PERMIT,
+    ("group-session", "known"): Action.MATCH,
+    ("group-session", "related"): Action.MATCH,
+    ("filter", "passed"): Action.PERMIT,
+    ("filter", "skipped"): Action.SKIP,
+    ("nat-session", "new"): Action.TRANSLATE,
+    ("nat-session", "known"): Action.TRANSLATE,
+    ("nat-session", "inbound"): Action.TRANSLATE,
+    ("lookup", "passed"): Action.ROUTE,
+    ("rewrite", "passed"): Action.TRANSLATE,
+    ("rewrite", "skipped"): Action.SKIP,
+    ("hop", "passed"): Action.HOP,
+    ("hop", "fragments"): Action.FRAGMENT,
+    ("enter", "passed"): Action.CROSS,
+    ("emit", "passed"): Action.DELIVER,
+    ("serve", "passed"): Action.ANSWER,
+    ("guard", "passed"): Action.CHECK,
+}
+_NOTES: dict[tuple[str, str], str] = {
+    ("group-session", "untracked"): "not tracked",
+    ("group-session", "related"): "an ICMP error about it",
+    ("nat-session", "new"): "new connection",
+    ("nat-session", "known"): "known connection",
+    ("nat-session", "inbound"): "reply of a known connection",
+}
+
+
+def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Walk:
+    """The walk that `Engine.trace` answered for `probe`, which was sent by the interface named `start`."""
+    rows = list(_steps(answer, probe, start, names))
+    rule = names[answer["rule"]] if answer["rule"] else None
+    verdict = Verdict(answer["verdict"])
+    return Walk(
+        hops=hops_of(rows),
+        verdict=verdict,
+        reason=Reason(answer["reason"]),
+        object=names[answer["object"]] if answer["object"] else None,
+        rule=rule if verdict is Verdict.DROP else None,
+    )
+
+
+def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Iterator[tuple[Name, Step]]:
+    ports = (probe.source_port, probe.destination_port)
+    yield start, Step(action=Action.SEND, packet=as_packet(probe, str(probe.source), str(probe.destination), ports))
+    address = IPv4Address if probe.source.version == 4 else IPv6Address
+    for row in answer["hops"]:
+        key = (row["op"], row["detail"])
+        packet = as_packet(
+            probe, str(address(row["source"])), str(address(row["destination"])), (row["source_port"], row["destination_port"])
+        )
+        action = Action.DROP if row["detail"] == "dropped" else _ACTIONS[key]
+        note = _NOTES.get(key, "")
+        if action is Action.DROP and not row["rule"] and row["op"] == "filter":
+            note = "implicit deny: rule *"
+        yield names[row["object"]], Step(action=action, rule=names[row["rule"]] if row["rule"] else None, packet=packet, note=note)
+    error = answer.get("error")
+    if error:
+        what = "ICMP error sent to the sender" if error["verdict"] == Verdict.FORWARD else "an ICMP error was due, but did not get through"
+        last = answer["hops"][-1]
+        packet = as_packet(
+            probe, str(address(last["source"])), str(address(last["destination"])), (last["source_port"], last["destination_port"])
+        )
+        yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)

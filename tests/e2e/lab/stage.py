@@ -1,0 +1,98 @@
+"""What the tests of the lab runtime share: plans made by hand, waiting with a deadline, running and reading."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+import pytest
+
+from lab.node_plan import InterfacePlan, NodePlan, ProgramPlan
+from lab.runtime import Runtime
+
+VNET_HEADER_BYTES = 12
+DEADLINE_S = 10.0
+
+
+def interface(
+    *addresses: str,
+    port: int = 1,
+    device: str = "eth0",
+    gateway4: str | None = "10.0.1.1",
+    gateway6: str | None = "fe80::1",
+    mtu: int = 9001,
+) -> InterfacePlan:
+    """An interface with these addresses (``10.0.1.10/24``), and a MAC made of its port."""
+    parsed = tuple((ip_address(text.partition("/")[0]), int(text.partition("/")[2])) for text in addresses)
+    return InterfacePlan(
+        port=port,
+        device=device,
+        mac=b"\x02\0\0\0" + port.to_bytes(2, "big"),
+        addresses=parsed,
+        gateway4=IPv4Address(gateway4) if gateway4 else None,
+        gateway6=IPv6Address(gateway6) if gateway6 else None,
+        mtu=mtu,
+    )
+
+
+def plan(
+    name: str = "web",
+    *interfaces: InterfacePlan,
+    programs: Sequence[ProgramPlan] = (),
+    hosts: Mapping[str, tuple[str, ...]] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> NodePlan:
+    """A node; without interfaces it has one with 10.0.1.10/24."""
+    named = {host: tuple(map(ip_address, addresses)) for host, addresses in (hosts or {}).items()}
+    return NodePlan(
+        name=name,
+        interfaces=interfaces or (interface("10.0.1.10/24"),),
+        hosts=named,
+        programs=tuple(programs),
+        environment=environment or {},
+    )
+
+
+def output(runtime: Runtime, node: str, *command: str, **options: Any) -> str:
+    """What a command prints inside a node; it must succeed."""
+    with runtime.popen(node, command, stdout=subprocess.PIPE, text=True, **options) as child:
+        text, _ = child.communicate(timeout=DEADLINE_S)
+    assert child.returncode == 0, (command, text)
+    return str(text)
+
+
+def ip_json(runtime: Runtime, node: str, *arguments: str) -> list[dict[str, Any]]:
+    """``ip -j`` inside a node."""
+    return list(json.loads(output(runtime, node, "ip", "-j", *arguments) or "[]"))
+
+
+def eventually(fact: Callable[[], Any], what: str, *, deadline_s: float = DEADLINE_S) -> Any:
+    """Wait until `fact()` is true; returns what it returned."""
+    end = time.monotonic() + deadline_s
+    pause_s = 0.001
+    while not (found := fact()):
+        assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.05)
+    return found
+
+
+def next_frame(tap: int, *, deadline_s: float = DEADLINE_S) -> bytes:
+    """The next frame that a node sends, with its virtio header; fails when none comes."""
+    assert select.select([tap], [], [], deadline_s)[0], "the node sent nothing"
+    return os.read(tap, 1 << 17)
+
+
+def need(program: str) -> str:
+    """Path of a program; skips the test when this machine lacks it."""
+    found = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    return found

@@ -1,0 +1,119 @@
+"""It must really be us: every packet between nodes goes through the worker, and through nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lab.running import RunningLab
+from lab.state import LabState
+from vpclab import Lab
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_with_the_worker_stopped_every_path_stops(quickstart: Lab) -> None:
+    pairs = [("app", "10.0.1.10"), ("db", "10.0.1.10"), ("app", "198.51.100.10"), ("app", "10.0.2.1")]
+    assert all(quickstart[source].ping(target) for source, target in pairs)
+    pid = quickstart.status()["pid"]
+    with stopped(pid):
+        answers = {(source, target): quickstart[source].ping(target).received for source, target in pairs}
+    assert not any(answers.values()), answers
+    assert all(quickstart[source].ping(target) for source, target in pairs)
+
+
+def test_no_namespace_forwards_or_filters(quickstart: Lab) -> None:
+    for node in quickstart:
+        forwarding = node.run(["cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv4/conf/eth0/forwarding"]).stdout.split()
+        assert forwarding == ["0", "0"], node.name
+        rules = node.run(["nft", "list", "ruleset"])
+        assert (rules.returncode, rules.stdout.strip()) == (0, ""), rules
+
+
+def test_counters_equal_what_the_guests_sent_and_received(quickstart: Lab) -> None:
+    def counts(name: str) -> tuple[int, int, int, int]:
+        entry = next(p for p in quickstart.status()["ports"] if p["interface"] == f"{name}/eth0")
+        guest = {
+            key: int(quickstart[name].run(["cat", f"/sys/class/net/eth0/statistics/{key}"]).stdout)
+            for key in ("tx_packets", "rx_packets")
+        }
+        return entry["rx_frames"], entry["tx_frames"], guest["tx_packets"], guest["rx_packets"]
+
+    names = ("app", "web", "db", "example")
+    before = {name: counts(name) for name in names}
+    assert quickstart["app"].ping("10.0.1.10", count=5).received == 5
+    quickstart["db"].ping("198.51.100.10", count=2)
+    quickstart["app"].run(["curl", "-sS", "http://198.51.100.10/"], check=True)
+    deadline = time.monotonic() + 5
+    while True:
+        after = {name: counts(name) for name in names}
+        delta = {name: [a - b for a, b in zip(after[name], before[name], strict=True)] for name in names}
+        if all(d[0] == d[2] and d[1] == d[3] for d in delta.values()):
+            break
+        assert time.monotonic() < deadline, delta
+    assert all(sum(d) for name, d in delta.items() if name != "db") and delta["app"][0] >= 10
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[RunningLab]:
+    """The quickstart lab with its worker in this very process."""
+    file = EXAMPLES / "quickstart.yaml"
+    state = LabState(f"in-process-{os.getpid()}")
+    with state.locked(), RunningLab(state, file.read_text(), str(file)) as lab:
+        yield lab
+    state.remove()
+
+
+def test_a_python_thread_that_holds_the_gil_delays_no_ping(running: RunningLab) -> None:
+    ping = running.runtime.popen("app", ["ping", "-n", "-D", "-i", "0.01", "-c", "150", "-W", "1", "10.0.1.10"], stdout=-1, text=True)
+    assert ping.stdout is not None
+    ping.stdout.readline()
+    ping.stdout.readline()  # the first answer: it runs
+    began = time.time()
+    ctypes.PyDLL(None).usleep(1_000_000)  # a PyDLL call keeps the GIL
+    ended = time.time()
+    output = ping.communicate(timeout=30)[0]
+    stamped = [(float(at), float(ms)) for at, ms in re.findall(r"^\[([\d.]+)\].*time=([\d.]+) ms", output, re.MULTILINE)]
+    during = [ms for at, ms in stamped if began < at < ended]
+    assert ended - began >= 0.99
+    assert len(during) > 60, "the pings must have gone on while the GIL was held"
+    assert max(during) < 100, during
+    assert "150 received" in output, output
+
+
+def test_no_python_runs_per_packet(running: RunningLab) -> None:
+    """The worker's only Python frame stays at one and the same instruction while packets flow."""
+    [thread] = [t for t in threading.enumerate() if t.name == "vpclab-worker"]
+    assert thread.ident is not None
+    before = running.worker.statistics()["frames"]
+    places = set()
+    ping = running.runtime.popen("app", ["ping", "-n", "-q", "-i", "0.002", "-c", "200", "10.0.1.10"], stdout=-1, text=True)
+    while ping.poll() is None:
+        frame = sys._current_frames()[thread.ident]
+        names = []
+        while frame is not None:
+            names.append((frame.f_code.co_name, frame.f_lasti))
+            frame = frame.f_back
+        places.add(tuple(names))
+    ping.communicate()
+    assert running.worker.statistics()["frames"] - before >= 400
+    assert len(places) == 1, places

@@ -1,0 +1,78 @@
+"""TCP between two subnets against TCP over a bare veth, in turns: the promise is a quarter; the figure is printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from vpclab import Lab
+
+SECONDS, ROUNDS = 1, 3
+
+
+def gigabits(client_run: Callable[[list[str]], str], server_popen: Callable[[list[str]], Any], address: str) -> float:
+    """One iperf3 stream from client to server; Gbit/s received."""
+    server = server_popen(["iperf3", "-s", "-1", "-B", address])
+    try:
+        deadline = time.monotonic() + 10
+        while True:
+            report = client_run(["iperf3", "-c", address, "-t", str(SECONDS), "-J"])
+            result = json.loads(report)
+            if "error" not in result:
+                return float(result["end"]["sum_received"]["bits_per_second"]) / 1e9
+            assert "refused" in result["error"] and time.monotonic() < deadline, result["error"]
+    finally:
+        server.terminate()
+        server.wait(timeout=10)
+
+
+@pytest.fixture
+def veth() -> Iterator[tuple[str, str]]:
+    names = (f"vpclabA{os.getpid()}", f"vpclabB{os.getpid()}")
+    made = []
+    try:
+        for name in names:
+            subprocess.run(["ip", "netns", "add", name], check=True)
+            made.append(name)
+        subprocess.run(["ip", "link", "add", "eth0", "mtu", "9001", "netns", names[0], "type", "veth", "peer", "name", "eth0", "mtu", "9001", "netns", names[1]], check=True)  # fmt: skip
+        for number, name in enumerate(names, 1):
+            subprocess.run(["ip", "-n", name, "addr", "add", f"192.0.2.{number}/24", "dev", "eth0"], check=True)
+            subprocess.run(["ip", "-n", name, "link", "set", "eth0", "up"], check=True)
+        yield names
+    finally:
+        for name in made:
+            subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_tcp_between_subnets_moves_a_quarter_of_a_bare_veth(quickstart: Lab, veth: tuple[str, str]) -> None:
+    def inside(name: str) -> list[str]:
+        return ["ip", "netns", "exec", name]
+
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        ours.append(
+            gigabits(
+                lambda c: quickstart["app"].run(c).stdout,
+                lambda c: quickstart["web"].popen(c, stdout=subprocess.DEVNULL),
+                "10.0.1.10",
+            )
+        )
+        theirs.append(
+            gigabits(
+                lambda c: subprocess.run([*inside(veth[0]), *c], capture_output=True, text=True, check=False).stdout,
+                lambda c: subprocess.Popen([*inside(veth[1]), *c], stdout=subprocess.DEVNULL),
+                "192.0.2.2",
+            )
+        )
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    print(f"TCP: {statistics.median(ours):.1f} Gbit/s, bare veth {statistics.median(theirs):.1f} Gbit/s, ratio {ratio:.2f}")
+    assert ratio >= 0.25

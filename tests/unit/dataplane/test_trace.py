@@ -1,0 +1,220 @@
+"""Traces as values, JSON and text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dataplane.names import Name
+from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of, render, render_verdict
+from dataplane.verdict import Reason, Verdict
+
+APP = Name("interface", "app/eth0")
+EXAMPLE = Name("interface", "example/eth0")
+ACL = Name("network-acl", "shop/default")
+TABLE = Name("route-table", "shop/private")
+NAT = Name("nat-gateway", "shop/nat")
+EGRESS = Name("security-group-rule", "shop/app egress all to 0.0.0.0/0")
+PERMIT = Name("acl-rule", "shop/default egress 100 allow all to 0.0.0.0/0")
+ROUTE = Name("route", "shop/private 0.0.0.0/0 -> nat-gateway:nat")
+
+INSIDE = Packet(
+    protocol=6, source="10.0.2.10", destination="198.51.100.10", source_port=40000, destination_port=80, ttl=64
+)
+OUTSIDE = Packet(
+    protocol=6, source="203.0.113.10", destination="198.51.100.10", source_port=1024, destination_port=80, ttl=63
+)
+STEPS = (
+    (APP, Step(action=Action.SEND, packet=INSIDE)),
+    (APP, Step(action=Action.CHECK, packet=INSIDE, note="source check")),
+    (APP, Step(action=Action.TRACK, rule=EGRESS, packet=INSIDE)),
+    (ACL, Step(action=Action.PERMIT, rule=PERMIT, packet=INSIDE)),
+    (TABLE, Step(action=Action.ROUTE, rule=ROUTE, packet=INSIDE)),
+    (NAT, Step(action=Action.TRANSLATE, packet=OUTSIDE)),
+    (NAT, Step(action=Action.HOP, packet=OUTSIDE, note="MTU 8500")),
+)
+DELIVERED = Walk(
+    hops=hops_of((*STEPS, (EXAMPLE, Step(action=Action.DELIVER, packet=OUTSIDE)))),
+    verdict=Verdict.FORWARD,
+    object=EXAMPLE,
+)
+DROPPED = Walk(hops=hops_of(STEPS[:4]), verdict=Verdict.DROP, reason=Reason.NO_ROUTE, object=TABLE)
+BACK = Packet(
+    protocol=6, source="198.51.100.10", destination="203.0.113.10", source_port=80, destination_port=1024, ttl=64
+)
+REPLY = Walk(
+    hops=hops_of([(EXAMPLE, Step(action=Action.SEND, packet=BACK))]),
+    verdict=Verdict.DROP,
+    reason=Reason.ACL_INGRESS,
+    object=ACL,
+    rule=Name("acl-rule", "shop/default ingress * deny all"),
+)
+
+
+def make(forward: Walk, reply: Walk | None = None) -> Trace:
+    return Trace(source="app", destination="example", forward=forward, reply=reply)
+
+
+def test_consecutive_steps_at_one_object_are_one_hop() -> None:
+    assert [hop.object for hop in DELIVERED.hops] == [APP, ACL, TABLE, NAT, EXAMPLE]
+    assert [step.action for step in DELIVERED.hops[0].steps] == [Action.SEND, Action.CHECK, Action.TRACK]
+    assert DELIVERED.hops[3].packet == OUTSIDE
+
+
+def test_reachable_needs_both_directions() -> None:
+    assert not make(DROPPED).reachable
+    assert not make(DELIVERED).reachable
+    assert not make(DELIVERED, REPLY).reachable
+    assert make(DELIVERED, DELIVERED).reachable
+
+
+def test_an_answer_of_the_router_itself_needs_no_reply_walk() -> None:
+    served = Walk(hops=(), verdict=Verdict.SERVE, object=Name("subnet", "shop/public"))
+    assert make(served).reachable
+
+
+def test_the_deciding_walk_is_the_one_that_failed() -> None:
+    assert make(DROPPED).deciding_walk is DROPPED
+    assert make(DELIVERED, REPLY).deciding_walk is REPLY
+    assert make(DELIVERED, DELIVERED).deciding_walk is DELIVERED
+    assert REPLY.decided_by == REPLY.rule
+    assert DROPPED.decided_by == TABLE
+
+
+@pytest.mark.parametrize("trace", [make(DROPPED), make(DELIVERED, REPLY), make(DELIVERED, DELIVERED)])
+def test_json_round_trip(trace: Trace) -> None:
+    assert Trace.from_json(json.loads(json.dumps(trace.to_json()))) == trace
+
+
+def test_json_form_is_pinned() -> None:
+    found = make(DROPPED).to_json()
+    assert list(found) == ["version", "source", "destination", "reachable", "forward", "reply"]
+    assert {key: found["forward"][key] for key in ("verdict", "reason", "text", "aws_code", "object", "rule")} == {
+        "verdict": "DROP",
+        "reason": "NO_ROUTE",
+        "text": "the route table has no route to the destination",
+        "aws_code": "NO_ROUTE_TO_DESTINATION",
+        "object": {"kind": "route-table", "path": "shop/private"},
+        "rule": None,
+    }
+    assert found["forward"]["hops"][1] == {
+        "object": {"kind": "network-acl", "path": "shop/default"},
+        "steps": [
+            {
+                "action": "permit",
+                "rule": {"kind": "acl-rule", "path": "shop/default egress 100 allow all to 0.0.0.0/0"},
+                "packet": {
+                    "protocol": 6,
+                    "source": "10.0.2.10",
+                    "destination": "198.51.100.10",
+                    "source_port": 40000,
+                    "destination_port": 80,
+                    "icmp": None,
+                    "ttl": 64,
+                    "length_bytes": 0,
+                },
+                "note": "",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("wrong", [{}, {"version": 2}, {"version": 1}, {"version": 1, "source": "a", "forward": 3}])
+def test_what_is_not_a_trace_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="trace"):
+        Trace.from_json(wrong)
+
+
+def test_text_of_a_delivered_packet() -> None:
+    assert render(make(DELIVERED)) == "\n".join(
+        [
+            "app -> example   tcp 10.0.2.10:40000 > 198.51.100.10:80",
+            " 1  interface app/eth0        sends                             10.0.2.10:40000 > 198.51.100.10:80",
+            "                              allows, new flow",
+            "                              (security-group-rule shop/app",
+            "                              egress all to 0.0.0.0/0)",
+            " 2  network-acl shop/default  permits (acl-rule egress 100      10.0.2.10:40000 > 198.51.100.10:80",
+            "                              allow all to 0.0.0.0/0)",
+            " 3  route-table shop/private  routes (route 0.0.0.0/0 ->        10.0.2.10:40000 > 198.51.100.10:80",
+            "                              nat-gateway:nat)",
+            " 4  nat-gateway shop/nat      translates                        203.0.113.10:1024 > 198.51.100.10:80",
+            " 5  interface example/eth0    receives                          203.0.113.10:1024 > 198.51.100.10:80",
+            " => DELIVERED to interface example/eth0",
+        ]
+    )
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    far = Packet(
+        protocol=17,
+        source="2001:db8:1111:2222:3333:4444:5555:6666",
+        destination="2001:db8:1111:2222:3333:4444:5555:7777",
+        source_port=65535,
+        destination_port=65535,
+    )
+    long = Walk(
+        hops=hops_of([(Name("interface", "x" * 90), Step(action=Action.SEND, rule=EGRESS, packet=far))]),
+        verdict=Verdict.DROP,
+        reason=Reason.EDGE_TO_EDGE,
+        object=Name("peering", "y" * 150),
+    )
+    lines = render(make(long, DELIVERED), width=width).splitlines()
+    assert max(len(line) for line in lines) <= width
+
+
+def test_checks_that_merely_passed_are_shown_on_request_only() -> None:
+    assert "source check" not in render(make(DELIVERED))
+    assert "check passed source check" in render(make(DELIVERED), everything=True)
+    assert "MTU 8500" in render(make(DELIVERED), everything=True)
+
+
+def test_both_directions_are_drawn() -> None:
+    text = render(make(DELIVERED, REPLY))
+    assert "example -> app   the answer: tcp 198.51.100.10:80 > 203.0.113.10:1024" in text
+    assert text.splitlines()[-2:] == [
+        " => DROPPED by network-acl shop/default: acl-rule ingress * deny all: denied by the network ACL on",
+        "    the way into the subnet [SUBNET_ACL_RESTRICTION]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("walk", "text"),
+    [
+        (DELIVERED, "DELIVERED to interface example/eth0"),
+        (Walk(hops=(), verdict=Verdict.FORWARD), "DELIVERED"),
+        (Walk(hops=(), verdict=Verdict.SERVE, object=ACL), "ANSWERED by network-acl shop/default"),
+        (
+            Walk(hops=(), verdict=Verdict.HOLD, object=NAT),
+            "HELD by nat-gateway shop/nat until the first fragment comes",
+        ),
+        (
+            DROPPED,
+            "DROPPED by route-table shop/private: the route table has no route to the destination "
+            "[NO_ROUTE_TO_DESTINATION]",
+        ),
+        (Walk(hops=(), verdict=Verdict.DROP, reason=Reason.LOOP), "DROPPED: routing loop"),
+    ],
+)
+def test_verdict_in_one_line(walk: Walk, text: str) -> None:
+    assert render_verdict(walk) == text
+
+
+def test_ipv6_endpoints_have_brackets_and_icmp_its_type() -> None:
+    packet = Packet(protocol=6, source="2001:db8::1", destination="2001:db8::2", source_port=1, destination_port=2)
+    assert packet.describe() == "tcp [2001:db8::1]:1 > [2001:db8::2]:2"
+    echo = Packet(protocol=1, source="10.0.0.1", destination="10.0.0.2", icmp=(8, 0))
+    assert echo.describe() == "icmp 10.0.0.1 > 10.0.0.2 (type 8, code 0)"
+    assert Packet(protocol=47, source="a", destination="b").describe() == "protocol 47 a > b"
+
+
+def test_the_path_leaves_out_objects_that_only_checked() -> None:
+    quiet = (Name("internet-gateway", "shop"), Step(action=Action.HOP, packet=OUTSIDE))
+    walk = Walk(hops=hops_of([*STEPS, quiet]), verdict=Verdict.FORWARD)
+    assert walk.path() == (
+        "interface app/eth0",
+        "network-acl shop/default",
+        "route-table shop/private",
+        "nat-gateway shop/nat",
+    )
