@@ -6,14 +6,13 @@ refuses is a mistake in a construct's `lower`, never a user's, and raises `Compi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 from dataplane.errors import VpclabError
 from dataplane.program import (
     Address,
     Bridge,
-    Direction,
     Drop,
     Emit,
     Enter,
@@ -58,7 +57,9 @@ def intervals(entries: Iterable[tuple[Prefix, int]]) -> tuple[list[int], list[in
 
 def _family(entries: list[tuple[Prefix, int]], version: int, bits: int) -> tuple[list[int], list[int]]:
     ranges = sorted(
-        (int(p.network_address), p.prefixlen, int(p.broadcast_address), value) for p, value in entries if p.version == version
+        (int(p.network_address), p.prefixlen, int(p.broadcast_address), value)
+        for p, value in entries
+        if p.version == version
     )
     starts: list[int] = []
     values: list[int] = []
@@ -172,8 +173,14 @@ class _Packer:
         table = 0 if n.test is Test.VIA else self._set(n.table)
         other = self.nodes[n.otherwise] if n.otherwise else 0
         return GUARD, {
-            "mode": n.test, "family": n.family, "flags": int(n.negate), "reason": n.reason, "other": other, "table": table, "value": n.via,
-        }  # fmt: skip
+            "mode": n.test,
+            "family": n.family,
+            "flags": int(n.negate),
+            "reason": n.reason,
+            "other": other,
+            "table": table,
+            "value": n.via,
+        }
 
     def _bridge(self, n: Bridge) -> tuple[int, Mapping[str, int]]:
         return BRIDGE, {"table": self.bridges[n.table]}
@@ -233,13 +240,31 @@ class _Packer:
         # a TCP or UDP rule without ports is one for all ports
         any_port = r.ports is None or r.ports == (0, 65535)
         return (
-            r.rule, r.protocol, r.allow, family, port_first, port_last, icmp_type, icmp_code, any_port, anywhere, table, r.group, first, last,
-        )  # fmt: skip
+            r.rule,
+            r.protocol,
+            r.allow,
+            family,
+            port_first,
+            port_last,
+            icmp_type,
+            icmp_code,
+            any_port,
+            anywhere,
+            table,
+            r.group,
+            first,
+            last,
+        )
 
     def _group_policy(self, p: GroupPolicy) -> tuple[object, ...]:
         return (
-            p.owner, *self._rules(p.egress), *self._rules(p.ingress), _open_mask(p.egress), _open_mask(p.ingress), _limits(p.timeouts),
-        )  # fmt: skip
+            p.owner,
+            *self._rules(p.egress),
+            *self._rules(p.ingress),
+            _open_mask(p.egress),
+            _open_mask(p.ingress),
+            _limits(p.timeouts),
+        )
 
     def _nat_policy(self, p: NatPolicy) -> tuple[object, ...]:
         first = len(self.addresses)
@@ -264,9 +289,22 @@ class _Packer:
 
     def _interface(self, i: Interface) -> tuple[object, ...]:
         return (
-            i.number, i.port, i.realm, i.subnet, i.zone, self._groups(i.groups), self.nodes[i.into], self.nodes[i.out], i.mtu,
-            i.mac, i.router_mac, _number(i.address4), _number(i.address6), _number(i.router4), _number(i.router6),
-        )  # fmt: skip
+            i.number,
+            i.port,
+            i.realm,
+            i.subnet,
+            i.zone,
+            self._groups(i.groups),
+            self.nodes[i.into],
+            self.nodes[i.out],
+            i.mtu,
+            i.mac,
+            i.router_mac,
+            _number(i.address4),
+            _number(i.address6),
+            _number(i.router4),
+            _number(i.router6),
+        )
 
     def pack(self, generation: int) -> Snapshot:
         """Build the Snapshot."""
@@ -278,7 +316,8 @@ class _Packer:
         nat_policies = [self._nat_policy(policy) for policy in p.nat_policies.values()]
         maps = [self._map(entries) for entries in p.maps.values()]
         interface_rows = [self._interface(i) for i in p.interfaces.values()]
-        bridge_rows, bridge_ports = [], []
+        bridge_rows: list[tuple[int, int]] = []
+        bridge_ports: list[tuple[int, int]] = []
         for entries in p.bridges.values():
             bridge_rows.append((len(bridge_ports), len(entries)))
             bridge_ports += sorted((int.from_bytes(mac), self.nodes[node]) for mac, node in entries)
@@ -286,17 +325,32 @@ class _Packer:
         contexts = []
         for c in p.contexts:
             bridge = next((bridge_of[label] + 1 for label in self._reach(c.entry) if label in bridge_of), 0)
-            contexts.append((c.number, self.interfaces[c.interface] + 1, self.nodes[c.entry], self.neighbours[c.neighbours], bridge))
-        group_sets, members = [], []
+            contexts.append(
+                (c.number, self.interfaces[c.interface] + 1, self.nodes[c.entry], self.neighbours[c.neighbours], bridge)
+            )
+        group_sets: list[tuple[int, int]] = []
+        members: list[int] = []
         for groups in self.group_sets:
             group_sets.append((len(members), len(groups)))
             members += groups
-        rows = {
-            "nodes": nodes, "intervals": self.interval_rows, "routes": self.route_rows, "rules": self.rule_rows, "filters": filters,
-            "group_policies": group_policies, "nat_policies": nat_policies, "maps": maps, "group_sets": group_sets,
-            "group_members": members, "bridges": bridge_rows, "bridge_ports": bridge_ports, "addresses": self.addresses,
-            "macs": list(self.macs), "interfaces": interface_rows, "contexts": contexts,
-        }  # fmt: skip
+        rows: dict[str, Sequence[object]] = {
+            "nodes": nodes,
+            "intervals": self.interval_rows,
+            "routes": self.route_rows,
+            "rules": self.rule_rows,
+            "filters": filters,
+            "group_policies": group_policies,
+            "nat_policies": nat_policies,
+            "maps": maps,
+            "group_sets": group_sets,
+            "group_members": members,
+            "bridges": bridge_rows,
+            "bridge_ports": bridge_ports,
+            "addresses": self.addresses,
+            "macs": list(self.macs),
+            "interfaces": interface_rows,
+            "contexts": contexts,
+        }
         return Snapshot(rows, generation=generation)
 
     def _reach(self, label: str) -> Iterable[str]:
@@ -309,11 +363,19 @@ class _Packer:
 
 
 _NODES: dict[type[Node], Callable[..., tuple[int, Mapping[str, int]]]] = {
-    Guard: _Packer._guard, Bridge: _Packer._bridge, Filter: _Packer._filter, GroupSession: _Packer._group_session,
-    NatSession: _Packer._nat_session, Lookup: _Packer._lookup, Rewrite: _Packer._rewrite, Hop: _Packer._hop, Enter: _Packer._enter,
-    Emit: _Packer._emit, Serve: _Packer._serve, Drop: _Packer._drop,
-}  # fmt: skip
-
+    Guard: _Packer._guard,
+    Bridge: _Packer._bridge,
+    Filter: _Packer._filter,
+    GroupSession: _Packer._group_session,
+    NatSession: _Packer._nat_session,
+    Lookup: _Packer._lookup,
+    Rewrite: _Packer._rewrite,
+    Hop: _Packer._hop,
+    Enter: _Packer._enter,
+    Emit: _Packer._emit,
+    Serve: _Packer._serve,
+    Drop: _Packer._drop,
+}
 
 
 def _number(address: Address | IPv6Address | None) -> int | None:

@@ -34,7 +34,7 @@ def checksum(data: bytes) -> int:
     """The Internet checksum of RFC 1071, complemented."""
     if len(data) % 2:
         data += b"\0"
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -76,20 +76,35 @@ class Probe:
         if version == 4:
             flags = 0x4000 if self.dont_fragment else 0
             head = struct.pack(
-                ">BBHHHBBH4s4s", 0x45, 0, 20 + len(l4), 0, flags, self.ttl, self.protocol, 0, self.source.packed, self.destination.packed
+                ">BBHHHBBH4s4s",
+                0x45,
+                0,
+                20 + len(l4),
+                0,
+                flags,
+                self.ttl,
+                self.protocol,
+                0,
+                self.source.packed,
+                self.destination.packed,
             )
             head = head[:10] + struct.pack(">H", checksum(head)) + head[12:]
             return destination_mac + source_mac + b"\x08\x00" + head + l4
-        head = struct.pack(">IHBB16s16s", 6 << 28, len(l4), self.protocol, self.ttl, self.source.packed, self.destination.packed)
+        head = struct.pack(
+            ">IHBB16s16s", 6 << 28, len(l4), self.protocol, self.ttl, self.source.packed, self.destination.packed
+        )
         return destination_mac + source_mac + b"\x86\xdd" + head + l4
 
     def _l4(self) -> bytes:
         if self.protocol == TCP:
-            segment = struct.pack(">HHIIBBHHH", self.source_port, self.destination_port, 1, 0, 0x50, self.tcp_flags, 64240, 0, 0)
+            segment = struct.pack(
+                ">HHIIBBHHH", self.source_port, self.destination_port, 1, 0, 0x50, self.tcp_flags, 64240, 0, 0
+            )
             return self._sealed(segment + self.payload, 16)
         if self.protocol == UDP:
             return self._sealed(
-                struct.pack(">HHHH", self.source_port, self.destination_port, 8 + len(self.payload), 0) + self.payload, 6
+                struct.pack(">HHHH", self.source_port, self.destination_port, 8 + len(self.payload), 0) + self.payload,
+                6,
             )
         if (self.protocol, self.source.version) in ((ICMP, 4), (ICMPV6, 6)):
             kind = (ECHO_REPLY if self.is_reply else ECHO_REQUEST)[self.source.version]

@@ -371,7 +371,6 @@ cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet,
     cdef const context *x
     cdef const interface *i
     cdef packet p
-    cdef uint32_t type
     cdef int reason
     cdef port_counters *k
     if c.t == NULL or number >= c.t.context_count or c.t.contexts[number].interface == 0:

@@ -14,13 +14,13 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from fastpath.core cimport *
 from fastpath.edit cimport ERROR_MAX, apply_header, build_error
 from fastpath.fragment cimport fragments_close, fragments_open
-from fastpath.memo cimport flow, flows_clear, flows_close, flows_open
+from fastpath.memo cimport flows_clear, flows_close, flows_open
 from fastpath.packet cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
-from fastpath.snapshot cimport Snapshot, bridge_table, interface
+from fastpath.snapshot cimport Snapshot, interface
 from fastpath.walk cimport *
-from fastpath.wire cimport ETH_HEADER, VNET_HEADER, load16
+from fastpath.wire cimport ETH_HEADER, VNET_HEADER
 
 cdef enum:
     SLICE = 64              # frames per locked slice of process

@@ -17,7 +17,7 @@ A session dies of silence: `now - last_seen >= idle`. Time is an argument, in mi
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
+from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_FIN, TCP_RST, TCP_SYN
 
 
 cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexcept nogil:

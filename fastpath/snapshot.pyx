@@ -7,7 +7,7 @@ its memory in blocks freed with it; the engine keeps a reference for as long as 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 
-from fastpath.packet cimport addr_eq, addr_lt
+from fastpath.packet cimport addr_lt
 
 
 cdef uint32_t interval_find(interval_table *t, uint8_t family, addr a) noexcept nogil:
@@ -83,8 +83,6 @@ cdef class Snapshot:
     def __init__(self, dict rows, *, unsigned int generation):
         cdef tables *t = &self.t
         cdef size_t i
-        cdef bytes mac
-        cdef unsigned char *macs
         self._blocks = []
         t.generation = generation
 

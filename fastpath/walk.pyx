@@ -524,7 +524,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     cdef const node *n
     cdef const rule *r
     cdef uint32_t hit
-    cdef int steps
+    cdef int _
     cdef header *h = &out.edit.to
     memset(out, 0, sizeof(plan))
     out.meta = start[0]
@@ -546,7 +546,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     w.now = now
     w.seed = seed
     w.trace = trace
-    for steps in range(MAX_STEPS):
+    for _ in range(MAX_STEPS):
         n = &t.nodes[at]
         if n.op == OP_GUARD:
             if (n.family and n.family != p.family) or guard_passes(&w, n):

@@ -10,9 +10,9 @@ round, so no port starves another. Ports are opened and closed by whoever attach
 import os
 import threading
 
-from libc.errno cimport EAGAIN, EINTR, EINVAL, EIO, EMFILE, errno
+from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastpath.core cimport *
@@ -250,7 +250,7 @@ cdef class Worker:
 
     cdef void _read_port(self, uint32_t port) noexcept nogil:
         cdef int descriptor
-        cdef int k
+        cdef int _
         cdef ssize_t size
         cdef uint8_t *slot
         cdef outcome result
@@ -261,7 +261,7 @@ cdef class Worker:
         descriptor = self.descriptors[port]
         if descriptor < 0:
             return
-        for k in range(ROUND):
+        for _ in range(ROUND):
             slot = self.arena + <size_t>used * SLOT + SLOT_HEADROOM
             size = read(descriptor, slot - VNET_HEADER, VNET_HEADER + FRAME_MAX)
             self.n.reads += 1

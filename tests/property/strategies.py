@@ -49,7 +49,7 @@ def _match(draw: st.DrawFn) -> dict[str, Any]:
 
 @st.composite
 def labs(draw: st.DrawFn) -> RandomLab:
-    """VPC shop (two subnets, both gateways) and store (maybe with shop's CIDR, else maybe peered), up to six instances."""
+    """VPC shop (two subnets, both gateways) and store (maybe with shop's CIDR, else maybe peered), five instances."""
     same_cidr = draw(st.booleans())
     store = "10.0" if same_cidr else "10.1"
     peered = not same_cidr and draw(st.booleans())
@@ -62,7 +62,8 @@ def labs(draw: st.DrawFn) -> RandomLab:
             choice = draw(st.sampled_from([*peers, "self", "group:one"]))
             if rule["protocol"] == "icmp" and ":" in choice and "/" in choice:
                 choice = "0.0.0.0/0"
-            rules.append({**rule, end: choice})
+            if (wanted := {**rule, end: choice}) not in rules:  # AWS refuses duplicates
+                rules.append(wanted)
         return rules
 
     def groups() -> dict[str, Any]:
@@ -73,40 +74,81 @@ def labs(draw: st.DrawFn) -> RandomLab:
                 **({"egress": sg_rules("destination")} if draw(st.integers(0, 3)) == 0 else {}),
             }
             for name in ("one", "two")
-        } | {"open": {"description": "open", "ingress": [{"protocol": "all", "source": p} for p in ("0.0.0.0/0", "::/0")]}}
+        } | {
+            "open": {
+                "description": "open",
+                "ingress": [{"protocol": "all", "source": p} for p in ("0.0.0.0/0", "::/0")],
+            }
+        }
 
     def acl_side() -> list[dict[str, Any]]:
         numbers = draw(st.lists(st.sampled_from([1, 90, 100, 110, 32766]), unique=True, max_size=3))
         entries = [
-            {"rule": n, **_match(draw), "cidr": "0.0.0.0/0" if draw(st.booleans()) else draw(st.sampled_from(peers[:4])), "action": draw(st.sampled_from(["allow", "allow", "deny"]))}
+            {
+                "rule": n,
+                **_match(draw),
+                "cidr": "0.0.0.0/0" if draw(st.booleans()) else draw(st.sampled_from(peers[:4])),
+                "action": draw(st.sampled_from(["allow", "allow", "deny"])),
+            }
             for n in numbers
-        ]  # fmt: skip
-        return [*entries, {"rule": 200, "protocol": "all", "cidr": "0.0.0.0/0", "action": "allow"}, {"rule": 201, "protocol": "all", "cidr": "::/0", "action": "allow"}]
+        ]
+        return [
+            *entries,
+            {"rule": 200, "protocol": "all", "cidr": "0.0.0.0/0", "action": "allow"},
+            {"rule": 201, "protocol": "all", "cidr": "::/0", "action": "allow"},
+        ]
 
     public_routes = [{"destination": d, "target": "internet-gateway"} for d in ("0.0.0.0/0", "::/0")]
-    private_routes: list[dict[str, str]] = [{"destination": "0.0.0.0/0", "target": draw(st.sampled_from(["nat-gateway:nat", "internet-gateway"]))}]
+    private_routes: list[dict[str, str]] = [
+        {"destination": "0.0.0.0/0", "target": draw(st.sampled_from(["nat-gateway:nat", "internet-gateway"]))}
+    ]
     if draw(st.booleans()):
-        private_routes.append({"destination": "198.51.100.77/32", "target": draw(st.sampled_from(["blackhole", "internet-gateway", "instance:a"]))})
+        private_routes.append(
+            {
+                "destination": "198.51.100.77/32",
+                "target": draw(st.sampled_from(["blackhole", "internet-gateway", "instance:a"])),
+            }
+        )
     store_routes: list[dict[str, str]] = []
     if peered:
-        for routes, destination in ((public_routes, "10.1.0.0/16"), (private_routes, "10.1.0.0/16"), (store_routes, "10.0.0.0/16")):
+        for routes, destination in (
+            (public_routes, "10.1.0.0/16"),
+            (private_routes, "10.1.0.0/16"),
+            (store_routes, "10.0.0.0/16"),
+        ):
             if draw(st.integers(0, 4)):
                 routes.append({"destination": destination, "target": "peering:p"})
-    private: dict[str, Any] = {"cidr": "10.0.2.0/24", "ipv6_cidr": "2001:db8:10:2::/64", "availability_zone": "b", "route_table": "private"}
+    private: dict[str, Any] = {
+        "cidr": "10.0.2.0/24",
+        "ipv6_cidr": "2001:db8:10:2::/64",
+        "availability_zone": "b",
+        "route_table": "private",
+    }
     acls = {}
     if draw(st.booleans()):
         acls["edge"] = {"ingress": acl_side(), "egress": acl_side()}
         private["network_acl"] = "edge"
-    nodes = {"a": ("10.0.1.10", "2001:db8:10:1::10"), "b": ("10.0.1.11", ""), "c": ("10.0.2.10", "2001:db8:10:2::10"), "d": ("10.0.2.11", ""), "e": (f"{store}.1.10", "")}
+    nodes = {
+        "a": ("10.0.1.10", "2001:db8:10:1::10"),
+        "b": ("10.0.1.11", ""),
+        "c": ("10.0.2.10", "2001:db8:10:2::10"),
+        "d": ("10.0.2.11", ""),
+        "e": (f"{store}.1.10", ""),
+    }
     instances: dict[str, Any] = {}
     for name, (address, address6) in nodes.items():
         vpc = "store" if name == "e" else "shop"
         subnet = {"a": "public", "b": "public", "c": "private", "d": "private", "e": "data"}[name]
         instances[name] = {
-            "vpc": vpc, "subnet": subnet, "private_ip": address, **({"ipv6_address": address6} if address6 else {}),
-            "security_groups": draw(st.lists(st.sampled_from(["one", "two", "open", "open"]), min_size=1, max_size=2, unique=True)),
+            "vpc": vpc,
+            "subnet": subnet,
+            "private_ip": address,
+            **({"ipv6_address": address6} if address6 else {}),
+            "security_groups": draw(
+                st.lists(st.sampled_from(["one", "two", "open", "open"]), min_size=1, max_size=2, unique=True)
+            ),
             **({"source_dest_check": False} if draw(st.integers(0, 5)) == 0 else {}),
-        }  # fmt: skip
+        }
     instances["a"]["elastic_ip"] = "203.0.113.20"
     if draw(st.booleans()):
         instances["c"]["elastic_ip"] = "203.0.113.21"
@@ -115,28 +157,47 @@ def labs(draw: st.DrawFn) -> RandomLab:
         "name": "random",
         "vpcs": {
             "shop": {
-                "cidr": "10.0.0.0/16", "ipv6_cidrs": ["2001:db8:10::/56"], "internet_gateway": {},
-                "subnets": {"public": {"cidr": "10.0.1.0/24", "ipv6_cidr": "2001:db8:10:1::/64", "route_table": "public"}, "private": private},
+                "cidr": "10.0.0.0/16",
+                "ipv6_cidrs": ["2001:db8:10::/56"],
+                "internet_gateway": {},
+                "subnets": {
+                    "public": {"cidr": "10.0.1.0/24", "ipv6_cidr": "2001:db8:10:1::/64", "route_table": "public"},
+                    "private": private,
+                },
                 "route_tables": {"public": {"routes": public_routes}, "private": {"routes": private_routes}},
-                "network_acls": acls, "security_groups": groups(),
+                "network_acls": acls,
+                "security_groups": groups(),
                 "nat_gateways": {"nat": {"subnet": "public", "elastic_ip": NAT_PUBLIC, "private_ip": NAT_ADDRESS}},
             },
             "store": {
-                "cidr": f"{store}.0.0/16", "subnets": {"data": {"cidr": f"{store}.1.0/24", "route_table": "data"}},
-                "route_tables": {"data": {"routes": store_routes}}, "security_groups": groups(),
+                "cidr": f"{store}.0.0/16",
+                "subnets": {"data": {"cidr": f"{store}.1.0/24", "route_table": "data"}},
+                "route_tables": {"data": {"routes": store_routes}},
+                "security_groups": groups(),
             },
         },
         "peerings": {"p": {"requester": "shop", "accepter": "store", "status": "active"}} if peered else {},
         "instances": instances,
         "internet": {"hosts": {name: {"address": four, "ipv6_address": six} for name, (four, six) in HOSTS.items()}},
-    }  # fmt: skip
+    }
     everyone = {**nodes, **HOSTS}
-    extra = (NAT_ADDRESS, NAT_PUBLIC, "203.0.113.20", "203.0.113.21", "203.0.113.22", "10.0.1.1", "10.0.2.1", "10.0.1.12", "10.99.0.1", "198.51.100.11")
+    extra = (
+        NAT_ADDRESS,
+        NAT_PUBLIC,
+        "203.0.113.20",
+        "203.0.113.21",
+        "203.0.113.22",
+        "10.0.1.1",
+        "10.0.2.1",
+        "10.0.1.12",
+        "10.99.0.1",
+        "198.51.100.11",
+    )
     return RandomLab(
         text=json.dumps(lab),
         nodes=everyone,
         addresses=tuple(dict.fromkeys([four for four, _ in everyone.values()])) + extra,
-        addresses6=tuple(six for _, six in everyone.values() if six) + ("2001:db8:10:1::1", "2001:db8:10:1::99"),
+        addresses6=(*(six for _, six in everyone.values() if six), "2001:db8:10:1::1", "2001:db8:10:1::99"),
     )
 
 
@@ -170,7 +231,13 @@ def steps(draw: st.DrawFn, lab: RandomLab) -> Step:
         ip = IPv6(src=six, dst=draw(st.sampled_from(lab.addresses6)), hlim=ttl)
     else:
         source = four if draw(st.integers(0, 9)) else draw(st.sampled_from(lab.addresses))
-        ip = IP(src=source, dst=draw(st.sampled_from(lab.addresses)), ttl=ttl, id=draw(st.integers(1, 3)), flags=draw(st.sampled_from(["", "DF"])))
+        ip = IP(
+            src=source,
+            dst=draw(st.sampled_from(lab.addresses)),
+            ttl=ttl,
+            id=draw(st.integers(1, 3)),
+            flags=draw(st.sampled_from(["", "DF"])),
+        )
     payload: Any = bytes(size)
     if kind == "tcp":
         payload = TCP(**ports, flags=draw(st.sampled_from(["S", "S", "SA", "A", "A", "PA", "FA", "R"]))) / payload
@@ -183,10 +250,18 @@ def steps(draw: st.DrawFn, lab: RandomLab) -> Step:
         else:
             payload = ICMP(type=8 if kind == "echo" else 0, id=identifier) / payload
     elif v6:
-        payload = IPv6ExtHdrFragment(id=draw(st.integers(1, 2)), offset=draw(st.sampled_from([0, 1])), m=draw(st.integers(0, 1)), nh=17) / UDP(**ports) / bytes(8)
+        payload = (
+            IPv6ExtHdrFragment(
+                id=draw(st.integers(1, 2)), offset=draw(st.sampled_from([0, 1])), m=draw(st.integers(0, 1)), nh=17
+            )
+            / UDP(**ports)
+            / bytes(8)
+        )
     else:
         ip.proto = draw(st.sampled_from([17, 47, 50]))
         ip.frag = draw(st.sampled_from([0, 0, 1, 2]))
         ip.flags = draw(st.sampled_from(["", "MF"]))
         payload = bytes(UDP(**ports, len=24)) + bytes(16)
-    return Step(node, bytes(ip / payload), 6 if v6 else 4, draw(st.sampled_from(WAITS)), draw(st.sampled_from([1, 2, 3])))
+    return Step(
+        node, bytes(ip / payload), 6 if v6 else 4, draw(st.sampled_from(WAITS)), draw(st.sampled_from([1, 2, 3]))
+    )

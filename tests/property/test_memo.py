@@ -134,7 +134,6 @@ def test_the_comparison_is_not_vacuous() -> None:
     seen: Counter[Reason] = Counter()
     hits = 0
 
-
     @settings(max_examples=80, database=None, derandomize=True, deadline=None)
     @given(lab=labs(), data=st.data())
     def collect(lab: RandomLab, data: st.DataObject) -> None:
@@ -149,9 +148,17 @@ def test_the_comparison_is_not_vacuous() -> None:
 
     collect()
     wanted = {
-        Reason.NONE, Reason.GROUP_INGRESS, Reason.GROUP_EGRESS, Reason.SOURCE_CHECK, Reason.NO_ROUTE, Reason.MTU_EXCEEDED, Reason.TTL_EXCEEDED,
-        Reason.NAT_NO_SESSION, Reason.PUBLIC_SOURCE_MISSING, Reason.DESTINATION_UNKNOWN,
-    }  # fmt: skip
+        Reason.NONE,
+        Reason.GROUP_INGRESS,
+        Reason.GROUP_EGRESS,
+        Reason.SOURCE_CHECK,
+        Reason.NO_ROUTE,
+        Reason.MTU_EXCEEDED,
+        Reason.TTL_EXCEEDED,
+        Reason.NAT_NO_SESSION,
+        Reason.PUBLIC_SOURCE_MISSING,
+        Reason.DESTINATION_UNKNOWN,
+    }
     assert wanted <= set(seen), f"never seen: {wanted - set(seen)}"
     assert hits > 50
     assert seen[Reason.NONE] > 100

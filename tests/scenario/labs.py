@@ -1,10 +1,5 @@
 """Lab files that several scenarios share. Addresses are from RFC 5737 and RFC 3849 where they are public."""
 
-OPEN_ACL = """
-          ingress: [{rule: 100, protocol: all, cidr: 0.0.0.0/0, action: allow}, {rule: 101, protocol: all, cidr: "::/0", action: allow}]
-          egress: [{rule: 100, protocol: all, cidr: 0.0.0.0/0, action: allow}, {rule: 101, protocol: all, cidr: "::/0", action: allow}]
-"""
-
 # VPC shop (public and private subnet, NAT gateway, internet gateway) peered with store; two internet hosts.
 SHOP = """
 version: 1
@@ -53,7 +48,8 @@ vpcs:
 peerings:
   shop-store: {requester: shop, accepter: store, status: active}
 instances:
-  web: {vpc: shop, subnet: public, private_ip: 10.0.1.10, ipv6_address: "2001:db8:10:1::10", elastic_ip: 203.0.113.20, security_groups: [web]}
+  web: {vpc: shop, subnet: public, private_ip: 10.0.1.10, ipv6_address: "2001:db8:10:1::10", elastic_ip: 203.0.113.20,
+    security_groups: [web]}
   bare: {vpc: shop, subnet: public, private_ip: 10.0.1.11, ipv6_address: "2001:db8:10:1::11", security_groups: [open]}
   app: {vpc: shop, subnet: private, private_ip: 10.0.2.10, ipv6_address: "2001:db8:10:2::10", security_groups: [app]}
   open: {vpc: shop, subnet: private, private_ip: 10.0.2.11, ipv6_address: "2001:db8:10:2::11", security_groups: [open]}

@@ -99,7 +99,9 @@ class Network:
     def _sent(self, emission: Emission) -> Sent:
         ether = Ether(emission.frame)
         check_sums(ether.payload)
-        return Sent(self.plane.names[emission.port].path.split("/")[0], emission.cause, ether.payload, ether, emission.parent)
+        return Sent(
+            self.plane.names[emission.port].path.split("/")[0], emission.cause, ether.payload, ether, emission.parent
+        )
 
     def wait(self, seconds: float) -> None:
         """Let lab time pass."""

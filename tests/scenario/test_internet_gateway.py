@@ -1,4 +1,4 @@
-"""Internet gateway: stateless 1:1 translation, by source private address, any protocol (VPC User Guide, "Internet gateways")."""
+"""Internet gateway: stateless 1:1 translation of addresses, any protocol (VPC User Guide, "Internet gateways")."""
 
 from __future__ import annotations
 
@@ -34,7 +34,11 @@ def test_inside_sees_its_private_address(shop: Network) -> None:
 @pytest.mark.parametrize("protocol", [4, 47, 50, 132, 253])
 def test_any_protocol_number_passes(shop: Network, protocol: int) -> None:
     result = shop.send("web", IP(src="10.0.1.10", dst="198.51.100.10", proto=protocol) / b"whatever it is")
-    assert (result.to, result.packet.src, bytes(result.packet.payload)) == ("example", "203.0.113.20", b"whatever it is")
+    assert (result.to, result.packet.src, bytes(result.packet.payload)) == (
+        "example",
+        "203.0.113.20",
+        b"whatever it is",
+    )
 
 
 def test_source_without_public_address_is_dropped_silently(shop: Network) -> None:
@@ -100,7 +104,8 @@ def test_too_big_without_df_leaves_in_fragments(shop: Network) -> None:
     assert all(s.cause is Cause.FRAGMENT and len(s.packet) <= 1500 for s in result.sent)
     assert [s.packet.frag * 8 for s in result.sent] == [0, 1480, 2960]
     payload = b"".join(bytes(s.packet.payload) for s in result.sent)
-    assert len(payload) == len(body) and payload[8:] == body[8:]
+    assert len(payload) == len(body)
+    assert payload[8:] == body[8:]
     assert {s.packet.id for s in result.sent} == {77}
 
 

@@ -36,8 +36,14 @@ def test_one_flow_keeps_its_port_and_two_flows_never_share_one(shop: Network) ->
     ports = []
     for sport in (1000, 1001, 1000, 1002):
         for client, address in (("app", APP), ("open", "10.0.2.11")):
-            ports.append((sport, client, shop.send(client, IP(src=address, dst=EXAMPLE) / UDP(sport=sport, dport=53)).packet[UDP].sport))
-    assert ports[0] == ports[4] and ports[1] == ports[5]
+            ports.append(
+                (
+                    sport,
+                    client,
+                    shop.send(client, IP(src=address, dst=EXAMPLE) / UDP(sport=sport, dport=53)).packet[UDP].sport,
+                )
+            )
+    assert ports[:2] == ports[4:6]
     assert len({port for _, _, port in ports}) == 6
 
 
@@ -62,7 +68,8 @@ def test_it_answers_no_ping_and_forwards_no_other_protocol(shop: Network) -> Non
 def test_ping_through_it_translates_the_identifier(shop: Network) -> None:
     first = shop.send("app", IP(src=APP, dst=EXAMPLE) / ICMP(id=7, seq=1) / b"abc").packet
     other = shop.send("open", IP(src="10.0.2.11", dst=EXAMPLE) / ICMP(id=7, seq=1) / b"abc").packet
-    assert first[ICMP].id != other[ICMP].id and first.src == other.src == EIP
+    assert first[ICMP].id != other[ICMP].id
+    assert first.src == other.src == EIP
     reply = shop.send("example", IP(src=EXAMPLE, dst=EIP) / ICMP(type=0, id=first[ICMP].id, seq=1) / b"abc")
     assert (reply.to, reply.packet[ICMP].id, reply.packet.dst) == ("app", 7, APP)
 
@@ -130,10 +137,12 @@ def test_idle_flow_is_forgotten_after_350_seconds(shop: Network) -> None:
 
 
 def test_client_by_peering_is_refused(shop: Network) -> None:
-    text = SHOP.replace(
-        'data: {routes: [{destination: 10.0.0.0/16, target: "peering:shop-store"}]}',
-        'data: {routes: [{destination: 10.0.0.0/16, target: "peering:shop-store"}, {destination: 198.51.100.0/24, target: "peering:shop-store"}]}',
-    )
+    routes = 'routes: [{destination: 10.0.0.0/16, target: "peering:shop-store"}'
+    more = ', {destination: 198.51.100.0/24, target: "peering:shop-store"}'
+    text = SHOP.replace(f"data: {{{routes}", f"data: {{{routes}{more}")
     network = Network(text)
     result = network.send("db", IP(src="10.1.1.10", dst=EXAMPLE) / UDP())
-    assert (result.reason, result.by) == (Reason.PEER_DESTINATION, "vpc-peering shop-store")  # a peering carries to the peer's own addresses only
+    assert (result.reason, result.by) == (
+        Reason.PEER_DESTINATION,
+        "vpc-peering shop-store",
+    )  # a peering carries to the peer's own addresses only

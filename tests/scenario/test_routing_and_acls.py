@@ -53,7 +53,9 @@ def test_both_directions_over_a_peering() -> None:
 
 @pytest.mark.parametrize("status", ["pending-acceptance", "deleted", "rejected"])
 def test_peering_that_is_not_active_is_a_blackhole(status: str) -> None:
-    network = Network(SHOP.replace("status: active", f"status: {status}").replace('source: "group:shop/app"', "source: 10.0.0.0/16"))
+    network = Network(
+        SHOP.replace("status: active", f"status: {status}").replace('source: "group:shop/app"', "source: 10.0.0.0/16")
+    )
     result = network.send("open", IP(src="10.0.2.11", dst="10.1.1.10") / ICMP())
     assert (result.reason, result.rule) == (Reason.BLACKHOLE, "route shop/private 10.1.0.0/16 -> peering:shop-store")
 
@@ -76,7 +78,10 @@ def test_acl_is_not_met_inside_a_subnet() -> None:
 def test_rules_count_in_the_order_of_their_numbers() -> None:
     network = with_acl("public", "web")
     result = network.send("open", IP(src="10.0.2.11", dst="10.0.1.11") / TCP(dport=8080))
-    assert (result.reason, result.rule) == (Reason.ACL_INGRESS, "acl-rule shop/web ingress 90 deny tcp 8080 from 0.0.0.0/0")
+    assert (result.reason, result.rule) == (
+        Reason.ACL_INGRESS,
+        "acl-rule shop/web ingress 90 deny tcp 8080 from 0.0.0.0/0",
+    )
     assert network.send("open", IP(src="10.0.2.11", dst="10.0.1.11") / TCP(dport=8081)).to == "bare"
 
 

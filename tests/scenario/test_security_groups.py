@@ -20,7 +20,12 @@ def shop() -> Network:
 
 def test_no_rule_means_no_entry(shop: Network) -> None:
     result = shop.send("open", IP(src=OPEN, dst=APP) / TCP(dport=22))
-    assert (result.verdict, result.reason, result.by, result.rule) == (Verdict.DROP, Reason.GROUP_INGRESS, "interface app/eth0", "")
+    assert (result.verdict, result.reason, result.by, result.rule) == (
+        Verdict.DROP,
+        Reason.GROUP_INGRESS,
+        "interface app/eth0",
+        "",
+    )
 
 
 def test_reference_matches_members_of_the_group_only(shop: Network) -> None:
@@ -55,7 +60,10 @@ def test_udp_reply_is_late_after_30_or_180_seconds(shop: Network, exchanges: int
 
 
 def test_tracked_flow_survives_the_removal_of_its_rule_and_new_ones_do_not() -> None:
-    with_rule = SHOP.replace("ingress: [{protocol: tcp, ports: 80, source: 0.0.0.0/0}, {protocol: icmp", "ingress: [{protocol: tcp, ports: 80, source: 10.0.2.0/24}, {protocol: icmp")
+    with_rule = SHOP.replace(
+        "ingress: [{protocol: tcp, ports: 80, source: 0.0.0.0/0}, {protocol: icmp",
+        "ingress: [{protocol: tcp, ports: 80, source: 10.0.2.0/24}, {protocol: icmp",
+    )
     network = Network(with_rule)
     syn = IP(src=APP, dst=WEB) / TCP(sport=1000, dport=80)
     assert network.send("app", syn).to == "web"
@@ -67,10 +75,16 @@ def test_tracked_flow_survives_the_removal_of_its_rule_and_new_ones_do_not() -> 
 
 def test_untracked_flow_stops_with_its_rule() -> None:
     network = Network(SHOP)
-    assert network.send("app", IP(src=APP, dst=WEB) / TCP(sport=1000, dport=80)).to == "web"  # from anywhere in, everything out: not tracked
-    assert network.send("web", IP(src=WEB, dst=APP) / TCP(sport=80, dport=1000, flags="SA")).to == "app"  # and so are its responses
+    assert (
+        network.send("app", IP(src=APP, dst=WEB) / TCP(sport=1000, dport=80)).to == "web"
+    )  # from anywhere in, everything out: not tracked
+    assert (
+        network.send("web", IP(src=WEB, dst=APP) / TCP(sport=80, dport=1000, flags="SA")).to == "app"
+    )  # and so are its responses
     network.apply(SHOP.replace("{protocol: tcp, ports: 80, source: 0.0.0.0/0}, ", ""))
-    assert network.send("app", IP(src=APP, dst=WEB) / TCP(sport=1000, dport=80, flags="A")).reason is Reason.GROUP_INGRESS
+    assert (
+        network.send("app", IP(src=APP, dst=WEB) / TCP(sport=1000, dport=80, flags="A")).reason is Reason.GROUP_INGRESS
+    )
 
 
 def test_flow_through_a_nat_gateway_is_tracked_whatever_the_rules(shop: Network) -> None:

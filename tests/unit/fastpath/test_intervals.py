@@ -12,17 +12,13 @@ from dataplane.compile import CompileError, intervals
 from dataplane.program import Address, Prefix
 from fastpath.snapshot import Snapshot
 
-EMPTY: dict[str, list[object]] = {
-    name: []
-    for name in (
-        "intervals routes rules filters group_policies nat_policies maps group_sets group_members bridges bridge_ports "
-        "addresses macs interfaces contexts"
-    ).split()
-}
+TABLES = """intervals routes rules filters group_policies nat_policies maps group_sets group_members bridges
+bridge_ports addresses macs interfaces contexts"""
+EMPTY: dict[str, list[object]] = {name: [] for name in TABLES.split()}
 
 
 def snapshot_of(entries: list[tuple[Prefix, int]]) -> Snapshot:
-    rows = {**EMPTY, "nodes": [(0,) * 13], "intervals": [intervals(entries)]}
+    rows: dict[str, list[object]] = {**EMPTY, "nodes": [(0,) * 13], "intervals": [intervals(entries)]}
     return Snapshot(rows, generation=1)
 
 
@@ -44,9 +40,9 @@ def networks(kind: type, bits: int) -> st.SearchStrategy[Prefix]:
     return st.builds(build, st.one_of(near, st.integers(0, 2**bits - 1)), st.integers(0, bits))
 
 
-prefix_lists = st.lists(
-    st.one_of(networks(IPv4Network, 32), networks(IPv6Network, 128)), max_size=24, unique=True
-).map(lambda prefixes: [(p, n) for n, p in enumerate(prefixes, 1)])
+prefix_lists = st.lists(st.one_of(networks(IPv4Network, 32), networks(IPv6Network, 128)), max_size=24, unique=True).map(
+    lambda prefixes: [(p, n) for n, p in enumerate(prefixes, 1)]
+)
 
 
 @given(prefix_lists, st.data())
@@ -65,7 +61,15 @@ def test_intervals_find_what_a_scan_finds(entries: list[tuple[Prefix, int]], dat
 def test_more_specific_prefix_wins_and_ends() -> None:
     entries = [(ip_network("10.0.0.0/8"), 1), (ip_network("10.1.0.0/16"), 2), (ip_network("10.1.2.3/32"), 3)]
     snapshot = snapshot_of(entries)
-    for text, value in {"9.255.255.255": 0, "10.0.0.0": 1, "10.1.2.2": 2, "10.1.2.3": 3, "10.1.2.4": 2, "10.2.0.0": 1, "11.0.0.0": 0}.items():
+    for text, value in {
+        "9.255.255.255": 0,
+        "10.0.0.0": 1,
+        "10.1.2.2": 2,
+        "10.1.2.3": 3,
+        "10.1.2.4": 2,
+        "10.2.0.0": 1,
+        "11.0.0.0": 0,
+    }.items():
         assert snapshot.find(0, 4, int(IPv4Address(text))) == value, text
 
 

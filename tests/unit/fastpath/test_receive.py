@@ -54,9 +54,18 @@ IPV4_CASES = {
     "total length past the end": (bytes(IP(**V4, len=200) / ICMP()), Reason.IP_TOTAL_LENGTH),
     "total length inside the header": (bytes(IP(**V4, len=19) / ICMP()), Reason.IP_TOTAL_LENGTH),
     "wrong header checksum": (bytes(IP(**V4, chksum=0x1234) / ICMP()), Reason.IP_CHECKSUM),
-    "truncated option": (resummed(patched(bytes(IP(**V4, options=[IPOption(b"\x94\x04\0\0")]) / ICMP()), 20, b"\x94\x09")), Reason.IP_OPTIONS),
-    "option of length 1": (resummed(patched(bytes(IP(**V4, options=[IPOption(b"\x94\x04\0\0")]) / ICMP()), 20, b"\x94\x01")), Reason.IP_OPTIONS),
-    "loose source route": (bytes(IP(**V4, options=[IPOption(b"\x83\x07\x04\x0a\0\x02\x01")]) / ICMP()), Reason.IP_OPTIONS),
+    "truncated option": (
+        resummed(patched(bytes(IP(**V4, options=[IPOption(b"\x94\x04\0\0")]) / ICMP()), 20, b"\x94\x09")),
+        Reason.IP_OPTIONS,
+    ),
+    "option of length 1": (
+        resummed(patched(bytes(IP(**V4, options=[IPOption(b"\x94\x04\0\0")]) / ICMP()), 20, b"\x94\x01")),
+        Reason.IP_OPTIONS,
+    ),
+    "loose source route": (
+        bytes(IP(**V4, options=[IPOption(b"\x83\x07\x04\x0a\0\x02\x01")]) / ICMP()),
+        Reason.IP_OPTIONS,
+    ),
     "TTL 0": (bytes(IP(**V4, ttl=0) / ICMP()), Reason.TTL_ZERO),
     "land": (bytes(IP(src="10.0.1.10", dst="10.0.1.10") / TCP()), Reason.LAND),
     "spoofed source": (bytes(IP(src="10.0.1.11", dst="10.0.2.10") / TCP()), Reason.SOURCE_CHECK),
@@ -74,12 +83,15 @@ IPV4_CASES = {
     "UDP length 7": (bytes(IP(**V4) / UDP(len=7) / b"x"), Reason.L4_TRUNCATED),
     "ICMP header cut short": (bytes(IP(**V4, proto=1) / b"\x08\0"), Reason.L4_TRUNCATED),
     "first fragment without a TCP header": (bytes(IP(**V4, proto=6, flags="MF") / bytes(8)), Reason.FRAGMENT_MALFORMED),
-    "middle fragment of odd length": (bytes(IP(**V4, proto=17, flags="MF", frag=2) / bytes(9)), Reason.FRAGMENT_MALFORMED),
+    "middle fragment of odd length": (
+        bytes(IP(**V4, proto=17, flags="MF", frag=2) / bytes(9)),
+        Reason.FRAGMENT_MALFORMED,
+    ),
     "fragment past 65535": (bytes(IP(**V4, proto=17, frag=8189) / bytes(64)), Reason.FRAGMENT_MALFORMED),
     "empty last fragment": (bytes(IP(**V4, proto=17, frag=8)), Reason.FRAGMENT_MALFORMED),
     "no route": (bytes(IP(src="10.0.1.10", dst="10.0.3.10") / UDP()), Reason.NO_ROUTE),
     "router asked for TCP": (bytes(IP(src="10.0.1.10", dst="10.0.1.1") / TCP()), Reason.NOT_SERVED),
-}  # fmt: skip
+}
 nine_options = IPv6(**V6)
 for _ in range(9):
     nine_options /= IPv6ExtHdrDestOpt()
@@ -91,16 +103,28 @@ IPV6_CASES = {
     "payload length past the end": (bytes(IPv6(**V6, plen=100) / ICMPv6EchoRequest()), Reason.IP_TOTAL_LENGTH),
     "hop limit 0": (bytes(IPv6(**V6, hlim=0) / ICMPv6EchoRequest()), Reason.TTL_ZERO),
     "extension past the end": (bytes(IPv6(**V6) / IPv6ExtHdrDestOpt(len=30)), Reason.IP_EXTENSION),
-    "routing header type 0": (bytes(IPv6(**V6) / IPv6ExtHdrRouting(addresses=["2001:db8:2::9"]) / ICMPv6EchoRequest()), Reason.IP_EXTENSION),
+    "routing header type 0": (
+        bytes(IPv6(**V6) / IPv6ExtHdrRouting(addresses=["2001:db8:2::9"]) / ICMPv6EchoRequest()),
+        Reason.IP_EXTENSION,
+    ),
     "nine extension headers": (bytes(nine_options), Reason.IP_EXTENSION),
-    "hop-by-hop not first": (bytes(IPv6(**V6) / IPv6ExtHdrDestOpt() / IPv6ExtHdrHopByHop() / ICMPv6EchoRequest()), Reason.IP_EXTENSION),
-    "two fragment headers": (bytes(IPv6(**V6) / IPv6ExtHdrFragment(m=1) / IPv6ExtHdrFragment(m=1) / bytes(16)), Reason.IP_EXTENSION),
+    "hop-by-hop not first": (
+        bytes(IPv6(**V6) / IPv6ExtHdrDestOpt() / IPv6ExtHdrHopByHop() / ICMPv6EchoRequest()),
+        Reason.IP_EXTENSION,
+    ),
+    "two fragment headers": (
+        bytes(IPv6(**V6) / IPv6ExtHdrFragment(m=1) / IPv6ExtHdrFragment(m=1) / bytes(16)),
+        Reason.IP_EXTENSION,
+    ),
     "unspecified source": (bytes(IPv6(src="::", dst=V6["dst"]) / UDP()), Reason.SOURCE_MARTIAN),
     "link-local destination": (bytes(IPv6(src=V6["src"], dst="fe80::1") / UDP()), Reason.DESTINATION_MARTIAN),
     "spoofed source": (bytes(IPv6(src="2001:db8:1::11", dst=V6["dst"]) / UDP()), Reason.SOURCE_CHECK),
     "neighbour solicitation from afar": (bytes(IPv6(**V6, hlim=64) / ICMPv6ND_NS(tgt=V6["dst"])), Reason.ND_MALFORMED),
-    "neighbour solicitation for nobody": (bytes(IPv6(**V6, hlim=255) / ICMPv6ND_NS(tgt="2001:db8:1::99")), Reason.ND_UNANSWERED),
-}  # fmt: skip
+    "neighbour solicitation for nobody": (
+        bytes(IPv6(**V6, hlim=255) / ICMPv6ND_NS(tgt="2001:db8:1::99")),
+        Reason.ND_UNANSWERED,
+    ),
+}
 
 
 @pytest.mark.parametrize("name", IPV4_CASES)
@@ -158,12 +182,20 @@ def test_router_answers_arp_for_itself_and_for_neighbours_and_nobody_else() -> N
             hwsrc="02:00:00:00:00:01", psrc="10.0.1.10", pdst=target
         )
         outcomes, emissions = lab.engine.process([bytes(request)], [lab.a.port], 1)
-        return outcomes[0][1], [frame for port, frame, cause, _, _ in emissions if (port, cause) == (lab.a.port, Cause.ANSWER)]
+        return outcomes[0][1], [
+            frame for port, frame, cause, _, _ in emissions if (port, cause) == (lab.a.port, Cause.ANSWER)
+        ]
 
     reason, [answer] = ask("10.0.1.1")
     assert reason == 0
     arp = Ether(answer)[ARP]
-    assert (arp.op, arp.hwsrc, arp.psrc, arp.hwdst, arp.pdst) == (2, "02:00:00:00:01:01", "10.0.1.1", "02:00:00:00:00:01", "10.0.1.10")
+    assert (arp.op, arp.hwsrc, arp.psrc, arp.hwdst, arp.pdst) == (
+        2,
+        "02:00:00:00:01:01",
+        "10.0.1.1",
+        "02:00:00:00:00:01",
+        "10.0.1.10",
+    )
     assert ask("10.0.1.10") == (Reason.ARP_UNANSWERED, [])  # a probe for its own address
     assert ask("10.0.1.77") == (Reason.ARP_UNANSWERED, [])
     assert ask("10.0.2.10") == (Reason.ARP_UNANSWERED, [])
@@ -171,7 +203,11 @@ def test_router_answers_arp_for_itself_and_for_neighbours_and_nobody_else() -> N
 
 def test_router_answers_neighbour_solicitation() -> None:
     lab = TwoHosts()
-    request = Ether(src="02:00:00:00:00:01", dst="33:33:ff:00:00:01") / IPv6(src=V6["src"], dst="ff02::1:ff00:1") / ICMPv6ND_NS(tgt="2001:db8:1::1")
+    request = (
+        Ether(src="02:00:00:00:00:01", dst="33:33:ff:00:00:01")
+        / IPv6(src=V6["src"], dst="ff02::1:ff00:1")
+        / ICMPv6ND_NS(tgt="2001:db8:1::1")
+    )
     outcomes, emissions = lab.engine.process([bytes(request)], [lab.a.port], 1)
     assert outcomes[0][0] == Verdict.SERVE
     answer = Ether(emissions[0][1])
@@ -182,7 +218,13 @@ def test_router_answers_neighbour_solicitation() -> None:
     assert (answer["ICMPv6ND_NA"].tgt, answer["ICMPv6ND_NA"].R, answer["ICMPv6ND_NA"].S) == ("2001:db8:1::1", 1, 1)
 
 
-@pytest.mark.parametrize("packet", [IP(src=V4["src"], dst="10.0.1.1") / ICMP(id=9, seq=3) / b"abc", IPv6(src=V6["src"], dst="2001:db8:1::1") / ICMPv6EchoRequest(id=9, seq=3, data=b"abc")])
+@pytest.mark.parametrize(
+    "packet",
+    [
+        IP(src=V4["src"], dst="10.0.1.1") / ICMP(id=9, seq=3) / b"abc",
+        IPv6(src=V6["src"], dst="2001:db8:1::1") / ICMPv6EchoRequest(id=9, seq=3, data=b"abc"),
+    ],
+)
 def test_router_answers_ping(packet: IP) -> None:
     lab = TwoHosts()
     kind = IPV4 if packet.version == 4 else IPV6_TYPE
@@ -199,19 +241,33 @@ def test_router_answers_ping(packet: IP) -> None:
     assert bytes(rebuilt) == bytes(body)
 
 
-@given(frame=st.binary(max_size=200), context=st.integers(0, 6), offload=st.none() | st.binary(min_size=12, max_size=12))
+@given(
+    frame=st.binary(max_size=200), context=st.integers(0, 6), offload=st.none() | st.binary(min_size=12, max_size=12)
+)
 def test_any_bytes_give_a_verdict_and_a_counted_reason(frame: bytes, context: int, offload: bytes | None) -> None:
     run_bytes(frame, context, offload)
 
 
 valid = st.sampled_from(
-    [IPV4 + bytes(ping), IPV4 + bytes(udp), IPV4 + bytes(IP(**V4) / TCP(options=[("MSS", 1460)])), IPV6_TYPE + bytes(IPv6(**V6) / UDP() / bytes(9)),
-     IPV4 + bytes(IP(**V4) / ICMP(type=3, code=4) / bytes(udp)), IPV6_TYPE + bytes(IPv6(**V6) / IPv6ExtHdrFragment(m=1) / bytes(UDP())),
-     IPV4 + bytes(IP(**V4, flags="MF") / UDP() / bytes(16)), b"\x08\x06" + bytes(ARP(hwsrc="02:00:00:00:00:01", psrc="10.0.1.10", pdst="10.0.1.1"))]
-)  # fmt: skip
+    [
+        IPV4 + bytes(ping),
+        IPV4 + bytes(udp),
+        IPV4 + bytes(IP(**V4) / TCP(options=[("MSS", 1460)])),
+        IPV6_TYPE + bytes(IPv6(**V6) / UDP() / bytes(9)),
+        IPV4 + bytes(IP(**V4) / ICMP(type=3, code=4) / bytes(udp)),
+        IPV6_TYPE + bytes(IPv6(**V6) / IPv6ExtHdrFragment(m=1) / bytes(UDP())),
+        IPV4 + bytes(IP(**V4, flags="MF") / UDP() / bytes(16)),
+        b"\x08\x06" + bytes(ARP(hwsrc="02:00:00:00:00:01", psrc="10.0.1.10", pdst="10.0.1.1")),
+    ]
+)
 
 
-@given(body=valid, changes=st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=5), cut=st.integers(0, 120), offload=st.none() | st.binary(min_size=12, max_size=12))  # fmt: skip
+@given(
+    body=valid,
+    changes=st.lists(st.tuples(st.integers(0, 80), st.integers(0, 255)), max_size=5),
+    cut=st.integers(0, 120),
+    offload=st.none() | st.binary(min_size=12, max_size=12),
+)
 def test_damaged_packets_give_a_verdict_and_a_counted_reason(
     body: bytes, changes: list[tuple[int, int]], cut: int, offload: bytes | None
 ) -> None:
@@ -220,7 +276,9 @@ def test_damaged_packets_give_a_verdict_and_a_counted_reason(
         damaged[at % len(damaged)] = value
     if damaged[:2] == IPV4 and len(damaged) >= 22:
         size = min(max((damaged[2] & 15) * 4, 20), len(damaged) - 2) & ~1
-        damaged[2:] = resummed(bytes([damaged[2] & 0xF0 | size // 4]) + bytes(damaged[3:]))  # else every change dies of the checksum
+        damaged[2:] = resummed(
+            bytes([damaged[2] & 0xF0 | size // 4]) + bytes(damaged[3:])
+        )  # else every change dies of the checksum
     run_bytes(b"\x02\0\0\0\1\1\x02\0\0\0\0\1" + bytes(damaged[: cut + 2] if cut < 40 else damaged), None, offload)
 
 

@@ -6,7 +6,7 @@ Made by hand, from `dataplane.program` alone, so that tests of the compiled path
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from dataplane.compile import compile_program
 from dataplane.names import Names
@@ -82,22 +82,58 @@ class TwoHosts:
         p.sets[f"{name}/router"] = [ip_network(router), ip_network(router6)]
         p.group_policies[name] = GroupPolicy(owner=number, egress=egress, ingress=ingress, timeouts=LIMITS)
         p.nodes |= {
-            f"{name}/out": Guard(object=number, test=Test.DESTINATION_IN, table=f"{name}/router", negate=True, otherwise=f"{name}/serve", next=f"{name}/source"),
-            f"{name}/source": Guard(object=number, test=Test.SOURCE_IN, table=f"{name}/own", reason=Reason.SOURCE_CHECK, next=f"{name}/egress"),
-            f"{name}/egress": GroupSession(object=number, policy=name, direction=Direction.EGRESS, next=f"{name}/bridge"),
+            f"{name}/out": Guard(
+                object=number,
+                test=Test.DESTINATION_IN,
+                table=f"{name}/router",
+                negate=True,
+                otherwise=f"{name}/serve",
+                next=f"{name}/source",
+            ),
+            f"{name}/source": Guard(
+                object=number,
+                test=Test.SOURCE_IN,
+                table=f"{name}/own",
+                reason=Reason.SOURCE_CHECK,
+                next=f"{name}/egress",
+            ),
+            f"{name}/egress": GroupSession(
+                object=number, policy=name, direction=Direction.EGRESS, next=f"{name}/bridge"
+            ),
             f"{name}/bridge": Bridge(object=subnet, table=name, next=f"{name}/route"),
             f"{name}/route": Lookup(object=subnet, fib="hosts", reason=Reason.NO_ROUTE),
             f"{name}/serve": Serve(object=subnet),
-            f"{name}/in": GroupSession(object=number, policy=name, direction=Direction.INGRESS, next=f"{name}/destination"),
-            f"{name}/destination": Guard(object=number, test=Test.DESTINATION_IN, table=f"{name}/own", reason=Reason.DESTINATION_CHECK, next=f"{name}/emit"),
+            f"{name}/in": GroupSession(
+                object=number, policy=name, direction=Direction.INGRESS, next=f"{name}/destination"
+            ),
+            f"{name}/destination": Guard(
+                object=number,
+                test=Test.DESTINATION_IN,
+                table=f"{name}/own",
+                reason=Reason.DESTINATION_CHECK,
+                next=f"{name}/emit",
+            ),
             f"{name}/emit": Emit(object=number, interface=name),
-        }  # fmt: skip
+        }
         p.bridges[name] = [(mac, f"{name}/in")]
-        p.neighbours[name] = [(ip_network(x), router_mac) for x in (router, router6)] + [(ip_network(x), mac) for x in (address, address6)]
+        p.neighbours[name] = [(ip_network(x), router_mac) for x in (router, router6)] + [
+            (ip_network(x), mac) for x in (address, address6)
+        ]
         p.fibs["hosts"] += [Route(prefix=ip_network(x), node=f"{name}/in", rule=number) for x in (address, address6)]
         p.interfaces[name] = Interface(
-            number=number, port=number, realm=1, subnet=subnet, mac=mac, router_mac=router_mac, into=f"{name}/in", out=f"{name}/route", mtu=9001,
-            address4=ip_address(address), address6=ip_address(address6), router4=ip_address(router), router6=ip_address(router6),
-        )  # fmt: skip
+            number=number,
+            port=number,
+            realm=1,
+            subnet=subnet,
+            mac=mac,
+            router_mac=router_mac,
+            into=f"{name}/in",
+            out=f"{name}/route",
+            mtu=9001,
+            address4=IPv4Address(address),
+            address6=IPv6Address(address6),
+            router4=IPv4Address(router),
+            router6=IPv6Address(router6),
+        )
         p.contexts.append(Context(number=number, interface=name, entry=f"{name}/out", neighbours=name))
         return Host(number, address, address6, mac, router_mac)
