@@ -25,6 +25,7 @@ if not switches.exists() or switches.read_text() != variant:
     switches.write_text(variant)
 
 flags = ["-O1" if debug or asan else "-O3", "-fno-strict-aliasing", "-fwrapv", "-g"]
+flags += ["-Wno-sign-compare"]  # of what Cython makes from `for i in range(unsigned)`
 sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if asan else []
 checks = debug or asan
 

@@ -118,7 +118,11 @@ class DataPlane:
         """The MAC a host behind `port` would send to for `destination`: its neighbour's, or the router's."""
         context = self._contexts[port]
         for prefix, mac in self.program.neighbours[context.neighbours]:
-            if prefix.version == destination.version and prefix.prefixlen == prefix.max_prefixlen and destination in prefix:
+            if (
+                prefix.version == destination.version
+                and prefix.prefixlen == prefix.max_prefixlen
+                and destination in prefix
+            ):
                 return mac
         return self._interfaces[port].router_mac
 
@@ -169,7 +173,9 @@ class DataPlane:
             source=own,
             destination=target,
             protocol=proto,
-            source_port=(TRACE_SOURCE_PORT if source_port is None else source_port) if has_ports or proto in (ICMP, ICMPV6) else 0,
+            source_port=(TRACE_SOURCE_PORT if source_port is None else source_port)
+            if has_ports or proto in (ICMP, ICMPV6)
+            else 0,
             destination_port=(80 if port is None else port) if has_ports else 0,
             payload=bytes(size),
         )

@@ -6,67 +6,97 @@ the adjustable ones, as AWS does on request.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network
 from typing import Final
 
+from dataplane.errors import Problem
 from dataplane.program import Timeouts
 
 VPC_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html"
 EC2_TRACKING: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html"
 NAT_BASICS: Final = "https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html"
 EC2_MTU: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mtu.html"
+PEERING_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-connection-quotas.html"
 PEERING_BASICS: Final = "https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html"
 
 
-def _quota(default: int, what: str, code: str, maximum: int | None = None) -> int:
-    """Declare one quota; `code` is what EC2 answers when it is exceeded, `maximum` where AWS stops raising it."""
+def _quota(default: int, what: str, code: str, maximum: int | None = None, page: str = VPC_QUOTAS) -> int:
+    """Declare one quota.
+
+    `code` is what EC2 answers when it is exceeded, `maximum` where AWS stops raising it, `page` where both stand.
+    """
     limit = f", {maximum} at most" if maximum else ""
-    metadata = {"doc": f"{what} (AWS's default: {default}{limit})", "example": default, "code": code, "max": maximum}
+    text = f"{what} (AWS's default: {default}{limit})"
+    metadata = {"doc": text, "example": default, "code": code, "max": maximum, "page": page}
     value: int = field(default=default, metadata=metadata)
     return value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quotas:
-    """How many of each there may be: https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html."""
+    """How many of each there may be."""
 
-    vpcs_per_region: int = _quota(5, "VPCs in the Region", "VpcLimitExceeded")
+    vpcs_per_region: int = _quota(5, "VPCs in a Region", "VpcLimitExceeded")
     subnets_per_vpc: int = _quota(200, "subnets of a VPC", "SubnetLimitExceeded")
     ipv4_cidrs_per_vpc: int = _quota(5, "IPv4 CIDR blocks of a VPC, the primary one included", "CidrLimitExceeded", 50)
     ipv6_cidrs_per_vpc: int = _quota(5, "IPv6 CIDR blocks of a VPC", "CidrLimitExceeded", 50)
     route_tables_per_vpc: int = _quota(200, "route tables of a VPC, the main one included", "RouteTableLimitExceeded")
     routes_per_table: int = _quota(
-        500, "routes of a table that are not propagated, each family by itself", "RouteLimitExceeded", 1000
+        500, "routes of a route table besides local, each family by itself", "RouteLimitExceeded", 1000
     )
-    elastic_ips_per_region: int = _quota(5, "Elastic IP addresses in the Region", "AddressLimitExceeded")
+    elastic_ips_per_region: int = _quota(5, "Elastic IP addresses in a Region", "AddressLimitExceeded")
     nat_gateways_per_zone: int = _quota(5, "NAT gateways in an Availability Zone", "NatGatewayLimitExceeded")
-    network_acls_per_vpc: int = _quota(200, "network ACLs of a VPC", "NetworkAclLimitExceeded")
+    network_acls_per_vpc: int = _quota(
+        200, "network ACLs of a VPC, the default one included", "NetworkAclLimitExceeded"
+    )
     rules_per_network_acl: int = _quota(
         20,
-        "rules of a network ACL in one direction, each family by itself, the final deny included",
+        "rules of a network ACL in one direction, each family by itself, the last deny included",
         "NetworkAclEntryLimitExceeded",
         40,
     )
-    security_groups_per_region: int = _quota(2500, "security groups in the Region", "SecurityGroupLimitExceeded")
+    security_groups_per_region: int = _quota(
+        2500, "security groups in a Region, the default ones included", "SecurityGroupLimitExceeded"
+    )
     rules_per_security_group: int = _quota(
         60, "rules of a security group in one direction, each family by itself", "RulesPerSecurityGroupLimitExceeded"
     )
     security_groups_per_interface: int = _quota(
         5, "security groups of a network interface", "SecurityGroupsPerInterfaceLimitExceeded", 16
     )
-    network_interfaces_per_region: int = _quota(
-        5000, "network interfaces in the Region", "NetworkInterfaceLimitExceeded"
+    network_interfaces_per_zone: int = _quota(
+        5000, "network interfaces in an Availability Zone", "NetworkInterfaceLimitExceeded"
     )
-    peerings_per_vpc: int = _quota(50, "active peerings of a VPC", "VpcPeeringConnectionLimitExceeded", 125)
+    active_peerings_per_vpc: int = _quota(
+        50, "active peerings of a VPC", "ActiveVpcPeeringConnectionPerVpcLimitExceeded", 125, PEERING_QUOTAS
+    )
     pending_peerings_per_vpc: int = _quota(
-        25, "peerings a VPC waits for", "OutstandingVpcPeeringConnectionLimitExceeded"
+        25, "peerings a VPC has asked for", "OutstandingVpcPeeringConnectionLimitExceeded", None, PEERING_QUOTAS
     )
-    prefix_lists_per_region: int = _quota(100, "prefix lists in the Region", "PrefixListLimitExceeded")
+    prefix_lists_per_region: int = _quota(100, "prefix lists in a Region", "ResourceLimitExceeded")
+
+    def check(self) -> Iterator[Problem]:
+        """Yield quotas that AWS would not give."""
+        for each in fields(self):
+            value, most = getattr(self, each.name), each.metadata["max"]
+            if value < 1 or (most is not None and value > most):
+                upper = f"to {most}" if most is not None else "up"
+                message = f"{value} is not from 1 {upper}"
+                yield Problem(each.name, message, "InvalidParameterValue", f"AWS's default is {each.default}")
+        if self.rules_per_security_group * self.security_groups_per_interface > RULES_TIMES_GROUPS:
+            yield Problem(
+                "rules_per_security_group",
+                f"{self.rules_per_security_group} rules times {self.security_groups_per_interface} groups per "
+                f"interface are more than {RULES_TIMES_GROUPS}",
+                "InvalidParameterValue",
+                "lower one of rules_per_security_group and security_groups_per_interface",
+            )
 
 
 RULES_TIMES_GROUPS: Final = 1000
-"""Rules per group times groups per interface may not exceed this (`VPC_QUOTAS`)."""
+"""The quotas of rules per group and groups per interface, multiplied, may not exceed this (`VPC_QUOTAS`)."""
 PREFIX_LIST_ENTRIES: Final = 1000
 """Largest `max_entries` (https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html)."""
 ACL_RULE_NUMBERS: Final = range(1, 32767)

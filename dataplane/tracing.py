@@ -63,18 +63,31 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
     for row in answer["hops"]:
         key = (row["op"], row["detail"])
         packet = as_packet(
-            probe, str(address(row["source"])), str(address(row["destination"])), (row["source_port"], row["destination_port"])
+            probe,
+            str(address(row["source"])),
+            str(address(row["destination"])),
+            (row["source_port"], row["destination_port"]),
         )
         action = Action.DROP if row["detail"] == "dropped" else _ACTIONS[key]
         note = _NOTES.get(key, "")
         if action is Action.DROP and not row["rule"] and row["op"] == "filter":
             note = "implicit deny: rule *"
-        yield names[row["object"]], Step(action=action, rule=names[row["rule"]] if row["rule"] else None, packet=packet, note=note)
+        yield (
+            names[row["object"]],
+            Step(action=action, rule=names[row["rule"]] if row["rule"] else None, packet=packet, note=note),
+        )
     error = answer.get("error")
     if error:
-        what = "ICMP error sent to the sender" if error["verdict"] == Verdict.FORWARD else "an ICMP error was due, but did not get through"
+        what = (
+            "ICMP error sent to the sender"
+            if error["verdict"] == Verdict.FORWARD
+            else "an ICMP error was due, but did not get through"
+        )
         last = answer["hops"][-1]
         packet = as_packet(
-            probe, str(address(last["source"])), str(address(last["destination"])), (last["source_port"], last["destination_port"])
+            probe,
+            str(address(last["source"])),
+            str(address(last["destination"])),
+            (last["source_port"], last["destination_port"]),
         )
         yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)

@@ -138,7 +138,9 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.L4_TRUNCATED: ReasonText("TCP, UDP or ICMP header cut short"),
     Reason.TTL_ZERO: ReasonText("TTL or hop limit is 0"),
     Reason.SOURCE_MARTIAN: ReasonText("source address can never be a sender"),
-    Reason.DESTINATION_MARTIAN: ReasonText("destination address is never forwarded (multicast, loopback, link-local, reserved)"),
+    Reason.DESTINATION_MARTIAN: ReasonText(
+        "destination address is never forwarded (multicast, loopback, link-local, reserved)"
+    ),
     Reason.LAND: ReasonText("source and destination are the same"),
     Reason.ND_MALFORMED: ReasonText("malformed neighbour discovery packet"),
     Reason.ND_UNANSWERED: ReasonText("nobody in this subnet has the address asked for by neighbour discovery"),
@@ -158,7 +160,9 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.ACL_INGRESS: ReasonText("denied by the network ACL on the way into the subnet", "SUBNET_ACL_RESTRICTION"),
     Reason.NO_ROUTE: ReasonText("the route table has no route to the destination", "NO_ROUTE_TO_DESTINATION"),
     Reason.BLACKHOLE: ReasonText("the route is a blackhole", "BAD_STATE_ROUTE"),
-    Reason.DESTINATION_UNKNOWN: ReasonText("no interface in the VPC has the destination address", "UNKNOWN_DESTINATION"),
+    Reason.DESTINATION_UNKNOWN: ReasonText(
+        "no interface in the VPC has the destination address", "UNKNOWN_DESTINATION"
+    ),
     Reason.OUTSIDE_NO_ROUTE: ReasonText("nobody on the internet has the destination address"),
     Reason.PUBLIC_SOURCE_MISSING: ReasonText(
         "internet gateway: the source has no public address", "IGW_PUBLIC_IP_ASSOCIATION_FOR_EGRESS"
@@ -172,7 +176,9 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.PRIVATE_SOURCE: ReasonText(
         "internet gateway: private source addresses do not enter", "IGW_SOURCE_ADDRESS_NOT_IN_RFC1918_INGRESS"
     ),
-    Reason.EDGE_TO_EDGE: ReasonText("no edge-to-edge routing: traffic that came through a gateway or peering may not leave by this one"),
+    Reason.EDGE_TO_EDGE: ReasonText(
+        "no edge-to-edge routing: traffic that came through a gateway or peering may not leave by this one"
+    ),
     Reason.PEER_DESTINATION: ReasonText(
         "peering: the destination is not in the peer VPC", "PCX_REQUIRES_ADDRESS_IN_VPC_CIDR"
     ),

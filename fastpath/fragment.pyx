@@ -43,7 +43,7 @@ cdef datagram *datagram_find(fragment_table *t, packet *p, uint64_t now, bint ma
     cdef datagram_key key
     cdef datagram *d
     cdef datagram *vacant = NULL
-    cdef uint32_t i
+    cdef uint32_t _
     memset(&key, 0, sizeof(datagram_key))
     key.src = p.src
     key.dst = p.dst
@@ -52,7 +52,7 @@ cdef datagram *datagram_find(fragment_table *t, packet *p, uint64_t now, bint ma
     key.proto = p.proto if p.family == 4 else 0     # RFC 8200: source, destination and identification only
     key.family = p.family
     d = &t.rows[(<uint32_t>hash_bytes(&key, sizeof(datagram_key), t.secret) % (DATAGRAMS // DATAGRAM_WAYS)) * DATAGRAM_WAYS]
-    for i in range(DATAGRAM_WAYS):
+    for _ in range(DATAGRAM_WAYS):
         if d.state != DATAGRAM_FREE and now < d.started + FRAGMENT_LIFETIME:
             if memcmp(&d.key, &key, sizeof(datagram_key)) == 0:
                 return d

@@ -62,10 +62,10 @@ cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t 
     cdef flow_key key
     cdef flow *f
     cdef session *s
-    cdef uint32_t i, k
+    cdef uint32_t _, k
     flow_key_of(&key, p)
     f = &t.rows[(<uint32_t>hash_bytes(&key, sizeof(flow_key), t.secret) & t.mask) * FLOW_WAYS]
-    for i in range(FLOW_WAYS):
+    for _ in range(FLOW_WAYS):
         if f.generation == generation and memcmp(&f.key, &key, sizeof(flow_key)) == 0:
             break
         f += 1

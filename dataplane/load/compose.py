@@ -253,9 +253,11 @@ class _Composer:
         raise Unreadable(self._problem(where, "", message, "a lab file needs about ten levels"))
 
     def _refuse_tag(self, event: ScalarEvent | MappingStartEvent | SequenceStartEvent) -> None:
-        if event.tag is not None and event.tag != "!":
-            tag = shortened(event.tag.replace("tag:yaml.org,2002:", "!!"))
-            self._note(event, self._path_of_next(), f"lab files have no tags ({tag})", "put text in quotes instead")
+        tag = event.ctag  # not event.tag, whose spelling takes the square of its length
+        if tag is not None:
+            spelled = shortened(f"{tag.handle or ''}{tag.suffix}")
+            hint = "put text in quotes instead"
+            self._note(event, self._path_of_next(), f"lab files have no tags ({spelled})", hint)
 
     def _path_of_next(self) -> str:
         if not self.open:

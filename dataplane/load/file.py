@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dataplane.errors import ConfigurationError, Problem
 from dataplane.load.compose import compose
@@ -98,6 +99,6 @@ class _Unread(ConfigurationError):
 
 def _read(root: Node, name: str) -> tuple[LabFile, list[Problem]]:
     reader = Reader(name)
-    lab_file: LabFile = reader.read(LAB_FILE, Place(root, ""))
-    assert (lab_file is FAILED) == bool(reader.problems), "what could not be read is a problem, and nothing else is"
-    return lab_file, reader.problems
+    value: Any = reader.read(LAB_FILE, Place(root, ""))
+    assert (value is FAILED) == bool(reader.problems), "what could not be read is a problem, and nothing else is"
+    return value, reader.problems

@@ -89,7 +89,7 @@ def example_name(root: Construct, key: str) -> str:
             name = _name_in(field) if field.name in wanted else None
             if name is not None:
                 return name
-    return "example"
+    return "my-" + key.removesuffix("s").replace("_", "-")
 
 
 def _name_in(field: Field) -> str | None:

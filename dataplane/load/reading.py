@@ -26,7 +26,7 @@ from dataplane.load.shapes import (
     Shape,
     Single,
     Table,
-    summary,
+    spelling,
 )
 
 
@@ -252,7 +252,7 @@ def wanted_in_words(shape: Shape) -> str:
         case Optional():
             return wanted_in_words(shape.inner)
         case Parsed():
-            return summary(shape.type).rstrip(".") or "text"
+            return spelling(shape.type).replace("``", "")
         case Construct():
             return f"keys ({', '.join(shape.fields)})"
         case _:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from dataplane.load.shapes import (
     Shape,
     Single,
     Table,
+    spelling,
     summary,
 )
 from dataplane.load.written import as_written
@@ -45,7 +47,7 @@ any. The folder `examples` holds whole files.
 
 How it is written:
 
-- YAML 1.2, in UTF-8, one document, 16 MiB at most. Keys are unique; anchors, aliases and merge keys (`<<`) work;
+- YAML 1.2, in UTF-8, one document, 4 MiB at most. Keys are unique; anchors, aliases and merge keys (`<<`) work;
   tags (`!!str`) do not.
 - A key that is not listed here is an error, as is a value of another type: `yes` is no boolean, `"80"` is no
   number, `80` is no text.
@@ -66,11 +68,12 @@ def reference_page(root: Construct) -> str:
     """Return the whole page, as Markdown."""
     spots = outline(root)
     parts = [INTRODUCTION, "## Where things are\n", _contents(spots)]
-    last_module = ""
+    described: set[str] = set()
     for spot in spots:
         module = spot.shape.type.__module__
-        parts += _section(root, spot, begins_module=module != last_module)
-        last_module = module
+        is_private = module.rpartition(".")[2].startswith("_")  # its docstring is for whoever reads the code
+        parts += _section(root, spot, begins_module=module not in described and not is_private)
+        described.add(module)
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
@@ -111,7 +114,7 @@ def _default(field: Field) -> str:
     if field.required:
         return "**required**"
     value = as_written(field.default)
-    return f"`{as_yaml(value, flow=True).strip()}`"
+    return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value)}`"
 
 
 def type_in_words(shape: Shape) -> str:
@@ -126,19 +129,27 @@ def type_in_words(shape: Shape) -> str:
         case Numbers():
             return in_words(shape.families).removeprefix("an ")
         case Parsed():
-            return _code(summary(shape.type).rstrip("."))
+            return _code(spelling(shape.type))
         case Optional():
             return f"{type_in_words(shape.inner)}, or null"
         case Items():
-            return f"list of {type_in_words(shape.item)}"
+            return f"list of {_several(shape.item)}"
         case Table():
-            return f"{'names' if shape.named else 'keys'} with {type_in_words(shape.value)}"
+            value = type_in_words(shape.value)
+            return f"names, each with a {value}" if shape.named else f"{_several(shape.key)}, each with {value}"
         case Either():
             return " or ".join(type_in_words(member) for member in shape.members)
         case Construct():
             return _link(shape)
         case _:
             assert_never(shape)
+
+
+def _several(shape: Shape) -> str:
+    words = type_in_words(shape)
+    if isinstance(shape, Numbers):
+        return words + ("es" if words.endswith("s") else "s")
+    return words
 
 
 def title(construct: type) -> str:
@@ -155,8 +166,9 @@ def _link(shape: Construct) -> str:
 
 def module_words(construct: type) -> str:
     """Return what the module of a construct says about it, as Markdown."""
-    text = inspect.cleandoc(sys.modules[construct.__module__].__doc__ or "")
-    text = re.sub(r"(?<![(<])https?://\S+[^\s.,)]", r"<\g<0>>", _code(text))
+    text = _code(inspect.cleandoc(sys.modules[construct.__module__].__doc__ or ""))
+    text = re.sub(r"(?m)^    .*$", lambda line: line[0].replace("**", ""), text)
+    text = re.sub(r"(?<![(<])https?://\S+[^\s.,)]", r"<\g<0>>", text)
     return text.replace("Deviations from AWS:\n", "Deviations from AWS:\n\n")
 
 
@@ -165,12 +177,12 @@ def _code(text: str) -> str:
     return text.replace("``", "`")
 
 
-def as_yaml(value: Any, *, flow: bool = False) -> str:
-    """Return a value as YAML, on one line when `flow`."""
+def as_yaml(value: Any) -> str:
+    """Return a value as YAML."""
     yaml = YAML()
-    yaml.default_flow_style = flow
+    yaml.default_flow_style = False
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.width = 110
     out = io.StringIO()
     yaml.dump(value, out)
-    return out.getvalue().removesuffix("...\n")
+    return out.getvalue()

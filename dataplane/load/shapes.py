@@ -190,3 +190,9 @@ def summary(documented: type) -> str:
     if dataclasses.is_dataclass(documented) and doc.startswith(f"{documented.__name__}("):
         return ""  # written by dataclass itself
     return " ".join(doc.partition("\n\n")[0].split())
+
+
+def spelling(parsed: type) -> str:
+    """Return what a type with ``parse`` takes, in words: its docstring up to a colon, as part of a sentence."""
+    words = summary(parsed).partition(": ")[0].rstrip(".")
+    return words[:1].lower() + words[1:] or "text"

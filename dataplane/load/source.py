@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dataplane.errors import ConfigurationError, Problem
 
-MAX_BYTES = 16 * 1024 * 1024
-"""Size of the largest lab file that is read. A lab of 1,000 instances needs about a quarter of a megabyte."""
+MAX_BYTES = 4 * 1024 * 1024
+"""Size of the largest lab file that is read: about 20,000 instances, and half a minute of reading."""
 
 
 def read_text(source: Path | str | bytes, file_name: str | None = None) -> tuple[str, str]:

@@ -37,7 +37,7 @@ def syntax_problem(error: Exception, text: str, file_name: str, reached: StreamM
         line, column = line_and_column(text, error.position)
         message = f"special characters are not allowed (U+{ord(text[error.position]):04X})"
     else:
-        message = f"after this place the text is not YAML: {error or type(error).__name__}"
+        message = f"after this place the text is not YAML: {str(error) or type(error).__name__}"
     hint = next((hint for part, hint in HINTS if part in message), "")
     return Problem(path="", message=message, hint=hint, file=file_name, line=line, column=column)
 

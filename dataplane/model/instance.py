@@ -22,7 +22,7 @@ from dataplane.model._cidr import Network
 from dataplane.model._fields import doc, unknown, within
 from dataplane.model._placed import Asked, AskedPublic, PlacedSubnet, WantedInterface
 from dataplane.model._route_target import RouteTarget
-from dataplane.model.program_spec import ProgramSpec
+from dataplane.model.program_spec import ProgramSpec, check_environment
 from dataplane.model.subnet import Subnet
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Instance:
 
     def check(self, topology: Topology, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse."""
+        yield from within("environment", check_environment(self.environment))
         for each, program in self.programs.items():
             yield from within(f"programs.{each}", program.check())
         if self.vpc not in topology.lab.vpcs:
@@ -104,6 +105,15 @@ class InstanceTarget(RouteTarget):
         known = [name for name, instance in topology.lab.instances.items() if instance.vpc == vpc]
         if self.name not in known:
             yield unknown("", f"instance of VPC {vpc}", self.name, known, "InvalidInstanceID.NotFound")
+            return
+        interfaces = topology.interfaces_of(self.name)
+        if len(interfaces) > 1:
+            yield Problem(
+                "",
+                f"{self.name} has {len(interfaces)} network interfaces",
+                "InvalidInstanceID",
+                f"write which one, for example network-interface:{interfaces[0].path}",
+            )
 
     def label(self, topology: Topology, vpc: str) -> str | None:
         """The way into its first interface."""

@@ -18,7 +18,7 @@ from dataplane.limits import INTERNET_MTU
 from dataplane.model._cidr import GLOBAL_UNICAST, Address, host_network, is_public
 from dataplane.model._fields import doc, within
 from dataplane.model.internet_gateway import INTERNET
-from dataplane.model.program_spec import ProgramSpec
+from dataplane.model.program_spec import ProgramSpec, check_environment
 from dataplane.program import Context, Emit, Guard, Interface, Program, Route, Test
 from dataplane.verdict import Reason
 
@@ -41,6 +41,7 @@ class InternetHost:
 
     def check(self, topology: Topology, name: str) -> Iterator[Problem]:
         """Yield what no host on the internet could be."""
+        yield from within("environment", check_environment(self.environment))
         for each, program in self.programs.items():
             yield from within(f"programs.{each}", program.check())
         if not is_public(self.address):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +23,8 @@ from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,9 @@ class LabFile:
 
     def check(self, topology: Topology) -> Iterator[Problem]:
         """Yield everything that is wrong, in no particular order."""
+        if self.name and not _NAME.fullmatch(self.name):
+            rule = "a-z, 0-9 and '-', beginning with a letter or digit, at most 63 characters"
+            yield Problem("name", f"{self.name!r} is no name", "", f"names are {rule}")
         for key in ("prefix_lists", "vpcs", "peerings", "instances"):
             for name, construct in getattr(self, key).items():
                 yield from within(f"{key}.{name}", construct.check(topology, name))
@@ -58,6 +64,10 @@ class LabFile:
             yield from network_interface.check_placed(topology, interface)
         for public in topology.public_addresses:
             yield from public.check(topology)
+        yield from within("quotas", self.quotas.check())
+        regions = dict.fromkeys((self.region, *(topology.region_of(vpc) for vpc in self.vpcs)))
+        for region in regions:
+            yield from region.check(topology)
 
     def lower(self, topology: Topology, program: Program) -> None:
         """Lower everything."""

@@ -142,7 +142,7 @@ class NatGatewayTarget(RouteTarget):
         """Yield a problem when there is none of the name, or the route is for IPv6."""
         known = topology.vpc(vpc).nat_gateways
         if self.name not in known:
-            yield unknown("", f"NAT gateway of VPC {vpc}", self.name, known, "NatGatewayNotFound")
+            yield unknown("", f"NAT gateway of VPC {vpc}", self.name, known, "InvalidNatGatewayID.NotFound")
         elif not isinstance(destination, IPv4Network):
             yield Problem(
                 "",

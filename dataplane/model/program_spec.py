@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dataplane.errors import Problem
-from dataplane.model._fields import doc
+from dataplane.model._fields import doc, within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +52,7 @@ class ProgramSpec:
 
     def check(self) -> Iterator[Problem]:
         """Yield what could not be started."""
+        yield from within("environment", check_environment(self.environment))
         if not self.command or not self.command[0]:
             yield Problem("command", "there is no program to run", "", "write [PROGRAM, ARGUMENT, ...]")
         if any("\0" in word for word in self.command):
@@ -67,3 +68,10 @@ class ProgramSpec:
                 "",
                 "begin it with /: what it is relative to would depend on who starts the lab",
             )
+
+
+def check_environment(environment: dict[str, str]) -> Iterator[Problem]:
+    """Yield variables that no process can have."""
+    for name, value in environment.items():
+        if not name or "=" in name or "\0" in name + value:
+            yield Problem(name, "names are not empty and hold no '=', and neither name nor value holds a NUL character")

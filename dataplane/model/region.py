@@ -13,8 +13,14 @@ Deviations from AWS:
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+from dataplane.errors import Problem
+
+if TYPE_CHECKING:
+    from dataplane.topology import Topology
 
 _NAME = re.compile(r"[a-z]{2}(-[a-z]+){1,2}-[1-9][0-9]?")
 
@@ -40,6 +46,26 @@ class Region:
 
     def __str__(self) -> str:
         return self.name
+
+    def check(self, topology: Topology) -> Iterator[Problem]:
+        """Yield what there is too much of in this Region. Paths are complete."""
+        lab = topology.lab
+        mine = [vpc for vpc in lab.vpcs if topology.region_of(vpc) == self]
+        yield from topology.too_many("vpcs_per_region", [f"vpcs.{vpc}" for vpc in mine])
+        groups = [f"vpcs.{v}.security_groups.{g}" for v in mine for g in lab.vpcs[v].all_security_groups()]
+        yield from topology.too_many("security_groups_per_region", groups)
+        addresses = [each.path for each in topology.public_addresses if each.vpc in mine and not each.automatic]
+        yield from topology.too_many("elastic_ips_per_region", addresses)
+        if self == lab.region:
+            yield from topology.too_many(
+                "prefix_lists_per_region", [f"prefix_lists.{name}" for name in lab.prefix_lists]
+            )
+        for zone in {subnet.zone: None for subnet in topology.subnets.values() if subnet.vpc in mine}:
+            inside = [each for each in topology.interfaces if each.subnet.zone == zone]
+            paths = [each.wanted.file_path for each in inside]
+            yield from topology.too_many("network_interfaces_per_zone", paths)
+            gateways = [each.wanted.file_path for each in inside if each.kind == "nat-gateway"]
+            yield from topology.too_many("nat_gateways_per_zone", gateways)
 
     def zone(self, text: str) -> str:
         """Return the full name of a zone given as its letter or in full.

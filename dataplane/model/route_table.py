@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 """The main table, unless another one says that it is."""
+TAKES_LOCAL = "only a NAT gateway, a network interface or an instance can (or blackhole, when it is gone)"
 UNROUTABLE: tuple[Network, ...] = (IPv4Network("169.254.168.0/22"), IPv6Network("fd00:ec2::/32"))
 """Reserved for AWS services: routes to these, or inside them, are refused
 (https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html)."""
@@ -147,14 +148,14 @@ class Route:
                     "target",
                     f"{prefix} is inside the VPC, and {self.target} cannot take it from local",
                     "InvalidParameterValue",
-                    "only a NAT gateway, a network interface or an instance can",
+                    TAKES_LOCAL,
                 )
         elif not self.target.inside_vpc and not isinstance(self.target, LocalTarget):
             yield Problem(
                 "target",
                 f"{prefix} is the VPC's own block, and {self.target} cannot replace local",
                 "InvalidParameterValue",
-                "only a NAT gateway, a network interface or an instance can",
+                TAKES_LOCAL,
             )
 
 
@@ -216,6 +217,7 @@ class RouteTable:
         path, here = f"{vpc}/{name}", label(vpc, name)
         number = program.names.intern("route-table", path)
         blackhole = f"{here}/blackhole"
+        never = f"{here}/never"
         program.nodes[here] = Lookup(object=number, fib=here, reason=Reason.NO_ROUTE)
         program.nodes[blackhole] = Drop(object=number, reason=Reason.BLACKHOLE)
         program.fibs[here] = [
@@ -225,6 +227,12 @@ class RouteTable:
                 rule=program.names.intern("route", f"{path} {route.name}"),
             )
             for route in self.effective(topology, vpc)
+        ]
+        # "Packets destined for addresses in [these ranges] will not be forwarded", whatever wider route there is.
+        program.nodes[never] = Drop(object=number, reason=Reason.DESTINATION_MARTIAN)
+        program.fibs[here] += [
+            FibRoute(prefix=block, node=never, rule=program.names.intern("route", f"{path} {block} -> not forwarded"))
+            for block in UNROUTABLE
         ]
 
 
@@ -253,6 +261,7 @@ class BlackholeTarget(RouteTarget):
 
     word = "blackhole"
     is_named = False
+    inside_vpc = True  # what is left when the interface or NAT gateway of such a route is deleted
 
     def check(self, topology: Topology, vpc: str, destination: Network) -> Iterator[Problem]:
         """Nothing."""

@@ -29,7 +29,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
-from dataplane.limits import GROUP_TIMEOUTS, RULES_TIMES_GROUPS
+from dataplane.limits import GROUP_TIMEOUTS
 from dataplane.model import prefix_list
 from dataplane.model._cidr import host_network
 from dataplane.model._fields import doc, unknown, within
@@ -152,14 +152,6 @@ def check_membership(topology: Topology, vpc: str, groups: tuple[str, ...]) -> I
         elif name in groups[:index]:
             yield Problem(f"[{index}]", f"group {name} is listed twice", "InvalidParameterValue", "remove one of them")
     yield from topology.over_quota("security_groups_per_interface", len(groups), "")
-    if len(groups) * topology.lab.quotas.rules_per_security_group > RULES_TIMES_GROUPS:
-        yield Problem(
-            "",
-            f"{len(groups)} groups of up to {topology.lab.quotas.rules_per_security_group} rules are more than "
-            f"{RULES_TIMES_GROUPS} rules on one interface",
-            "RulesPerSecurityGroupLimitExceeded",
-            "lower quotas.rules_per_security_group, or use fewer groups",
-        )
 
 
 def group_number(program: Program, vpc: str, name: str) -> int:

@@ -12,6 +12,7 @@ The TTL stays as it is, and the MTU is 9001.
 
 Deviations from AWS:
 - A block with bits set beyond its prefix length is an error; AWS clears them silently.
+- 240.0.0.0/4 is refused too: nothing is forwarded there.
 - IPv6 blocks are of global unicast addresses (2000::/3), chosen by the user, and no two VPCs overlap.
 - Default VPCs, DHCP option sets, DNS attributes and tenancy do not exist here.
 """
@@ -114,7 +115,8 @@ class Vpc:
     def check(self, topology: Topology, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse about the VPC and everything in it."""
         yield from check_blocks(self)
-        yield from self._check_counts(topology)
+        yield from self._check_others(topology, name)
+        yield from self._check_counts(topology, name)
         mains = [table for table, declared in self.route_tables.items() if declared.main]
         for table in mains[1:]:
             yield Problem(
@@ -129,7 +131,7 @@ class Vpc:
             for each, construct in getattr(self, key).items():
                 yield from within(f"{key}.{each}", construct.check(topology, name, each))
 
-    def _check_counts(self, topology: Topology) -> Iterator[Problem]:
+    def _check_counts(self, topology: Topology, name: str) -> Iterator[Problem]:
         for quota, count, path in (
             ("subnets_per_vpc", len(self.subnets), "subnets"),
             ("ipv4_cidrs_per_vpc", 1 + len(self.secondary_cidrs), "secondary_cidrs"),
@@ -138,6 +140,22 @@ class Vpc:
             ("network_acls_per_vpc", len(self.all_network_acls()), "network_acls"),
         ):
             yield from topology.over_quota(quota, count, path)
+        mine = [peering for peering in topology.lab.peerings.values() if name in (peering.requester, peering.accepter)]
+        pending = sum(peering.status == "pending-acceptance" and peering.requester == name for peering in mine)
+        yield from topology.over_quota("active_peerings_per_vpc", sum(peering.is_active for peering in mine), "")
+        yield from topology.over_quota("pending_peerings_per_vpc", pending, "")
+
+    def _check_others(self, topology: Topology, name: str) -> Iterator[Problem]:
+        """IPv6 addresses are the world's: no two VPCs share one."""
+        for other, declared in topology.lab.vpcs.items():
+            if other == name:
+                return
+            for index, mine in enumerate(self.ipv6_cidrs):
+                for theirs in declared.ipv6_cidrs:
+                    if overlap(mine, theirs):
+                        yield Problem(
+                            f"ipv6_cidrs[{index}]", f"{mine} overlaps {theirs} of VPC {other}", "InvalidVpc.Range"
+                        )
 
     # -- lowering
 

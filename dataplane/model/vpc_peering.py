@@ -33,6 +33,9 @@ from dataplane.verdict import Reason
 if TYPE_CHECKING:
     from dataplane.topology import Topology
 
+LIVE = ("active", "provisioning", "pending-acceptance")
+"""Statuses of a peering that stands in the way of another one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VpcPeering:
@@ -78,11 +81,21 @@ class VpcPeering:
         if self.requester == self.accepter:
             yield Problem("accepter", f"VPC {self.accepter} cannot peer with itself", "InvalidParameterValue")
             return
+        yield from self._check_regions(topology)
         yield from self._check_cidrs(topology)
         yield from self._check_only_one(topology, name)
 
+    def _check_regions(self, topology: Topology) -> Iterator[Problem]:
+        region = topology.region_of(self.accepter)
+        if self.accepter_region is not None and self.accepter_region != region:
+            message = f"VPC {self.accepter} is in {region} by another peering"
+            yield Problem("accepter_region", message, "InvalidVpcID.NotFound", f"write {region}")
+        elif self.accepter_region is None and region != topology.region_of(self.requester):
+            message = f"VPC {self.accepter} is in {region}, {self.requester} in {topology.region_of(self.requester)}"
+            yield Problem("", message, "InvalidVpcID.NotFound", f"write accepter_region: {region}")
+
     def _check_cidrs(self, topology: Topology) -> Iterator[Problem]:
-        if self.status not in ("active", "provisioning", "pending-acceptance"):
+        if self.status not in LIVE:
             return
         for one in topology.vpc(self.requester).cidrs():
             for other in topology.vpc(self.accepter).cidrs():
@@ -90,19 +103,18 @@ class VpcPeering:
                     yield Problem(
                         "",
                         f"{one} of VPC {self.requester} and {other} of VPC {self.accepter} overlap",
-                        "OverlappingCidrBlocks",
+                        "",
                         "peer VPCs need CIDR blocks that do not overlap, even those not in use",
                     )
 
     def _check_only_one(self, topology: Topology, name: str) -> Iterator[Problem]:
-        if self.status not in ("active", "provisioning", "pending-acceptance"):
+        if self.status not in LIVE:
             return
         ends = {self.requester, self.accepter}
         for earlier, peering in topology.lab.peerings.items():
             if earlier == name:
                 return
-            live = peering.status in ("active", "provisioning", "pending-acceptance")
-            if live and {peering.requester, peering.accepter} == ends:
+            if peering.status in LIVE and {peering.requester, peering.accepter} == ends:
                 yield Problem(
                     "",
                     f"VPCs {self.requester} and {self.accepter} have a peering already, {earlier}",

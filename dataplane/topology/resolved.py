@@ -159,15 +159,22 @@ class Topology:
         """The node that a route of a VPC leads to; None for a blackhole."""
         return target.label(self, vpc)
 
+    def too_many(self, quota: str, paths: list[str]) -> Iterator[Problem]:
+        """Yield a problem at the first of `paths` that is one too many."""
+        limit: int = getattr(self.lab.quotas, quota)
+        if len(paths) > limit:
+            yield from self.over_quota(quota, len(paths), paths[max(limit, 0)])
+
     def over_quota(self, quota: str, count: int, path: str) -> Iterator[Problem]:
-        """Yield a problem when there is more of something than its quota allows. Paths are relative."""
+        """Yield a problem at `path` when `count` is more than a quota allows."""
         limit: int = getattr(self.lab.quotas, quota)
         if count <= limit:
             return
         metadata = next(each.metadata for each in fields(self.lab.quotas) if each.name == quota)
         most = metadata["max"]
         hint = f"write quotas: {{{quota}: {count}}} to raise it" if most is None or count <= most else ""
-        yield Problem(path, f"{count} are more than quota {quota}, {limit}", metadata["code"], hint)
+        what = metadata["doc"].partition(" (")[0]
+        yield Problem(path, f"{count} {what}, and the quota is {limit}", metadata["code"], hint)
 
     # -- lowering
 

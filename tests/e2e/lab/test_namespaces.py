@@ -94,11 +94,8 @@ def test_an_ipv6_node_neither_solicits_routers_nor_checks_for_duplicates(runtime
 
 def test_offloads_are_what_the_worker_can_carry(runtime: Runtime) -> None:
     taps = runtime.add_nodes([plan()])
-    features = dict(
-        line.strip().split(": ")
-        for line in output(runtime, "web", need("ethtool"), "-k", "eth0").splitlines()
-        if ": " in line
-    )
+    listed = output(runtime, "web", need("ethtool"), "-k", "eth0").splitlines()
+    features = dict(line.strip().split(": ") for line in listed if ": " in line)
     for name, value in (
         ("tx-checksumming", "on"),
         ("tcp-segmentation-offload", "on"),
@@ -232,6 +229,7 @@ def test_update_keeps_connections_of_addresses_that_stay(runtime: Runtime) -> No
     ):
         server.bind(("10.0.1.11", 80))
         server.listen()
+        client.bind(("10.0.1.11", 0))
         client.connect(("10.0.1.11", 80))
         accepted, _ = server.accept()
         with accepted:

@@ -1,0 +1,148 @@
+# Everything a person or CI does with this tree. `make` alone prints what there is.
+# Variables: PYTHON (interpreter for the virtual environment, 3.11 or newer), ARGS (passed on to pytest or the benchmarks).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+ifndef PYTHON
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11 /usr/bin/python3; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
+endif
+
+NO_PYTHON := vpclab: no Python 3.11 or newer found; run: apt-get install -y gcc libc6-dev python3-dev python3-venv \
+    (or have one elsewhere: make PYTHON=/path/to/python3.11 ...)
+
+VENV := .venv
+PY := $(VENV)/bin/python
+LAB_FILE := examples/quickstart.yaml
+COMPILED := $(patsubst fastpath/%.pyx,fastpath.%,$(wildcard fastpath/*.pyx))
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help:  ## print this
+	@echo 'vpclab: a cloud network you can ping. First time here: make lab'
+	@echo
+	@sed -nE 's/^([a-z0-9-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+# -- set-up: each step leaves a stamp, so that the second run is quick ------------------------------------------------
+
+$(VENV)/.created:
+	@if [ -z "$(PYTHON)" ]; then echo '$(NO_PYTHON)' >&2; exit 3; fi
+	@$(PYTHON) -P lab/preflight.py build
+	@echo '== virtual environment in $(VENV) ($(PYTHON))'
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.builds: pyproject.toml $(VENV)/.created
+	@echo '== what the build needs'
+	@$(PY) -m pip install 'setuptools>=77' 'Cython>=3.1,<4' 'wheel'
+	@touch $@
+
+$(VENV)/.extensions: setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/*.h) $(VENV)/.builds
+	@$(PY) -P lab/preflight.py build
+	@echo '== compiled modules'
+	@$(PY) setup.py --quiet build_ext --inplace --parallel $(shell nproc)
+	@touch $@
+
+$(VENV)/.runs: pyproject.toml | $(VENV)/.extensions
+	@echo '== what vpclab needs'
+	@$(PY) -m pip install --no-build-isolation --editable '.[scapy]'
+	@touch $@
+
+$(VENV)/.tests: pyproject.toml | $(VENV)/.runs
+	@echo '== what tests and checks need'
+	@$(PY) -m pip install --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+.PHONY: build develop
+build: $(VENV)/.runs $(VENV)/.extensions  ## virtual environment, dependencies, compiled modules
+develop: $(VENV)/.tests $(VENV)/.extensions  ## the same, with what tests and checks need
+
+# -- the lab ----------------------------------------------------------------------------------------------------------
+
+.PHONY: lab lab-down
+lab: build  ## start the quickstart lab (or reuse it) and show who reaches whom
+	@$(PY) -P lab/preflight.py lab
+	@./vpclab status --lab quickstart >/dev/null 2>&1 || ./vpclab up $(LAB_FILE)
+	@./vpclab report --lab quickstart
+
+lab-down:  ## stop the quickstart lab
+	@if [ -x $(PY) ]; then ./vpclab down quickstart; fi
+
+# -- tests ------------------------------------------------------------------------------------------------------------
+
+.PHONY: test unit e2e rootless
+test: develop  ## all tests; as root also the end-to-end tests as an ordinary user
+	@$(PY) -P lab/preflight.py lab
+	@$(PY) -P lab/preflight.py test
+	@$(PY) -P -m pytest $(ARGS)
+	@if [ "$$(id -u)" = 0 ] && [ -z "$(ARGS)" ]; then tools/rootless; fi
+
+unit: develop  ## everything that needs no namespaces
+	@$(PY) -P -m pytest -m 'not e2e' $(ARGS)
+
+e2e: develop  ## everything with real kernel stacks, as the user you are
+	@$(PY) -P lab/preflight.py lab
+	@$(PY) -P lab/preflight.py test
+	@$(PY) -P -m pytest -m e2e $(ARGS)
+
+rootless: develop  ## as root: the end-to-end tests as an ordinary user
+	@tools/rootless
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+.PHONY: check lint format type stubs docs docs-check wheel-smoke
+check: lint type stubs docs-check test wheel-smoke  ## everything CI runs
+
+lint: develop  ## ruff, cython-lint, codespell
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@shopt -s nullglob; files=(fastpath/*.pyx fastpath/*.pxd); [ $${#files[@]} = 0 ] || PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint "$${files[@]}"
+	@$(VENV)/bin/codespell
+
+format: develop  ## let ruff format the tree
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+type: develop  ## mypy
+	@$(PY) -m mypy
+
+stubs: develop  ## the .pyi of every compiled module against the module
+	@if [ -n "$(COMPILED)" ]; then \
+	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml --allowlist tools/stubtest-allowlist.txt \
+	--ignore-unused-allowlist --ignore-disjoint-bases $(COMPILED); fi
+
+docs: develop  ## write the generated documents anew
+	@$(PY) -P -m dataplane.schema --write
+
+docs-check: develop  ## fail when a generated document is not what would be written now
+	@$(PY) -P -m dataplane.schema --check
+
+wheel-smoke: develop  ## sdist, wheel, clean environment, smoke test from another folder
+	@tools/wheel-smoke $(PY)
+
+# -- builds for looking inside -----------------------------------------------------------------------------------------
+
+.PHONY: debug asan annotate bench clean
+debug: $(VENV)/.builds  ## compiled modules without optimisation, with bounds checks
+	@VPCLAB_DEBUG=1 $(PY) setup.py --quiet build_ext --inplace --parallel $(shell nproc)
+	@rm -f $(VENV)/.extensions
+
+asan: $(VENV)/.builds  ## compiled modules with sanitizers (CONTRIBUTING.md says how to run them)
+	@VPCLAB_ASAN=1 $(PY) setup.py --quiet build_ext --inplace --parallel $(shell nproc)
+	@rm -f $(VENV)/.extensions
+
+annotate: $(VENV)/.builds  ## HTML of where compiled code touches Python, in build/cython-release/fastpath
+	@VPCLAB_ANNOTATE=1 $(PY) setup.py --quiet build_ext --inplace --force --parallel $(shell nproc)
+	@ls build/cython-release/fastpath/*.html
+
+bench: develop  ## benchmarks
+	@for b in bench/*.py; do $(PY) -P $$b $(ARGS); done
+
+clean:  ## remove everything made here (not running labs: make lab-down)
+	@rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info public/*.egg-info
+	@rm -f fastpath/*.so fastpath/*.c fastpath/*.html
+	@find . -name __pycache__ -prune -exec rm -rf {} +

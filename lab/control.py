@@ -1,0 +1,286 @@
+"""The control socket of a running lab: JSON lines over a unix socket, one request per line.
+
+Request and answer (each one line, UTF-8)::
+
+    {"version": 1, "verb": "trace", "arguments": {"source": "app", "destination": "web"}}
+    {"version": 1, "result": ...}
+    {"version": 1, "error": {"kind": "lab", "message": "...", "problems": []}}
+
+The socket is mode 0600 in the lab's state folder, and the server asks the kernel (SO_PEERCRED) who is at the
+other end: only the user who runs the lab is answered. Whatever arrives, the server answers with an error or
+hangs up; nothing that comes in through this socket can end the daemon except the verbs meant to.
+
+A unix socket's path may have 107 bytes at most, and state folders can be deeper than that, so both ends reach
+it through a descriptor of its folder (``/proc/self/fd/N/control.sock``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dataplane.errors import ConfigurationError, LabError, LimitError, Problem, VpclabError
+
+PROTOCOL_VERSION = 1
+SOCKET_NAME = "control.sock"
+REQUEST_LIMIT_BYTES = 16 << 20
+"""Longest request line: `apply` and `validate` carry a whole lab file."""
+ANSWER_LIMIT_BYTES = 256 << 20
+CONNECTION_LIMIT = 32
+"""Clients served at the same time; one more is told to come back."""
+IDLE_LIMIT_S = 60.0
+"""A client that says nothing for this long is hung up on."""
+
+Verb = Callable[[Mapping[str, Any]], Any]
+log = logging.getLogger(__name__)
+
+_ERROR_KINDS: dict[str, type[VpclabError]] = {"limit": LimitError, "lab": LabError}
+
+
+class RequestError(VpclabError):
+    """The request itself is wrong: unknown verb, node or argument."""
+
+    exit_code = 2
+
+
+class NotRunningError(LabError):
+    """Nobody answers at the lab's control socket."""
+
+
+class ControlServer:
+    """Serves one lab's verbs until closed; each client has its own thread."""
+
+    def __init__(self, folder: Path, verbs: Mapping[str, Verb]) -> None:
+        """Create the socket in `folder`; a stale one is replaced, so the caller must hold the lab's lock."""
+        self._verbs = dict(verbs)
+        self._slots = threading.BoundedSemaphore(CONNECTION_LIMIT)
+        self._clients: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._path = folder / SOCKET_NAME
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            with _reachable(folder) as address:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(address)
+                # The mode comes from the umask at bind time: there is no moment at which others could connect.
+                mask = os.umask(0o177)
+                try:
+                    self._listener.bind(address)
+                finally:
+                    os.umask(mask)
+            self._listener.listen(CONNECTION_LIMIT)
+        except OSError as error:
+            self._listener.close()
+            raise LabError(f"cannot create the control socket {self._path}: {error.strerror}") from error
+        self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening, hang up on everybody and remove the socket."""
+        with self._lock:
+            self._closed = True
+            clients = list(self._clients)
+        # shutdown, unlike close, wakes the thread that sits in accept() or recv().
+        for end in (self._listener, *clients):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                if self._closed:
+                    return
+                # Out of descriptors or memory: wait for somebody to leave instead of spinning.
+                threading.Event().wait(0.1)
+                continue
+            if not self._slots.acquire(blocking=False):
+                _refuse(client, "lab", f"busy: {CONNECTION_LIMIT} clients at once; try again")
+                continue
+            with self._lock:
+                if self._closed:
+                    client.close()
+                    self._slots.release()
+                    return
+                self._clients.add(client)
+            threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            if _peer_uid(client) != os.geteuid():
+                _refuse(client, "lab", "this lab belongs to another user")
+                return
+            client.settimeout(IDLE_LIMIT_S)
+            with client.makefile("rb") as requests:
+                while line := requests.readline(REQUEST_LIMIT_BYTES + 1):
+                    if len(line) > REQUEST_LIMIT_BYTES:
+                        _refuse(client, "request", f"request longer than {REQUEST_LIMIT_BYTES} bytes")
+                        return
+                    client.sendall(self._answer(line))
+        except OSError:
+            pass  # the client went away or went silent
+        finally:
+            with self._lock:
+                self._clients.discard(client)
+            client.close()
+            self._slots.release()
+
+    def _answer(self, line: bytes) -> bytes:
+        try:
+            verb, arguments = _parse_request(line)
+            call = self._verbs.get(verb)
+            if call is None:
+                raise RequestError(f"unknown verb {verb!r}")
+            return _encode({"version": PROTOCOL_VERSION, "result": call(arguments)})
+        except VpclabError as error:
+            return _encode({"version": PROTOCOL_VERSION, "error": error_to_json(error)})
+        except Exception as error:  # a bug of ours must be reported, and must not end the lab
+            log.exception("control request failed")
+            message = f"internal error: {type(error).__name__}: {error} (details in daemon.log)"
+            return _encode({"version": PROTOCOL_VERSION, "error": {"kind": "lab", "message": message, "problems": []}})
+
+
+class ControlClient:
+    """One connection to a running lab; use it as a context manager."""
+
+    def __init__(self, folder: Path, *, timeout_s: float = 30.0) -> None:
+        """Connect to the lab whose state folder is `folder`.
+
+        Raises:
+            NotRunningError: nobody listens there.
+        """
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout_s)
+        self._folder = folder
+        try:
+            with _reachable(folder) as address:
+                self._socket.connect(address)
+        except OSError as error:
+            self._socket.close()
+            raise NotRunningError(f"lab {folder.name} is not running ({error.strerror or error})") from None
+        self._answers = self._socket.makefile("rb")
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._answers.close()
+        self._socket.close()
+
+    def call(self, verb: str, *, timeout_s: float = 30.0, **arguments: Any) -> Any:
+        """Ask, and wait for the answer.
+
+        Raises:
+            VpclabError: what the daemon raised: ConfigurationError, LimitError, LabError or RequestError.
+            NotRunningError: the daemon went away meanwhile.
+            LabError: no answer within `timeout_s` seconds.
+        """
+        self._socket.settimeout(timeout_s)
+        request = _encode({"version": PROTOCOL_VERSION, "verb": verb, "arguments": arguments})
+        if len(request) > REQUEST_LIMIT_BYTES:
+            raise LimitError(f"request of {len(request)} bytes, at most {REQUEST_LIMIT_BYTES}")
+        try:
+            self._socket.sendall(request)
+            line = self._answers.readline(ANSWER_LIMIT_BYTES)
+        except TimeoutError:
+            raise LabError(f"lab {self._folder.name} did not answer {verb!r} within {timeout_s:g} s") from None
+        except OSError as error:
+            raise NotRunningError(f"lab {self._folder.name} went away: {error.strerror}") from None
+        if not line.endswith(b"\n"):
+            raise NotRunningError(f"lab {self._folder.name} went away before it answered {verb!r}")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise error_from_json(answer["error"])
+        return answer["result"]
+
+
+def _parse_request(line: bytes) -> tuple[str, Mapping[str, Any]]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise RequestError("not a line of JSON") from None
+    if not isinstance(request, dict):
+        raise RequestError("a request is a JSON object")
+    if request.get("version") != PROTOCOL_VERSION:
+        raise RequestError(
+            f"this lab speaks control protocol {PROTOCOL_VERSION}, the request says {request.get('version')!r}: "
+            "restart the lab with the vpclab you are using"
+        )
+    verb, arguments = request.get("verb"), request.get("arguments", {})
+    if not isinstance(verb, str) or not isinstance(arguments, dict):
+        raise RequestError("a request has a verb (text) and arguments (an object)")
+    return verb, arguments
+
+
+def error_to_json(error: VpclabError) -> dict[str, Any]:
+    """An error as it travels in an answer."""
+    problems: list[dict[str, Any]] = []
+    kind = "lab"
+    if isinstance(error, ConfigurationError):
+        kind = "configuration"
+        problems = [{name: getattr(problem, name) for name in _PROBLEM_FIELDS} for problem in error.problems]
+    elif isinstance(error, RequestError):
+        kind = "request"
+    elif isinstance(error, LimitError):
+        kind = "limit"
+    return {"kind": kind, "message": str(error), "problems": problems}
+
+
+def error_from_json(value: Mapping[str, Any]) -> VpclabError:
+    """The error that `error_to_json` packed."""
+    kind, message = value["kind"], value["message"]
+    if kind == "configuration":
+        return ConfigurationError(Problem(**problem) for problem in value["problems"])
+    if kind == "request":
+        return RequestError(message)
+    return _ERROR_KINDS.get(kind, LabError)(message)
+
+
+_PROBLEM_FIELDS = ("path", "message", "code", "hint", "file", "line", "column")
+
+
+def _encode(message: Mapping[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def _refuse(client: socket.socket, kind: str, message: str) -> None:
+    """Say why, and hang up; a client that does not read must not hold the thread up."""
+    client.settimeout(1.0)
+    with contextlib.suppress(OSError), client:
+        answer = {"version": PROTOCOL_VERSION, "error": {"kind": kind, "message": message, "problems": []}}
+        client.sendall(_encode(answer))
+
+
+def _peer_uid(client: socket.socket) -> int:
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+@contextlib.contextmanager
+def _reachable(folder: Path) -> Iterator[str]:
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
+    finally:
+        os.close(descriptor)

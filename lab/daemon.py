@@ -1,0 +1,170 @@
+"""The daemon of one lab: it owns the data plane, the worker and the runtime, and serves the control socket.
+
+Started by `lab.startup.launch` as ``python -P -m lab.daemon NAME``, in a session of its own. It reads what to run from its
+standard input (one JSON object, see `lab.startup.Start`), says on an inherited pipe that the lab is up, or why not, and runs
+until SIGTERM, the verb ``down``, the end of its spawner, or, when it was started to belong to another process,
+the end of that process (seen as the end of a pipe, so that not even ``kill -9`` of a test run leaves a lab).
+
+    main thread      waits for one of these ends
+    control threads  one per client, run the verbs (`lab.verbs`)
+    worker thread    native, never touches Python
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from typing import IO, Any
+
+from dataplane.errors import LabError, VpclabError
+from lab.control import ControlServer, error_to_json
+from lab.running import RunningLab
+from lab.startup import Start
+from lab.state import LabState
+from lab.verbs import Verbs
+
+LOG_NAME = "daemon.log"
+_SPAWNER = "the process that keeps its nodes ended"
+log = logging.getLogger(__name__)
+
+
+def run(start: Start, ready: IO[bytes], tie: int | None) -> int:
+    """Run one lab to its end; the exit status of the daemon. Says on `ready` that it is up, or why not."""
+    try:
+        with _EndSignals() as signals:
+            _run(start, ready, tie, signals)
+    except VpclabError as error:
+        log.error("%s", error)
+        _say(ready, {"error": error_to_json(error)})
+        return error.exit_code
+    return 0
+
+
+def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) -> None:
+    state = LabState(start.name)
+    state.acquire()
+    try:
+        _log_to(state)
+        with RunningLab(state, start.text, start.file) as lab:
+            state.write_daemon(name=start.name, file=start.file, lab_id=lab.runtime.lab_id)
+            server = ControlServer(state.path, Verbs(lab, signals.end).table())
+            try:
+                server.start()
+                log.info("going down: %s", _live(lab, start, ready, tie, signals))
+            finally:
+                server.close()
+        state.remove()
+    except VpclabError:
+        state.remove()
+        raise
+    except Exception as error:
+        log.exception("this is a bug of vpclab")  # and the folder stays, with the log in it, until `vpclab gc`
+        raise LabError(f"internal error: {type(error).__name__}: {error}; see {state.path / LOG_NAME}") from error
+    finally:
+        state.release()
+
+
+def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) -> str:
+    """Start the programs, say that the lab is up, sleep until it has to go down; why."""
+    reader, writer = os.pipe()
+    problems: list[str] = []
+
+    def settle() -> None:
+        # A thread of its own: a lab that waits for a slow program must still hear SIGTERM.
+        try:
+            problems.append(lab.start_programs())
+        except VpclabError as error:
+            problems.append(str(error))
+        finally:
+            os.close(writer)
+
+    with os.fdopen(reader, "rb") as settled, selectors.DefaultSelector() as selector:
+        selector.register(settled, selectors.EVENT_READ)
+        selector.register(signals.reader, selectors.EVENT_READ)
+        selector.register(lab.runtime.fileno(), selectors.EVENT_READ, _SPAWNER)
+        if tie is not None:
+            selector.register(tie, selectors.EVENT_READ, "the process it belonged to ended")
+        threading.Thread(target=settle, name="programs", daemon=True).start()
+        while True:
+            for key, _ in selector.select():
+                if key.fileobj is not settled:
+                    if key.data == _SPAWNER and lab.has_spawner():
+                        continue  # that was an answer to another thread
+                    why = key.data or signals.why
+                    _say(ready, {"error": error_to_json(LabError(f"lab {start.name} went down at once: {why}"))})
+                    return str(why)
+                selector.unregister(settled)
+                problem = problems[0] if problems else "internal error, see daemon.log"
+                if problem and start.strict:
+                    raise LabError(problem)
+                log.info("lab %s is up", start.name)
+                _say(ready, {"problem": problem})
+
+
+class _EndSignals:
+    """Turns SIGTERM, SIGINT and SIGHUP, and calls of `end`, into a descriptor to wait on."""
+
+    def __init__(self) -> None:
+        self.reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._why = ""
+
+    def __enter__(self) -> _EndSignals:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda which, frame: self.end(signal.Signals(which).name))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        # From here to the end of the process a second signal must not cut the clean-up short.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def end(self, why: str) -> None:
+        """Ask for the end, from a signal or from any thread."""
+        self._why = self._why or why
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"x")
+
+    @property
+    def why(self) -> str:
+        """Who asked first."""
+        return self._why
+
+
+def _log_to(state: LabState) -> None:
+    """Send the log, and whatever is printed, to the lab's own file."""
+    path = state.path / LOG_NAME
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+
+
+def _say(ready: IO[bytes], answer: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody waits any more
+        ready.write(json.dumps(answer).encode() + b"\n")
+        ready.close()
+
+
+def main(arguments: list[str]) -> int:
+    """``python -m lab.daemon NAME READY_FD [TIE_FD]`` with a `Start` as JSON on standard input."""
+    start = Start(**json.load(sys.stdin))
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    ready_fd, *tie_fd = (int(number) for number in arguments[1:])
+    for descriptor in (ready_fd, *tie_fd):
+        os.set_inheritable(descriptor, False)
+    with os.fdopen(ready_fd, "wb") as ready:
+        return run(start, ready, tie_fd[0] if tie_fd else None)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

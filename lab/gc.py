@@ -1,0 +1,167 @@
+"""Removing what labs left behind whose daemon is gone, and nothing else.
+
+A lab is dead when its state folder is there and nobody holds its lock; or, where the folder is lost or in another
+place, when something carries its id (`lab.identity`) but its spawner is gone: that one lives exactly as long as the
+daemon. So the labs of other users, and those with another ``XDG_STATE_HOME``, are safe while they run.
+
+When a daemon dies, the spawner, all processes and all namespaces without a name go by themselves (`lab.runtime`).
+What can be left: names under /run/netns (as root), processes that users started in a node by other means than
+vpclab (``ip netns exec``, ``nsenter``), a spawner that is stopped and so cannot notice, and the state folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from dataplane.errors import LabError
+from lab import netns_names, processes
+from lab.identity import Marker
+from lab.marker import read_markers
+from lab.processes import Process
+from lab.state import DAEMON, NODES, RUNTIME, LabState, known_labs
+
+SPAWNER = "vpclab-spawner"
+"""Name of the spawner process (``ps -o comm``)."""
+
+_Identity = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What was removed of one lab."""
+
+    lab: str
+    processes: int
+    namespaces: tuple[str, ...]
+    """Names that were under /run/netns."""
+    folder: str | None
+    """State folder."""
+
+
+class _Survey(NamedTuple):
+    """Everything on this machine, as far as we may look, that carries a lab's id."""
+
+    processes: dict[Process, str]
+    """Process -> lab id."""
+    names: dict[str, Marker]
+    """Name under /run/netns -> what its namespace says."""
+    spawners: set[str]
+    """Ids of labs whose spawner lives."""
+
+
+def collect(lab: str | None = None) -> list[Removed]:
+    """Remove everything of dead labs (of one, if `lab` is given); what was removed, per lab.
+
+    Raises LabError when something of a dead lab cannot be removed.
+    """
+    removed = []
+    for state in [LabState(lab)] if lab else known_labs():
+        if not state.path.exists() or state.is_running():
+            continue
+        try:
+            state.acquire()
+        except LabError:
+            continue  # started just now
+        try:
+            left = clean(state)
+            state.remove()
+            removed.append(replace(left, folder=str(state.path)))
+        finally:
+            state.release()
+    survey = _look()
+    ids = {*survey.processes.values(), *(marker.lab_id for marker in survey.names.values())} - survey.spawners
+    for lab_id in sorted(ids):
+        name = lab_id.rpartition("-")[0]
+        if lab in (None, name):
+            removed.append(_remove(name, {lab_id}, ()))
+    return removed
+
+
+def clean(state: LabState) -> Removed:
+    """Remove what an earlier run of this lab left, except for the folder itself; the caller holds the lab's lock.
+
+    Raises LabError when something cannot be removed.
+    """
+    nothing = Removed(lab=state.name, processes=0, namespaces=(), folder=None)
+    facts = state.read(RUNTIME)
+    removed = nothing
+    if isinstance(facts, dict) and facts.get("boot") == processes.boot_id():
+        recorded = (Process(facts["pid"], facts["start"]), Process(facts["init"], facts["init_start"] or -1))
+        removed = _remove(state.name, {facts["lab_id"]}, recorded)
+    for name in (RUNTIME, DAEMON):
+        (state.path / name).unlink(missing_ok=True)
+    shutil.rmtree(state.path / NODES, ignore_errors=True)
+    return removed
+
+
+def _remove(lab: str, lab_ids: set[str], recorded: tuple[Process, ...]) -> Removed:
+    # The spawner first: it must not restart programs. Then process 1, with which all in its PID namespace go.
+    for process in recorded:
+        process.kill()
+    seen: set[Process] = set()
+
+    def carriers() -> list[Process]:
+        found = [process for process, lab_id in _look().processes.items() if lab_id in lab_ids]
+        found += [process for process in recorded if process.is_alive()]
+        seen.update(found)
+        return found
+
+    if left := processes.kill_all(carriers):
+        raise LabError(
+            f"processes of lab {lab} cannot be ended: {', '.join(str(process.pid) for process in left)}; "
+            "run gc as the user who started the lab, or as root"
+        )
+    names = tuple(name for name, marker in _look().names.items() if marker.lab_id in lab_ids)
+    for name in names:
+        try:
+            netns_names.release(name)
+        except OSError as error:
+            raise LabError(
+                f"{netns_names.FOLDER / name} cannot be removed: {error.strerror}; run gc as root"
+            ) from error
+    return Removed(lab=lab, processes=len(seen), namespaces=names, folder=None)
+
+
+def _look() -> _Survey:
+    own_network, own_user = processes.namespace("self", "net"), processes.namespace("self", "user")
+    marked: dict[Process, str] = {}
+    spawners: set[str] = set()
+    inside: dict[_Identity, list[Process]] = {}
+    paths: dict[str, tuple[str, ...]] = {}
+    for process in processes.all_processes():
+        lab_id = processes.lab_of(process.pid)
+        if lab_id is not None:
+            marked[process] = lab_id
+            if processes.name_of(process.pid) == SPAWNER:
+                spawners.add(lab_id)
+        network = processes.namespace(process.pid, "net")
+        if network is not None and network != own_network:
+            inside.setdefault(network, []).append(process)
+            kinds = (
+                ("net",)
+                if processes.namespace(process.pid, "user") == own_user or os.geteuid() == 0
+                else ("user", "net")
+            )
+            paths.setdefault(_key(network), tuple(f"/proc/{process.pid}/ns/{kind}" for kind in kinds))
+    named: dict[str, _Identity] = {}
+    for name in netns_names.names():
+        path = netns_names.FOLDER / name
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        named[name] = (found.st_dev, found.st_ino)
+        paths.setdefault(_key(named[name]), (str(path),))
+    markers = read_markers(paths)
+    for network, members in inside.items():
+        if (marker := markers.get(_key(network))) is not None:
+            marked |= dict.fromkeys(members, marker.lab_id)
+    names = {name: markers[_key(identity)] for name, identity in named.items() if _key(identity) in markers}
+    return _Survey(marked, names, spawners)
+
+
+def _key(identity: _Identity) -> str:
+    return f"{identity[0]}:{identity[1]}"

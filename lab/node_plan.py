@@ -1,0 +1,76 @@
+"""What the lab runtime must build: nodes with interfaces, names and programs, in the words of the kernel.
+
+A node is an instance or an internet host. Plans are plain immutable values without a reference to the model, so
+that the small process that makes the namespaces can receive them without importing any of it; `plan_nodes`
+derives them from a Topology.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+Address = IPv4Address | IPv6Address
+RestartPolicy = Literal["never", "on-failure", "always"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterfacePlan:
+    """One network interface of a node: a TAP device whose other end is a port of the worker."""
+
+    port: int
+    """Port number of the data plane (`Names` number of the interface)."""
+    device: str
+    """Name of the device inside the node: ``eth0``, ``eth1``, ..."""
+    mac: bytes
+    """Six bytes."""
+    addresses: tuple[tuple[Address, int], ...]
+    """(address, prefix length); the first of a family is the one that packets leave from by default."""
+    gateway4: IPv4Address | None = None
+    """Next hop of the IPv4 default route; it need not lie in any of the prefixes."""
+    gateway6: IPv6Address | None = None
+    """Next hop of the IPv6 default route, normally the router's link-local address."""
+    mtu: int = 9001
+    """Bytes of IP packet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramPlan:
+    """A program that runs in a node as long as the lab does."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    working_directory: str | None = None
+    """Absolute; None is the folder the lab was started in."""
+    ready_tcp: int | None = None
+    """Ready once something in the node listens on this TCP port."""
+    ready_command: tuple[str, ...] | None = None
+    """Ready once this command, run in the node, exits with 0."""
+    ready_timeout_s: float = 30.0
+    """Not ready for so long after its first start is a failure."""
+    restart: RestartPolicy = "never"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlan:
+    """One node: an instance or an internet host."""
+
+    name: str
+    """Unique in the lab; also the name of its network namespace where that is free."""
+    interfaces: tuple[InterfacePlan, ...]
+    """The first one has the default routes; packets from an address of another leave by that other one."""
+    hostname: str = ""
+    """Empty: the name."""
+    hosts: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
+    """Names in its ``/etc/hosts`` besides localhost. Nodes that know the same names should share one mapping."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    programs: tuple[ProgramPlan, ...] = ()
+
+
+def same_interfaces(old: NodePlan, new: NodePlan) -> dict[str, int]:
+    """Device -> port of the interfaces that both plans have."""
+    wanted = {interface.device: interface.port for interface in new.interfaces}
+    return {i.device: i.port for i in old.interfaces if wanted.get(i.device) == i.port}

@@ -1,0 +1,107 @@
+"""From a topology to what the runtime must build: one plan per instance and internet host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address
+
+from dataplane import limits
+from dataplane.model._placed import PlacedHost, PlacedInterface
+from dataplane.model.program_spec import ProgramSpec, ReadyCommand, ReadyTcp
+from dataplane.names import Names
+from dataplane.topology import Topology
+from lab.node_plan import Address, InterfacePlan, NodePlan, ProgramPlan
+
+ON_LINK_GATEWAY = IPv4Address("169.254.0.1")
+"""Next hop of internet hosts: their link is point-to-point, and the router answers ARP for any address."""
+
+
+def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
+    """Return a plan for each instance, then each internet host, in file order."""
+    books = {vpc: _names_seen_from(topology, vpc) for vpc in topology.lab.vpcs}
+    outside = _names_seen_from(topology, None)
+    plans = []
+    for name, instance in topology.lab.instances.items():
+        plans.append(
+            NodePlan(
+                name=name,
+                interfaces=tuple(_interface(each, names) for each in topology.interfaces_of(name)),
+                hosts=books[instance.vpc],
+                environment=instance.environment,
+                programs=tuple(_programs(instance.programs)),
+            )
+        )
+    for name, host in topology.lab.internet.hosts.items():
+        plans.append(
+            NodePlan(
+                name=name,
+                interfaces=(_host_interface(topology.host(name), names),),
+                hosts=outside,
+                environment=host.environment,
+                programs=tuple(_programs(host.programs)),
+            )
+        )
+    return plans
+
+
+def _interface(placed: PlacedInterface, names: Names) -> InterfacePlan:
+    subnet = placed.subnet
+    addresses: list[tuple[Address, int]] = [(a, subnet.cidr.prefixlen) for a in placed.addresses4]
+    if subnet.ipv6_cidr is not None:
+        addresses += [(a, subnet.ipv6_cidr.prefixlen) for a in placed.addresses6]
+    return InterfacePlan(
+        port=names.intern("interface", placed.path),
+        device=placed.device,
+        mac=placed.mac,
+        addresses=tuple(addresses),
+        gateway4=subnet.router4,
+        gateway6=subnet.router_link_local if placed.addresses6 else None,
+        mtu=limits.VPC_MTU,
+    )
+
+
+def _host_interface(host: PlacedHost, names: Names) -> InterfacePlan:
+    addresses: list[tuple[Address, int]] = [(host.address, 32)]
+    if host.ipv6_address is not None:
+        addresses.append((host.ipv6_address, 128))
+    return InterfacePlan(
+        port=names.intern("interface", host.path),
+        device="eth0",
+        mac=host.mac,
+        addresses=tuple(addresses),
+        gateway4=ON_LINK_GATEWAY,
+        gateway6=host.router_link_local if host.ipv6_address is not None else None,
+        mtu=limits.INTERNET_MTU,
+    )
+
+
+def _programs(programs: Mapping[str, ProgramSpec]) -> Iterator[ProgramPlan]:
+    for name, spec in programs.items():
+        yield ProgramPlan(
+            name=name,
+            command=spec.command,
+            environment=spec.environment,
+            working_directory=spec.working_directory,
+            ready_tcp=spec.ready.tcp if isinstance(spec.ready, ReadyTcp) else None,
+            ready_command=spec.ready.command if isinstance(spec.ready, ReadyCommand) else None,
+            restart=spec.restart,
+        )
+
+
+def _names_seen_from(topology: Topology, vpc: str | None) -> dict[str, tuple[Address, ...]]:
+    """Node name -> the addresses it has from a VPC (None: from the internet): private ones where they can be meant."""
+    near = set() if vpc is None else {vpc}
+    for peering in topology.lab.peerings.values():
+        if peering.status == "active" and vpc in (peering.requester, peering.accepter):
+            near |= {peering.requester, peering.accepter}
+    book: dict[str, tuple[Address, ...]] = {}
+    for name, instance in topology.lab.instances.items():
+        first = topology.interfaces_of(name)[0]
+        if instance.vpc in near:
+            book[name] = (*first.addresses4[:1], *first.addresses6[:1])
+        else:
+            public = topology.public_addresses_of(first).get(first.addresses4[0])
+            book[name] = (*([public] if public else []), *first.addresses6[:1])
+    for name, host in topology.lab.internet.hosts.items():
+        book[name] = tuple(a for a in (host.address, host.ipv6_address) if a is not None)
+    return {name: addresses for name, addresses in book.items() if addresses}

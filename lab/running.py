@@ -1,0 +1,183 @@
+"""A running lab inside its daemon: the data plane behind a worker, on the ports of a runtime, changed as one.
+
+`RunningLab.apply` is the one place where all three change. Its order makes sure that a step that fails leaves
+nothing half-applied: what can fail comes before anything is taken away, and is undone when a later step fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+from dataplane.engine import DataPlane
+from dataplane.errors import LabError, VpclabError
+from dataplane.load import load
+from dataplane.load.file import LoadedFile
+from dataplane.topology import Topology
+from fastpath.worker import Worker
+from lab.change import Change, changes
+from lab.node_plan import NodePlan
+from lab.planning import plan_nodes
+from lab.runtime import Runtime
+from lab.state import LabState
+
+log = logging.getLogger(__name__)
+
+
+class RunningLab:
+    """One lab, running; a context manager whose end takes everything down.
+
+    Methods may be called from several threads; those that change the lab take turns.
+    """
+
+    def __init__(self, state: LabState, text: str, file: str) -> None:
+        """Bring the network up; programs are not started yet (`start_programs`).
+
+        Raises:
+            ConfigurationError: the lab file is wrong; nothing was started.
+            VpclabError: it cannot be started; nothing is left.
+        """
+        began = time.monotonic()
+        self.name = state.name
+        self.file = file
+        self.started = time.time()
+        self._changing = threading.RLock()
+        loaded = load(text, file_name=file)
+        self._loaded = loaded
+        self.data_plane = DataPlane(loaded.topology())
+        self.worker = Worker(self.data_plane.engine)
+        self.runtime = Runtime(state)
+        try:
+            self._plans = self._planned(self.data_plane.topology)
+            self._attach(self.runtime.add_nodes(self._plans.values()))
+            self.worker.start()
+        except BaseException:
+            self.runtime.close()
+            raise
+        self.start_s = time.monotonic() - began
+        """Seconds from the lab file to a network that forwards, programs not counted."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the worker, end all programs and take every namespace down."""
+        with self._changing:
+            # The worker first: it must not write to a descriptor whose number is somebody else's by now.
+            self.worker.stop()
+            self.runtime.close()
+
+    @property
+    def topology(self) -> Topology:
+        """What runs now."""
+        return self.data_plane.topology
+
+    @property
+    def plans(self) -> Mapping[str, NodePlan]:
+        """Every node as the runtime built it, by name."""
+        return self._plans
+
+    def now_ms(self) -> int:
+        """The lab's time in milliseconds."""
+        return self.worker.now_ms()
+
+    def has_spawner(self) -> bool:
+        """Whether the process that keeps the nodes lives."""
+        try:
+            self.runtime.status()
+        except LabError:
+            return False
+        return True
+
+    def start_programs(self) -> str:
+        """Start the programs that never were; why one is not ready, or an empty text when all are."""
+        self.runtime.start_programs()
+        try:
+            self.runtime.wait_ready()
+        except LabError as error:
+            log.warning("%s", error)
+            return str(error)
+        return ""
+
+    def advance_clock(self, ms: int) -> int:
+        """Move the lab's clock forward; how far it is ahead of real time then, in milliseconds."""
+        with self._changing:
+            self.worker.set_clock_offset(self.worker.clock_offset_ms + ms)
+            return self.worker.clock_offset_ms
+
+    def apply(self, text: str, file: str, *, dry_run: bool) -> tuple[list[Change], str]:
+        """Change over to another lab file; returns what changed, and why a new program is not ready.
+
+        Raises:
+            ConfigurationError: the file is wrong.
+            VpclabError: a step failed; the lab is as it was.
+        """
+        with self._changing:
+            loaded = load(text, file_name=file)
+            topology = loaded.topology()
+            found = changes(self._loaded.lab_file, loaded.lab_file)
+            if dry_run or not found:
+                return found, ""
+            self._change_over(loaded, topology)
+            self.file = file
+            log.info("applied %s: %d changes", file, len(found))
+            return found, self.start_programs()
+
+    def _change_over(self, loaded: LoadedFile, topology: Topology) -> None:
+        old_topology, old = self.topology, self._plans
+        new = self._planned(topology)
+        added = [plan for name, plan in new.items() if name not in old]
+        changed = [name for name, plan in new.items() if name in old and old[name] != plan]
+        removed = [name for name in old if name not in new]
+        ports = self.runtime.add_nodes(added)
+        done: list[str] = []
+        try:
+            self.data_plane.apply(topology)
+            self._attach(ports)
+            for name in changed:
+                done.append(name)
+                self._update(new[name])
+        except BaseException as error:
+            log.error("apply failed, going back: %s", error)
+            self._go_back(old_topology, [old[name] for name in done], added)
+            raise
+        self._loaded, self._plans = loaded, new
+        # Nothing may fail from here on: what is taken away now could not be given back with its connections.
+        try:
+            for name in removed:
+                self._detach(port.port for port in old[name].interfaces)
+            self.runtime.remove_nodes(removed)
+        except VpclabError:
+            log.exception("removing %s", ", ".join(removed))
+
+    def _go_back(self, topology: Topology, plans: list[NodePlan], added: list[NodePlan]) -> None:
+        for plan in added:
+            self._detach(port.port for port in plan.interfaces)
+        self.runtime.remove_nodes(plan.name for plan in added)
+        self.data_plane.apply(topology)
+        for plan in plans:
+            self._update(plan)
+
+    def _update(self, plan: NodePlan) -> None:
+        self._detach(self.runtime.detached_by(plan))
+        self._attach(self.runtime.update_node(plan).attached)
+
+    def _planned(self, topology: Topology) -> dict[str, NodePlan]:
+        return {plan.name: plan for plan in plan_nodes(topology, self.data_plane.names)}
+
+    def _attach(self, ports: Mapping[int, int]) -> None:
+        for port, descriptor in ports.items():
+            self.worker.attach(port, descriptor)
+
+    def _detach(self, ports: Iterable[int]) -> None:
+        for port in ports:
+            self.worker.detach(port)

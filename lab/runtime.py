@@ -1,0 +1,349 @@
+"""The runtime of one lab: its nodes (namespaces, devices, names) and the programs in them.
+
+Who does what. The daemon (or whoever holds a `Runtime`) never changes a namespace of its own. It starts one
+*spawner*, a small single-threaded Python process that makes namespaces and devices, starts and watches
+programs, and hands TAP descriptors back. Below it, process 1 of the lab's own PID namespace waits for orphans.
+
+    daemon ── socket ── spawner ─┬─ init (process 1 of the lab's PID namespace)
+      │ TAP fds                  ├─ web/http, app/..., ...   programs, all in the PID namespace
+      └ worker                   └─ holds the net, mount and UTS namespaces of every node open
+
+When the daemon dies, however it dies, its end of the socket closes and the spawner ends; when the spawner ends,
+however it ends, init gets SIGKILL (PR_SET_PDEATHSIG) and the kernel kills everything in its PID namespace, double
+forks and new sessions included. A list of process ids with start times could not promise that: what forks while
+the list is read escapes. What `vpclab exec` starts is in the PID namespace too. Namespaces live only as long as
+processes and descriptors refer to them; as root they also have names under /run/netns, which outlive a crash until
+`lab.gc` takes them away (every namespace carries its lab's id, see `lab.identity`).
+
+Another process of the same user enters a node by `NodeView` (see `lab.enter`): the paths it needs are in the lab's
+state folder, so that `vpclab exec` works without asking the daemon.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from dataplane.errors import LabError
+from lab import gc
+from lab.channel import Channel, ChannelClosed
+from lab.enter import NodeView, enter_command, make_view, popen
+from lab.identity import LAB_VARIABLE, new_lab_id
+from lab.interpreter import command
+from lab.node_plan import NodePlan, same_interfaces
+from lab.processes import boot_id, start_time
+from lab.programs import State
+from lab.state import RUNTIME, LabState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramStatus:
+    """A program of a node as it is now."""
+
+    name: str
+    state: State
+    """waiting: not yet started. starting: runs, not yet ready. running: runs, and was ready. restarting: died, waits
+    for its next start. exited: ended with status 0 and is not restarted. failed: could not be started, died and is
+    not restarted, or was not ready in time. stopped: ended by us."""
+    pid: int | None
+    """Process id as the host sees it, while it runs."""
+    exit_status: int | None
+    """Of the last run: 0..255, or minus the signal number; None when it never ended."""
+    restarts: int
+    message: str
+    """Why, in one line, for the states restarting and failed; else empty."""
+    log: str
+    """Absolute path of the file with its standard output and error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """A node as it is now."""
+
+    name: str
+    netns: str | None
+    """Name under /run/netns; None where namespaces cannot be named (not root)."""
+    programs: tuple[ProgramStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeChange:
+    """What `update_node` did to the ports of a node."""
+
+    attached: Mapping[int, int]
+    """New ports -> TAP descriptors: attach them to the worker."""
+    detached: tuple[int, ...]
+    """Ports that are gone: their descriptors are closed, so the worker must have let go of them *before*."""
+
+
+class Runtime:
+    """The nodes and programs of one running lab. All methods may be called from any thread; they take turns.
+
+    Every method raises LabError, in one line that names the fix where there is one, when the operating system
+    refuses something or the spawner is gone.
+    """
+
+    def __init__(self, state: LabState) -> None:
+        """Start the spawner of the lab whose state folder this is; the caller holds its lock.
+
+        What a run of the lab that was killed may have left is removed first. Without the right to make namespaces
+        directly, everything is made inside one new user namespace (see `lab.rootless`).
+        """
+        gc.clean(state)
+        self._state = state
+        self._lab_id = new_lab_id(state.name)
+        self._lock = threading.RLock()
+        self._plans: dict[str, NodePlan] = {}
+        self._entries: dict[str, dict[str, Any]] = {}
+        self._taps: dict[int, int] = {}
+        self._closed = False
+        _raise_descriptor_limit()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                command("spawner", str(theirs.fileno())),
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for the daemon: it ends the lab in order
+                env={**os.environ, LAB_VARIABLE: self._lab_id},
+            )
+        self._channel = Channel(ours)
+        start = start_time(self._process.pid) or 0
+        try:
+            self._channel.send(
+                {"lab": state.name, "lab_id": self._lab_id, "folder": str(state.path), "start_folder": os.getcwd()}
+            )
+            facts = self._answer({})
+        except BaseException:
+            self._hang_up()
+            raise
+        self._warnings: tuple[str, ...] = tuple(facts["warnings"])
+        self._facts = {
+            "pid": self._process.pid,
+            "start": start,
+            "boot": boot_id(),
+            "init": facts["init"],
+            "init_start": start_time(facts["init"]),
+            "lab_id": self._lab_id,
+            "rootless": facts["rootless"],
+        }
+        self._record()
+
+    @property
+    def lab_id(self) -> str:
+        """``NAME-16 hex digits``, new for each start; every namespace and process of the lab carries it."""
+        return self._lab_id
+
+    @property
+    def rootless(self) -> bool:
+        """Whether the lab lives in a user namespace of its own."""
+        return bool(self._facts["rootless"])
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What works less well here than it could, one line each, with what to do about it."""
+        return self._warnings
+
+    def fileno(self) -> int:
+        """A descriptor that polls readable, while no method runs, when the spawner is gone (and with it, the lab)."""
+        return self._channel.fileno()
+
+    def add_nodes(self, plans: Iterable[NodePlan]) -> dict[int, int]:
+        """Make these nodes, configured and up; returns port -> TAP descriptor.
+
+        The descriptors are non-blocking and stay the Runtime's: `remove_nodes`, `update_node` and `close` close them.
+        Either all nodes are made, or none and LabError is raised. Programs are not started yet.
+        """
+        wanted = list(plans)
+        with self._lock:
+            taps: dict[int, int] = {}
+            try:
+                entries = self._ask(taps, "add", wanted)
+            except BaseException:
+                _close(taps.values())
+                raise
+            self._taps |= taps
+            self._entries |= entries
+            self._plans |= {plan.name: plan for plan in wanted}
+            self._record()
+            return taps
+
+    def remove_nodes(self, names: Iterable[str]) -> None:
+        """End the programs of these nodes, then the nodes. The worker must have detached their ports before."""
+        with self._lock:
+            gone = list(names)
+            for name in gone:
+                self._known(name)
+            _close(self._taps.pop(i.port) for name in gone for i in self._plans[name].interfaces)
+            self._ask({}, "remove", gone)
+            for name in gone:
+                del self._entries[name], self._plans[name]
+            self._record()
+
+    def detached_by(self, plan: NodePlan) -> tuple[int, ...]:
+        """Ports that `update_node(plan)` will close: detach them from the worker first."""
+        with self._lock:
+            old = self._known(plan.name)
+            kept = set(same_interfaces(old, plan).values())
+            return tuple(i.port for i in old.interfaces if i.port not in kept)
+
+    def update_node(self, plan: NodePlan) -> NodeChange:
+        """Change a node in place to its new plan: addresses, routes, MTU, MAC, names, interfaces, programs.
+
+        Interfaces are the same when device and port are. Connections and programs survive unless their own address,
+        interface or `ProgramPlan` goes. New programs are not started yet (`start_programs`).
+        """
+        with self._lock:
+            detached = self.detached_by(plan)
+            _close(self._taps.pop(port) for port in detached)
+            taps: dict[int, int] = {}
+            try:
+                entry = self._ask(taps, "update", plan)
+            except BaseException:
+                _close(taps.values())
+                raise
+            self._taps |= taps
+            self._entries[plan.name] = entry
+            self._plans[plan.name] = plan
+            self._record()
+            return NodeChange(attached=taps, detached=detached)
+
+    def start_programs(self) -> None:
+        """Start every program that was never started. Returns at once; see `wait_ready`."""
+        self._ask({}, "start")
+
+    def wait_ready(self) -> None:
+        """Wait until every started program was ready once (or needs no check, or has ended with status 0).
+
+        Raises LabError when one failed or was not ready within its `ready_timeout_s`: which, why, its log file and
+        the log's last line.
+        """
+        pause_s = 0.005
+        while waiting := self._ask({}, "unready"):
+            for title, facts, pointless in waiting:
+                if pointless:
+                    why = facts["message"] or "not ready in time"
+                    raise LabError(f"program {title}: {why}; {_last_line(facts['log'])}")
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, 0.1)
+
+    def status(self) -> dict[str, NodeStatus]:
+        """Every node by name."""
+        return {
+            name: NodeStatus(name=name, netns=netns, programs=tuple(ProgramStatus(**facts) for facts in programs))
+            for name, (netns, programs) in self._ask({}, "status").items()
+        }
+
+    def view(self, node: str) -> NodeView:
+        """How to enter a node; `view.namespaces` and `view.environment` may be handed to other processes."""
+        with self._lock:
+            self._known(node)
+            return make_view({**self._facts, "nodes": self._entries}, node)
+
+    def enter_command(self, node: str) -> list[str]:
+        """Prefix of a command line that runs the rest inside the node (works for every process of this user)."""
+        return enter_command(self.view(node))
+
+    def popen(self, node: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+        """Start a command inside a node; `options` as for `subprocess.Popen` (no ``shell``)."""
+        return popen(self.view(node), argv, **options)
+
+    def close(self, *, grace_s: float = 1.0) -> None:
+        """End all programs (SIGTERM, `grace_s` seconds, SIGKILL), namespaces and the spawner; close all descriptors.
+
+        The worker must have been stopped before. The state folder stays (`LabState.remove`). Never raises for what
+        is gone already; calling it twice is fine.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            _close(self._taps.values())
+            self._taps.clear()
+            with contextlib.suppress(LabError):
+                self._ask({}, "close", grace_s)
+            self._hang_up()
+
+    # -- parts ---------------------------------------------------------------------------------------------
+
+    def _ask(self, taps: dict[int, int], *request: Any) -> Any:
+        with self._lock:
+            try:
+                self._channel.send(request)
+            except ChannelClosed:
+                raise self._gone() from None
+            return self._answer(taps)
+
+    def _answer(self, taps: dict[int, int]) -> Any:
+        while True:
+            try:
+                (kind, value), descriptors = self._channel.receive()
+            except ChannelClosed:
+                raise self._gone() from None
+            if kind == "refused":
+                raise LabError(value)
+            if kind == "done":
+                return value
+            taps |= zip(value, descriptors, strict=True)
+
+    def _gone(self) -> LabError:
+        return LabError(f"the process that keeps lab {self._state.name}'s nodes has ended (its last words: daemon.log)")
+
+    def _known(self, node: str) -> NodePlan:
+        try:
+            return self._plans[node]
+        except KeyError:
+            raise LabError(f"lab {self._state.name} has no node {node!r}") from None
+
+    def _record(self) -> None:
+        self._state.write(RUNTIME, {**self._facts, "nodes": self._entries})
+
+    def _hang_up(self) -> None:
+        self._closed = True
+        self._channel.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _last_line(log: str) -> str:
+    """Where to read on, and the last thing the program said."""
+    try:
+        lines = Path(log).read_text(errors="replace").split("\n")
+    except OSError:
+        lines = []
+    said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return f"its log {log} ends with: {said}" if said else f"its log {log} is empty"
+
+
+def _raise_descriptor_limit() -> None:
+    """Let this process open as many descriptors as it may: a lab needs one per port, and 1024 is the usual default."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

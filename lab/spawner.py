@@ -1,0 +1,304 @@
+"""The spawner: the process that makes nodes and starts programs, for the Runtime at the other end of a socket.
+
+It is a fresh, small, single-threaded interpreter. Only such a process may join user namespaces, it forks in a
+fraction of a millisecond whatever its parent has become, and a `Runtime` can be made from any thread of any
+program. `lab.runtime` says who belongs to whom.
+
+Requests are tuples (name, arguments...); each is answered by one or more ("more", ...) and a last ("done", ...), or by
+("refused", message) for what the operating system refuses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dataplane.errors import LabError
+from lab import mount_view, netns_names, processes, rootless
+from lab.channel import DESCRIPTOR_LIMIT, Channel, ChannelClosed
+from lab.init import start_init
+from lab.inside import without_proxies
+from lab.launcher import NodeLauncher
+from lab.namespace import Workplace
+from lab.node import Node, Site, create, destroy, shut, update
+from lab.node_plan import NodePlan
+from lab.programs import Program, Supervisor, describe
+from lab.state import ETC, NODES
+from lab.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, set_process_name, unshare
+from lab.tap import check_tun
+
+
+class Spawner:
+    """The nodes and programs of one lab."""
+
+    def __init__(self, channel: Channel, *, lab: str, lab_id: str, folder: str, start_folder: str) -> None:
+        self._channel = channel
+        self._rootless = not rootless.is_privileged()
+        self._named = os.geteuid() == 0 and rootless.in_initial_user_namespace()
+        self.warnings: list[str] = []
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+        etc = Path(folder, ETC)
+        etc.mkdir(exist_ok=True)
+        self._check()
+        # Where we come back to after work in a node: our own network namespace keeps no node's alive.
+        try:
+            unshare(CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWPID)
+        except OSError as error:
+            raise rootless.explain(error) from error
+        workplace = Workplace()
+        self._init = start_init(lambda: _prepare_init(etc))
+        self._site = Site(
+            lab=lab,
+            lab_id=lab_id,
+            folder=Path(folder, NODES),
+            etc=etc,
+            workplace=workplace,
+            base_mount=os.open(f"/proc/{self._init}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC),
+            last_group=rootless.last_mapped_group(),
+        )
+        self._nodes: dict[str, Node] = {}
+        self._supervisor = Supervisor(
+            NodeLauncher(
+                site=self._site,
+                nodes=self._nodes,
+                environment=without_proxies(os.environ),
+                folder=start_folder,
+                descriptor_limit=limits[0],
+            )
+        )
+
+    def _check(self) -> None:
+        if self._rootless and (warning := rootless.enter_user_namespace()):
+            self.warnings.append(warning)
+        check_tun(rootless=self._rootless)
+        mount_view.check_files()
+        if self._named:
+            netns_names.prepare()
+
+    def facts(self) -> dict[str, Any]:
+        """What the Runtime wants to know of a spawner that is ready."""
+        return {"init": self._init, "rootless": self._rootless, "warnings": self.warnings}
+
+    def serve(self) -> NoReturn:
+        """Work until the other end hangs up or asks to close."""
+        wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_writer)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        poll = select.poll()
+        poll.register(self._channel, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        while True:
+            due_s = self._supervisor.due_in(time.monotonic())
+            ready = dict(poll.poll(None if due_s is None else int(due_s * 1000) + 1))
+            if wake in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(wake, 4096)
+                self._reap()
+            if self._channel.fileno() in ready:
+                self._answer()
+            self._supervisor.work(time.monotonic())
+
+    # -- requests ------------------------------------------------------------------------------------------
+
+    def _answer(self) -> None:
+        (name, *arguments), _ = self._channel.receive()
+        try:
+            self._channel.send(("done", getattr(self, f"do_{name}")(*arguments)))
+        except LabError as error:
+            self._channel.send(("refused", str(error)))
+        except ChannelClosed:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            self._channel.send(("refused", f"internal error: {type(error).__name__}: {error} (details in daemon.log)"))
+
+    def do_add(self, plans: list[NodePlan]) -> dict[str, dict[str, Any]]:
+        """Make nodes; their TAP descriptors go ahead of the answer. All or none."""
+        taps: dict[int, int] = {}
+        made: list[str] = []
+        try:
+            for plan in plans:
+                if plan.name in self._nodes:
+                    raise LabError(f"node {plan.name} exists already")
+                self._nodes[plan.name], new = create(self._site, plan)
+                made.append(plan.name)
+                taps |= new
+            for name in made if self._named else ():
+                node = self._nodes[name]
+                node.netns = netns_names.claim(name, self._site.lab, node.namespaces.network)
+            self._send_taps(taps)
+        except BaseException as error:
+            self._close_taps(taps)
+            for name in made:
+                self._forget(name)
+            if isinstance(error, OSError):
+                raise LabError(f"nodes cannot be made: {error.filename or ''}: {error.strerror}") from error
+            raise
+        for plan in plans:
+            self._supervisor.add(plan.name, plan.programs, str(self._nodes[plan.name].logs(self._site)))
+        return {name: self._entry(self._nodes[name]) for name in made}
+
+    def do_remove(self, names: list[str]) -> None:
+        """End programs and nodes."""
+        programs = [program for name in names for program in self._supervisor.of_node(name)]
+        self._end(programs, grace_s=1.0)
+        self._supervisor.drop(programs)
+        self._kill_inside(names)
+        for name in names:
+            logs = self._nodes[name].logs(self._site)
+            shut(self._site, self._nodes[name])
+            self._forget(name)
+            shutil.rmtree(logs, ignore_errors=True)
+
+    def do_update(self, plan: NodePlan) -> dict[str, Any]:
+        """Change a node in place; new TAP descriptors go ahead of the answer."""
+        node = self._nodes[plan.name]
+        wanted = {program.name: program for program in plan.programs}
+        gone = [p for p in self._supervisor.of_node(plan.name) if wanted.get(p.plan.name) != p.plan]
+        self._end(gone, grace_s=1.0)
+        self._supervisor.drop(gone)
+        taps = update(self._site, node, plan)
+        self._send_taps(taps)
+        known = {program.plan.name for program in self._supervisor.of_node(plan.name)}
+        new = [program for program in plan.programs if program.name not in known]
+        self._supervisor.add(plan.name, new, str(node.logs(self._site)))
+        return self._entry(node)
+
+    def do_start(self) -> None:
+        """Start every program that was never started."""
+        self._supervisor.start(time.monotonic())
+
+    def do_status(self) -> dict[str, tuple[str | None, list[dict[str, Any]]]]:
+        """Per node: its name under /run/netns, and its programs."""
+        programs: dict[str, list[dict[str, Any]]] = {name: [] for name in self._nodes}
+        for program in self._supervisor.programs:
+            programs[program.node].append(program.facts())
+        return {name: (node.netns, programs[name]) for name, node in self._nodes.items()}
+
+    def do_unready(self) -> list[tuple[str, dict[str, Any], bool]]:
+        """Programs that were not ready yet: (title, facts, whether waiting on is pointless)."""
+        found = self._supervisor.unready(time.monotonic())
+        return [(program.title, program.facts(), pointless) for program, pointless in found]
+
+    def do_close(self, grace_s: float) -> None:
+        """End everything; the spawner goes when the other end hangs up."""
+        self._end(self._supervisor.programs, grace_s=grace_s)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._init, signal.SIGKILL)
+        # Process 1 ends only when everything in its PID namespace has.
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._init, 0)
+        self._init = 0
+        self._kill_inside(list(self._nodes))  # what `ip netns exec` started is in no PID namespace of ours
+        for name in list(self._nodes):
+            self._forget(name)
+
+    # -- parts ---------------------------------------------------------------------------------------------
+
+    def _entry(self, node: Node) -> dict[str, Any]:
+        return {
+            "mnt": node.namespaces.mount,
+            "net": node.namespaces.network,
+            "uts": node.namespaces.uts,
+            "netns": node.netns,
+            "environment": dict(node.plan.environment),
+        }
+
+    def _forget(self, name: str) -> None:
+        node = self._nodes.pop(name)
+        if node.netns is not None:
+            netns_names.release(node.netns)
+        destroy(node)
+
+    def _send_taps(self, taps: dict[int, int]) -> None:
+        ports = list(taps)
+        for first in range(0, len(ports), DESCRIPTOR_LIMIT):
+            chunk = ports[first : first + DESCRIPTOR_LIMIT]
+            self._channel.send(("more", chunk), [taps[port] for port in chunk])
+        self._close_taps(taps)
+
+    def _close_taps(self, taps: dict[int, int]) -> None:
+        while taps:
+            os.close(taps.popitem()[1])
+
+    def _end(self, programs: list[Program], *, grace_s: float) -> None:
+        """End these programs: SIGTERM, some time, SIGKILL. Returns when they have ended."""
+        deadline = time.monotonic() + grace_s
+        running = self._supervisor.stop(programs, signal.SIGTERM)
+        killed = False
+        while running:
+            self._reap()
+            running = [program for program in running if program.pid is not None or program.check_pid is not None]
+            if running and not killed and time.monotonic() > deadline:
+                self._supervisor.stop(running, signal.SIGKILL)
+                killed = True
+            elif running:
+                time.sleep(0.002)
+
+    def _kill_inside(self, names: list[str]) -> None:
+        """Kill whatever else runs in these nodes: what programs left behind, what users started."""
+        networks = {processes.descriptor_identity(self._nodes[name].namespaces.network) for name in names}
+
+        def inside() -> list[processes.Process]:
+            return [p for p in processes.all_processes() if processes.namespace(p.pid, "net") in networks]
+
+        processes.kill_all(inside)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self._init:
+                raise SystemExit("process 1 of the lab has ended, and everything in the lab with it")
+            code = os.waitstatus_to_exitcode(status)
+            program = self._supervisor.ended(pid, code, time.monotonic())
+            if program is not None and not program.stopping:
+                _log(f"program {program.title}: {program.message or describe(code)}")
+
+
+def _prepare_init(etc: Path) -> None:
+    try:
+        unshare(CLONE_NEWNS)
+        mount_view.make_base(etc)
+    except OSError as error:
+        raise LabError(f"{error.filename}: mounting is not allowed here ({error.strerror})") from error
+
+
+def _log(message: str) -> None:
+    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} spawner: {message}\n")
+    sys.stderr.flush()
+
+
+def main() -> None:
+    """Serve the Runtime at the other end of the socket whose descriptor is the argument."""
+    set_process_name("vpclab-spawner")
+    os.umask(0o022)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = Channel(socket.socket(fileno=int(sys.argv[1])))
+    os.set_inheritable(channel.fileno(), False)
+    try:
+        options, _ = channel.receive()
+        try:
+            spawner = Spawner(channel, **options)
+        except LabError as error:
+            channel.send(("refused", str(error)))
+            return
+        channel.send(("done", spawner.facts()))
+        spawner.serve()
+    except ChannelClosed:
+        pass  # the lab is over: what we started goes with us

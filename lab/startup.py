@@ -1,0 +1,124 @@
+"""Start a lab's daemon and wait until its lab is up: the half that runs in `vpclab up` or in a test.
+
+What the daemon is told goes through its standard input, what it says comes back through a pipe; both are described
+here, and `lab.daemon` is the other half. Nothing of the data plane is imported here: the command must start fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+from dataplane.errors import LabError
+from lab.control import error_from_json
+
+_LAST_WORDS_BYTES = 2000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a daemon needs to know to start."""
+
+    name: str
+    """Name of the lab."""
+    text: str
+    """The lab file's text."""
+    file: str
+    """What to call the file in messages and in `status`."""
+    strict: bool
+    """Whether a program that does not get ready is a failure to start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A daemon that is up."""
+
+    pid: int
+    process: subprocess.Popen[bytes]
+    tie: IO[bytes] | None
+    """Closing it ends the lab, if it was started so."""
+    problem: str
+    """Why a program is not ready; empty when all are."""
+
+
+def launch(start: Start, *, tied: bool, limit_s: float) -> Started:
+    """Start a daemon and wait until its lab is up.
+
+    Args:
+        start: the lab.
+        tied: end the lab when this process ends, however it ends.
+        limit_s: give up, and stop it, after so many seconds.
+
+    Raises:
+        ConfigurationError: the lab file is wrong.
+        LabError: it could not be started; nothing is left of it.
+    """
+    ready_reader, ready_writer = os.pipe()
+    tie_reader, tie_writer = os.pipe() if tied else (-1, -1)
+    passed = [ready_writer, tie_reader] if tied else [ready_writer]
+    command = [sys.executable, "-P", "-m", "lab.daemon", start.name, *(str(number) for number in passed)]
+    with tempfile.TemporaryFile() as early, os.fdopen(ready_reader, "rb") as ready:
+        try:
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=early, stderr=early, pass_fds=passed, start_new_session=True
+            )
+        finally:
+            for descriptor in passed:
+                os.close(descriptor)
+        tie = os.fdopen(tie_writer, "wb") if tied else None
+        try:
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
+                pipe.write(json.dumps(asdict(start)).encode())
+            answer = _read_line(ready, limit_s)
+            if "error" in answer:
+                process.wait()
+                raise error_from_json(answer["error"])
+            return Started(pid=process.pid, process=process, tie=tie, problem=answer["problem"])
+        except _NoAnswer as error:
+            early.seek(0)
+            last = early.read()[-_LAST_WORDS_BYTES:].decode(errors="replace").strip().rpartition("\n")[2]
+            _stop(process, tie)
+            raise LabError(f"lab {start.name} did not start: {error}{': ' + last if last else ''}") from None
+        except BaseException:
+            _stop(process, tie)
+            raise
+
+
+class _NoAnswer(Exception):
+    """The daemon ended, or took too long, before it said anything."""
+
+
+def _read_line(ready: IO[bytes], limit_s: float) -> dict[str, Any]:
+    deadline = time.monotonic() + limit_s
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(ready, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            if not selector.select(max(0.0, deadline - time.monotonic())):
+                raise _NoAnswer(f"not ready within {limit_s:g} s")
+            piece = os.read(ready.fileno(), 65536)
+            if not piece:
+                raise _NoAnswer("its daemon ended")
+            line += piece
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def _stop(process: subprocess.Popen[bytes], tie: IO[bytes] | None) -> None:
+    if tie is not None:
+        tie.close()
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

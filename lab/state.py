@@ -1,0 +1,178 @@
+"""The state folder of a lab: ``$XDG_STATE_HOME/vpclab/LAB/`` (default ``~/.local/state/vpclab/LAB/``).
+
+    lock           held (flock) by the daemon as long as it lives: the one truth about whether a lab runs
+    daemon.json    who it is: pid, start time, boot id, lab id
+    runtime.json   how to enter its nodes, and the processes behind them (written by `lab.runtime`)
+    nodes/NODE/    PROGRAM.log
+    etc/           seen from outside always empty: files of the nodes (`lab.mount_view`)
+
+The kernel gives a lock up when its holder dies, however it dies, so a lock cannot be stale, while a process id
+in a file can be another process's by now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dataplane.errors import LabError
+from lab.processes import Process, boot_id, this_process
+
+LOCK, DAEMON, RUNTIME, NODES, ETC = "lock", "daemon.json", "runtime.json", "nodes", "etc"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+def state_root() -> Path:
+    """Folder with one folder per lab."""
+    base = os.environ.get("XDG_STATE_HOME", "")
+    # The XDG specification says to ignore a relative path.
+    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "vpclab"
+
+
+def known_labs() -> list[LabState]:
+    """Every lab with a state folder, running or dead, by name."""
+    root = state_root()
+    try:
+        names = sorted(os.listdir(root))
+    except OSError:
+        return []
+    return [LabState(name) for name in names if _NAME.fullmatch(name) and (root / name).is_dir()]
+
+
+class LabState:
+    """The state folder of one lab."""
+
+    def __init__(self, name: str) -> None:
+        """Name it; nothing is created. LabError when the name cannot be a folder name (letters, digits, ``-_.``)."""
+        if not _NAME.fullmatch(name):
+            raise LabError(f"{name!r} cannot be a lab's name: at most 63 of A-Z a-z 0-9 . _ -, a letter or digit first")
+        self._name = name
+        self._path = state_root() / name
+        self._lock: int | None = None
+
+    def __repr__(self) -> str:
+        return f"LabState({self._name!r})"
+
+    @property
+    def name(self) -> str:
+        """Name of the lab."""
+        return self._name
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._path
+
+    def acquire(self) -> None:
+        """Create the folder (mode 0700) and take the lock, without waiting. LabError when the lab runs already.
+
+        The lock is held until `release` or the end of this process. Children that execute another program do
+        not inherit it.
+        """
+        # Whoever only asks whether the lab runs holds the lock for an instant, hence a second look.
+        end = time.monotonic() + 0.3
+        while not (held := self._try_lock()) and time.monotonic() < end:
+            time.sleep(0.02)
+        if not held:
+            facts = self.read(DAEMON)
+            pid = f" (pid {facts['pid']})" if isinstance(facts, dict) and "pid" in facts else ""
+            raise LabError(f"lab {self._name} is already running{pid}; stop it first: vpclab down {self._name}")
+
+    def release(self) -> None:
+        """Give the lock up."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def is_running(self) -> bool:
+        """Whether some process holds the lock."""
+        if self._lock is not None:
+            return True
+        try:
+            descriptor = os.open(self._path / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def write_daemon(self, **facts: Any) -> None:
+        """Write daemon.json: pid, start time and boot id of this process, and `facts`."""
+        process = this_process()
+        self.write(DAEMON, {"pid": process.pid, "start": process.start, "boot": boot_id(), **facts})
+
+    def read_daemon(self) -> Mapping[str, Any] | None:
+        """daemon.json if the process it names is alive and the same (pid, start time, boot), else None."""
+        facts = self.read(DAEMON)
+        return facts if recorded_process(facts) is not None else None
+
+    def write(self, name: str, value: Any) -> None:
+        """Write a JSON file of the folder atomically: readers see the old or the new content, never a part."""
+        path = self._path / name
+        draft = path.with_name(f".{name}.{os.getpid()}")
+        try:
+            draft.write_text(json.dumps(value, separators=(",", ":")))
+            draft.replace(path)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise LabError(f"{path} cannot be written: {error.strerror}") from error
+
+    def read(self, name: str) -> Any:
+        """Content of a JSON file of the folder; None when it is not there or not JSON."""
+        try:
+            return json.loads((self._path / name).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def remove(self) -> None:
+        """Remove the folder with everything in it; the caller holds the lock (and keeps it)."""
+        shutil.rmtree(self._path, ignore_errors=True)
+        if self._path.exists():
+            raise LabError(f"{self._path} cannot be removed completely; remove it as the user who owns what is left")
+        with contextlib.suppress(OSError):
+            self._path.parent.rmdir()  # only when no other lab is left
+
+    def _try_lock(self) -> bool:
+        while True:
+            try:
+                self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                descriptor = os.open(self._path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:
+                continue  # removed between the two calls by whoever cleaned up
+            except OSError as error:
+                raise LabError(f"{self._path} cannot be made: {error.strerror}") from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Whoever held it before may have removed the folder: then this lock is on a file nobody else sees.
+                current = os.stat(self._path / LOCK)
+                mine = os.fstat(descriptor)
+                if (current.st_dev, current.st_ino) == (mine.st_dev, mine.st_ino):
+                    self._lock, descriptor = descriptor, -1
+                    return True
+            except BlockingIOError:
+                return False
+            except FileNotFoundError:
+                pass
+            finally:
+                if descriptor >= 0:
+                    os.close(descriptor)
+
+
+def recorded_process(facts: Any) -> Process | None:
+    """The process that a record (pid, start, boot) names, if it is alive and the same."""
+    if not isinstance(facts, dict) or facts.get("boot") != boot_id():
+        return None
+    process = Process(int(facts.get("pid", 0)), int(facts.get("start", -1)))
+    return process if process.is_alive() else None

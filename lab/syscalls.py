@@ -1,0 +1,67 @@
+"""The few Linux calls that Python's os module lacks, or lacked before 3.12."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MS_SHARED = 1 << 20
+MNT_DETACH = 2
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
+_libc.prctl.argtypes = (ctypes.c_int, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong, ctypes.c_ulong)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def unshare(flags: int) -> None:
+    """Give this process new namespaces of the kinds in `flags` (CLONE_NEW...)."""
+    _check(_libc.unshare(flags), "unshare")
+
+
+def setns(descriptor: int, kind: int = 0) -> None:
+    """Join the namespace behind a descriptor; `kind` (CLONE_NEW...), if given, must be what it is."""
+    _check(_libc.setns(descriptor, kind), "setns")
+
+
+def mount(source: str, target: str, kind: str | None = None, flags: int = 0, options: str = "") -> None:
+    """Mount a file system, or with MS_BIND a file or folder, at `target`."""
+    encoded = None if kind is None else os.fsencode(kind)
+    _check(_libc.mount(os.fsencode(source), os.fsencode(target), encoded, flags, options.encode()), target)
+
+
+def umount(target: str, flags: int = 0) -> None:
+    """Unmount what is at `target`."""
+    _check(_libc.umount2(os.fsencode(target), flags), target)
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Ask for this signal when the *thread* that started this process ends. A change of user id cancels it."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
+
+
+def set_process_name(name: str) -> None:
+    """Name this process as `ps -o comm` and `top` show it (15 bytes at most)."""
+    buffer = ctypes.create_string_buffer(os.fsencode(name)[:15])
+    _check(_libc.prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0), "prctl")

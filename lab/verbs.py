@@ -1,0 +1,202 @@
+"""What the daemon answers on its control socket: one method per verb, JSON in and out.
+
+Values are plain: addresses and networks as text, times in seconds, rules as ``kind path``. Asking never changes
+the lab; ``apply``, ``clock`` with an advance, and ``down`` do.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from dataplane.errors import VpclabError
+from dataplane.probe import protocol_number
+from lab import sight
+from lab.control import RequestError, Verb
+from lab.running import RunningLab
+
+_CLOCK_LIMIT_S = 10 * 366 * 86400.0
+"""Longest single advance of the clock."""
+_FLOWS_LIMIT = 1_000_000
+T = TypeVar("T")
+
+
+class Verbs:
+    """The verbs of one lab."""
+
+    def __init__(self, lab: RunningLab, end: Callable[[str], None]) -> None:
+        """`end` is called, with the reason, when somebody wants the lab to go down."""
+        self._lab = lab
+        self._end = end
+
+    def table(self) -> dict[str, Verb]:
+        """Verb -> what answers it."""
+        return {
+            "apply": self.apply,
+            "clock": self.clock,
+            "down": self.down,
+            "flows": self.flows,
+            "nat": self.nat,
+            "node": self.node,
+            "nodes": self.nodes,
+            "neighbour": self.neighbour,
+            "ports": self.ports,
+            "resolve": self.resolve,
+            "routes": self.routes,
+            "status": self.status,
+            "trace": self.trace,
+        }
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    def status(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Facts about the daemon, and every node with interfaces, programs and packet counts."""
+        lab = self._lab
+        programs = lab.runtime.status()
+        counters = lab.data_plane.engine.counters()
+        nodes = []
+        for name in lab.plans:
+            entry = sight.node(lab, name)
+            for interface in entry["interfaces"]:
+                interface["counters"] = sight.counters(counters.get(interface["port"]))
+            entry["netns"] = programs[name].netns if name in programs else None
+            entry["programs"] = [asdict(program) for program in programs[name].programs] if name in programs else []
+            nodes.append(entry)
+        return {
+            "name": lab.name,
+            "file": lab.file,
+            "pid": os.getpid(),
+            "lab_id": lab.runtime.lab_id,
+            "rootless": lab.runtime.rootless,
+            "warnings": list(lab.runtime.warnings),
+            "uptime_s": time.time() - lab.started,
+            "start_s": lab.start_s,
+            "clock_offset_s": lab.worker.clock_offset_ms / 1000,
+            "engine": lab.data_plane.engine.statistics(),
+            "nodes": nodes,
+        }
+
+    def nodes(self, arguments: Mapping[str, Any]) -> list[str]:
+        """Names of the nodes, in the order of the lab file."""
+        return list(self._lab.plans)
+
+    def node(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """One node, and how to enter it."""
+        name = _argument(arguments, "name", str)
+        entry = sight.node(self._lab, self._known(name))
+        view = self._lab.runtime.view(name)
+        return {**entry, **asdict(view)}
+
+    def neighbour(self, arguments: Mapping[str, Any]) -> str:
+        """The MAC that a node's kernel would send to for a destination, through one of its interfaces."""
+        destination = sight.address(_argument(arguments, "destination", str))
+        port = _argument(arguments, "port", int)
+        try:
+            return self._lab.data_plane.next_mac(port, destination).hex(":")
+        except KeyError:
+            raise RequestError(f"no port {port}") from None
+
+    def ports(self, arguments: Mapping[str, Any]) -> dict[str, list[int]]:
+        """TCP ports that the programs of each node are ready on."""
+        return {
+            name: [program.ready_tcp for program in plan.programs if program.ready_tcp is not None]
+            for name, plan in self._lab.plans.items()
+        }
+
+    def resolve(self, arguments: Mapping[str, Any]) -> str:
+        """The address by which one node knows another."""
+        return sight.resolve(
+            self._lab, self._known(_argument(arguments, "source", str)), _argument(arguments, "destination", str)
+        )
+
+    def trace(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Trace a packet and its answer."""
+        lab = self._lab
+        node, interface = sight.start_of_trace(lab, _argument(arguments, "source", str))
+        destination = _argument(arguments, "destination", str)
+        protocol = _argument(arguments, "protocol", str)
+        try:
+            protocol_number(protocol)
+            found = lab.data_plane.trace(
+                interface,
+                sight.resolve(lab, node, destination),
+                protocol=protocol,
+                port=_port(arguments, "port"),
+                source_port=_port(arguments, "source_port"),
+                now_ms=lab.now_ms(),
+                size=_within(arguments, "size_bytes", 0, 65000),
+            )
+        except VpclabError as error:
+            raise RequestError(str(error)) from None
+        return {**found.to_json(), "source": arguments["source"], "destination": destination}
+
+    def routes(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Effective routes of all tables, or of one."""
+        return sight.routes(self._lab.topology, _optional(arguments, "table", str))
+
+    def nat(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """1:1 mappings and live translations."""
+        lab = self._lab
+        return {
+            "mappings": sight.mappings(lab.topology),
+            "translations": sight.translations(lab.data_plane, lab.topology),
+        }
+
+    def flows(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Tracked flows, the latest first."""
+        return sight.flows(self._lab.data_plane, limit=_within(arguments, "limit", 1, _FLOWS_LIMIT))
+
+    # -- changing ------------------------------------------------------------------------------------------
+
+    def apply(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Change over to another lab file, or only say what would change."""
+        found, problem = self._lab.apply(
+            _argument(arguments, "text", str),
+            _argument(arguments, "file", str),
+            dry_run=_argument(arguments, "dry_run", bool),
+        )
+        return {"changes": [asdict(change) for change in found], "problem": problem}
+
+    def clock(self, arguments: Mapping[str, Any]) -> float:
+        """How far the clock is ahead in seconds, after moving it forward if asked to."""
+        advance_s = arguments.get("advance_s", 0)
+        if not isinstance(advance_s, (int, float)) or not math.isfinite(advance_s):
+            raise RequestError(f"{advance_s!r} is not a number of seconds")
+        if not 0 <= advance_s <= _CLOCK_LIMIT_S:
+            raise RequestError("the clock moves forward only, and at most ten years at a time")
+        return self._lab.advance_clock(round(advance_s * 1000)) / 1000
+
+    def down(self, arguments: Mapping[str, Any]) -> None:
+        """Begin to go down; the lab is gone when its lock is."""
+        self._end("vpclab down")
+
+    def _known(self, name: str) -> str:
+        if name not in self._lab.plans:
+            raise RequestError(sight.no_such_node(self._lab, name))
+        return name
+
+
+def _argument(arguments: Mapping[str, Any], name: str, kind: type[T]) -> T:
+    value = arguments.get(name)
+    if not isinstance(value, kind):
+        raise RequestError(f"argument {name!r} must be {kind.__name__}, not {value!r}")
+    return value
+
+
+def _optional(arguments: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
+    return None if arguments.get(name) is None else _argument(arguments, name, kind)
+
+
+def _within(arguments: Mapping[str, Any], name: str, lowest: int, highest: int) -> int:
+    value = _argument(arguments, name, int)
+    if not lowest <= value <= highest:
+        raise RequestError(f"argument {name!r} must be from {lowest} to {highest}, not {value}")
+    return value
+
+
+def _port(arguments: Mapping[str, Any], name: str) -> int | None:
+    return None if arguments.get(name) is None else _within(arguments, name, 0, 65535)

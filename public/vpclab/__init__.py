@@ -1,0 +1,50 @@
+"""vpclab: a cloud network you can ping.
+
+A userspace packet router that behaves like the data plane of an AWS VPC, with real programs in real network
+namespaces around it::
+
+    from vpclab import Lab
+
+    with Lab.load("lab.yaml") as lab:
+        assert lab["app"].ping("web")
+        print(lab["app"].run(["curl", "-s", "http://web/"]).stdout)
+        assert not lab.trace("db", "198.51.100.10", port=80).reachable
+
+What is listed in `__all__` is the public API; everything else may change without notice.
+"""
+
+from dataplane.errors import ConfigurationError, LabError, LimitError, Problem, VpclabError
+from dataplane.names import Name
+from dataplane.trace import Action, Hop, Packet, Step, Trace, Walk, render
+from dataplane.verdict import REASON_TEXT, Reason, Verdict
+from lab.control import NotRunningError, RequestError
+from vpclab.clock import Clock
+from vpclab.lab import Lab
+from vpclab.node import Node, PingResult
+from vpclab.version import __version__
+
+__all__ = [
+    "REASON_TEXT",
+    "Action",
+    "Clock",
+    "ConfigurationError",
+    "Hop",
+    "Lab",
+    "LabError",
+    "LimitError",
+    "Name",
+    "Node",
+    "NotRunningError",
+    "Packet",
+    "PingResult",
+    "Problem",
+    "Reason",
+    "RequestError",
+    "Step",
+    "Trace",
+    "Verdict",
+    "VpclabError",
+    "Walk",
+    "__version__",
+    "render",
+]

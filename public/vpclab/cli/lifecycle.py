@@ -1,0 +1,234 @@
+"""Verbs about a lab as a whole: up, down, apply, validate, status, report, gc, version."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dataplane.errors import LabError
+from lab.gc import Removed
+from vpclab.cli.output import console, duration, format_option, show, show_json
+from vpclab.cli.selection import Selection, lab_option
+from vpclab.lab import Lab
+from vpclab.version import __version__
+
+_file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+@click.command()
+@_file_argument
+@click.option("--name", metavar="NAME", help="Name of the lab; the file's own name when not given.")
+@click.pass_obj
+def up(selection: Selection, file: Path, name: str | None) -> None:
+    """Start the lab described in FILE; it runs until `vpclab down`."""
+    lab = Lab.load(file, name=name or selection.name or "", unique=False)
+    began = time.monotonic()
+    problem = lab.up(detached=True)
+    took_s = time.monotonic() - began
+    found = lab.status()
+    click.echo(f"lab {lab.name} is up: {len(found['nodes'])} nodes in {took_s:.2f} s, daemon {found['pid']}")
+    for warning in found["warnings"]:
+        click.echo(f"vpclab: {warning}", err=True)
+    if problem:
+        click.echo(f"vpclab: the lab is up, but {problem}", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("name", required=False)
+@lab_option
+@click.pass_obj
+def down(selection: Selection, name: str | None) -> None:
+    """Stop a lab and remove everything it made; wait until it is gone."""
+    name = name or selection.name
+    if name is None or name in Lab.running():
+        lab = Lab.attach(name)
+        lab.down()
+        click.echo(f"lab {lab.name} is down")
+        return
+    removed = Lab.collect_garbage(name)
+    if not removed:
+        raise LabError(f"lab {name!r} is not running, and nothing of it is left")
+    for line in map(_removal, removed):
+        click.echo(f"{line} (its daemon was dead)")
+
+
+@click.command()
+@_file_argument
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@format_option
+@lab_option
+@click.pass_obj
+def apply(selection: Selection, file: Path, dry_run: bool, output: str) -> None:
+    """Change the running lab to what FILE says; flows that touch no changed object survive."""
+    actions = selection.lab().apply(file, dry_run=dry_run)
+    if output == "json":
+        show_json({"applied": not dry_run and bool(actions), "actions": actions})
+        return
+    signs = {"add": "+", "remove": "-", "change": "~"}
+    for action in actions:
+        click.echo(f"  {signs[action['action']]} {action['kind']} {action['path']}{_detail(action)}")
+    if not actions:
+        click.echo("nothing to change")
+    elif dry_run:
+        click.echo(f"{len(actions)} changes; nothing was done (--dry-run)")
+    else:
+        click.echo(f"{len(actions)} changes applied")
+
+
+def _detail(action: dict[str, Any]) -> str:
+    return f": {action['detail']}" if action["detail"] else ""
+
+
+@click.command()
+@_file_argument
+@format_option
+def validate(file: Path, output: str) -> None:
+    """Check FILE: every problem with its line, what is wrong and what would be right. Starts nothing."""
+    from dataplane.load import load_topology  # late, as in vpclab.lab
+
+    topology = load_topology(file)
+    counts = {
+        "vpcs": len(topology.lab.vpcs),
+        "subnets": len(topology.subnets),
+        "instances": len(topology.lab.instances),
+        "internet_hosts": len(topology.hosts),
+        "interfaces": len(topology.interfaces),
+        "public_addresses": len(topology.public_addresses),
+    }
+    if output == "json":
+        show_json({"file": str(file), "ok": True, **counts})
+        return
+    things = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items())
+    click.echo(f"{file}: ok: {things}")
+
+
+@click.command()
+@format_option
+@lab_option
+@click.pass_obj
+def status(selection: Selection, output: str) -> None:
+    """Nodes, their addresses, programs and packet counts."""
+    if output == "table" and selection.name is None and not Lab.running():
+        click.echo("no lab is running")
+        return
+    report = selection.lab().status()
+    if output == "json":
+        show_json(report)
+        return
+    screen = console()
+    screen.print(
+        f"lab {report['name']}  up {duration(report['uptime_s'])}  daemon {report['pid']}  "
+        f"clock offset {report['clock_offset_s']:g} s  {report['file']}"
+    )
+    for warning in report["warnings"]:
+        screen.print(f"note: {warning}")
+    rows = []
+    for node in report["nodes"]:
+        programs = [f"{program['name']} {program['state']}" for program in node["programs"]]
+        for index, interface in enumerate(node["interfaces"]):
+            first = index == 0
+            rows.append(
+                {
+                    "node": node["name"] if first else "",
+                    "where": interface["subnet"] or "internet",
+                    "device": interface["device"],
+                    "addresses": interface["addresses"],
+                    "public": interface["public_addresses"],
+                    "sent": interface["counters"]["sent_packets"],
+                    "received": interface["counters"]["received_packets"],
+                    "dropped": interface["counters"]["dropped_packets"],
+                    "programs": programs if first else [],
+                }
+            )
+    headings = ("node", "where", "device", "addresses", "public", "sent", "received", "dropped", "programs")
+    show(rows, {heading: heading for heading in headings}, output)
+    for node in report["nodes"]:
+        for program in node["programs"]:
+            if program["message"]:
+                screen.print(
+                    f"{node['name']}: {program['name']} {program['state']}: {program['message']}; {program['log']}"
+                )
+
+
+@click.command()
+@lab_option
+@format_option
+@click.pass_obj
+def report(selection: Selection, output: str) -> None:
+    """Who reaches whom, by which path, and what decided where not: found out with real packets.
+
+    Exit 1 when the traffic and the trace disagree about anything.
+    """
+    from lab.report import examine, render_report
+
+    lab = selection.lab()
+    findings = examine(lab)
+    if output == "json":
+        show_json(findings.to_json())
+    else:
+        render_report(findings, console())
+    if findings.disagreements:
+        click.get_current_context().exit(1)
+
+
+@click.command()
+@format_option
+def gc(output: str) -> None:
+    """Remove everything that killed labs left behind; running labs are not touched."""
+    removed = Lab.collect_garbage()
+    if output == "json":
+        show_json([asdict(one) for one in removed])
+        return
+    for line in map(_removal, removed):
+        click.echo(line)
+    if not removed:
+        click.echo("nothing to remove")
+
+
+def _removal(removed: Removed) -> str:
+    parts = [f"{removed.processes} processes"] if removed.processes else []
+    parts += [f"namespaces {', '.join(removed.namespaces)}"] if removed.namespaces else []
+    parts += [removed.folder] if removed.folder else []
+    return f"removed of lab {removed.lab}: {'; '.join(parts) or 'nothing'}"
+
+
+@click.command()
+@format_option
+def labs(output: str) -> None:
+    """The labs that run."""
+    rows = []
+    for name in Lab.running():
+        try:
+            found = Lab.attach(name).status()
+        except LabError:
+            continue  # it went down between the two questions
+        rows.append(
+            {
+                "name": name,
+                "pid": found["pid"],
+                "nodes": len(found["nodes"]),
+                "uptime_s": found["uptime_s"],
+                "file": found["file"],
+            }
+        )
+    columns = {"name": "name", "daemon": "pid", "nodes": "nodes", "up (s)": "uptime_s", "file": "file"}
+    show(rows, columns, output, empty="no lab is running")
+
+
+@click.command()
+@format_option
+def version(output: str) -> None:
+    """The version of vpclab."""
+    if output == "json":
+        show_json({"version": __version__})
+    else:
+        click.echo(f"vpclab {__version__}")
+
+
+COMMANDS = (up, down, apply, validate, status, report, gc, labs, version)

@@ -1,0 +1,139 @@
+"""Verbs that act inside a node: exec, shell, ping, capture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from dataplane.errors import LabError
+from dataplane.trace import render_verdict
+from vpclab.cli.output import format_option, show_json
+from vpclab.cli.screen import print_trace
+from vpclab.cli.selection import Selection, lab_option
+
+# Words after NODE belong to the command that runs there, options included.
+_VERBATIM = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+_EXIT_NOT_FOUND, _EXIT_NOT_EXECUTABLE = 127, 126
+
+
+@click.command("exec", context_settings=_VERBATIM)
+@lab_option
+@click.argument("node")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def exec_(selection: Selection, node: str, command: tuple[str, ...]) -> None:
+    """Run a command inside NODE; terminal, pipes and exit status are the command's own.
+
+    \b
+    vpclab exec app -- curl -s http://web/
+    """
+    if command[:1] == ("--",):
+        command = command[1:]
+    if not command:
+        raise click.UsageError("which command? vpclab exec NODE -- COMMAND ARGUMENT...")
+    _run_there(selection, node, list(command))
+
+
+@click.command()
+@lab_option
+@click.argument("node")
+@click.pass_obj
+def shell(selection: Selection, node: str) -> None:
+    """Open a shell inside NODE."""
+    _run_there(selection, node, [os.environ.get("SHELL") or "/bin/sh"])
+
+
+def _run_there(selection: Selection, name: str, command: list[str]) -> None:
+    """Run the command inside the node in place of this process, as far as anybody outside can tell."""
+    node = selection.lab()[name]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        sys.exit(node.run_here(command))
+    except FileNotFoundError:
+        click.echo(f"vpclab: no such command: {command[0]}", err=True)
+        sys.exit(_EXIT_NOT_FOUND)
+    except PermissionError:
+        click.echo(f"vpclab: not executable: {command[0]}", err=True)
+        sys.exit(_EXIT_NOT_EXECUTABLE)
+
+
+@click.command()
+@lab_option
+@click.argument("source")
+@click.argument("destination")
+@click.option("-c", "--count", default=3, show_default=True, type=click.IntRange(1, 1000), help="Echo requests.")
+@click.option("-s", "--size", default=56, show_default=True, type=click.IntRange(0, 65507), help="Bytes of payload.")
+@click.option(
+    "-W",
+    "--wait",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 60),
+    help="Seconds to wait for an answer.",
+)
+@click.option("--df", is_flag=True, help="Forbid fragments (ping -M do).")
+@format_option
+@click.pass_obj
+def ping(
+    selection: Selection, source: str, destination: str, count: int, size: int, wait: float, df: bool, output: str
+) -> None:
+    """Ping DESTINATION from SOURCE with the node's own ping, then draw the path and say what decided.
+
+    Exit 1 when no answer came.
+    """
+    lab = selection.lab()
+    answered = lab[source].ping(destination, count=count, size_bytes=size, timeout_s=wait, dont_fragment=df)
+    trace = lab.trace(source, destination, protocol="icmp")
+    if output == "json":
+        show_json({"ping": answered.to_json(), "trace": trace.to_json()})
+    else:
+        click.echo(answered.output.rstrip())
+        click.echo()
+        print_trace(trace)
+        if answered.received and not trace.reachable:
+            click.echo("BUG: the ping was answered, the trace says it cannot be; please report it", err=True)
+        elif not answered.received and trace.reachable:
+            click.echo("The path is open, yet no answer came: look at `vpclab status` and at the node itself.")
+    if not answered.received:
+        if output == "table":
+            click.echo(f"{source} does not reach {destination}: {render_verdict(trace.deciding_walk)}", err=True)
+        sys.exit(1)
+
+
+@click.command()
+@lab_option
+@click.argument("node")
+@click.option(
+    "-w",
+    "--write",
+    "target",
+    required=True,
+    metavar="FILE",
+    help="pcapng file, or - for standard output: vpclab capture web -w - | wireshark -k -i -",
+)
+@click.option("-i", "--interface", default="eth0", show_default=True, help="Which interface of the node.")
+@click.option("-c", "--count", default=0, metavar="N", help="Stop after N packets.")
+@click.option("--seconds", default=0.0, metavar="S", help="Stop after S seconds.")
+@click.pass_obj
+def capture(selection: Selection, node: str, target: str, interface: str, count: int, seconds: float) -> None:
+    """Record the packets of one interface of NODE as pcapng until Ctrl-C."""
+    there = selection.lab()[node]
+    if target == "-":
+        if sys.stdout.isatty():
+            raise click.UsageError("standard output is a terminal: use -w FILE, or pipe it: | wireshark -k -i -")
+        there.capture(sys.stdout.buffer, interface=interface, count=count, seconds=seconds)
+        return
+    try:
+        with Path(target).open("wb") as stream:
+            click.echo(f"capturing {node}/{interface} to {target}; Ctrl-C stops", err=True)
+            packets = there.capture(stream, interface=interface, count=count, seconds=seconds)
+    except OSError as error:
+        raise LabError(f"{target}: {error.strerror}") from error
+    click.echo(f"{packets} packets in {target}", err=True)
+
+
+COMMANDS = (exec_, shell, ping, capture)

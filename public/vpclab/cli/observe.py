@@ -1,0 +1,155 @@
+"""Verbs that look at live state without changing it (trace, routes, nat, flows), and the clock."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from vpclab.cli.output import duration, format_option, show, show_json
+from vpclab.cli.screen import print_trace
+from vpclab.cli.selection import Selection, lab_option
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Duration(click.ParamType[float]):
+    """A length of time: ``350s``, ``5m``, ``2h``, ``1d``, ``250ms``; a bare number is seconds."""
+
+    name = "duration"
+
+    def convert(self, value: object, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        """Seconds."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a length of time: write 350s, 5m, 2h, 1d or 250ms", parameter, context)
+        return float(match[1]) * _UNITS_S[match[2] or "s"]
+
+
+@click.command()
+@lab_option
+@click.argument("source")
+@click.argument("destination")
+@click.option(
+    "--proto", default="tcp", show_default=True, metavar="tcp|udp|icmp|N", help="Protocol, by name or number."
+)
+@click.option("--port", type=click.IntRange(0, 65535), help="Destination port of TCP or UDP; 80 when not given.")
+@click.option("--src-port", type=click.IntRange(0, 65535), help="Source port; one nobody uses when not given.")
+@click.option("--all", "everything", is_flag=True, help="Also show the checks that merely passed.")
+@format_option
+@click.pass_obj
+def trace(
+    selection: Selection,
+    source: str,
+    destination: str,
+    proto: str,
+    port: int | None,
+    src_port: int | None,
+    everything: bool,
+    output: str,
+) -> None:
+    """Follow a packet and its answer hop by hop through live state; nothing is sent, nothing changes.
+
+    SOURCE and DESTINATION are nodes or addresses. Exit 1 when it would not arrive or not come back.
+    """
+    found = selection.lab().trace(source, destination, protocol=proto, port=port, source_port=src_port)
+    if output == "json":
+        show_json(found.to_json())
+    else:
+        print_trace(found, everything=everything)
+    sys.exit(0 if found.reachable else 1)
+
+
+@click.command()
+@lab_option
+@click.argument("table", required=False, metavar="[VPC/TABLE]")
+@format_option
+@click.pass_obj
+def routes(selection: Selection, table: str | None, output: str) -> None:
+    """Effective routes: of all route tables, or of one."""
+    columns = {
+        "table": "table",
+        "destination": "destination",
+        "target": "target",
+        "state": "state",
+        "subnets": "subnets",
+    }
+    show(selection.lab().routes(table), columns, output)
+
+
+@click.command()
+@lab_option
+@format_option
+@click.pass_obj
+def nat(selection: Selection, output: str) -> None:
+    """NAT gateways with their translations, and the 1:1 mappings of internet gateways."""
+    lab = selection.lab()
+    found = lab.nat()
+    if output == "json":
+        show_json(found)
+        return
+    columns = {"gateway": "gateway", "private": "private", "public": "public", "of": "of"}
+    show(found["mappings"], columns, output, title="one to one")
+    columns = {
+        "gateway": "gateway",
+        "protocol": "protocol",
+        "inside": "inside",
+        "translated": "translated",
+        "outside": "outside",
+        "state": "state",
+        "idle (s)": "idle_s",
+        "expires (s)": "expires_s",
+    }
+    show(found["translations"], columns, output, title="translations")
+
+
+@click.command()
+@lab_option
+@click.option("--limit", default=1000, show_default=True, type=click.IntRange(1), help="Most flows to list.")
+@format_option
+@click.pass_obj
+def flows(selection: Selection, limit: int, output: str) -> None:
+    """Tracked flows: both directions, state, age, and the rule that allowed them."""
+    found = selection.lab().flows(limit=limit)
+    columns = {
+        "at": "owner",
+        "protocol": "protocol",
+        "original": "original",
+        "answer": "reply",
+        "state": "state",
+        "age (s)": "age_s",
+        "idle (s)": "idle_s",
+        "expires (s)": "expires_s",
+        "rule": "rule",
+    }
+    show(found, columns, output, title="flows")
+
+
+@click.group()
+def clock() -> None:
+    """The lab's clock: real time plus an offset."""
+
+
+@clock.command("advance")
+@lab_option
+@click.argument("time", type=Duration())
+@click.pass_obj
+def clock_advance(selection: Selection, time: float) -> None:
+    """Move the lab's clock forward by TIME (350s, 5m, 2h, 1d): flows age, timeouts fire.
+
+    Only the router's clock moves; kernels and programs inside the nodes keep their own.
+    """
+    offset_s = selection.lab().clock.advance(time)
+    click.echo(f"the clock is {duration(offset_s)} ahead of real time")
+
+
+@clock.command("show")
+@lab_option
+@click.pass_obj
+def clock_show(selection: Selection) -> None:
+    """How far the lab's clock is ahead of real time."""
+    click.echo(f"the clock is {duration(selection.lab().clock.offset_s)} ahead of real time")
+
+
+COMMANDS = (trace, routes, nat, flows, clock)

@@ -1,0 +1,99 @@
+"""What the command prints: tables for people, JSON for programs, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dataplane.errors import ConfigurationError, VpclabError
+
+# Width when the output is not a terminal: nothing is folded, so that `grep` finds whole rows.
+_PIPE_WIDTH = 1000
+
+Row = Mapping[str, Any]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def console() -> Console:
+    """Standard output; colours only on a terminal."""
+    terminal = sys.stdout.isatty()
+    return Console(highlight=False, soft_wrap=False, width=None if terminal else _PIPE_WIDTH)
+
+
+def format_option(function: Function) -> Function:
+    """The option ``--format table|json`` of every verb that prints a table."""
+    return click.option(
+        "--format",
+        "output",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="table for people, json for programs.",
+    )(function)
+
+
+def show(rows: Sequence[Row], columns: Mapping[str, str], output: str, *, title: str = "", empty: str = "none") -> None:
+    """Print rows as a table with these columns (heading -> key of the row), or as JSON with all keys.
+
+    `empty` is printed instead of a table without rows.
+    """
+    if output == "json":
+        show_json(list(rows))
+        return
+    screen = console()
+    if not rows:
+        screen.print(f"{title}: {empty}" if title else empty)
+        return
+    table = Table(title=title or None, title_justify="left", header_style="bold", pad_edge=False, box=None)
+    for heading in columns:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell(row.get(key))) for key in columns.values()))
+    screen.print(table)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON, one document."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def cell(value: Any) -> str:
+    """How a value looks in a table."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(cell(item) for item in value) or "-"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it: ``4.2s``, ``3m05s``, ``2h10m``, ``5d00h``."""
+    if seconds < 60:
+        return f"{seconds:.0f}s" if seconds >= 10 else f"{seconds:.1f}s"
+    whole = int(seconds)
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
+
+
+def complain(error: VpclabError) -> None:
+    """Print an error to standard error, one line per problem."""
+    if isinstance(error, ConfigurationError):
+        for problem in error.problems:
+            click.echo(str(problem), err=True)
+        count = len(error.problems)
+        if count > 1:
+            click.echo(f"vpclab: {count} problems", err=True)
+        return
+    click.echo(f"vpclab: {error}", err=True)

@@ -1,0 +1,384 @@
+"""A lab: the network of one lab file, running on this machine."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import IO, Any, Self
+
+from dataplane.errors import LabError
+from dataplane.trace import Trace
+from lab import gc
+from lab.control import ControlClient, NotRunningError
+from lab.startup import Start, launch
+from lab.state import LabState, known_labs, recorded_process
+from vpclab.clock import Clock
+from vpclab.node import Node
+
+_UP_LIMIT_S = 300.0
+_CHANGE_LIMIT_S = 300.0
+_DOWN_LIMIT_S = 60.0
+_numbers = itertools.count(1)
+
+
+class Lab:
+    """A lab, running or ready to run.
+
+    Made by `load`, `from_dict`, `from_model` or, for one that runs already, `attach`. As a context manager it
+    is up inside the ``with`` block and gone, with everything it made, after it::
+
+        with Lab.load("lab.yaml") as lab:
+            assert lab["app"].ping("web")
+
+    All methods that ask the running lab raise LabError when it is not running (any more).
+    """
+
+    def __init__(self, name: str, text: str, file: str) -> None:
+        self._state = LabState(name)
+        self._text = text
+        self._file = file
+        self._nodes: dict[str, Node] = {}
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._tie: IO[bytes] | None = None
+
+    # -- making one ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str], *, name: str = "", unique: bool = True) -> Self:
+        """Read and check a lab file; nothing is started yet.
+
+        Args:
+            file: path of the YAML file.
+            name: name of the running lab; the name in the file, or the file's own, when not given.
+            unique: make a name that was not given unique, so that test runs do not get into each other's way.
+
+        Raises:
+            ConfigurationError: everything that is wrong with the file.
+        """
+        text, path = _read(file)
+        return cls._declared(text, path, name, Path(file).stem, unique)
+
+    @classmethod
+    def from_dict(cls, lab_file: Mapping[str, Any], *, name: str = "", unique: bool = True) -> Self:
+        """A lab declared in code: what a lab file would hold, as dicts, lists, text and numbers.
+
+        Values may also be objects of `dataplane.model`, and addresses and networks of `ipaddress`. Arguments and
+        errors are those of `load`.
+        """
+        return cls._declared(declaration_text(lab_file), "<dict>", name, "lab", unique)
+
+    @classmethod
+    def _declared(cls, text: str, file: str, name: str, fallback: str, unique: bool) -> Self:
+        # Late: reading YAML and the model take half of the command's start, and most verbs need neither.
+        from dataplane.load import load
+
+        loaded = load(text, file_name=file)
+        loaded.topology()
+        if not name:
+            name = loaded.lab_file.name or fallback
+            name = f"{name}-{os.getpid()}-{next(_numbers)}" if unique else name
+        return cls(name, text, file)
+
+    @classmethod
+    def attach(cls, name: str | None = None) -> Self:
+        """A lab that runs already, by name; without a name, the only one that runs.
+
+        Raises:
+            LabError: it does not run, none does, or several do.
+        """
+        running = cls.running()
+        if name is None:
+            if not running:
+                raise LabError("no lab is running; start one: vpclab up FILE")
+            if len(running) > 1:
+                raise LabError(f"several labs are running ({', '.join(running)}); say which: --lab {running[0]}")
+            name = running[0]
+        elif name not in running:
+            have = f"; running: {', '.join(running)}" if running else "; start it: vpclab up FILE"
+            raise LabError(f"lab {name!r} is not running{have}")
+        return cls(name, "", "")
+
+    @staticmethod
+    def running() -> list[str]:
+        """Names of the labs of this user that run now."""
+        return [state.name for state in known_labs() if state.is_running()]
+
+    @staticmethod
+    def collect_garbage(name: str | None = None) -> list[gc.Removed]:
+        """Remove what labs that were killed left behind (all, or the one named), and say what was removed.
+
+        Running labs are not touched.
+
+        Raises:
+            LabError: something cannot be removed, e.g. because it is another user's.
+        """
+        return gc.collect(name)
+
+    # -- up and down ---------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Name of the running lab: what ``vpclab --lab`` takes."""
+        return self._state.name
+
+    @property
+    def folder(self) -> Path:
+        """Where its logs are while it runs."""
+        return self._state.path
+
+    def up(self, *, detached: bool = False) -> str:
+        """Start it and wait until every program is ready.
+
+        Args:
+            detached: let it run on after this process ends, as `vpclab up` does. Otherwise it ends with this
+                process, however that ends, and a program that does not get ready is an error.
+
+        Returns:
+            With `detached`, why a program is not ready, or an empty text.
+
+        Raises:
+            LabError: a lab of this name runs already, or it cannot be started; nothing is left of it then.
+        """
+        if self._state.is_running():
+            daemon = self._state.read_daemon()
+            who = f" (daemon {daemon['pid']})" if daemon else ""
+            raise LabError(f"lab {self.name!r} is running already{who}; stop it first: vpclab down {self.name}")
+        start = Start(name=self.name, text=self._text, file=self._file, strict=not detached)
+        started = launch(start, tied=not detached, limit_s=_UP_LIMIT_S)
+        self._daemon, self._tie = started.process, started.tie
+        return started.problem
+
+    def down(self) -> None:
+        """Stop it and wait until everything it made is gone. One that is down already is fine.
+
+        Raises:
+            LabError: it would not go.
+        """
+        self._forget_nodes()
+        daemon = self._state.read_daemon()
+        try:
+            self.ask("down")
+        except NotRunningError:
+            if not self._state.is_running():
+                gc.collect(self.name)  # killed, perhaps
+            elif daemon is not None:
+                os.kill(daemon["pid"], signal.SIGTERM)  # up, but not yet listening
+        deadline = time.monotonic() + _DOWN_LIMIT_S
+        while self._state.is_running() or (self._daemon is None and recorded_process(daemon) is not None):
+            if time.monotonic() > deadline:
+                pid = daemon["pid"] if daemon else "its daemon"
+                raise LabError(f"lab {self.name!r} does not end; run: kill -9 {pid}; vpclab gc")
+            time.sleep(0.01)
+        if self._tie is not None:
+            self._tie.close()
+            self._tie = None
+        if self._daemon is not None:
+            self._daemon.wait(_DOWN_LIMIT_S)
+            self._daemon = None
+
+    def __enter__(self) -> Self:
+        self.up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.down()
+
+    def __repr__(self) -> str:
+        return f"<Lab {self.name} of {self._file}>" if self._file else f"<Lab {self.name}>"
+
+    # -- nodes ---------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        """Instances and internet hosts by name, in the order of the lab file."""
+        return {name: self[name] for name in self.ask("nodes")}
+
+    def __getitem__(self, name: str) -> Node:
+        """A node by name.
+
+        Raises:
+            RequestError: there is none of that name; it names the nearest.
+        """
+        if name not in self._nodes:
+            self._nodes[name] = Node(self, self.ask("node", name=name))
+        return self._nodes[name]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    def _forget_nodes(self) -> None:
+        while self._nodes:
+            self._nodes.popitem()[1].close()
+
+    def address_of(self, destination: Node | str, *, source: Node | str) -> str:
+        """The address by which one node knows another: what its ``/etc/hosts`` says, else the one public address.
+
+        Args:
+            destination: a node, its name, or an address (which is returned as it is).
+            source: the node that asks, or its name.
+
+        Raises:
+            RequestError: no such node.
+        """
+        name = destination.name if isinstance(destination, Node) else destination
+        try:
+            return str(ip_address(name))
+        except ValueError:
+            asker = source.name if isinstance(source, Node) else source
+            return str(self.ask("resolve", source=asker, destination=name))
+
+    # -- looking -------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Nodes with addresses, programs and packet counts, and facts about the daemon; as `vpclab status`."""
+        found: dict[str, Any] = self.ask("status")
+        return found
+
+    def trace(
+        self,
+        source: Node | str,
+        destination: Node | str,
+        *,
+        protocol: str | int = "tcp",
+        port: int | None = None,
+        source_port: int | None = None,
+        size_bytes: int = 0,
+    ) -> Trace:
+        """Follow a packet and the answer to it through live state; nothing is sent, nothing changes.
+
+        Args:
+            source: a node, its name, an interface (``"fw/eth1"``) or an address of one.
+            destination: a node, its name, or an address.
+            protocol: ``tcp``, ``udp``, ``icmp``, ``icmpv6`` or a number.
+            port: destination port of TCP or UDP; 80 when not given.
+            source_port: source port, or identifier of an echo request.
+            size_bytes: payload.
+
+        Raises:
+            RequestError: no such node, address or protocol.
+        """
+        answer = self.ask(
+            "trace",
+            source=source.name if isinstance(source, Node) else source,
+            destination=destination.name if isinstance(destination, Node) else destination,
+            protocol=str(protocol),
+            port=port,
+            source_port=source_port,
+            size_bytes=size_bytes,
+        )
+        return Trace.from_json(answer)
+
+    def routes(self, table: str | None = None) -> list[dict[str, Any]]:
+        """Effective routes of all route tables, or of one (``"shop/public"``).
+
+        Raises:
+            RequestError: no such table.
+        """
+        found: list[dict[str, Any]] = self.ask("routes", table=table)
+        return found
+
+    def nat(self) -> dict[str, Any]:
+        """``mappings`` (1:1, internet gateways) and ``translations`` (NAT gateways, live)."""
+        found: dict[str, Any] = self.ask("nat")
+        return found
+
+    def flows(self, *, limit: int = 1000) -> list[dict[str, Any]]:
+        """Tracked flows, the latest first: tuples of both directions, state, times in seconds, rule."""
+        found: list[dict[str, Any]] = self.ask("flows", limit=limit)
+        return found
+
+    def ports_of_interest(self) -> dict[str, tuple[int, ...]]:
+        """TCP ports that the programs of each node are ready on, by node."""
+        return {name: tuple(ports) for name, ports in self.ask("ports").items()}
+
+    # -- changing ------------------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> Clock:
+        """The lab's clock."""
+        return Clock(self)
+
+    def apply(
+        self, lab_file: str | os.PathLike[str] | Mapping[str, Any], *, dry_run: bool = False
+    ) -> list[dict[str, Any]]:
+        """Change the running lab to another lab file; flows that touch no changed object survive.
+
+        Args:
+            lab_file: path of a lab file, or what one would hold.
+            dry_run: only say what would change.
+
+        Returns:
+            The changes: ``action`` (add, remove, change), ``kind``, ``path``, ``detail``.
+
+        Raises:
+            ConfigurationError: everything that is wrong with it; nothing has changed.
+            LabError: a step failed; nothing has changed. Or a new program does not get ready.
+        """
+        if isinstance(lab_file, Mapping):
+            text, file = declaration_text(lab_file), "<dict>"
+        else:
+            text, file = _read(lab_file)
+        answer = self.ask("apply", timeout_s=_CHANGE_LIMIT_S, text=text, file=file, dry_run=dry_run)
+        if not dry_run:
+            self._forget_nodes()
+        if answer["problem"]:
+            raise LabError(f"applied, but {answer['problem']}")
+        changed: list[dict[str, Any]] = answer["changes"]
+        return changed
+
+    def ask(self, verb: str, *, timeout_s: float = 30.0, **arguments: Any) -> Any:
+        """Ask the lab's daemon; the verbs are those of `lab.verbs`.
+
+        Raises:
+            NotRunningError: the lab does not run (any more).
+            LabError: no answer within `timeout_s` seconds.
+            VpclabError: what the verb raises.
+        """
+        with ControlClient(self._state.path) as client:
+            return client.call(verb, timeout_s=timeout_s, **arguments)
+
+
+def _read(file: str | os.PathLike[str]) -> tuple[str, str]:
+    """A lab file's text, and what to call it."""
+    from dataplane.load.source import read_text
+
+    return read_text(Path(file))
+
+
+def declaration_text(declaration: Mapping[str, Any]) -> str:
+    """What was declared in code, as the text of a lab file (JSON is YAML).
+
+    Raises:
+        TypeError: a value that no lab file could hold.
+    """
+    return json.dumps(declaration, indent=2, default=_plain)
+
+
+def _plain(value: object) -> Any:
+    """The plain form of a model object, an address or a network."""
+    if is_dataclass(value) and not isinstance(value, type):
+        if hasattr(value, "parse"):
+            return str(value)
+        shown = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: _keyed(item) for name, item in shown.items() if item not in (None, (), {})}
+    if isinstance(value, (IPv4Address, IPv6Address, IPv4Network, IPv6Network)):
+        return str(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"a lab file cannot hold {value!r}")
+
+
+def _keyed(value: Any) -> Any:
+    """JSON has text as keys only."""
+    return {str(key): item for key, item in value.items()} if isinstance(value, Mapping) else value

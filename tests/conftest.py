@@ -1,0 +1,99 @@
+"""What all tests share: Hypothesis profiles, which tests run with which rights, skips and leftovers that count."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Verbosity, settings
+
+IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+
+# dev: while writing code. ci: every push. nightly: when a machine has hours. No deadlines: CI machines stall.
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, database=None)
+settings.register_profile(
+    "nightly", max_examples=20_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("loud", max_examples=10, deadline=None, verbosity=Verbosity.verbose)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("vpclab")
+    group.addoption(
+        "--fail-on-skip",
+        action="store_true",
+        default=IN_CI,
+        help="fail the run when a test was skipped (default in CI): a skip there is a test that never runs",
+    )
+    group.addoption(
+        "--fail-on-leftovers",
+        action="store_true",
+        default=IN_CI,
+        help="fail the run when it leaves namespaces, links or processes behind (default in CI; needs a quiet machine)",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out (never skip) what needs other rights than this run has; `make test` as root runs both."""
+    foreign = "rootless" if os.geteuid() == 0 else "root"
+    out = [item for item in items if item.get_closest_marker(foreign)]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+
+
+class Accounts:
+    """Counts skips, and compares what the machine holds before and after."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.fail_on_skip: bool = config.getoption("--fail-on-skip")
+        self.fail_on_leftovers: bool = config.getoption("--fail-on-leftovers")
+        self.skipped: list[str] = []
+        self.before = machine_state() if self.fail_on_leftovers else set()
+        self.left: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            self.skipped.append(report.nodeid)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:
+            self.skipped.append(report.nodeid)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.fail_on_leftovers:
+            self.left = machine_state() - self.before
+        bad = self.left or (self.fail_on_skip and self.skipped)
+        if bad and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.fail_on_skip and self.skipped:
+            terminalreporter.write_line(f"failed: {len(self.skipped)} skipped, and --fail-on-skip is on", red=True)
+        for thing in sorted(self.left):
+            terminalreporter.write_line(f"failed: left behind: {thing}", red=True)
+
+
+def machine_state() -> set[str]:
+    """Named namespaces, links, states of labs, and processes in other namespaces or of a lab's daemon."""
+    state = {f"namespace {path.name}" for path in Path("/run/netns").glob("*")}
+    state |= {f"link {path.name}" for path in Path("/sys/class/net").glob("*")}
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    state |= {f"state of lab {path.name}" for path in (home / "vpclab").glob("*")}
+    here = os.readlink("/proc/self/ns/net")
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            elsewhere = os.readlink(path / "ns" / "net") != here
+        except OSError:  # it ended meanwhile, or belongs to somebody else
+            continue
+        if elsewhere or any(word.startswith((b"vpclab", b"lab.")) for word in words):
+            state.add(f"process {path.name}: {b' '.join(words).decode(errors='replace').strip()}")
+    return state
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Accounts(config), "vpclab-accounts")

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from dataplane.errors import LabError
+from lab.processes import boot_id
+from lab.state import DAEMON, LabState, known_labs, recorded_process, state_root
+
+HOLD = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from lab.state import LabState
+state = LabState("a")
+state.acquire()
+print("held", flush=True)
+input()
+"""
+ROOT = str(Path(__file__).resolve().parents[3])
+
+
+@pytest.fixture(autouse=True)
+def _own_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+def test_the_folder_is_where_xdg_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert LabState("a").path == tmp_path / "vpclab" / "a"
+    monkeypatch.setenv("HOME", "/home/someone")
+    for ignored in ("", "relative/path"):
+        monkeypatch.setenv("XDG_STATE_HOME", ignored)
+        assert state_root() == Path("/home/someone/.local/state/vpclab")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-a", ".a", "a b", "a\n", "x" * 64])
+def test_names_that_are_no_folder_names_are_refused(name: str) -> None:
+    with pytest.raises(LabError, match="cannot be a lab's name"):
+        LabState(name)
+
+
+def test_the_folder_is_private() -> None:
+    state = LabState("a")
+    state.acquire()
+    assert state.path.stat().st_mode & 0o777 == 0o700
+    state.release()
+
+
+def test_a_lab_runs_as_long_as_its_lock_is_held() -> None:
+    state, other = LabState("a"), LabState("a")
+    assert not other.is_running()
+    state.acquire()
+    assert state.is_running()
+    assert other.is_running()
+    with pytest.raises(LabError, match=r"lab a is already running; stop it first: vpclab down a"):
+        other.acquire()
+    state.release()
+    assert not other.is_running()
+    other.acquire()
+    other.release()
+
+
+def test_a_killed_holder_holds_nothing() -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, ROOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert LabState("a").is_running()
+        holder.kill()
+        holder.wait()
+        assert not LabState("a").is_running()
+
+
+def test_children_do_not_inherit_the_lock() -> None:
+    state = LabState("a")
+    state.acquire()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        state.release()
+        assert not LabState("a").is_running()
+        child.communicate(b"\n")
+
+
+def test_a_lock_on_a_removed_folder_is_worth_nothing() -> None:
+    first, second = LabState("a"), LabState("a")
+    first.acquire()
+    first.remove()
+    assert not second.is_running()
+    second.acquire()
+    first.release()
+    assert second.path.exists()
+    assert LabState("a").is_running()
+    second.release()
+
+
+def test_asking_whether_a_lab_runs_does_not_keep_it_from_starting() -> None:
+    LabState("a").path.mkdir(parents=True)
+    (LabState("a").path / "lock").touch()
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            LabState("a").is_running()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for _ in range(50):
+            state = LabState("a")
+            state.acquire()
+            state.release()
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_remove_leaves_nothing() -> None:
+    state = LabState("a")
+    state.acquire()
+    (state.path / "nodes" / "web").mkdir(parents=True)
+    (state.path / "nodes" / "web" / "http.log").write_text("x")
+    state.remove()
+    state.release()
+    assert not state_root().exists()
+
+
+def test_remove_leaves_other_labs_alone() -> None:
+    for name in ("a", "b"):
+        (state_root() / name).mkdir(parents=True)
+    state = LabState("a")
+    state.acquire()
+    state.remove()
+    state.release()
+    assert [known.name for known in known_labs()] == ["b"]
+
+
+def test_files_are_written_whole_or_not_at_all() -> None:
+    state = LabState("a")
+    state.path.mkdir(parents=True)
+    state.write("x.json", {"a": 1})
+    with pytest.raises(TypeError):
+        state.write("x.json", {"a": object()})
+    assert state.read("x.json") == {"a": 1}
+    assert [path.name for path in state.path.iterdir()] == ["x.json"]
+
+
+def test_what_cannot_be_read_is_nothing() -> None:
+    state = LabState("a")
+    assert state.read("x.json") is None
+    state.path.mkdir(parents=True)
+    (state.path / "x.json").write_text("{")
+    assert state.read("x.json") is None
+
+
+def test_the_daemon_is_known_by_pid_start_time_and_boot() -> None:
+    state = LabState("a")
+    state.path.mkdir(parents=True)
+    state.write_daemon(lab_id="a-1")
+    facts = state.read_daemon()
+    assert facts is not None
+    assert (facts["pid"], facts["boot"], facts["lab_id"]) == (os.getpid(), boot_id(), "a-1")
+    for wrong in ({"pid": 0}, {"start": facts["start"] + 1}, {"boot": "another"}):
+        (state.path / DAEMON).write_text(json.dumps({**facts, **wrong}))
+        assert state.read_daemon() is None
+        assert recorded_process(state.read(DAEMON)) is None

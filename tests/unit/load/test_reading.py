@@ -1,0 +1,196 @@
+"""Nodes -> dataclasses: what is read, and that everything wrong is found at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
+
+import pytest
+
+from dataplane.load.reading import FAILED
+from dataplane.load.shapes import shape_of
+from tests.unit.load.town import ByCommand, ByPort, Chimney, Color, House, Person, Ports, Room, Street, Town, read
+
+FULL = """\
+version: 1
+houses:
+  big:
+    rooms:
+      hall: {cidr: 10.0.1.0/24, any_cidr: "::/0", address: 10.0.1.4, heated: false, color: blue}
+      attic: {cidr: 10.0.2.0/24, any_cidr: null}
+    chimney: {height: 3}
+    ports: 80-90
+    kind: wood
+    links: [a, "80"]
+  small: {chimney: {}}
+streets:
+  main: {one: big, other: small}
+instances:
+  ann: {house: big, room: hall, ready: {tcp: 80}, environment: {PATH.x: /bin, "80": "1"}, keys: {10.0.0.1: 10.0.0.2}}
+  bob: {house: small, ready: {command: [true-ish, -v]}}
+"""
+
+
+def problems(text: str) -> list[str]:
+    value, found = read(text)
+    assert (value is FAILED) == bool(found)
+    return [str(problem).removeprefix("town.yaml:") for problem in found]
+
+
+def test_everything_is_read_as_its_type() -> None:
+    value, found = read(FULL)
+    assert found == []
+    hall = Room(
+        cidr=IPv4Network("10.0.1.0/24"),
+        any_cidr=IPv6Network("::/0"),
+        address=IPv4Address("10.0.1.4"),
+        heated=False,
+        color=Color.BLUE,
+    )
+    big = House(
+        rooms={"hall": hall, "attic": Room(cidr=IPv4Network("10.0.2.0/24"))},
+        chimney=Chimney(height=3),
+        ports=Ports(80, 90),
+        kind="wood",
+        links=("a", "80"),
+    )
+    ann = Person(
+        house="big",
+        room="hall",
+        ready=ByPort(tcp=80),
+        environment={"PATH.x": "/bin", "80": "1"},
+        keys={IPv4Address("10.0.0.1"): IPv4Address("10.0.0.2")},
+    )
+    assert value == Town(
+        version=1,
+        houses={"big": big, "small": House(chimney=Chimney())},
+        streets={"main": Street(one="big", other="small")},
+        instances={"ann": ann, "bob": Person(house="small", ready=ByCommand(command=("true-ish", "-v")))},
+    )
+    assert list(value.houses["big"].rooms) == ["hall", "attic"]
+
+
+def test_all_problems_are_found_at_once_in_their_places() -> None:
+    text = """\
+version: 1.0
+houses:
+  Big House:
+    rooms: [hall]
+  small:
+    rooms:
+      hall: {cird: 10.0.1.0/24, heated: yes}
+      attic: {heated: true}
+    links: a
+    chimney: [{}, {}]
+streets:
+  main: {one: 1, other: ~, lane: 2}
+instances: none
+"""
+    assert problems(text) == [
+        "1:10: version: 1.0 is no whole number; write 1",
+        (
+            "3:3: houses.Big House: Big House is no name; names are a-z, 0-9 and '-', begin with a letter or digit, "
+            "and have at most 63 characters: write big-house"
+        ),
+        "4:5: houses.Big House.rooms: a list is written where named Room entries are wanted; write NAME: VALUE",
+        "7:14: houses.small.rooms.hall.cird: cird is no key here; did you mean cidr?",
+        "7:41: houses.small.rooms.hall.heated: yes is text, and true or false is wanted; write true",
+        "8:7: houses.small.rooms.attic.cidr: the key is missing; write, for example, cidr: 10.0.1.0/24",
+        "9:12: houses.small.links: a is written where a list is wanted; write [a]",
+        (
+            "10:5: houses.small.chimney: a list is written where keys and values are wanted; "
+            "there is one at most: write its keys without '- '"
+        ),
+        '12:15: streets.main.one: 1 is a number, and text is wanted; write "1"',
+        "12:25: streets.main.other: there is no value; write text, or leave the key out",
+        "12:28: streets.main.lane: lane is no key here; known keys: one, other",
+        "13:12: instances: none is written where named Person entries are wanted; write NAME: VALUE",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("version:", "write a whole number"),
+        ("houses:", "write {} for none"),
+        ("houses: {a: }", "write {} for the defaults"),
+        ("houses: {a: {chimney: }}", "write {} for the defaults, or null"),
+        ("houses: {a: {links: }}", "write [] for none"),
+        ("streets: {a: }", "write its keys below, at least one, other"),
+    ],
+)
+def test_a_key_with_nothing_behind_it_is_no_silent_null(line: str, hint: str) -> None:
+    text = line if line.startswith("version") else f"version: 1\n{line}"
+    assert any("nothing follows" in found and found.endswith(hint) for found in problems(text))
+
+
+def test_null_is_for_what_may_be_absent() -> None:
+    value, found = read("version: 1\ninternet: null\nhouses: {a: {chimney: null, ports: ~}}")
+    assert found == []
+    assert value.houses["a"] == House()
+    assert problems("version: 1\nhouses: null") == [
+        "2:9: houses: null is written where named House entries are wanted; write {} for none, or leave the key out"
+    ]
+
+
+def test_a_missing_blank_after_a_colon() -> None:
+    (problem,) = problems("version: 1\nstreets: {a: {one:big, other: small}}")
+    assert problem.endswith("one:big is no key here; write a blank after the colon: one: ...")
+
+
+def test_what_parse_and_post_init_refuse() -> None:
+    text = "version: 1\nhouses:\n  a: {ports: eighty}\n  b: {ports: [80]}\n  c: {links: [nowhere]}\n  d: {ports: 010}\n"
+    assert problems(text) == [
+        "3:14: houses.a.ports: 'eighty' is no port; write 80 or 80-90",
+        "4:7: houses.b.ports: a list is written where a port (80) or a range of them (80-90) is wanted",
+        "5:3: houses.c: a link leads nowhere; remove it",
+        '6:14: houses.d.ports: 010 begins with a zero; write 10 for a number, "010" for text',
+    ]
+
+
+def test_alternatives_are_told_apart_by_their_keys() -> None:
+    text = "version: 1\ninstances:\n  a: {house: x, ready: {command: x}}\n  b: {house: x, ready: 80}\n"
+    assert problems(text) == [
+        "3:34: instances.a.ready.command: x is written where a list is wanted; write [x]",
+        "4:24: instances.b.ready: 80 is written where keys (tcp) or keys (command) is wanted",
+    ]
+
+
+def test_keys_of_free_tables() -> None:
+    text = 'version: 1\ninstances: {a: {house: x, environment: {"": a, b=c: d, E: 1}, keys: {x: 10.0.0.1}}}\n'
+    assert problems(text) == [
+        """2:41: instances.a.environment.: "" is no key; keys are not empty and hold no '='""",
+        "2:48: instances.a.environment.b=c: b=c is no key; keys are not empty and hold no '='",
+        '2:59: instances.a.environment.E: 1 is a number, and text is wanted; write "1"',
+        "2:70: instances.a.keys.x: x is no IPv4 address [InvalidParameterValue]; write, for example, 10.0.1.10",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a", "0", "web-1", "a" * 63])
+def test_names(name: str) -> None:
+    assert problems(f"version: 1\nhouses: {{{name}: {{}}}}") == []
+
+
+@pytest.mark.parametrize("name", ["Web", "-a", "a_b", "a.b", "a/b", "'a b'", "é", "''", "a" * 64, "'a\\nb'", '"a\\n"'])
+def test_what_is_no_name(name: str) -> None:
+    (problem,) = problems(f"version: 1\nhouses: {{{name}: {{}}}}")
+    assert "is no name" in problem
+    assert "\n" not in problem
+
+
+def test_a_file_that_is_no_mapping() -> None:
+    keys = "version, houses, streets, instances, internet"
+    assert problems("- a\n") == ["1:1: a list is written where keys and values are wanted; write its keys: " + keys]
+    assert problems("hello\n") == ["1:1: hello is written where keys and values are wanted; write its keys: " + keys]
+
+
+def test_a_hint_that_lab_files_cannot_write_is_an_error_of_the_model() -> None:
+    @dataclass
+    class Wrong:
+        values: list[int] = field(default_factory=list)
+
+    for hint in (list[int], tuple[int, int], IPv4Address | IPv4Network, float):
+        with pytest.raises(TypeError):
+            shape_of(hint)
+    with pytest.raises(TypeError):
+        _ = shape_of(Wrong).fields  # type: ignore[union-attr]

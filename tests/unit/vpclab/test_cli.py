@@ -1,0 +1,264 @@
+"""The command without a lab: help, bad input, exit statuses, one-line errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from dataplane.errors import ConfigurationError, LabError, LimitError, Problem
+from dataplane.names import Name
+from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of
+from dataplane.verdict import Reason, Verdict
+from lab.control import RequestError
+from vpclab.cli import cli
+from vpclab.lab import Lab
+
+WRONG = """\
+version: 1
+vpcs:
+  shop:
+    cidr: nonsense
+    colour: blue
+"""
+RIGHT = """\
+version: 1
+vpcs:
+  shop:
+    cidr: 10.0.0.0/16
+    subnets: {a: {cidr: 10.0.1.0/24, availability_zone: a}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, arguments, prog_name="vpclab")
+
+
+@pytest.mark.parametrize("verb", [[], *([name] for name in cli.commands)], ids=lambda verb: "".join(verb) or "vpclab")
+def test_every_verb_explains_itself(verb: list[str]) -> None:
+    result = run(*verb, "--help")
+    assert result.exit_code == 0
+    assert "Usage: vpclab" in result.output
+
+
+def test_all_verbs_are_there() -> None:
+    wanted = "up down apply validate status exec shell ping trace capture routes nat flows gc version"
+    assert set(wanted.split()) <= set(cli.commands)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["up"],
+        ["up", "/nowhere/lab.yaml"],
+        ["validate", "/"],
+        ["trace", "a"],
+        ["trace", "a", "b", "--port", "70000"],
+        ["ping", "a", "b", "-c", "0"],
+        ["clock", "advance", "tomorrow"],
+        ["exec", "web"],
+        ["status", "--format", "xml"],
+    ],
+    ids=" ".join,
+)
+def test_bad_input_is_status_2_and_no_traceback(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["exec", "web", "--", "true"],
+        ["ping", "a", "b"],
+        ["trace", "a", "b"],
+        ["flows"],
+        ["nat"],
+        ["routes"],
+        ["down"],
+        ["capture", "web", "-w", "/dev/null"],
+        ["--lab", "other", "status"],
+        ["down", "other"],
+        ["clock", "show"],
+    ],
+    ids=" ".join,
+)
+def test_without_a_lab_verbs_say_so_with_status_3(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 3
+    assert result.stderr.startswith("vpclab: ")
+    assert result.stderr.count("\n") == 1
+    assert "running" in result.stderr
+
+
+def test_status_and_labs_without_a_lab_are_fine() -> None:
+    assert run("status").output == "no lab is running\n"
+    assert run("labs").output == "no lab is running\n"
+    assert json.loads(run("labs", "--format", "json").output) == []
+
+
+def test_a_wrong_file_is_status_2_with_one_line_per_problem(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(WRONG)
+    for verb in ("validate", "up"):
+        result = run(verb, str(file))
+        assert result.exit_code == 2
+        lines = result.stderr.splitlines()
+        assert lines[-1] == "vpclab: 2 problems"
+        assert lines[0].startswith(f"{file}:4:")
+        assert lines[1].startswith(f"{file}:5:")
+        assert not (tmp_path / "state").exists(), "nothing was started"
+
+
+def test_a_right_file_validates(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(RIGHT)
+    assert run("validate", str(file)).output.startswith(f"{file}: ok: 1 vpcs, 1 subnets")
+    found = json.loads(run("validate", str(file), "--format", "json").output)
+    assert (found["ok"], found["vpcs"], found["subnets"]) == (True, 1, 1)
+
+
+def test_gc_with_nothing_to_do() -> None:
+    assert run("version").exit_code == 0
+    assert "version" in json.loads(run("version", "--format", "json").output)
+
+
+class FakeLab:
+    """Stands in for a running lab where only the command is tested."""
+
+    name = "fake"
+
+    def __init__(self, **answers: Any) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, verb: str) -> Any:
+        def answer(*arguments: Any, **named: Any) -> Any:
+            self.asked.append((verb, named))
+            value = self.answers[verb]
+            if isinstance(value, Exception):
+                raise value
+            return value
+
+        return answer
+
+
+def attach(monkeypatch: pytest.MonkeyPatch, lab: FakeLab) -> None:
+    monkeypatch.setattr(Lab, "attach", lambda name=None: lab)
+
+
+PACKET = Packet(protocol=6, source="10.0.1.10", destination="10.1.1.10", source_port=1, destination_port=5432)
+STEPS = hops_of([(Name("interface", "web/eth0"), Step(action=Action.SEND, packet=PACKET))])
+OPEN = Walk(hops=STEPS, verdict=Verdict.FORWARD, object=Name("interface", "db/eth0"))
+SHUT = Walk(hops=STEPS, verdict=Verdict.DROP, reason=Reason.NO_ROUTE, object=Name("route-table", "shop/main"))
+
+
+@pytest.mark.parametrize(("forward", "status"), [(OPEN, 0), (SHUT, 1)])
+def test_trace_ends_with_whether_it_is_reachable(
+    monkeypatch: pytest.MonkeyPatch, forward: Walk, status: int
+) -> None:
+    trace = Trace(source="web", destination="db", forward=forward, reply=forward if forward is OPEN else None)
+    lab = FakeLab(trace=trace)
+    attach(monkeypatch, lab)
+    result = run("trace", "web", "db", "--proto", "udp", "--port", "53", "--src-port", "9")
+    assert result.exit_code == status
+    assert " => " in result.output
+    assert lab.asked == [("trace", {"protocol": "udp", "port": 53, "source_port": 9})]
+    result = run("trace", "web", "db", "--format", "json")
+    assert Trace.from_json(json.loads(result.output)) == trace
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "text"),
+    [
+        (LabError("no /dev/net/tun; run: sudo modprobe tun"), 3, "vpclab: no /dev/net/tun; run: sudo modprobe tun\n"),
+        (LimitError("sessions: have 5, at most 4"), 3, "vpclab: sessions: have 5, at most 4\n"),
+        (RequestError("no node 'x'; did you mean y?"), 2, "vpclab: no node 'x'; did you mean y?\n"),
+        (ConfigurationError([Problem("vpcs", "bad", file="f", line=1, column=2)]), 2, "f:1:2: vpcs: bad\n"),
+    ],
+)
+def test_errors_are_one_line_and_a_status(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, text: str
+) -> None:
+    attach(monkeypatch, FakeLab(flows=error))
+    result = run("flows")
+    assert (result.exit_code, result.stderr) == (status, text)
+    assert isinstance(run("--debug", "flows").exception, type(error)), "--debug shows the traceback"
+
+
+def test_flows_as_table_and_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {
+        "owner": "web/eth0",
+        "protocol": "tcp",
+        "original": "10.0.1.10:1 > 10.1.1.10:5432",
+        "reply": "10.1.1.10:5432 > 10.0.1.10:1",
+        "state": "open",
+        "age_s": 1.5,
+        "idle_s": 0.5,
+        "expires_s": 349.5,
+        "rule": "shop/web egress [all] to 0.0.0.0/0",
+    }
+    attach(monkeypatch, FakeLab(flows=[row]))
+    table = run("flows").output
+    assert "10.0.1.10:1 > 10.1.1.10:5432" in table
+    assert "[all]" in table, "square brackets are not mark-up"
+    assert json.loads(run("flows", "--format", "json").output) == [row]
+    attach(monkeypatch, FakeLab(flows=[]))
+    assert run("flows").output == "flows: none\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("350s", 350.0), ("5m", 300.0), ("2h", 7200.0), ("1d", 86400.0), ("250ms", 0.25), ("7", 7.0)]
+)
+def test_lengths_of_time(monkeypatch: pytest.MonkeyPatch, text: str, seconds: float) -> None:
+    advanced: list[float] = []
+
+    class FakeClock:
+        def advance(self, time_s: float) -> float:
+            advanced.append(time_s)
+            return time_s
+
+    lab = FakeLab()
+    lab.clock = FakeClock()  # type: ignore[attr-defined]
+    attach(monkeypatch, lab)
+    assert run("clock", "advance", text).exit_code == 0
+    assert advanced == [seconds]
+
+
+def test_words_after_the_node_belong_to_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    class FakeNode:
+        def run_here(self, command: list[str]) -> int:
+            ran.append(command)
+            return 7
+
+    class FakeNodes(FakeLab):
+        def __getitem__(self, name: str) -> FakeNode:
+            return FakeNode()
+
+    attach(monkeypatch, FakeNodes())
+    assert run("exec", "app", "--", "ls", "-l", "--help").exit_code == 7
+    assert run("exec", "app", "ls", "--lab", "x").exit_code == 7
+    assert ran == [["ls", "-l", "--help"], ["ls", "--lab", "x"]]
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    command = [sys.executable, "-m", "vpclab", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == b""
