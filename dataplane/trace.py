@@ -10,7 +10,7 @@ JSON form (stable; keys are only ever added)::
     {"version": 1, "source": "app", "destination": "web", "reachable": true,
      "forward": WALK, "reply": WALK or null}
     WALK  {"verdict": "FORWARD", "reason": "NONE", "text": "not dropped", "aws_code": "",
-           "object": NAME or null, "rule": NAME or null, "hops": [HOP, ...]}
+           "object": NAME or null, "rule": NAME or null, "note": "", "hops": [HOP, ...]}
     HOP   {"object": NAME, "steps": [STEP, ...]}
     STEP  {"action": "permit", "rule": NAME or null, "packet": PACKET, "note": ""}
     NAME  {"kind": "network-acl", "path": "shop/edge"}
@@ -73,8 +73,8 @@ _ACTION_TEXT = {
     Action.CHECK: "check passed",
     Action.SKIP: "not crossed",
     Action.PERMIT: "permits",
-    Action.TRACK: "allows, new flow",
-    Action.MATCH: "tracked flow",
+    Action.TRACK: "new flow",
+    Action.MATCH: "known flow",
     Action.ROUTE: "routes",
     Action.TRANSLATE: "translates",
     Action.CROSS: "crosses",
@@ -154,6 +154,8 @@ class Walk:
     """Where the walk ended: the interface that received it, or the object that dropped it."""
     rule: Name | None = None
     """The rule that decided a drop; None when it is the lack of one (no route, no rule that allows)."""
+    note: str = ""
+    """A few extra words about a drop, e.g. whose rules were looked at in vain."""
 
     @property
     def delivered(self) -> bool:
@@ -242,7 +244,7 @@ def protocol_name(number: int) -> str:
 def render(trace: Trace, *, width: int = 100, everything: bool = False) -> str:
     """Draw both directions for a terminal of `width` columns (at least 60).
 
-    One line per step, ``n  object  what happened  packet as it is now``; long texts wrap within their own
+    One line per hop, ``n  object  what happened (rule)  packet as it left``; long texts wrap within their own
     column. `everything` also shows the checks that merely passed.
     """
     width = max(width, 60)
@@ -256,17 +258,18 @@ def render(trace: Trace, *, width: int = 100, everything: bool = False) -> str:
 
 def render_verdict(walk: Walk) -> str:
     """One line: what became of the packet, and which rule or object decided."""
-    where = f" by {walk.object}" if walk.object else ""
+    where = f" by {object_text(walk.object)}" if walk.object else ""
     if walk.verdict is Verdict.FORWARD:
-        return f"DELIVERED to {walk.object}" if walk.object else "DELIVERED"
+        return f"DELIVERED to {object_text(walk.object)}" if walk.object else "DELIVERED"
     if walk.verdict is Verdict.SERVE:
         return f"ANSWERED{where}"
     if walk.verdict is Verdict.HOLD:
         return f"HELD{where} until the first fragment comes"
     text = REASON_TEXT[walk.reason]
-    rule = f": {rule_text(walk.rule, walk.object)}" if walk.rule else ""
+    rule = f": {walk.rule}" if walk.rule else ""
+    note = f" ({walk.note})" if walk.note else ""
     code = f" [{text.aws_code}]" if text.aws_code else ""
-    return f"DROPPED{where}{rule}: {text.text}{code}"
+    return f"DROPPED{where}{rule}{note}: {text.text}{code}"
 
 
 def _first_packet(walk: Walk) -> str:
@@ -274,43 +277,48 @@ def _first_packet(walk: Walk) -> str:
 
 
 def _walk_lines(walk: Walk, width: int, everything: bool) -> Iterator[str]:
-    hops = [hop for hop in walk.hops if everything or any(step.action not in _QUIET for step in hop.steps)]
-    name_width = min(max((len(str(hop.object)) for hop in hops), default=0), width * 3 // 10)
-    packet_width = min(max((len(str(step.packet)) for hop in hops for step in hop.steps), default=0), width * 4 // 10)
-    what_width = width - 4 - name_width - 2 - packet_width - 2
-    for number, hop in enumerate(hops, start=1):
-        steps = [step for step in hop.steps if everything or step.action not in _QUIET]
-        shown: Packet | None = None
-        for index, step in enumerate(steps):
-            columns = (
-                [str(number)] if index == 0 else [],
-                _wrap(str(hop.object), name_width) if index == 0 else [],
-                _wrap(_what(step, hop.object), what_width),
-                [] if step.packet.same_headers(shown) else _wrap(str(step.packet), packet_width),
-            )
-            shown = step.packet
-            for mark, name, what, packet in zip_longest(*columns, fillvalue=""):
-                yield f"{mark:>2}  {name:<{name_width}}  {what:<{what_width}}  {packet}".rstrip()
+    told = [(hop, _story(hop, everything)) for hop in walk.hops]
+    rows = [(object_text(hop.object), story, str(hop.packet)) for hop, story in told if story]
+    name_width = min(max((len(name) for name, _, _ in rows), default=0), width * 3 // 10)
+    packet_width = min(max((len(packet) for _, _, packet in rows), default=0), width * 4 // 10)
+    story_width = width - 4 - name_width - 2 - packet_width - 2
+    for number, (name, story, packet) in enumerate(rows, start=1):
+        columns = ([str(number)], _wrap(name, name_width), _wrap(story, story_width), _wrap(packet, packet_width))
+        for cells in zip_longest(*columns, fillvalue=""):
+            yield f"{cells[0]:>2}  {cells[1]:<{name_width}}  {cells[2]:<{story_width}}  {cells[3]}".rstrip()
     prefix = " => "
     for line in _wrap(render_verdict(walk), width - len(prefix)):
         yield prefix + line
         prefix = " " * len(prefix)
 
 
+def _story(hop: Hop, everything: bool) -> str:
+    """What happened at one hop, in one sentence; empty when there is nothing to tell."""
+    return "; ".join(_what(step, hop.object) for step in hop.steps if everything or step.action not in _QUIET)
+
+
 def _what(step: Step, owner: Name) -> str:
     words = [_ACTION_TEXT[step.action]]
     if step.rule is not None:
-        words.append(f"({rule_text(step.rule, owner)})")
+        if step.action is Action.ROUTE and step.rule.kind != "route":
+            words = [f"hands to {object_text(step.rule)}"]
+        else:
+            words.append(f"({rule_text(step.rule, owner)})")
     if step.note:
-        words.append(step.note)
+        words.append(f"({step.note})" if step.rule is None else f"- {step.note}")
     return " ".join(words)
 
 
+def object_text(name: Name) -> str:
+    """An object as people read it, e.g. ``network-acl shop/edge``."""
+    return name.kind if name.kind == name.path else str(name)
+
+
 def rule_text(rule: Name, owner: Name | None) -> str:
-    """The rule's name, without the owner's path in front when the line already shows the owner."""
+    """A rule as people read it, without what the line already says of its owner."""
     if owner is not None and rule.path.startswith(f"{owner.path} "):
-        return f"{rule.kind} {rule.path[len(owner.path) + 1 :]}"
-    return str(rule)
+        return rule.path[len(owner.path) + 1 :]
+    return f"group {rule.path}" if rule.kind == "security-group-rule" else str(rule)
 
 
 def _wrap(text: str, width: int) -> list[str]:
@@ -380,6 +388,7 @@ def _walk_to_json(walk: Walk) -> dict[str, Any]:
         "aws_code": text.aws_code,
         "object": _name_to_json(walk.object),
         "rule": _name_to_json(walk.rule),
+        "note": walk.note,
         "hops": [
             {
                 "object": _name_to_json(hop.object),
@@ -419,4 +428,5 @@ def _walk_from_json(value: Mapping[str, Any]) -> Walk:
         reason=Reason[value["reason"]],
         object=_name_from_json(value["object"]),
         rule=_name_from_json(value["rule"]),
+        note=value["note"],
     )

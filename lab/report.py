@@ -9,7 +9,7 @@ which rule, route or ACL entry stopped it. Where the two disagree, one of them i
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,8 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dataplane.errors import LabError
-from dataplane.names import Name
-from dataplane.trace import Trace, rule_text
+from dataplane.trace import Action, Trace, object_text
 from dataplane.verdict import REASON_TEXT
 
 QUIET_PORT = 443
@@ -30,38 +29,54 @@ _PATIENCE_S = 1.0
 _SECOND_LOOK_S = 3.0
 _PARALLEL = 24
 _MOST_NODES = 12
-# Objects worth a word in a path; interfaces and filters are passed by every packet.
-_PATH_KINDS = frozenset({"route-table", "nat-gateway", "internet-gateway", "vpc-peering", "peering"})
 
 
 class ReportedNode(Protocol):
-    """What the report needs of a node (`vpclab.Node` has it)."""
+    """What the report needs of a node; `vpclab.Node` has it, and says what each means."""
 
     @property
-    def name(self) -> str: ...
+    def public_addresses(self) -> tuple[str, ...]:
+        """Public addresses that are mapped to it."""
+
     @property
-    def public_addresses(self) -> tuple[str, ...]: ...
+    def address4(self) -> str | None:
+        """First IPv4 address."""
+
     @property
-    def address4(self) -> str | None: ...
-    @property
-    def address6(self) -> str | None: ...
-    def ping(self, destination: str, *, count: int, timeout_s: float) -> Any: ...
-    def connect(self, destination: str, port: int, *, timeout_s: float) -> Any: ...
-    def sr1(self, packet: Any, timeout_s: float) -> Any: ...
+    def address6(self) -> str | None:
+        """First IPv6 address."""
+
+    def ping(self, destination: str, *, count: int, timeout_s: float) -> Any:
+        """Ping with the node's kernel."""
+
+    def connect(self, destination: str, port: int, *, timeout_s: float) -> Any:
+        """Make a TCP connection."""
+
+    def sr1(self, packet: Any, timeout_s: float) -> Any:
+        """Send a packet, return the answer."""
 
 
 class ReportedLab(Protocol):
-    """What the report needs of a lab (`vpclab.Lab` has it)."""
+    """What the report needs of a lab; `vpclab.Lab` has it, and says what each means."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the lab."""
+
     @property
-    def nodes(self) -> Mapping[str, Any]: ...
-    def address_of(self, destination: Any, *, source: Any) -> str: ...
-    def ports_of_interest(self) -> Mapping[str, tuple[int, ...]]: ...
+    def nodes(self) -> Mapping[str, Any]:
+        """Nodes by name."""
+
+    def address_of(self, destination: str, *, source: str) -> str:
+        """The address by which one node knows another."""
+
+    def ports_of_interest(self) -> Mapping[str, tuple[int, ...]]:
+        """TCP ports that programs listen on, by node."""
+
     def trace(
         self, source: str, destination: str, *, protocol: str, port: int | None, source_port: int | None
-    ) -> Trace: ...
+    ) -> Trace:
+        """Trace a packet through live state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +224,7 @@ def _ask(lab: ReportedLab, question: _Question, patience_s: float) -> Probe:
 
 
 def _ping(node: ReportedNode, address: str, patience_s: float) -> tuple[str, bool]:
-    result = node.ping(address, count=2, timeout_s=patience_s)
+    result = node.ping(address, count=1, timeout_s=patience_s)
     if result.received:
         return f"{result.average_ms:.2f} ms", True
     return "silence", False
@@ -252,9 +267,16 @@ def _load_scapy() -> None:
 
 
 def path_text(trace: Trace) -> str:
-    """The gateways and tables that the packet passed, in order."""
-    names = [hop.object for hop in trace.forward.hops if hop.object.kind in _PATH_KINDS]
-    return " > ".join(str(name) for name in dict.fromkeys(names)) or "inside the subnet"
+    """The routes that the packet took, in order: what says most about its path in the fewest words."""
+    steps = [step for hop in trace.forward.hops for step in hop.steps]
+    taken = [
+        step.rule.path for step in steps if step.action is Action.ROUTE and step.rule and step.rule.kind == "route"
+    ]
+    if taken:
+        return ", then ".join(dict.fromkeys(taken))
+    return (
+        "across the internet" if any(hop.object.kind == "internet" for hop in trace.forward.hops) else "in one subnet"
+    )
 
 
 def why_text(trace: Trace) -> str:
@@ -263,12 +285,10 @@ def why_text(trace: Trace) -> str:
         return ""
     walk = trace.deciding_walk
     which = "" if walk is trace.forward else "the answer: "
-    decided: Name | None = walk.rule or walk.object
     reason = REASON_TEXT[walk.reason].text
-    if decided is None:
-        return f"{which}{reason}"
-    where = f" at {walk.object}" if walk.rule and walk.object else ""
-    return f"{which}{rule_text(decided, walk.object if walk.rule else None)}{where}: {reason}"
+    note = f" ({walk.note})" if walk.note else ""
+    decided = walk.decided_by
+    return f"{which}{object_text(decided)}{note}: {reason}" if decided else f"{which}{reason}"
 
 
 # -- on paper ------------------------------------------------------------------------------------------
@@ -293,6 +313,9 @@ def render_report(findings: Findings, screen: Console) -> None:
         last = row.source
         table.add_row(source, f"{row.destination} {row.address}", *cells, "\n".join(_story(row)), end_section=True)
     screen.print(table)
+    probes = sum(len(row.probes) for row in findings.rows)
+    agreeing = probes - len(findings.disagreements)
+    screen.print(f"{agreeing} of {probes} probes did what the trace of live state says", markup=False)
     if findings.left_out:
         screen.print(f"{findings.left_out} more nodes were not examined: a lab of this size would take too long")
     for row, probe in findings.disagreements:
@@ -331,19 +354,19 @@ def _probe_name(probe: Probe) -> str:
     return probe.kind if probe.port is None else f"{probe.kind} {probe.port}"
 
 
-def next_steps(findings: Findings, command: str) -> Iterable[str]:
-    """Commands worth trying on this lab, made of its own nodes."""
-    rows = findings.rows
-    web = next((r for r in rows for p in r.probes if p.kind == "tcp" and p.outcome == "open"), None)
-    blocked = next((r for r in rows if all(not p.answered for p in r.probes)), None)
-    pinged = next((r for r in rows for p in r.probes if p.kind == "ping" and p.answered), None)
+def next_steps(findings: Findings, command: str) -> Iterator[str]:
+    """Commands worth trying on this lab, made of its own nodes, each with what it shows."""
+    probes = [(row, probe) for row in findings.rows for probe in row.probes]
+    web = next((row for row, probe in probes if probe.outcome == "open"), None)
+    pinged = next((row for row, probe in probes if probe.kind == "ping" and probe.answered), None)
+    shut = next((row for row in findings.rows if not any(probe.answered for probe in row.probes)), None)
     if web is not None:
         yield f"{command} exec {web.source} -- curl -s http://{web.address}/"
     if pinged is not None:
         yield f"{command} ping {pinged.source} {pinged.destination}"
-    if blocked is not None:
-        yield f"{command} trace {blocked.source} {blocked.address} --proto tcp --port 80"
+    if shut is not None:
+        yield f"{command} trace {shut.source} {shut.destination} --proto tcp --port 80"
     if web is not None:
-        yield f"{command} capture {web.destination} -w - | wireshark -k -i -"
-    yield f"edit the lab file, then: {command} apply FILE"
+        yield f"{command} capture {web.source} -w - | wireshark -k -i -"
+    yield f"{command} apply FILE   (after a change of the lab file; --dry-run shows it first)"
     yield f"{command} down {findings.lab}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from dataplane.engine import DataPlane
 from dataplane.program import Address
 from dataplane.topology import Topology
-from dataplane.trace import protocol_name
+from dataplane.trace import Trace, Walk, protocol_name
 from dataplane.verdict import Reason
 from lab.control import RequestError
 from lab.node_plan import NodePlan
@@ -54,8 +55,10 @@ def counters(row: Mapping[str, Any] | None) -> dict[str, Any]:
     row = row or {}
     reasons = {Reason(number).name: count for number, count in row.get("reasons", {}).items()}
     return {
+        "sent_frames": row.get("rx_frames", 0),
         "sent_packets": row.get("rx_packets", 0),
         "sent_bytes": row.get("rx_bytes", 0),
+        "received_frames": row.get("tx_frames", 0),
         "received_packets": row.get("tx_packets", 0),
         "received_bytes": row.get("tx_bytes", 0),
         "dropped_packets": sum(reasons.values()),
@@ -145,6 +148,25 @@ def _interfaces_with(lab: RunningLab, wanted: Address, vpc: str | None) -> Itera
 
 def _addresses(plan: NodePlan) -> list[Address]:
     return [each for interface in plan.interfaces for each, _ in interface.addresses]
+
+
+def with_notes(topology: Topology, trace: Trace) -> Trace:
+    """The trace, saying whose rules were looked at in vain where it was the lack of a rule that stopped a packet."""
+    reply = None if trace.reply is None else _with_note(topology, trace.reply)
+    return replace(trace, forward=_with_note(topology, trace.forward), reply=reply)
+
+
+def _with_note(topology: Topology, walk: Walk) -> Walk:
+    if walk.rule is not None or walk.object is None:
+        return walk
+    if walk.reason in (Reason.ACL_EGRESS, Reason.ACL_INGRESS):
+        return replace(walk, note="rule *, as no other matches")
+    if walk.reason in (Reason.GROUP_EGRESS, Reason.GROUP_INGRESS):
+        for interface in topology.interfaces:
+            if interface.path == walk.object.path:
+                names = [f"{interface.subnet.vpc}/{group}" for group in interface.groups]
+                return replace(walk, note=f"security group{'s' if len(names) > 1 else ''} {', '.join(names)}")
+    return walk
 
 
 # -- routes, translations, flows -----------------------------------------------------------------------

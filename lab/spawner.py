@@ -194,15 +194,20 @@ class Spawner:
     def do_close(self, grace_s: float) -> None:
         """End everything; the spawner goes when the other end hangs up."""
         self._end(self._supervisor.programs, grace_s=grace_s)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._init, signal.SIGKILL)
-        # Process 1 ends only when everything in its PID namespace has.
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._init, 0)
-        self._init = 0
+        self.end_processes()
         self._kill_inside(list(self._nodes))  # what `ip netns exec` started is in no PID namespace of ours
         for name in list(self._nodes):
             self._forget(name)
+
+    def end_processes(self) -> None:
+        """Kill everything in the lab's PID namespace."""
+        if self._init:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._init, signal.SIGKILL)
+            # Process 1 ends only when everything in its PID namespace has.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._init, 0)
+            self._init = 0
 
     # -- parts ---------------------------------------------------------------------------------------------
 
@@ -264,6 +269,7 @@ class Spawner:
             if pid == 0:
                 return
             if pid == self._init:
+                self._init = 0
                 raise SystemExit("process 1 of the lab has ended, and everything in the lab with it")
             code = os.waitstatus_to_exitcode(status)
             program = self._supervisor.ended(pid, code, time.monotonic())
@@ -298,7 +304,10 @@ def main() -> None:
         except LabError as error:
             channel.send(("refused", str(error)))
             return
-        channel.send(("done", spawner.facts()))
-        spawner.serve()
+        try:
+            channel.send(("done", spawner.facts()))
+            spawner.serve()
+        finally:
+            spawner.end_processes()  # they would go with us, but nobody might reap process 1
     except ChannelClosed:
-        pass  # the lab is over: what we started goes with us
+        pass  # the lab is over

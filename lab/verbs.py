@@ -132,6 +132,7 @@ class Verbs:
             )
         except VpclabError as error:
             raise RequestError(str(error)) from None
+        found = sight.with_notes(lab.topology, found)
         return {**found.to_json(), "source": arguments["source"], "destination": destination}
 
     def routes(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -40,7 +40,9 @@ def check_blocks(vpc: Vpc) -> Iterator[Problem]:
             if overlap(cidr, other):
                 yield Problem(path, f"{cidr} overlaps {other_path}, {other}", "InvalidVpc.Conflict")
     for index, (path, cidr) in enumerate(blocks[1:]):
-        yield from _check_association(path, cidr, [block for _, block in blocks[: index + 1]])
+        earlier4 = [block for _, block in blocks[: index + 1]]
+        if not any(overlap(cidr, block) for block in earlier4):
+            yield from _check_association(path, cidr, earlier4)
         yield from _check_against_routes(vpc, path, cidr)
     for index, cidr6 in enumerate(vpc.ipv6_cidrs):
         path = f"ipv6_cidrs[{index}]"

@@ -54,12 +54,13 @@ def test_no_namespace_forwards_or_filters(quickstart: Lab) -> None:
 
 def test_counters_equal_what_the_guests_sent_and_received(quickstart: Lab) -> None:
     def counts(name: str) -> tuple[int, int, int, int]:
-        entry = next(p for p in quickstart.status()["ports"] if p["interface"] == f"{name}/eth0")
+        node = next(n for n in quickstart.status()["nodes"] if n["name"] == name)
+        ours = node["interfaces"][0]["counters"]
         guest = {
             key: int(quickstart[name].run(["cat", f"/sys/class/net/eth0/statistics/{key}"]).stdout)
             for key in ("tx_packets", "rx_packets")
         }
-        return entry["rx_frames"], entry["tx_frames"], guest["tx_packets"], guest["rx_packets"]
+        return ours["sent_frames"], ours["received_frames"], guest["tx_packets"], guest["rx_packets"]
 
     names = ("app", "web", "db", "example")
     before = {name: counts(name) for name in names}
@@ -82,9 +83,13 @@ def running() -> Iterator[RunningLab]:
     """The quickstart lab with its worker in this very process."""
     file = EXAMPLES / "quickstart.yaml"
     state = LabState(f"in-process-{os.getpid()}")
-    with state.locked(), RunningLab(state, file.read_text(), str(file)) as lab:
-        yield lab
-    state.remove()
+    state.acquire()
+    try:
+        with RunningLab(state, file.read_text(), str(file)) as lab:
+            yield lab
+    finally:
+        state.remove()
+        state.release()
 
 
 def test_a_python_thread_that_holds_the_gil_delays_no_ping(running: RunningLab) -> None:

@@ -15,6 +15,22 @@ import pytest
 from vpclab import Lab
 
 SECONDS, ROUNDS = 1, 3
+ANY = {"protocol": "all", "source": "0.0.0.0/0"}
+TWO_SUBNETS = {
+    "version": 1,
+    "name": "two-subnets",
+    "vpcs": {
+        "v": {
+            "cidr": "10.0.0.0/16",
+            "subnets": {"one": {"cidr": "10.0.1.0/24"}, "two": {"cidr": "10.0.2.0/24"}},
+            "security_groups": {"open": {"description": "everything", "ingress": [ANY]}},
+        }
+    },
+    "instances": {
+        "client": {"vpc": "v", "subnet": "one", "private_ip": "10.0.1.10", "security_groups": ["open"]},
+        "server": {"vpc": "v", "subnet": "two", "private_ip": "10.0.2.10", "security_groups": ["open"]},
+    },
+}
 
 
 def gigabits(client_run: Callable[[list[str]], str], server_popen: Callable[[list[str]], Any], address: str) -> float:
@@ -73,9 +89,15 @@ def veth() -> Iterator[tuple[str, str]]:
             subprocess.run(["ip", "netns", "del", name], check=True)
 
 
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with Lab.from_dict(TWO_SUBNETS) as running:
+        yield running
+
+
 @pytest.mark.root
 @pytest.mark.slow
-def test_tcp_between_subnets_moves_a_quarter_of_a_bare_veth(quickstart: Lab, veth: tuple[str, str]) -> None:
+def test_tcp_between_subnets_moves_a_quarter_of_a_bare_veth(lab: Lab, veth: tuple[str, str]) -> None:
     def inside(name: str) -> list[str]:
         return ["ip", "netns", "exec", name]
 
@@ -83,9 +105,9 @@ def test_tcp_between_subnets_moves_a_quarter_of_a_bare_veth(quickstart: Lab, vet
     for _ in range(ROUNDS):
         ours.append(
             gigabits(
-                lambda c: quickstart["app"].run(c).stdout,
-                lambda c: quickstart["web"].popen(c, stdout=subprocess.DEVNULL),
-                "10.0.1.10",
+                lambda c: lab["client"].run(c).stdout,
+                lambda c: lab["server"].popen(c, stdout=subprocess.DEVNULL),
+                "10.0.2.10",
             )
         )
         theirs.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import asdict
@@ -165,7 +166,7 @@ def report(selection: Selection, output: str) -> None:
 
     Exit 1 when the traffic and the trace disagree about anything.
     """
-    from lab.report import examine, render_report
+    from lab.report import examine, next_steps, render_report
 
     lab = selection.lab()
     findings = examine(lab)
@@ -173,8 +174,17 @@ def report(selection: Selection, output: str) -> None:
         show_json(findings.to_json())
     else:
         render_report(findings, console())
+        click.echo("\nTry next:")
+        command = f"{_command_name()} --lab {lab.name}" if len(Lab.running()) > 1 else _command_name()
+        for line in next_steps(findings, command):
+            click.echo(f"  {line}")
     if findings.disagreements:
         click.get_current_context().exit(1)
+
+
+def _command_name() -> str:
+    """How the user calls us: as installed, or by the launcher of the tree."""
+    return "vpclab" if shutil.which("vpclab") else "./vpclab"
 
 
 @click.command()

@@ -14,6 +14,7 @@ APP = Name("interface", "app/eth0")
 EXAMPLE = Name("interface", "example/eth0")
 ACL = Name("network-acl", "shop/default")
 TABLE = Name("route-table", "shop/private")
+VPC = Name("vpc", "shop")
 NAT = Name("nat-gateway", "shop/nat")
 EGRESS = Name("security-group-rule", "shop/app egress all to 0.0.0.0/0")
 PERMIT = Name("acl-rule", "shop/default egress 100 allow all to 0.0.0.0/0")
@@ -35,7 +36,13 @@ STEPS = (
     (NAT, Step(action=Action.HOP, packet=OUTSIDE, note="MTU 8500")),
 )
 DELIVERED = Walk(
-    hops=hops_of((*STEPS, (EXAMPLE, Step(action=Action.DELIVER, packet=OUTSIDE)))),
+    hops=hops_of(
+        (
+            *STEPS,
+            (VPC, Step(action=Action.ROUTE, rule=EXAMPLE, packet=OUTSIDE)),
+            (EXAMPLE, Step(action=Action.DELIVER, packet=OUTSIDE)),
+        )
+    ),
     verdict=Verdict.FORWARD,
     object=EXAMPLE,
 )
@@ -57,7 +64,7 @@ def make(forward: Walk, reply: Walk | None = None) -> Trace:
 
 
 def test_consecutive_steps_at_one_object_are_one_hop() -> None:
-    assert [hop.object for hop in DELIVERED.hops] == [APP, ACL, TABLE, NAT, EXAMPLE]
+    assert [hop.object for hop in DELIVERED.hops] == [APP, ACL, TABLE, NAT, VPC, EXAMPLE]
     assert [step.action for step in DELIVERED.hops[0].steps] == [Action.SEND, Action.CHECK, Action.TRACK]
     assert DELIVERED.hops[3].packet == OUTSIDE
 
@@ -130,16 +137,15 @@ def test_text_of_a_delivered_packet() -> None:
     assert render(make(DELIVERED)) == "\n".join(
         [
             "app -> example   tcp 10.0.2.10:40000 > 198.51.100.10:80",
-            " 1  interface app/eth0        sends                             10.0.2.10:40000 > 198.51.100.10:80",
-            "                              allows, new flow",
-            "                              (security-group-rule shop/app",
+            " 1  interface app/eth0        sends; new flow (group shop/app   10.0.2.10:40000 > 198.51.100.10:80",
             "                              egress all to 0.0.0.0/0)",
-            " 2  network-acl shop/default  permits (acl-rule egress 100      10.0.2.10:40000 > 198.51.100.10:80",
-            "                              allow all to 0.0.0.0/0)",
-            " 3  route-table shop/private  routes (route 0.0.0.0/0 ->        10.0.2.10:40000 > 198.51.100.10:80",
+            " 2  network-acl shop/default  permits (egress 100 allow all to  10.0.2.10:40000 > 198.51.100.10:80",
+            "                              0.0.0.0/0)",
+            " 3  route-table shop/private  routes (0.0.0.0/0 ->              10.0.2.10:40000 > 198.51.100.10:80",
             "                              nat-gateway:nat)",
             " 4  nat-gateway shop/nat      translates                        203.0.113.10:1024 > 198.51.100.10:80",
-            " 5  interface example/eth0    receives                          203.0.113.10:1024 > 198.51.100.10:80",
+            " 5  vpc shop                  hands to interface example/eth0   203.0.113.10:1024 > 198.51.100.10:80",
+            " 6  interface example/eth0    receives                          203.0.113.10:1024 > 198.51.100.10:80",
             " => DELIVERED to interface example/eth0",
         ]
     )
@@ -166,16 +172,16 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 def test_checks_that_merely_passed_are_shown_on_request_only() -> None:
     assert "source check" not in render(make(DELIVERED))
-    assert "check passed source check" in render(make(DELIVERED), everything=True)
-    assert "MTU 8500" in render(make(DELIVERED), everything=True)
+    assert "check passed (source check)" in render(make(DELIVERED), width=160, everything=True)
+    assert "MTU 8500" in render(make(DELIVERED), width=160, everything=True)
 
 
 def test_both_directions_are_drawn() -> None:
     text = render(make(DELIVERED, REPLY))
     assert "example -> app   the answer: tcp 198.51.100.10:80 > 203.0.113.10:1024" in text
     assert text.splitlines()[-2:] == [
-        " => DROPPED by network-acl shop/default: acl-rule ingress * deny all: denied by the network ACL on",
-        "    the way into the subnet [SUBNET_ACL_RESTRICTION]",
+        " => DROPPED by network-acl shop/default: acl-rule shop/default ingress * deny all: denied by the",
+        "    network ACL on the way into the subnet [SUBNET_ACL_RESTRICTION]",
     ]
 
 
@@ -191,10 +197,25 @@ def test_both_directions_are_drawn() -> None:
         ),
         (
             DROPPED,
-            "DROPPED by route-table shop/private: the route table has no route to the destination "
-            "[NO_ROUTE_TO_DESTINATION]",
+            (
+                "DROPPED by route-table shop/private: the route table has no route to the destination "
+                "[NO_ROUTE_TO_DESTINATION]"
+            ),
         ),
         (Walk(hops=(), verdict=Verdict.DROP, reason=Reason.LOOP), "DROPPED: routing loop"),
+        (
+            Walk(
+                hops=(), verdict=Verdict.DROP, reason=Reason.GROUP_INGRESS, object=APP, note="security group shop/app"
+            ),
+            (
+                "DROPPED by interface app/eth0 (security group shop/app): no inbound security group rule allows it "
+                "[ENI_SG_RULES_MISMATCH]"
+            ),
+        ),
+        (
+            Walk(hops=(), verdict=Verdict.DROP, reason=Reason.OUTSIDE_NO_ROUTE, object=Name("internet", "internet")),
+            "DROPPED by internet: nobody on the internet has the destination address",
+        ),
     ],
 )
 def test_verdict_in_one_line(walk: Walk, text: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigurationError, Problem
-from dataplane.load import load_topology
+from dataplane.load import load, load_topology
 
 EXAMPLES = [path.read_text() for path in sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))]
 INDICATORS = ": - { } [ ] , &x *x <<: !!str ! | > \" ' # % ? ~ : a 80 vpcs version instances cidr 10.0.0.0/16 ::/0"
@@ -95,3 +96,31 @@ def test_a_lab_file_with_bytes_changed(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(content) - 1))
         content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     survives(bytes(content))
+
+
+def damages(text: str) -> list[tuple[int, int, str]]:
+    """Every value of a file made unreadable, and every key made unknown: where, and what is written there."""
+    values = re.finditer(r"(?<=: )(?![|&*\[{])[^\s{},\[\]#]+", text)
+    keys = re.finditer(r"(?m)(?<=[{ ])[a-z0-9_-]+(?=:(?: |$))", text)
+    found = [(m.start(), m.end(), "[[]]") for m in values] + [(m.start(), m.end(), m[0] + "x") for m in keys]
+    return [each for each in found if "#" not in text[text.rfind("\n", 0, each[0]) + 1 : each[0]]]
+
+
+def problems_of(read: Callable[..., object], text: str) -> list[str]:
+    try:
+        read(text, file_name="lab.yaml")
+    except ConfigurationError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+@given(st.sampled_from([(text, damage) for text in EXAMPLES for damage in damages(text)]))
+def test_one_slip_in_a_sound_file_is_never_followed_by_problems_that_are_none(
+    case: tuple[str, tuple[int, int, str]],
+) -> None:
+    """The examples hold no problem, so whatever the checks of the topology add to that of loading would be false."""
+    text, (start, end, written) = case
+    slipped = text[:start] + written + text[end:]
+    unread = problems_of(load, slipped)
+    if unread:
+        assert problems_of(load_topology, slipped) == unread

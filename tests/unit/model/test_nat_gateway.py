@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from dataplane.program import Enter, Filter, Guard, Hop, TtlAction, Via
+from dataplane.program import Test as GuardTest
+from dataplane.verdict import Reason
+from tests.unit.model.building import chain, expect, instance, lab, program, routes, shape, topology, vpc
+
+
+def shop(**nat: Any) -> dict[str, Any]:
+    gateway = {"subnet": "one", "elastic_ip": "203.0.113.10", **nat}
+    return vpc(internet_gateway={}, nat_gateways={"nat": gateway})
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "code", "words"),
+    [
+        ({"subnet": "on"}, "subnet", "InvalidSubnetID.NotFound", "did you mean one?"),
+        ({"private_ip": "10.0.1.3"}, "private_ip", "InvalidParameterValue", "reserved by AWS"),
+        ({"private_ip": "10.0.2.9"}, "private_ip", "InvalidParameterValue", "from 10.0.1.4 to 10.0.1.254"),
+        ({"elastic_ip": "10.0.1.9"}, "elastic_ip", "InvalidAddress.NotFound", "no public address"),
+    ],
+)
+def test_what_aws_refuses(fields: dict[str, Any], key: str, code: str, words: str) -> None:
+    expect(lab(vpcs={"shop": shop(**fields)}), f"vpcs.shop.nat_gateways.nat.{key}", code, words)
+
+
+def test_it_needs_an_internet_gateway() -> None:
+    declared = lab(vpcs={"shop": {**shop(), "internet_gateway": None}})
+    expect(declared, "vpcs.shop.nat_gateways.nat.elastic_ip", "Gateway.NotAttached", "has no internet gateway")
+
+
+def test_its_address_is_taken_before_those_of_instances() -> None:
+    placed = topology(vpcs={"shop": shop()}, instances={"web": instance()})
+    assert [str(each.addresses4[0]) for each in placed.interfaces] == ["10.0.1.4", "10.0.1.5"]
+
+
+def test_the_way_through() -> None:
+    lowered = program(vpcs={"shop": shop(private_ip="10.0.1.20")})
+    assert shape(lowered, "nat-gateway:shop/nat/in") == [
+        "Filter ACL_INGRESS",
+        "Guard",
+        "NatSession",
+        "Hop",
+        "Enter",
+        "Guard",
+        "Filter ACL_EGRESS",
+        "Lookup NO_ROUTE",
+    ]
+    ingress, own, _, hop, enter, *_ = chain(lowered, "nat-gateway:shop/nat/in")
+    assert isinstance(ingress, Filter)
+    assert lowered.names[ingress.skip_subnet].path == "shop/one"
+    assert isinstance(own, Guard)
+    assert [str(each) for each in lowered.sets[own.table]] == ["10.0.1.20/32"]
+    origin = lowered.nodes[own.otherwise]
+    assert isinstance(origin, Guard)
+    assert (origin.test, origin.via, origin.negate) == (GuardTest.VIA, Via.PEERING, True)
+    assert (origin.reason, origin.next) == (Reason.NAT_FROM_PEER, own.next)
+    assert isinstance(hop, Hop)
+    assert (hop.mtu, hop.ttl, hop.answer_as) == (8500, TtlAction.ANSWER, "nat-gateway:shop/nat")
+    assert isinstance(enter, Enter)
+    assert (enter.interface, enter.via, enter.keep_groups) == ("nat-gateway:shop/nat", Via.NAT, False)
+
+
+def test_its_policy_is_what_aws_documents() -> None:
+    policy = program(vpcs={"shop": shop(private_ip="10.0.1.20")}).nat_policies["nat-gateway:shop/nat"]
+    assert policy.addresses == (IPv4Address("10.0.1.20"),)
+    assert (policy.port_first, policy.port_last, policy.per_destination) == (1024, 65535, 55_000)
+    assert policy.timeouts.tcp_established == policy.timeouts.udp_stream == policy.timeouts.icmp == 350_000
+
+
+def test_it_is_an_interface_of_its_subnet_without_port_and_groups() -> None:
+    lowered = program(vpcs={"shop": shop(private_ip="10.0.1.20")})
+    interface = lowered.interfaces["nat-gateway:shop/nat"]
+    assert (interface.port, interface.groups) == (0, ())
+    assert lowered.names[interface.number].kind == "nat-gateway"
+    assert lowered.bridges["subnet:shop/one"] == [(interface.mac, "nat-gateway:shop/nat/in")]
+    assert routes(lowered, "vpc:shop/hosts")["10.0.1.20/32"] == "nat-gateway:shop/nat/in"
+    assert lowered.maps["internet-gateway:shop"] == [(IPv4Address("10.0.1.20"), IPv4Address("203.0.113.10"))]
+    assert lowered.contexts == []
