@@ -19,8 +19,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from dataplane.errors import LabError
-from dataplane.trace import Action, Trace, object_text
-from dataplane.verdict import REASON_TEXT
+from dataplane.trace import Action, Trace, object_text, rule_text
+from dataplane.verdict import REASON_TEXT, Reason
 
 QUIET_PORT = 443
 """Where the SYN built with scapy goes: a port of its own, so that it tests other rules than the connect."""
@@ -29,6 +29,8 @@ _PATIENCE_S = 1.0
 _SECOND_LOOK_S = 3.0
 _PARALLEL = 24
 _MOST_NODES = 12
+_MOST_PORTS = 3
+_SILENCE = "silence"
 
 
 class ReportedNode(Protocol):
@@ -71,7 +73,7 @@ class ReportedLab(Protocol):
         """The address by which one node knows another."""
 
     def ports_of_interest(self) -> Mapping[str, tuple[int, ...]]:
-        """TCP ports that programs listen on, by node."""
+        """TCP ports worth trying, by node."""
 
     def trace(
         self, source: str, destination: str, *, protocol: str, port: int | None, source_port: int | None
@@ -200,7 +202,7 @@ def _questions(lab: ReportedLab, names: list[str]) -> Iterator[_Question]:
                 addresses = [address for address in addresses if ":" in address]
             for address in dict.fromkeys(addresses):
                 yield _Question(source, destination, address, "ping", None, None)
-                for port in ports.get(destination) or (everywhere,):
+                for port in ports.get(destination, ())[:_MOST_PORTS] or (everywhere,):
                     yield _Question(source, destination, address, "tcp", port, None)
                 yield _Question(source, destination, address, "syn", QUIET_PORT, dice.randrange(20000, 30000))
 
@@ -227,7 +229,7 @@ def _ping(node: ReportedNode, address: str, patience_s: float) -> tuple[str, boo
     result = node.ping(address, count=1, timeout_s=patience_s)
     if result.received:
         return f"{result.average_ms:.2f} ms", True
-    return "silence", False
+    return _SILENCE, False
 
 
 def _connect(node: ReportedNode, address: str, port: int, patience_s: float) -> tuple[str, bool]:
@@ -236,7 +238,7 @@ def _connect(node: ReportedNode, address: str, port: int, patience_s: float) -> 
     except ConnectionRefusedError:
         return "refused", True  # a reset is an answer: the path is open, only nobody listens
     except TimeoutError:
-        return "silence", False
+        return _SILENCE, False
     except OSError as error:
         return (error.strerror or str(error)).lower(), False
     return "open", True
@@ -252,7 +254,7 @@ def _syn(lab: ReportedLab, node: ReportedNode, question: _Question, patience_s: 
     )
     answer = node.sr1(packet, patience_s)
     if answer is None:
-        return "silence", False
+        return _SILENCE, False
     if not answer.haslayer(TCP):
         return "ICMP error", False
     return ("open" if "A" in answer[TCP].flags and "S" in answer[TCP].flags else "refused"), True
@@ -279,16 +281,36 @@ def path_text(trace: Trace) -> str:
     )
 
 
+_SHORT = {
+    Reason.GROUP_EGRESS: "no outbound rule of {note} allows it",
+    Reason.GROUP_INGRESS: "no inbound rule of {note} allows it",
+    Reason.ACL_EGRESS: "{where} egress, {rule}",
+    Reason.ACL_INGRESS: "{where} ingress, {rule}",
+    Reason.NO_ROUTE: "{where} has no route to {destination}",
+    Reason.BLACKHOLE: "{where}: {rule} is a blackhole",
+    Reason.OUTSIDE_NO_ROUTE: "nobody on the internet has {destination}",
+}
+"""The commonest reasons in fewer words than `REASON_TEXT` has: a table is narrow."""
+
+
 def why_text(trace: Trace) -> str:
     """What stopped the packet or its answer: the rule that decided, where, and the reason; empty if nothing did."""
     if trace.reachable:
         return ""
     walk = trace.deciding_walk
     which = "" if walk is trace.forward else "the answer: "
-    reason = REASON_TEXT[walk.reason].text
-    note = f" ({walk.note})" if walk.note else ""
+    packet = walk.hops[-1].packet if walk.hops else None
+    words = {
+        "where": object_text(walk.object) if walk.object else "",
+        "rule": rule_text(walk.rule, walk.object) if walk.rule else walk.note,
+        "note": walk.note,
+        "destination": packet.destination if packet else "",
+    }
+    if walk.reason in _SHORT:
+        return which + _SHORT[walk.reason].format(**words)
     decided = walk.decided_by
-    return f"{which}{object_text(decided)}{note}: {reason}" if decided else f"{which}{reason}"
+    text = REASON_TEXT[walk.reason].text
+    return f"{which}{object_text(decided)}: {text}" if decided else which + text
 
 
 # -- on paper ------------------------------------------------------------------------------------------
@@ -297,7 +319,7 @@ def why_text(trace: Trace) -> str:
 def render_report(findings: Findings, screen: Console) -> None:
     """Print the report as a table, one row per sender and address, and what to try next."""
     table = Table(
-        title=f"lab {findings.lab}: who reaches whom (real packets; SYN = built with scapy)",
+        title=f"lab {findings.lab}: who reaches whom, by real packets (SYN: built with scapy; -: no answer)",
         title_justify="left",
         header_style="bold",
         pad_edge=False,
@@ -332,7 +354,8 @@ def _kind_cell(row: Finding, kind: str) -> str:
         if probe.kind == kind:
             colour = "green" if probe.answered else "red"
             port = f"{probe.port} " if kind == "tcp" else ""
-            words.append(f"{port}[{colour}]{escape(probe.outcome)}[/]")
+            shown = "-" if probe.outcome == _SILENCE else probe.outcome
+            words.append(f"{port}[{colour}]{escape(shown)}[/]")
     return "\n".join(words)
 
 

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from dataplane.engine import DataPlane
+from dataplane.probe import TCP
 from dataplane.program import Address
 from dataplane.topology import Topology
 from dataplane.trace import Trace, Walk, protocol_name
@@ -48,6 +49,23 @@ def node(lab: RunningLab, name: str) -> dict[str, Any]:
             }
         )
     return {"name": name, "kind": "internet-host" if is_host else "instance", "interfaces": interfaces}
+
+
+def tcp_ports(lab: RunningLab, name: str) -> list[int]:
+    """TCP ports that somebody may want to reach on a node, lowest first."""
+    plan = lab.plans[name]
+    found = {program.ready_tcp for program in plan.programs if program.ready_tcp is not None}
+    own = {interface.port for interface in plan.interfaces}
+    for policy in lab.data_plane.program.group_policies.values():
+        if policy.owner in own:
+            found |= {
+                rule.ports[0] for rule in policy.ingress if rule.protocol == TCP and rule.ports and _single(rule.ports)
+            }
+    return sorted(found)
+
+
+def _single(ports: tuple[int, int]) -> bool:
+    return ports[0] == ports[1]
 
 
 def counters(row: Mapping[str, Any] | None) -> dict[str, Any]:

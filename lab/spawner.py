@@ -204,9 +204,10 @@ class Spawner:
         if self._init:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._init, signal.SIGKILL)
-            # Process 1 ends only when everything in its PID namespace has.
+            # It ends only when all others in its PID namespace have, and been reaped: programs are ours to reap.
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._init, 0)
+                while os.waitpid(-1, 0)[0] != self._init:
+                    pass
             self._init = 0
 
     # -- parts ---------------------------------------------------------------------------------------------

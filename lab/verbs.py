@@ -101,11 +101,8 @@ class Verbs:
             raise RequestError(f"no port {port}") from None
 
     def ports(self, arguments: Mapping[str, Any]) -> dict[str, list[int]]:
-        """TCP ports that the programs of each node are ready on."""
-        return {
-            name: [program.ready_tcp for program in plan.programs if program.ready_tcp is not None]
-            for name, plan in self._lab.plans.items()
-        }
+        """TCP ports worth trying, by node: what its programs are ready on, and what its groups open one by one."""
+        return {name: sight.tcp_ports(self._lab, name) for name in self._lab.plans}
 
     def resolve(self, arguments: Mapping[str, Any]) -> str:
         """The address by which one node knows another."""

@@ -47,16 +47,17 @@ def load(source: Path | str | bytes, *, file_name: str | None = None) -> LoadedF
     string, and a `Path`, name a file. `file_name` is what messages call it.
 
     Raises:
-        ConfigurationError: everything that kept the file from being read, in file order.
+        ConfigurationError: everything that kept the file from being read, and what is wrong between the parts that
+            could be read, as far as that holds whatever the others say (`dataplane.load.soundness`).
     """
     text, name = read_text(source, file_name)
     root, problems = compose(text, name)
     if root is None:
         raise ConfigurationError(problems)
-    lab_file, found = _read(root, name)
+    lab_file, found = read_lab_file(root, name)
     problems += found
-    if problems:
-        raise _Unread(root, name, problems)
+    if lab_file is None or problems:
+        raise ConfigurationError([*problems, *_further_problems(root, name, problems)])
     return LoadedFile(lab_file, Marks(name, root))
 
 
@@ -64,41 +65,29 @@ def load_topology(source: Path | str | bytes, *, file_name: str | None = None) -
     """Read and check a lab file. `source` and `file_name` are as for `load`.
 
     Raises:
-        ConfigurationError: everything wrong with the file, each problem with file, line and column. When some of
-            it could not be read, problems between the remaining parts are included as far as they hold
-            whatever the unread parts say.
+        ConfigurationError: everything wrong with the file, each problem with file, line and column.
     """
-    try:
-        return load(source, file_name=file_name).topology()
-    except _Unread as unread:
-        raise ConfigurationError([*unread.problems, *unread.further_problems()]) from None
+    return load(source, file_name=file_name).topology()
 
 
-class _Unread(ConfigurationError):
-    """Text that is YAML, but no lab file as a whole."""
-
-    def __init__(self, root: Node, file_name: str, problems: list[Problem]) -> None:
-        super().__init__(problems)
-        self.root = root
-        self.file_name = file_name
-
-    def further_problems(self) -> list[Problem]:
-        """Return the problems of the topology among the parts that have nothing to do with what is unread."""
-        part = sound_part(self.root, LAB_FILE, [problem.path for problem in self.problems])
-        if part is None:
-            return []
-        lab_file, found = _read(part, self.file_name)
-        if found:
-            return []
-        try:
-            LoadedFile(lab_file, Marks(self.file_name, self.root)).topology()
-        except ConfigurationError as error:
-            return list(error.problems)
-        return []
-
-
-def _read(root: Node, name: str) -> tuple[LabFile, list[Problem]]:
-    reader = Reader(name)
+def read_lab_file(root: Node, file_name: str) -> tuple[LabFile | None, list[Problem]]:
+    """Return what the tree says, or None and why it says nothing."""
+    reader = Reader(file_name)
     value: Any = reader.read(LAB_FILE, Place(root, ""))
     assert (value is FAILED) == bool(reader.problems), "what could not be read is a problem, and nothing else is"
-    return value, reader.problems
+    return (None if value is FAILED else value), reader.problems
+
+
+def _further_problems(root: Node, file_name: str, unread: list[Problem]) -> list[Problem]:
+    """Return the problems of the topology among the parts that have nothing to do with what is unread."""
+    part = sound_part(root, LAB_FILE, [problem.path for problem in unread])
+    if part is None:
+        return []
+    lab_file, _ = read_lab_file(part, file_name)
+    if lab_file is None:
+        return []
+    try:
+        LoadedFile(lab_file, Marks(file_name, root)).topology()
+    except ConfigurationError as error:
+        return list(error.problems)
+    return []

@@ -299,7 +299,7 @@ class Lab:
         return found
 
     def ports_of_interest(self) -> dict[str, tuple[int, ...]]:
-        """TCP ports that the programs of each node are ready on, by node."""
+        """TCP ports worth trying, by node: what its programs are ready on, and what its groups open one by one."""
         return {name: tuple(ports) for name, ports in self.ask("ports").items()}
 
     # -- changing ------------------------------------------------------------------------------------------

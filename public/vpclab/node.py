@@ -342,7 +342,9 @@ class Node:
 def _view(entry: Mapping[str, Any]) -> NodeView:
     """How to enter the node, out of what the daemon says about it."""
     facts: dict[str, Any] = {field.name: entry[field.name] for field in fields(NodeView)}
-    return NodeView(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+    for name, value in facts.items():
+        facts[name] = tuple(value) if isinstance(value, list) else value
+    return NodeView(**facts)
 
 
 def _octets(mac: str) -> bytes:

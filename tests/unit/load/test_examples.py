@@ -1,4 +1,4 @@
-"""What the comments of the examples promise, proven by traces: who reaches whom, seen as whom, and what stops the others."""
+"""What the comments of the examples promise, by traces: who reaches whom, seen as whom, and what stops the others."""
 
 from __future__ import annotations
 
