@@ -98,18 +98,20 @@ def clean(state: LabState) -> Removed:
 
 
 def _remove(lab: str, lab_ids: set[str], recorded: tuple[Process, ...]) -> Removed:
-    # The spawner first: it must not restart programs. Then process 1, with which all in its PID namespace go.
-    for process in recorded:
-        process.kill()
     seen: set[Process] = set()
 
-    def carriers() -> list[Process]:
-        found = [process for process, lab_id in _look().processes.items() if lab_id in lab_ids]
-        found += [process for process in recorded if process.is_alive()]
+    def kept() -> list[Process]:
+        found = [process for process in recorded if process.is_alive()]
         seen.update(found)
         return found
 
-    if left := processes.kill_all(carriers):
+    def carriers() -> list[Process]:
+        found = [process for process, lab_id in _look().processes.items() if lab_id in lab_ids]
+        seen.update(found)
+        return found
+
+    # First the spawner, which must not restart programs, and process 1, with which all in its PID namespace go.
+    if left := processes.kill_all(kept) or processes.kill_all(carriers):
         raise LabError(
             f"processes of lab {lab} cannot be ended: {', '.join(str(process.pid) for process in left)}; "
             "run gc as the user who started the lab, or as root"

@@ -11,7 +11,7 @@ The lab id is ``NAME-16 hex digits``, new for each start. It is carried by
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import NamedTuple
 
 LAB_VARIABLE = "VPCLAB_LAB"
@@ -33,7 +33,7 @@ class Marker(NamedTuple):
 
 def new_lab_id(lab: str) -> str:
     """An id for one run of a lab."""
-    return f"{lab}-{secrets.token_hex(8)}"
+    return f"{lab}-{os.urandom(8).hex()}"
 
 
 def alias_of(lab_id: str, node: str) -> str:

@@ -44,21 +44,34 @@ def main() -> None:
     """Standard input: JSON object of lists of files. Standard output: JSON object of aliases."""
     aliases = {}
     for key, paths in json.load(sys.stdin).items():
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                descriptors = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths]
-                for descriptor in descriptors:
-                    setns(descriptor)
-                with Netlink() as rtnl:
-                    os.write(writer, rtnl.alias(_LOOPBACK).encode())
-            except OSError:
-                pass  # gone, or not ours
-            finally:
-                os._exit(0)
-        os.close(writer)
-        with os.fdopen(reader, "rb") as pipe:
-            aliases[key] = pipe.read().decode(errors="replace")
-        os.waitpid(pid, 0)
+        aliases[key] = _in_child(paths) if len(paths) > 1 else _alias(paths)
     json.dump(aliases, sys.stdout)
+
+
+def _alias(paths: Sequence[str]) -> str:
+    """Join, and read the alias; empty when a namespace is gone or not ours."""
+    try:
+        descriptors = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in paths]
+        for descriptor in descriptors:
+            setns(descriptor)
+            os.close(descriptor)
+        with Netlink() as rtnl:
+            return rtnl.alias(_LOOPBACK)
+    except OSError:
+        return ""
+
+
+def _in_child(paths: Sequence[str]) -> str:
+    """The same in a child: there is no way back out of a user namespace."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writer, _alias(paths).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        alias = pipe.read().decode(errors="replace")
+    os.waitpid(pid, 0)
+    return alias

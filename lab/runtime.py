@@ -271,9 +271,13 @@ class Runtime:
             self._closed = True
             _close(self._taps.values())
             self._taps.clear()
-            with contextlib.suppress(LabError):
+            try:
                 self._ask({}, "close", grace_s)
-            self._hang_up()
+                self._hang_up()
+            except LabError:  # the spawner is gone, without tidying up
+                self._hang_up()
+                with contextlib.suppress(LabError):  # `gc` will say what could not be removed
+                    gc.clean(self._state)
 
     # -- parts ---------------------------------------------------------------------------------------------
 

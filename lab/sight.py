@@ -58,14 +58,9 @@ def tcp_ports(lab: RunningLab, name: str) -> list[int]:
     own = {interface.port for interface in plan.interfaces}
     for policy in lab.data_plane.program.group_policies.values():
         if policy.owner in own:
-            found |= {
-                rule.ports[0] for rule in policy.ingress if rule.protocol == TCP and rule.ports and _single(rule.ports)
-            }
+            opened = [rule.ports for rule in policy.ingress if rule.protocol == TCP and rule.ports is not None]
+            found |= {first for first, last in opened if first == last}
     return sorted(found)
-
-
-def _single(ports: tuple[int, int]) -> bool:
-    return ports[0] == ports[1]
 
 
 def counters(row: Mapping[str, Any] | None) -> dict[str, Any]:

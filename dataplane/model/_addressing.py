@@ -24,7 +24,6 @@ def check_addresses(topology: Topology, interface: PlacedInterface) -> Iterator[
             "InsufficientFreeAddressesInSubnet",
             f"{interface.subnet.cidr} has {interface.subnet.cidr.num_addresses - 5}: use a larger subnet",
         )
-    used: dict[object, str] = {}
     for path, private, public in interface.wanted.elastic_ips:
         if private is not None and private not in interface.addresses4:
             yield Problem(
@@ -36,10 +35,6 @@ def check_addresses(topology: Topology, interface: PlacedInterface) -> Iterator[
         earlier = topology.elastic_ip_at(public)
         if earlier != path:
             yield Problem(path, f"{public} is associated already, at {earlier}", "Resource.AlreadyAssociated")
-        target = private or next(iter(interface.addresses4), None)
-        if target in used:
-            yield Problem(path, f"{target} has an Elastic IP already, at {used[target]}", "Resource.AlreadyAssociated")
-        used.setdefault(target, path)
 
 
 def _check_private(topology: Topology, interface: PlacedInterface, asked: Asked) -> Iterator[Problem]:

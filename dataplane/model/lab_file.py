@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from dataplane.errors import Problem
 from dataplane.limits import Quotas
 from dataplane.model import network_interface
+from dataplane.model._addressing import check_addresses
 from dataplane.model._fields import doc, within
 from dataplane.model.instance import Instance
 from dataplane.model.internet_gateway import INTERNET
@@ -61,7 +62,7 @@ class LabFile:
             if name in self.instances:
                 yield Problem(f"internet.hosts.{name}", f"an instance is called {name} too", "", "write another name")
         for interface in topology.interfaces:
-            yield from network_interface.check_placed(topology, interface)
+            yield from check_addresses(topology, interface)
         for public in topology.public_addresses:
             yield from public.check(topology)
         yield from within("quotas", self.quotas.check())

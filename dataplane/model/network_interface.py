@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 from dataplane.errors import Problem
 from dataplane.limits import VPC_MTU
 from dataplane.model import security_group, subnet
-from dataplane.model._addressing import check_addresses
 from dataplane.model._cidr import Address, Network, host_network
 from dataplane.model._fields import did_you_mean, doc, unknown, within
 from dataplane.model._placed import Asked, AskedPublic, PlacedInterface, PlacedSubnet, WantedInterface
@@ -136,11 +135,6 @@ class NetworkInterface:
         )
 
 
-def check_placed(topology: Topology, interface: PlacedInterface) -> Iterator[Problem]:
-    """Yield what is wrong with an interface's addresses, wherever it was declared. Paths are complete."""
-    yield from check_addresses(topology, interface)
-
-
 def label(interface: PlacedInterface) -> str:
     """The label of an interface: of its `Program.interfaces`, own addresses and group policy."""
     return f"{interface.kind}:{interface.path}"
@@ -231,9 +225,9 @@ class NetworkInterfaceTarget(RouteTarget):
 
     def check(self, topology: Topology, vpc: str, destination: Network) -> Iterator[Problem]:
         """Yield a problem when there is none of the name."""
-        if topology.find_interface(vpc, self.name) is None:
-            mine = topology.interfaces_of_vpc(vpc)
-            known = [*topology.vpc(vpc).network_interfaces, *(i.path for i in mine if i.is_attached)]
+        declared = topology.vpc(vpc).network_interfaces
+        if self.name not in declared and topology.find_interface(vpc, self.name) is None:
+            known = [*declared, *(each.path for each in topology.interfaces_of_vpc(vpc) if each.is_attached)]
             message = f"no network interface of VPC {vpc} is called {self.name}"
             hint = did_you_mean(self.name, known)
             yield Problem("", message, "InvalidNetworkInterfaceID.NotFound", hint)

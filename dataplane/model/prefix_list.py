@@ -66,6 +66,9 @@ class PrefixList:
                 "InvalidParameterValue",
                 f"write {min(max(len(self.entries), 1), PREFIX_LIST_ENTRIES)}",
             )
+        elif self.max_entries is None and len(self.entries) > PREFIX_LIST_ENTRIES:
+            message = f"{len(self.entries)} entries are more than {PREFIX_LIST_ENTRIES}"
+            yield Problem("entries", message, "PrefixListMaxEntriesExceeded", "make several lists")
         elif len(self.entries) > self.weight:
             yield Problem(
                 "entries",

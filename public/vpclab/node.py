@@ -86,6 +86,11 @@ class Node:
         return next((address for address in self.addresses if ":" in address), None)
 
     @property
+    def mac(self) -> str:
+        """MAC address of its first interface; frames with another source are dropped as spoofed."""
+        return str(self._entry["interfaces"][0]["mac"])
+
+    @property
     def public_addresses(self) -> tuple[str, ...]:
         """Public IPv4 addresses mapped to it; its own address if it is an internet host."""
         return tuple(address for interface in self._entry["interfaces"] for address in interface["public_addresses"])
@@ -248,10 +253,10 @@ class Node:
         frame = self._frame(packet, interface, ethernet)
         line = self._senders.get(interface)
         if line is None:
-            line = self.socket(sockets.AF_PACKET, sockets.SOCK_RAW, 0)
+            device = self._interface(interface)["device"]
+            self._senders[interface] = line = self.socket(sockets.AF_PACKET, sockets.SOCK_RAW, 0)
             # Protocol 0 receives nothing, so that no queue fills up behind a socket nobody reads.
-            line.bind((interface, 0))
-            self._senders[interface] = line
+            line.bind((device, 0))
         line.send(frame)
 
     def sniff(
@@ -283,8 +288,9 @@ class Node:
 
         Frames that arrive between the start of the ``with`` block and `frames` are kept.
         """
+        device = self._interface(interface)["device"]
         raw = self.socket(sockets.AF_PACKET, sockets.SOCK_RAW, 0)
-        with _frames.Sniffer(raw, self._interface(interface)["device"], outgoing=outgoing) as line:
+        with raw, _frames.Sniffer(raw, device, outgoing=outgoing) as line:
             yield line
 
     def sr1(

@@ -179,6 +179,8 @@ def test_ctrl_z_stops_and_fg_continues(web: Runtime) -> None:
         terminal.expect("$ ")
         terminal.type(f"{inner}\r")
         terminal.expect("begun\r\n")
+        terminal.type("hello\r")
+        terminal.expect("hello\r\nhello")  # cat runs: a shell cannot stop while it starts it (vfork)
         terminal.type("\x1a")
         terminal.expect("Stopped")
         terminal.expect("$ ")

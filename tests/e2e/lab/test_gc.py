@@ -149,7 +149,7 @@ def test_what_users_started_by_other_means_is_found_by_its_namespace(dead: Daemo
     """As with `nsenter` or `ip netns exec`: no PID namespace, and here not even the environment, tells."""
     spawner = dead.facts["pid"]
     node = dead.facts["nodes"]["vpclabgc-1"]
-    user = [f"--user=/proc/{spawner}/ns/user"] if dead.facts["rootless"] else []
+    user = ["--preserve-credentials", f"--user=/proc/{spawner}/ns/user"] if dead.facts["rootless"] else []
     command = [need("nsenter"), *user, f"--net=/proc/{spawner}/fd/{node['net']}", "env", "-i", "sleep", "4344"]
     with subprocess.Popen(command) as stranger:
         eventually(lambda: processes.name_of(stranger.pid) == "sleep", "it runs")

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from dataplane.errors import LabError
-from lab import processes
+from lab import netns_names, processes
 from lab.enter import open_socket
+from lab.marker import read_markers
 from lab.runtime import Runtime
 from tests.e2e.lab.stage import VNET_HEADER_BYTES, eventually, interface, ip_json, need, next_frame, output, plan
 
@@ -287,6 +288,16 @@ def test_a_dead_spawner_is_an_error_in_words(runtime: Runtime) -> None:
     processes.Process(runtime.view("web").spawner, processes.start_time(runtime.view("web").spawner) or 0).kill()
     with pytest.raises(LabError, match="the process that keeps lab stage's nodes has ended"):
         runtime.status()
+    netns = find_names(runtime.lab_id)
+    assert len(netns) == (1 if os.geteuid() == 0 else 0)
+    runtime.close()
+    assert find_names(runtime.lab_id) == []
+
+
+def find_names(lab_id: str) -> list[str]:
+    """Names under /run/netns of namespaces that carry a lab's id."""
+    markers = read_markers({name: [str(netns_names.FOLDER / name)] for name in netns_names.names()})
+    return [name for name, marker in markers.items() if marker.lab_id == lab_id]
 
 
 def everyone() -> list[int]:

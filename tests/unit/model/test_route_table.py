@@ -144,6 +144,13 @@ def test_route_to_an_internet_gateway_that_is_not_there() -> None:
     expect(declared, "vpcs.shop.route_tables.main.routes[0].target", "Gateway.NotAttached", "internet_gateway: {}")
 
 
+def test_route_to_a_kind_of_target_the_vpc_has_none_of() -> None:
+    table = {"main": {"routes": [{"destination": "0.0.0.0/0", "target": "nat-gateway:nat"}]}}
+    declared = lab(vpcs={"shop": vpc(route_tables=table)})
+    path = "vpcs.shop.route_tables.main.routes[0].target"
+    expect(declared, path, "InvalidNatGatewayID.NotFound", "there is no NAT gateway of VPC shop")
+
+
 def test_two_routes_to_one_destination() -> None:
     declared = lab(**sections(("0.0.0.0/0", "internet-gateway"), ("0.0.0.0/0", "nat-gateway:nat")))
     expect(declared, "vpcs.shop.route_tables.main.routes[1].destination", "RouteAlreadyExists", "or routes[0]")

@@ -7,7 +7,7 @@ import pytest
 from dataplane.program import Bridge, Filter, Guard, Serve
 from tests.unit.model.building import expect, instance, lab, program, shape, shop, topology, vpc
 
-V6 = {"ipv6_cidrs": ["2001:db8::/56"]}
+V6: dict[str, Any] = {"ipv6_cidrs": ["2001:db8::/56"]}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,254 @@
+"""What there is, in AWS words: interfaces, gateways, tables and rules, derived from the lab file.
+
+Defaults are AWS's and are filled in here: the main route table, the default network ACL, the default security group,
+its egress rules, the public addresses that AWS assigns. Names are numbers of `Names`, as everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+
+from dataplane.names import Names
+from dataplane.reference.acl import Acl, acls_of
+from dataplane.reference.checksum import Address
+from dataplane.reference.groups import GroupRules, rules_of
+from dataplane.reference.routes import Table, tables_of
+from dataplane.topology import Topology
+
+PUBLIC_POOLS = (IPv4Network("203.0.113.128/25"), IPv4Network("198.18.0.0/16"))
+"""Where assigned public addresses are from, the lowest free one first (see `dataplane.model.elastic_ip`)."""
+ROUTER_LINK_LOCAL = IPv6Address("fe80:ec2::1")
+"""https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subnet:
+    """A subnet: its blocks, router, network ACL and route table."""
+
+    number: int
+    vpc: str
+    cidrs: tuple[IPv4Network | object, ...]
+    router_mac: bytes
+    router: tuple[Address, ...]
+    """The second address of each block: these answer."""
+    router_link_local: tuple[IPv6Address, ...]
+    acl: Acl
+    table: Table
+
+    def holds(self, address: Address) -> bool:
+        """Whether an address is inside."""
+        return any(address in cidr for cidr in self.cidrs)  # type: ignore[operator]
+
+    def is_router(self, address: Address) -> bool:
+        """Whether an address is one of its router's."""
+        return address in self.router or address in self.router_link_local
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A network interface of an instance, or one that is not attached (`is_attached`)."""
+
+    number: int
+    path: str
+    vpc: str
+    subnet: Subnet
+    mac: bytes
+    addresses: tuple[Address, ...]
+    groups: frozenset[tuple[str, str]]
+    """VPC and name of its security groups."""
+    rules: GroupRules
+    source_dest_check: bool
+    is_attached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatGateway:
+    """A NAT gateway: its interface, which AWS owns."""
+
+    number: int
+    vpc: str
+    subnet: Subnet
+    mac: bytes
+    address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A host on the internet."""
+
+    number: int
+    addresses: tuple[Address, ...]
+    mac: bytes
+    router_mac: bytes
+
+
+Node = Interface | NatGateway | Host
+
+
+class Inventory:
+    """Everything in one lab, as declared now."""
+
+    def __init__(self, topology: Topology, names: Names) -> None:
+        self.names = names
+        self.lab = topology.lab
+        self.regions = {vpc: str(topology.region_of(vpc)) for vpc in self.lab.vpcs}
+        members = {key: tuple(found) for key, found in _members(topology).items()}
+        tables = {vpc: tables_of(self.lab, names, vpc) for vpc in self.lab.vpcs}
+        acls = {vpc: acls_of(self.lab.vpcs[vpc], names, vpc) for vpc in self.lab.vpcs}
+        self.subnets: dict[tuple[str, str], Subnet] = {}
+        for (vpc, name), placed in topology.subnets.items():
+            declared = self.lab.vpcs[vpc].subnets[name]
+            cidrs = declared.cidrs()
+            link_local = () if declared.ipv6_cidr is None else (_eui64(placed.router_mac), ROUTER_LINK_LOCAL)
+            self.subnets[vpc, name] = Subnet(
+                number=names.intern("subnet", f"{vpc}/{name}"),
+                vpc=vpc,
+                cidrs=cidrs,
+                router_mac=placed.router_mac,
+                router=tuple(cidr[1] for cidr in cidrs),
+                router_link_local=link_local,
+                acl=acls[vpc][declared.network_acl or "default"],
+                table=tables[vpc][declared.route_table or _main(self.lab.vpcs[vpc].route_tables)],
+            )
+        self.interfaces: list[Interface] = []
+        self.nat_gateways: dict[tuple[str, str], NatGateway] = {}
+        for each in topology.interfaces:
+            vpc = each.subnet.vpc
+            subnet = self.subnets[vpc, each.subnet.name]
+            if each.kind == "nat-gateway":
+                self.nat_gateways[vpc, each.wanted.name] = NatGateway(
+                    number=names.intern("nat-gateway", each.path),
+                    vpc=vpc,
+                    subnet=subnet,
+                    mac=each.mac,
+                    address=each.addresses4[0],
+                )
+                continue
+            groups = self._groups(vpc, each.wanted.is_declared, each.wanted.name)
+            self.interfaces.append(
+                Interface(
+                    number=names.intern(each.kind, each.path),
+                    path=each.path,
+                    vpc=vpc,
+                    subnet=subnet,
+                    mac=each.mac,
+                    addresses=(*each.addresses4, *each.addresses6),
+                    groups=frozenset((vpc, group) for group in groups),
+                    rules=rules_of(self.lab, names, vpc, groups, members, self.regions),
+                    source_dest_check=self._checked(vpc, each.wanted.is_declared, each.wanted.name),
+                    is_attached=each.is_attached,
+                )
+            )
+        self.hosts = [
+            Host(
+                number=names.intern("interface", f"{name}/eth0"),
+                addresses=(host.address,) if host.ipv6_address is None else (host.address, host.ipv6_address),
+                mac=topology.hosts[name].mac,
+                router_mac=topology.hosts[name].router_mac,
+            )
+            for name, host in self.lab.internet.hosts.items()
+        ]
+        self.public_of = self._public_addresses(topology)
+        """(VPC, private address) -> public address."""
+        self.private_of = {public: where for where, public in self.public_of.items()}
+        """Public address -> (VPC, private address)."""
+        self.ports: dict[int, Interface | Host] = {h.number: h for h in self.hosts}
+        self.ports |= {i.number: i for i in self.interfaces if i.is_attached}
+        for kind, path in (("internet", "internet"), *(("vpc", vpc) for vpc in self.lab.vpcs)):
+            names.intern(kind, path)
+
+    def _groups(self, vpc: str, is_declared: bool, name: str) -> tuple[str, ...]:
+        declared = self.lab.vpcs[vpc].network_interfaces[name] if is_declared else self.lab.instances[name]
+        return declared.security_groups or ("default",)
+
+    def _checked(self, vpc: str, is_declared: bool, name: str) -> bool:
+        declared = self.lab.vpcs[vpc].network_interfaces[name] if is_declared else self.lab.instances[name]
+        return declared.source_dest_check
+
+    def _public_addresses(self, topology: Topology) -> dict[tuple[str, IPv4Address], IPv4Address]:
+        """Elastic IPs as declared; then one for each first interface whose subnet gives them and that has none."""
+        found: dict[tuple[str, IPv4Address], IPv4Address] = {}
+        wanting: list[tuple[str, IPv4Address]] = []
+        for each in topology.interfaces:
+            vpc, name, primary = each.subnet.vpc, each.wanted.name, each.addresses4[0]
+            if each.kind == "nat-gateway":
+                found[vpc, primary] = self.lab.vpcs[vpc].nat_gateways[name].elastic_ip
+            elif each.wanted.is_declared:
+                for private, public in self.lab.vpcs[vpc].network_interfaces[name].elastic_ips.items():
+                    found[vpc, private] = public
+            elif self.lab.instances[name].elastic_ip is not None:
+                found[vpc, primary] = self.lab.instances[name].elastic_ip
+            elif self.lab.vpcs[vpc].subnets[each.subnet.name].map_public_ip_on_launch:
+                wanting.append((vpc, primary))
+        taken = {*found.values(), *(host.address for host in self.lab.internet.hosts.values())}
+        free = self._free_public(taken)
+        return found | {where: next(free) for where in wanting}
+
+    def _free_public(self, taken: set[IPv4Address]) -> Iterator[IPv4Address]:
+        blocks = [cidr for vpc in self.lab.vpcs.values() for cidr in vpc.cidrs()]
+        for pool in PUBLIC_POOLS:
+            for address in pool:
+                if address not in taken and not any(address in block for block in blocks):
+                    yield address
+
+    # -- who has an address
+
+    def owner(self, vpc: str, address: Address) -> Interface | NatGateway | Subnet | None:
+        """Who in a VPC gets what is for a private address; a `Subnet` stands for its router."""
+        for interface in self.interfaces:
+            if interface.vpc == vpc and address in interface.addresses:
+                return interface
+        for gateway in self.nat_gateways.values():
+            if gateway.vpc == vpc and gateway.address == address:
+                return gateway
+        return next((s for s in self.subnets.values() if s.vpc == vpc and address in s.router), None)
+
+    def neighbour(self, subnet: Subnet, mac: bytes) -> Interface | NatGateway | None:
+        """The interface in a subnet with a MAC, a NAT gateway's included."""
+        everyone: list[Interface | NatGateway] = [*self.interfaces, *self.nat_gateways.values()]
+        for each in everyone:
+            attached = not isinstance(each, Interface) or each.is_attached
+            if each.subnet is subnet and each.mac == mac and attached:
+                return each
+        return None
+
+    def host(self, address: Address) -> Host | None:
+        """The internet host with an address."""
+        return next((host for host in self.hosts if address in host.addresses), None)
+
+    def has_address6(self, vpc: str, address: Address) -> bool:
+        """Whether an interface of a VPC has an IPv6 address."""
+        return any(address in i.addresses for i in self.interfaces if i.vpc == vpc)
+
+    def vpc_of_block6(self, address: Address) -> str | None:
+        """The VPC with an internet gateway whose IPv6 blocks hold an address."""
+        for vpc, declared in self.lab.vpcs.items():
+            if declared.internet_gateway is not None and any(address in cidr for cidr in declared.ipv6_cidrs):
+                return vpc
+        return None
+
+
+def _main(tables: dict[str, object] | object) -> str:
+    """The main table: the one that says so, else the one called main (which is always there)."""
+    assert isinstance(tables, dict)
+    return next((name for name, table in tables.items() if table.main), "main")
+
+
+def _members(topology: Topology) -> dict[tuple[str, str], list[Address]]:
+    """(VPC, group) -> the private addresses of interfaces that carry the group."""
+    lab, found = topology.lab, dict[tuple[str, str], list[Address]]()
+    for each in topology.interfaces:
+        if each.kind == "nat-gateway":
+            continue
+        vpc, name = each.subnet.vpc, each.wanted.name
+        declared = lab.vpcs[vpc].network_interfaces[name] if each.wanted.is_declared else lab.instances[name]
+        for group in declared.security_groups or ("default",):
+            found.setdefault((vpc, group), []).extend([*each.addresses4, *each.addresses6])
+    return found
+
+
+def _eui64(mac: bytes) -> IPv6Address:
+    """The link-local address that follows from a MAC (RFC 4291, appendix A)."""
+    return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:])

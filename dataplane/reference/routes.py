@@ -1,0 +1,85 @@
+"""Route tables: every route is looked at, the longest prefix wins.
+
+For one prefix a static route (``local`` included, unless a route takes its place) wins over a route of a prefix list;
+of several prefix-list routes the first in the file. 169.254.168.0/22 and fd00:ec2::/32 are never forwarded.
+https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html
+https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+from dataplane.model.lab_file import LabFile
+from dataplane.model.route_table import RouteTable
+from dataplane.names import Names
+from dataplane.reference.checksum import Address
+
+Network = IPv4Network | IPv6Network
+RESERVED: tuple[Network, ...] = (IPv4Network("169.254.168.0/22"), IPv6Network("fd00:ec2::/32"))
+LOCAL, BLACKHOLE, NOT_FORWARDED = "local", "blackhole", "not forwarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route: `target` as it is written in a lab file, e.g. ``nat-gateway:nat``."""
+
+    prefix: Network
+    target: str
+    number: int
+    is_static: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A route table."""
+
+    number: int
+    routes: tuple[Route, ...]
+
+    def lookup(self, destination: Address) -> Route | None:
+        """The route that a packet takes; None when there is none."""
+        best = None
+        for route in self.routes:
+            if route.prefix.version != destination.version or destination not in route.prefix:
+                continue
+            if best is None or _rank(route) > _rank(best):
+                best = route
+        return best
+
+
+def _rank(route: Route) -> tuple[int, bool]:
+    return route.prefix.prefixlen, route.is_static
+
+
+def tables_of(lab: LabFile, names: Names, vpc: str) -> dict[str, Table]:
+    """The tables of a VPC by name, the main one included whether it is declared or not."""
+    declared = dict(lab.vpcs[vpc].route_tables)
+    if not any(table.main for table in declared.values()):
+        declared.setdefault("main", RouteTable(main=True))
+    return {
+        name: Table(names.intern("route-table", f"{vpc}/{name}"), tuple(_routes(lab, names, vpc, name, table)))
+        for name, table in declared.items()
+    }
+
+
+def _routes(lab: LabFile, names: Names, vpc: str, name: str, table: RouteTable) -> Iterator[Route]:
+    def number(words: str) -> int:
+        return names.intern("route", f"{vpc}/{name} {words}")
+
+    written = {route.destination.cidr for route in table.routes}
+    for cidr in lab.vpcs[vpc].cidrs():
+        if cidr not in written:
+            yield Route(cidr, LOCAL, number(f"{cidr} -> local"), True)
+    for route in table.routes:
+        prefix, target = route.destination.cidr, str(route.target)
+        if prefix is not None:
+            yield Route(prefix, target, number(f"{prefix} -> {target}"), True)
+            continue
+        for entry in lab.prefix_lists[route.destination.prefix_list].entries:
+            words = f"{entry.cidr} ({route.destination}) -> {target}"
+            yield Route(entry.cidr, target, number(words), False)
+    for block in RESERVED:
+        yield Route(block, NOT_FORWARDED, number(f"{block} -> {NOT_FORWARDED}"), True)

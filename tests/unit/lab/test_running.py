@@ -1,0 +1,219 @@
+"""A running lab changes as one: what fails half-way is undone. The kernel's side is played by fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+
+from dataplane.errors import ConfigurationError, LabError
+from lab import running
+from lab.node_plan import NodePlan
+from lab.running import RunningLab
+from lab.runtime import NodeChange
+
+LAB = """\
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    subnets: {{s: {{cidr: 10.0.1.0/24, availability_zone: a}}}}
+instances:
+{instances}
+"""
+
+
+def lab_text(**addresses: str) -> str:
+    rows = [f"  {name}: {{vpc: v, subnet: s, private_ip: {address}}}" for name, address in addresses.items()]
+    return LAB.format(instances="\n".join(rows))
+
+
+class FakeWorker:
+    """Knows which descriptor is attached to which port."""
+
+    def __init__(self, engine: object) -> None:
+        self.ports: dict[int, int] = {}
+        self.clock_offset_ms = 0
+        self.running = False
+
+    def attach(self, port: int, descriptor: int) -> None:
+        assert port not in self.ports
+        self.ports[port] = descriptor
+
+    def detach(self, port: int) -> None:
+        self.ports.pop(port, None)  # like the real one: a port that is not attached is fine
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+    def set_clock_offset(self, ms: int) -> None:
+        self.clock_offset_ms = ms
+
+
+class FakeRuntime:
+    """Knows which nodes there are; `failing` names the step that the operating system refuses."""
+
+    def __init__(self, state: object) -> None:
+        self.plans: dict[str, NodePlan] = {}
+        self.failing = ""
+        self.closed = False
+        self._next = 100
+
+    def _step(self, what: str) -> None:
+        if what == self.failing:
+            raise LabError(f"refused: {what}")
+
+    def _descriptors(self, plan: NodePlan) -> dict[int, int]:
+        self._next += 1
+        return {interface.port: self._next for interface in plan.interfaces}
+
+    def add_nodes(self, plans: Iterable[NodePlan]) -> dict[int, int]:
+        self._step("add")
+        wanted = list(plans)
+        self.plans |= {plan.name: plan for plan in wanted}
+        return {port: number for plan in wanted for port, number in self._descriptors(plan).items()}
+
+    def remove_nodes(self, names: Iterable[str]) -> None:
+        for name in list(names):
+            del self.plans[name]
+        self._step("remove")
+
+    def detached_by(self, plan: NodePlan) -> tuple[int, ...]:
+        return ()
+
+    def update_node(self, plan: NodePlan) -> NodeChange:
+        if self.plans[plan.name] != plan:
+            self._step(f"update {plan.name} to {plan.interfaces[0].addresses[0][0]}")
+        self.plans[plan.name] = plan
+        return NodeChange(attached={}, detached=())
+
+    def start_programs(self) -> None: ...
+
+    def wait_ready(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeState:
+    name = "fake"
+
+
+@pytest.fixture
+def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningLab]:
+    monkeypatch.setattr(running, "Runtime", FakeRuntime)
+    monkeypatch.setattr(running, "Worker", FakeWorker)
+    with RunningLab(FakeState(), lab_text(a="10.0.1.10", b="10.0.1.11"), "lab.yaml") as made:  # type: ignore[arg-type]
+        yield made
+
+
+def everything(lab: RunningLab) -> tuple[Any, ...]:
+    """What a client can notice."""
+    plans: dict[str, NodePlan] = lab.runtime.plans  # type: ignore[attr-defined]
+    ports: dict[int, int] = lab.worker.ports  # type: ignore[attr-defined]
+    contexts = sorted(context.number for context in lab.data_plane.program.contexts)
+    return dict(plans), dict(ports), dict(lab.plans), lab.topology, contexts, lab.file
+
+
+def test_every_node_is_attached_and_the_worker_runs(lab: RunningLab) -> None:
+    plans, ports, known, _, contexts, _ = everything(lab)
+    assert plans == known
+    assert sorted(ports) == contexts
+    assert lab.worker.running
+    lab.close()
+    assert not lab.worker.running
+
+
+def test_all_changes_at_once(lab: RunningLab) -> None:
+    found, problem = lab.apply(lab_text(a="10.0.1.77", c="10.0.1.12"), "new.yaml", dry_run=False)
+    assert [(change.action, change.path) for change in found] == [
+        ("change", "instances.a"),
+        ("remove", "instances.b"),
+        ("add", "instances.c"),
+    ]
+    assert problem == ""
+    plans, ports, known, _, contexts, file = everything(lab)
+    assert plans == known
+    assert list(plans) == ["a", "c"]
+    assert sorted(ports) == contexts
+    assert file == "new.yaml"
+
+
+def test_a_dry_run_touches_nothing(lab: RunningLab) -> None:
+    before = everything(lab)
+    found, _ = lab.apply(lab_text(c="10.0.1.12"), "new.yaml", dry_run=True)
+    assert len(found) == 3
+    assert everything(lab) == before
+
+
+def test_a_wrong_file_touches_nothing(lab: RunningLab) -> None:
+    before = everything(lab)
+    with pytest.raises(ConfigurationError):
+        lab.apply(lab_text(c="10.9.9.9"), "new.yaml", dry_run=False)
+    assert everything(lab) == before
+
+
+@pytest.mark.parametrize("failing", ["add", "update a to 10.0.1.77", "update b to 10.0.1.78"])
+def test_a_step_that_is_refused_is_undone(lab: RunningLab, failing: str) -> None:
+    before = everything(lab)
+    lab.runtime.failing = failing  # type: ignore[attr-defined]
+    with pytest.raises(LabError, match=f"refused: {failing}"):
+        lab.apply(lab_text(a="10.0.1.77", b="10.0.1.78", c="10.0.1.12"), "new.yaml", dry_run=False)
+    after = everything(lab)
+    assert after[:3] == before[:3]
+    assert after[4:] == before[4:]
+    assert after[3].lab == before[3].lab
+
+
+def test_a_swap_that_is_refused_is_undone(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = everything(lab)
+    refused = iter([LabError("no room")])
+    swap = lab.data_plane.apply
+
+    def apply(topology: Any) -> None:
+        for error in refused:
+            raise error
+        swap(topology)
+
+    monkeypatch.setattr(lab.data_plane, "apply", apply)
+    with pytest.raises(LabError, match="no room"):
+        lab.apply(lab_text(c="10.0.1.12"), "new.yaml", dry_run=False)
+    after = everything(lab)
+    assert (*after[:3], *after[4:]) == (*before[:3], *before[4:])
+
+
+def test_a_node_that_cannot_be_removed_does_not_bring_the_old_lab_back(lab: RunningLab) -> None:
+    lab.runtime.failing = "remove"  # type: ignore[attr-defined]
+    lab.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
+    assert list(lab.plans) == ["a"]
+
+
+def test_numbers_of_what_stays_stay(lab: RunningLab) -> None:
+    port = lab.data_plane.port("a/eth0")
+    lab.apply(lab_text(c="10.0.1.12", a="10.0.1.10"), "new.yaml", dry_run=False)
+    assert lab.data_plane.port("a/eth0") == port
+
+
+def test_a_lab_that_cannot_start_closes_what_it_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[FakeRuntime] = []
+
+    class Refusing(FakeRuntime):
+        def __init__(self, state: object) -> None:
+            super().__init__(state)
+            self.failing = "add"
+            made.append(self)
+
+    monkeypatch.setattr(running, "Runtime", Refusing)
+    monkeypatch.setattr(running, "Worker", FakeWorker)
+    with pytest.raises(LabError, match="refused: add"):
+        RunningLab(FakeState(), lab_text(a="10.0.1.10"), "lab.yaml")  # type: ignore[arg-type]
+    assert [runtime.closed for runtime in made] == [True]
+
+
+def test_the_clock_adds_up(lab: RunningLab) -> None:
+    assert lab.advance_clock(1000) == 1000
+    assert lab.advance_clock(500) == 1500

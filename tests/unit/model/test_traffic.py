@@ -1,0 +1,66 @@
+"""Protocols, ports and ICMP types as rules of groups and ACLs write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataplane.model._traffic import IcmpMatch, PortRange, Protocol, Traffic
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [("tcp", 6), ("udp", 17), ("icmp", 1), ("icmpv6", 58), ("all", -1), (47, 47), ("50", 50), (0, 0)],
+)
+def test_protocols(value: object, number: int) -> None:
+    assert Protocol.parse(value).number == number
+
+
+@given(st.integers(0, 255))
+def test_a_protocol_is_read_and_written_alike(number: int) -> None:
+    assert Protocol.parse(str(Protocol(number))) == Protocol(number)
+
+
+@pytest.mark.parametrize("value", ["TCP", "", "tcp6", 256, -1, -2, True, None, "1.5", "٣"])
+def test_what_is_no_protocol(value: object) -> None:
+    with pytest.raises(ValueError, match="; write"):
+        Protocol.parse(value)
+
+
+@given(st.integers(0, 65535), st.integers(0, 65535))
+def test_ports_are_read_and_written_alike(one: int, other: int) -> None:
+    ports = PortRange(min(one, other), max(one, other))
+    assert PortRange.parse(str(ports)) == ports
+
+
+@pytest.mark.parametrize(
+    ("value", "first", "last"), [(80, 80, 80), ("80", 80, 80), ("0-65535", 0, 65535), ("1 - 2", 1, 2)]
+)
+def test_ports(value: object, first: int, last: int) -> None:
+    assert PortRange.parse(value) == PortRange(first, last)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "-1", -1, 65536, "80-", "-80", "1-2-3", "80,443", "http", True, None, 1.5, "10-5"]
+)
+def test_what_are_no_ports(value: object) -> None:
+    with pytest.raises(ValueError, match="; write"):
+        PortRange.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("traffic", "words"),
+    [
+        (Traffic(protocol=Protocol(6), ports=PortRange(80, 80)), "tcp 80"),
+        (Traffic(protocol=Protocol(17), ports=PortRange(1, 9)), "udp 1-9"),
+        (Traffic(protocol=Protocol(-1)), "all"),
+        (Traffic(protocol=Protocol(47)), "47"),
+        (Traffic(protocol=Protocol(1)), "icmp"),
+        (Traffic(protocol=Protocol(1), icmp=IcmpMatch()), "icmp"),
+        (Traffic(protocol=Protocol(1), icmp=IcmpMatch(type=8)), "icmp type 8"),
+        (Traffic(protocol=Protocol(58), icmp=IcmpMatch(type=1, code=4)), "icmpv6 type 1 code 4"),
+    ],
+)
+def test_a_rule_in_words(traffic: Traffic, words: str) -> None:
+    assert traffic.in_words() == words
