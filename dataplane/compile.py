@@ -38,6 +38,7 @@ from dataplane.verdict import Reason
 from fastpath.snapshot import Snapshot
 
 TCP, UDP = 6, 17
+SMALLEST_MTU = 576  # what every IPv4 host must take (RFC 791)
 # node_op of fastpath/snapshot.pxd
 DROP, GUARD, BRIDGE, FILTER, GROUP_SESSION, NAT_SESSION, LOOKUP, REWRITE, HOP, ENTER, EMIT, SERVE = range(12)
 
@@ -203,6 +204,8 @@ class _Packer:
         return REWRITE, {"mode": n.side, "table": self.maps[n.map], "reason": n.reason}
 
     def _hop(self, n: Hop) -> tuple[int, Mapping[str, int]]:
+        if n.mtu and not SMALLEST_MTU <= n.mtu <= 65535:
+            raise CompileError(f"a hop's MTU is 0 or from {SMALLEST_MTU} to 65535, not {n.mtu}")
         extra = self.interfaces[n.answer_as] + 1 if n.answer_as else 0
         return HOP, {"mode": n.ttl, "flags": int(n.answers_mtu), "mtu": n.mtu, "extra": extra}
 

@@ -8,6 +8,7 @@ counters and traces go on; the engine changes over between two bursts.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -74,6 +75,7 @@ class DataPlane:
     ) -> None:
         self.names = Names() if names is None else names
         self.engine = Engine(sessions=sessions, flows=flows, seed=seed, memo=memo)
+        self._changing = threading.Lock()
         self.topology: Topology
         self.program: Program
         self._interfaces: dict[int, Interface] = {}
@@ -82,12 +84,13 @@ class DataPlane:
 
     def apply(self, topology: Topology) -> None:
         """Change over to another topology: lower, compile, swap. Nothing changes when any of it fails."""
-        program = topology.lower(self.names)
-        snapshot = compile_program(program, generation=self.engine.generation + 1)
-        self.engine.swap(snapshot)
-        self.topology, self.program = topology, program
-        self._interfaces = {i.number: i for i in program.interfaces.values()}
-        self._contexts = {c.number: c for c in program.contexts}
+        with self._changing:
+            program = topology.lower(self.names)
+            snapshot = compile_program(program, generation=self.engine.generation + 1)
+            self.engine.swap(snapshot)
+            self.topology, self.program = topology, program
+            self._interfaces = {i.number: i for i in program.interfaces.values()}
+            self._contexts = {c.number: c for c in program.contexts}
 
     def process(
         self, frames: Sequence[bytes], ports: Sequence[int], now_ms: int, offloads: Sequence[bytes | None] | None = None

@@ -16,6 +16,7 @@ cdef enum:
     SLOT_HEADROOM = 64      # free bytes in front of every frame: the offload header is written there
     SCRATCH = 6 << 20       # bytes for frames the router makes in one burst
     NO_PARENT = 0xFFFFFFFFU
+    SWEEP_MS = 1000
 
 cdef struct emission:
     uint8_t *frame          # SLOT_HEADROOM bytes in front of it are ours too
@@ -49,6 +50,8 @@ cdef struct core:
     fragment_table fragments
     bint memo
     uint64_t now            # milliseconds; never goes back
+    uint64_t last_sweep
+    uint32_t timed_out      # waiting fragments that died since `advance` last told
     uint64_t seed
     port_counters *ports    # by port number
     uint32_t port_count
@@ -63,7 +66,10 @@ cdef struct core:
 cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet, uint32_t context, uint32_t parent,
                   outcome *result) noexcept nogil
 cdef void clear_emissions(core *c) noexcept nogil
-cdef uint32_t sweep(core *c) noexcept nogil
+cdef void sweep(core *c) noexcept nogil
+cdef void set_time(core *c, uint64_t now) noexcept nogil
+cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_t *frame, packet *q, plan *out,
+                     uint64_t now, trace_buffer *trace) noexcept nogil
 cdef bint count_sent(core *c, const emission *e) noexcept nogil
 cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil
 cdef int classify(core *c, const context *x, const interface *i, packet *p, const uint8_t *vnet, uint32_t parent,

@@ -142,6 +142,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
 # Edit the packet in place and emit it, in fragments where a hop asked for them. Returns a reason or 0.
 cdef uint16_t send(core *c, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil:
     cdef uint32_t at = 0, size
+    cdef uint32_t payload = p.end - p.l4
     cdef uint8_t *piece
     apply_header(p, &e.to)
     memcpy(p.frame, e.dst_mac, 6)
@@ -154,55 +155,62 @@ cdef uint16_t send(core *c, packet *p, const edit *e, uint8_t cause, uint32_t pa
         p.segments = (p.end - p.header_length + p.gso_size - 1) // p.gso_size
         return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
     complete_checksum(p)
-    while True:
+    while at < payload:
         piece = scratch_frame(c, ETH_HEADER + e.mtu)
         if piece == NULL:
             return REASON_EMISSION_LIMIT
         size = next_fragment(p, piece, e.mtu, &at)
         if size == 0:
-            return REASON_NONE
+            return REASON_MTU_EXCEEDED      # no room for 8 bytes behind this header
         if not put(c, NULL, piece, size, e.port, CAUSE_FRAGMENT, parent):
             return REASON_EMISSION_LIMIT
+    return REASON_NONE
 
 
-# INJECT: make the ICMP error that plan `x` asked for and walk it to its receiver.
-cdef void inject_error(core *c, packet *p, plan *x, uint32_t parent) noexcept nogil:
+# Build the ICMP error that plan `x` asked for into `frame` (room for ERROR_MAX) and plan its way to its receiver.
+# False: nobody to send it as.
+cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_t *frame, packet *q, plan *out,
+                     uint64_t now, trace_buffer *trace) noexcept nogil:
     cdef interface *i = &c.t.interfaces[x.error_interface - 1]
-    cdef uint8_t *frame
-    cdef packet q
     cdef metadata m
     cdef addr source
     cdef uint32_t entry
-    cdef uint16_t reason
     cdef bint four = p.family == 4
     if x.error_routed:
         if not (i.has4 if four else i.has6):
-            return
+            return False
         source = i.address4 if four else i.address6
         entry = i.out
         start_metadata(c.t, x.error_interface, &m)
     else:
         if not (i.has_router4 if four else i.has_router6):
-            return
+            return False
         source = i.router4 if four else i.router6
         entry = i.into
         memset(&m, 0, sizeof(metadata))
         m.realm = i.realm
         m.subnet = i.subnet
         m.zone = i.zone
-    frame = scratch_frame(c, ERROR_MAX)
-    if frame == NULL:
-        return
-    memset(&q, 0, sizeof(packet))
+    memset(q, 0, sizeof(packet))
     q.frame = frame
     q.length = build_error(p, &x.error_view, frame, source, x.error == ERROR_TOO_BIG, x.error_mtu)
     q.l3 = ETH_HEADER
     q.family = p.family
     q.context = p.context
-    if parse_ip(&q):
-        return
+    if parse_ip(q):
+        return False
     q.generated = 1
-    walk(c.t, &c.sessions, NULL, &q, &c.error_work, entry, &m, c.now, c.seed, NULL)
+    walk(c.t, &c.sessions, overlay, q, out, entry, &m, now, c.seed, trace)
+    return True
+
+
+# INJECT: an error of the router's own is a packet like any other from here on.
+cdef void inject_error(core *c, packet *p, plan *x, uint32_t parent) noexcept nogil:
+    cdef uint8_t *frame = scratch_frame(c, ERROR_MAX)
+    cdef packet q
+    cdef uint16_t reason
+    if frame == NULL or not plan_error(c, p, x, NULL, frame, &q, &c.error_work, c.now, NULL):
+        return
     commit(c, &c.error_work, &q)
     reason = c.error_work.reason
     if c.error_work.verdict == VERDICT_FORWARD:
@@ -306,8 +314,10 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
 
 # A fragment: the first one goes on (True), a later one too if the first has come; else it waits or dies.
 cdef bint admit_fragment(core *c, packet *p, uint32_t parent, outcome *result) noexcept nogil:
-    cdef datagram *d = datagram_find(&c.fragments, p, c.now, True)
     cdef port_counters *k = &c.ports[p.context]
+    # a sender with too many waiting gets no new datagram either: its share of the table is bounded too
+    cdef bint may_begin = p.fragment == FRAGMENT_FIRST or k.held < HELD_PER_CONTEXT
+    cdef datagram *d = datagram_find(&c.fragments, p, c.now, may_begin)
     if d == NULL:
         # a first fragment needs nobody's memory to pass; a later one cannot be decided without it
         if p.fragment == FRAGMENT_FIRST:
@@ -456,10 +466,11 @@ cdef int classify(core *c, const context *x, const interface *i, packet *p, cons
     return check_addresses(p)
 
 
-# Time has passed: sessions die of silence, waiting fragments of age. Returns how many fragments died.
-cdef uint32_t sweep(core *c) noexcept nogil:
+# Sessions die of silence, waiting fragments of age (counted in `timed_out` until somebody asks).
+cdef void sweep(core *c) noexcept nogil:
     cdef datagram *d
-    cdef uint32_t i, at, dropped = 0
+    cdef uint32_t i, at
+    c.last_sweep = c.now
     table_expire(&c.sessions, c.now)
     for i in range(DATAGRAMS):
         d = &c.fragments.rows[i]
@@ -473,6 +484,13 @@ cdef uint32_t sweep(core *c) noexcept nogil:
             if d.key.context < c.port_count:
                 c.ports[d.key.context].held -= 1
             count_reason(c, d.key.context, REASON_FRAGMENT_TIMEOUT)
-            dropped += 1
+            c.timed_out += 1
         d.state = DATAGRAM_FREE
-    return dropped
+
+
+# The clock of all packet state. It never goes back, and what is dead does not count as living for long.
+cdef void set_time(core *c, uint64_t now) noexcept nogil:
+    if now > c.now:
+        c.now = now
+    if c.now - c.last_sweep >= SWEEP_MS:
+        sweep(c)

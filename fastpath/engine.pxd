@@ -1,8 +1,8 @@
 # The engine as a Python object, and the lock between it and a worker.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastpath.core cimport core
+from fastpath.core cimport core, emission
 from fastpath.packet cimport edit, packet
 from fastpath.session cimport session_table
 from fastpath.snapshot cimport Snapshot
@@ -30,15 +30,23 @@ cdef class Overlay:
     cdef void commit(self, plan *x, uint64_t now) noexcept nogil
 
 
+# Emissions copied out of the engine, so that Python can look at them without its lock.
+cdef struct taken:
+    emission *rows
+    uint8_t *bytes
+    uint32_t count
+    bint failed             # no memory: the frames are lost, as if a port had been full
+
+
 cdef class Engine:
     cdef core c
     cdef pthread_mutex_t lock
     cdef uint32_t waiting           # control calls that want the lock; a worker lets them in between bursts
     cdef Snapshot snapshot
     cdef bint ready
+    cdef object control             # one swap at a time
     cdef void acquire(self) noexcept nogil
     cdef void release(self) noexcept nogil
-    cdef void set_time(self, uint64_t now) noexcept nogil
-    cdef list _drain(self)
-    cdef int _leave(self, packet *p, const edit *e, dict answer) except -1
-    cdef dict _trace_error(self, packet *p, plan *w, Overlay overlay)
+    cdef void take(self, taken *t) noexcept nogil
+    cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, list outcomes,
+                            list emissions) except -1

@@ -2,17 +2,19 @@
 
 Packets enter in bursts through `process` (tests, replay) or through a Worker that owns ports; both run the
 same compiled path. Every method takes the engine's lock without the GIL, so it can be called while a worker
-runs; none holds it for longer than a slice of work.
+runs. Nothing that needs the GIL happens while the lock is held, so a thread that keeps the GIL keeps no packet.
 """
+
+import threading
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 
 from fastpath.core cimport *
-from fastpath.edit cimport ERROR_MAX, apply_header, build_error
+from fastpath.edit cimport ERROR_MAX, apply_header
 from fastpath.fragment cimport fragments_close, fragments_open
 from fastpath.memo cimport flows_clear, flows_close, flows_open
 from fastpath.packet cimport *
@@ -25,6 +27,8 @@ from fastpath.wire cimport ETH_HEADER, VNET_HEADER
 cdef enum:
     SLICE = 64              # frames per locked slice of process
     COPY_ROWS = 4096        # sessions copied per locked slice of sessions()
+    MOST_ROWS = 1 << 28     # a reference is row * 2 + 1 in 32 bits
+    LONGEST_FRAME = 131072
 
 HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve")
 HOP_DETAILS = ("passed", "dropped", "skipped", "branched", "new", "known", "related", "untracked", "outbound", "inbound", "fragments")
@@ -70,6 +74,44 @@ cdef class Overlay:
             self.table.rows[row].last_seen = now
 
 
+cdef list emissions_of(taken *t):
+    cdef uint32_t i
+    cdef emission *e
+    cdef list rows = []
+    if t.failed:
+        raise MemoryError
+    for i in range(t.count):
+        e = &t.rows[i]
+        rows.append((e.port, PyBytes_FromStringAndSize(<char *>e.frame, e.length), e.cause,
+                     -1 if e.parent == NO_PARENT else <int>e.parent,
+                     PyBytes_FromStringAndSize(<char *>e.vnet, VNET_HEADER)))
+    return rows
+
+
+cdef void free_taken(taken *t) noexcept:
+    free(t.rows)
+    free(t.bytes)
+
+
+cdef uint64_t checked_time(object now_ms) except? 0xFFFFFFFFFFFFFFFFU:
+    if not 0 <= now_ms < 1 << 63:
+        raise ValueError("a time is from 0 to 2**63 - 1 milliseconds")
+    return now_ms
+
+
+# A packet that would leave, as bytes.
+cdef dict planned(plan *x, packet *p, trace_buffer *hops):
+    cdef dict answer = {"verdict": x.verdict, "reason": x.reason, "object": x.object, "rule": x.rule, "hops": hops_of(hops)}
+    if x.verdict == VERDICT_FORWARD:
+        apply_header(p, &x.edit.to)
+        memcpy(p.frame, x.edit.dst_mac, 6)
+        memcpy(p.frame + 6, x.edit.src_mac, 6)
+        answer["port"] = x.edit.port
+        answer["mtu"] = x.edit.mtu
+        answer["frame"] = PyBytes_FromStringAndSize(<char *>p.frame, p.end)
+    return answer
+
+
 cdef list hops_of(trace_buffer *b):
     cdef uint32_t i
     cdef hop *x
@@ -98,8 +140,9 @@ cdef class Engine:
 
     def __cinit__(self, *, unsigned int sessions=262144, unsigned int flows=65536, unsigned long long seed=0, bint memo=True):
         cdef core *c = &self.c
-        if sessions < 16 or flows < 16:
-            raise ValueError("sessions and flows must be at least 16")
+        if not 16 <= sessions <= MOST_ROWS or not 16 <= flows <= MOST_ROWS:
+            raise ValueError("sessions and flows must be from 16 to 2**28")
+        self.control = threading.Lock()
         pthread_mutex_init(&self.lock, NULL)
         self.ready = True
         c.seed = seed
@@ -128,9 +171,27 @@ cdef class Engine:
     cdef void release(self) noexcept nogil:
         pthread_mutex_unlock(&self.lock)
 
-    cdef void set_time(self, uint64_t now) noexcept nogil:
-        if now > self.c.now:
-            self.c.now = now
+    # Copy what has been emitted, count it as sent and forget it; the lock is held.
+    cdef void take(self, taken *t) noexcept nogil:
+        cdef core *c = &self.c
+        cdef size_t size = 0
+        cdef uint32_t i
+        memset(t, 0, sizeof(taken))
+        for i in range(c.out_count):
+            size += c.out[i].length
+        t.rows = <emission *>malloc((c.out_count + 1) * sizeof(emission))
+        t.bytes = <uint8_t *>malloc(size + 1)
+        t.failed = t.rows == NULL or t.bytes == NULL
+        if not t.failed:
+            t.count = c.out_count
+            size = 0
+            for i in range(c.out_count):
+                count_sent(c, &c.out[i])
+                t.rows[i] = c.out[i]
+                t.rows[i].frame = t.bytes + size
+                memcpy(t.bytes + size, c.out[i].frame, c.out[i].length)
+                size += c.out[i].length
+        clear_emissions(c)
 
     @property
     def memo(self):
@@ -156,31 +217,35 @@ cdef class Engine:
         return self.c.now
 
     def swap(self, Snapshot snapshot not None):
-        """Use these tables from the next packet on: one pointer, between two bursts. Sessions stay."""
-        cdef Snapshot old = self.snapshot
+        """Use these tables from the next packet on: one pointer, between two bursts. Sessions stay.
+
+        Raises ValueError unless the Snapshot's generation is larger than that of the one in use.
+        """
+        cdef Snapshot old
         cdef port_counters *ports
         cdef port_counters *unused
-        cdef uint32_t count = snapshot.t.context_count
-        if snapshot.t.generation == 0 or (old is not None and snapshot.t.generation <= old.t.generation):
-            raise ValueError("a Snapshot's generation must be larger than that of the one in use")
-        if count < self.c.port_count:
-            count = self.c.port_count
-        ports = <port_counters *>calloc(count if count else 1, sizeof(port_counters))
-        if ports == NULL:
-            raise MemoryError
-        with nogil:
-            self.acquire()
-            if self.c.ports != NULL:
-                memcpy(ports, self.c.ports, self.c.port_count * sizeof(port_counters))
-            unused = self.c.ports
-            self.c.ports = ports
-            self.c.port_count = count
-            self.c.t = &snapshot.t
-            self.release()
-        free(unused)
-        self.snapshot = snapshot
+        cdef uint32_t count
+        with self.control:
+            old = self.snapshot
+            if snapshot.t.generation == 0 or (old is not None and snapshot.t.generation <= old.t.generation):
+                raise ValueError("a Snapshot's generation must be larger than that of the one in use")
+            count = max(snapshot.t.context_count, self.c.port_count)
+            ports = <port_counters *>calloc(count if count else 1, sizeof(port_counters))
+            if ports == NULL:
+                raise MemoryError
+            with nogil:
+                self.acquire()
+                if self.c.ports != NULL:
+                    memcpy(ports, self.c.ports, self.c.port_count * sizeof(port_counters))
+                unused = self.c.ports
+                self.c.ports = ports
+                self.c.port_count = count
+                self.c.t = &snapshot.t
+                self.release()
+            free(unused)
+            self.snapshot = snapshot
 
-    def process(self, frames, contexts, unsigned long long now_ms, offloads=None):
+    def process(self, frames, contexts, now_ms, offloads=None):
         """Take frames as if they had come in one after the other at `now_ms` through `contexts`.
 
         Args:
@@ -193,175 +258,147 @@ cdef class Engine:
         `(port, frame, cause, parent, offload)`, where `parent` is the index of the frame it stems from (of the
         call it came in with, for a fragment that had waited).
         """
+        cdef uint64_t now = checked_time(now_ms)
+        cdef uint32_t first, total = len(frames)
         cdef list outcomes = [], emissions = []
-        cdef uint8_t *arena
-        cdef size_t size = 0, at
-        cdef outcome result
-        cdef uint32_t i, first, last, total = len(frames), context_number
-        cdef const uint8_t *vnet
-        cdef bytes frame, offload
         if len(contexts) != total or (offloads is not None and len(offloads) != total):
             raise ValueError("frames, contexts and offloads must be equally many")
-        for frame in frames:
-            if PyBytes_GET_SIZE(frame) > 131072:
-                raise ValueError("a frame has at most 131072 bytes")
         for first in range(0, total, SLICE):
-            last = min(first + SLICE, total)
-            size = 0
-            for i in range(first, last):
-                size += SLOT_HEADROOM + <size_t>len(frames[i])
-            arena = <uint8_t *>malloc(size)
-            if arena == NULL:
-                raise MemoryError
-            try:
-                with nogil:
-                    self.acquire()
-                try:
-                    self.set_time(now_ms)
-                    at = 0
-                    for i in range(first, last):
-                        frame = frames[i]
-                        context_number = contexts[i]
-                        vnet = NULL
-                        if offloads is not None and offloads[i] is not None:
-                            offload = offloads[i]
-                            if PyBytes_GET_SIZE(offload) != VNET_HEADER:
-                                raise ValueError("an offload header has 12 bytes")
-                            vnet = <const uint8_t *>PyBytes_AS_STRING(offload)
-                        at += SLOT_HEADROOM
-                        memcpy(arena + at, PyBytes_AS_STRING(frame), PyBytes_GET_SIZE(frame))
-                        receive(&self.c, arena + at, <uint32_t>PyBytes_GET_SIZE(frame), vnet, context_number, i, &result)
-                        at += PyBytes_GET_SIZE(frame)
-                        outcomes.append((result.verdict, result.reason, result.object, result.rule))
-                    emissions.extend(self._drain())
-                finally:
-                    clear_emissions(&self.c)
-                    self.release()
-            finally:
-                free(arena)
+            self._process_slice(frames[first:first + SLICE], contexts[first:first + SLICE],
+                                None if offloads is None else offloads[first:first + SLICE], first, now, outcomes, emissions)
         return outcomes, emissions
 
-    def advance(self, unsigned long long now_ms):
-        """Let time pass: expire sessions and waiting fragments. Returns `(outcomes, emissions)` like process."""
-        cdef uint32_t dropped
+    cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, list outcomes,
+                            list emissions) except -1:
+        cdef uint32_t numbers[SLICE]
+        cdef uint32_t lengths[SLICE]
+        cdef uint8_t vnet[SLICE][VNET_HEADER]
+        cdef bint has_vnet[SLICE]
+        cdef outcome results[SLICE]
+        cdef taken out
+        cdef uint8_t *arena
+        cdef size_t size = 0, at = 0
+        cdef uint32_t i, count = len(frames)
+        cdef bytes frame, offload
+        for i in range(count):
+            frame = frames[i]
+            offload = None if offloads is None else offloads[i]
+            if PyBytes_GET_SIZE(frame) > LONGEST_FRAME:
+                raise ValueError("a frame has at most 131072 bytes")
+            if offload is not None and PyBytes_GET_SIZE(offload) != VNET_HEADER:
+                raise ValueError("an offload header has 12 bytes")
+            numbers[i] = contexts[i]
+            lengths[i] = <uint32_t>PyBytes_GET_SIZE(frame)
+            has_vnet[i] = offload is not None
+            if has_vnet[i]:
+                memcpy(vnet[i], PyBytes_AS_STRING(offload), VNET_HEADER)
+            size += SLOT_HEADROOM + lengths[i]
+        arena = <uint8_t *>malloc(size + 1)
+        if arena == NULL:
+            raise MemoryError
+        for i in range(count):
+            frame = frames[i]
+            at += SLOT_HEADROOM
+            memcpy(arena + at, PyBytes_AS_STRING(frame), lengths[i])
+            at += lengths[i]
         with nogil:
             self.acquire()
-        try:
-            self.set_time(now_ms)
-            dropped = sweep(&self.c)
-            emissions = self._drain()
-        finally:
-            clear_emissions(&self.c)
+            set_time(&self.c, now)
+            at = 0
+            for i in range(count):
+                at += SLOT_HEADROOM
+                receive(&self.c, arena + at, lengths[i], vnet[i] if has_vnet[i] else NULL, numbers[i], first + i, &results[i])
+                at += lengths[i]
+            self.take(&out)
             self.release()
-        return [(VERDICT_DROP, REASON_FRAGMENT_TIMEOUT, 0, 0)] * dropped, emissions
+        try:
+            emissions.extend(emissions_of(&out))
+        finally:
+            free_taken(&out)
+            free(arena)
+        for i in range(count):
+            outcomes.append((results[i].verdict, results[i].reason, results[i].object, results[i].rule))
+        return 0
 
-    cdef list _drain(self):
-        cdef uint32_t i
-        cdef emission *e
-        cdef list rows = []
-        for i in range(self.c.out_count):
-            e = &self.c.out[i]
-            count_sent(&self.c, e)
-            rows.append((e.port, PyBytes_FromStringAndSize(<char *>e.frame, e.length), e.cause,
-                         -1 if e.parent == NO_PARENT else <int>e.parent,
-                         PyBytes_FromStringAndSize(<char *>e.vnet, VNET_HEADER)))
-        return rows
+    def advance(self, now_ms):
+        """Let time pass: expire sessions and waiting fragments. Returns `(outcomes, emissions)` like process."""
+        cdef uint64_t now = checked_time(now_ms)
+        cdef uint32_t dropped
+        cdef taken out
+        with nogil:
+            self.acquire()
+            set_time(&self.c, now)
+            sweep(&self.c)
+            dropped = self.c.timed_out
+            self.c.timed_out = 0
+            self.take(&out)
+            self.release()
+        try:
+            return [(VERDICT_DROP, REASON_FRAGMENT_TIMEOUT, 0, 0)] * dropped, emissions_of(&out)
+        finally:
+            free_taken(&out)
 
-    def trace(self, bytes frame not None, unsigned int context, Overlay overlay not None, unsigned long long now_ms):
-        """Plan one packet and change nothing but `overlay`.
+    def trace(self, bytes frame not None, unsigned int context, Overlay overlay not None, now_ms):
+        """Plan one packet as of `now_ms` (or now, if that is later) and change nothing but `overlay`.
 
         Returns a dict: verdict, reason, object, rule, hops (a list of dicts of numbers), and when it would leave:
         port, frame (as edited, not yet fragmented), mtu (0, or the size of its fragments); when the router would
         send an error about it: error, a dict of the same shape.
         """
+        cdef uint64_t now = checked_time(now_ms)
         cdef outcome result
-        cdef packet p
-        cdef plan *w = &self.c.work
+        cdef packet p, q
+        cdef plan x, y
         cdef metadata m
-        cdef trace_buffer hops
-        cdef uint8_t *bytes_
-        cdef int reason
+        cdef trace_buffer hops, error_hops
+        cdef uint8_t error_frame[ERROR_MAX]
+        cdef uint32_t length = <uint32_t>len(frame), number = 0
+        cdef uint8_t *copy
+        cdef int reason = REASON_CONTEXT_UNKNOWN
+        cdef bint walked = False, errs = False
         cdef dict answer
+        if length > LONGEST_FRAME:
+            raise ValueError("a frame has at most 131072 bytes")
+        copy = <uint8_t *>malloc(SLOT_HEADROOM + length)
+        if copy == NULL:
+            raise MemoryError
+        memset(&result, 0, sizeof(outcome))
+        memset(&p, 0, sizeof(packet))
+        memcpy(copy + SLOT_HEADROOM, PyBytes_AS_STRING(frame), length)
+        p.frame = copy + SLOT_HEADROOM
+        p.length = length
+        p.l3 = ETH_HEADER
+        p.context = context
+        p.segments = 1
+        hops.count = 0
+        error_hops.count = 0
         with nogil:
             self.acquire()
+            if self.c.now > now:
+                now = self.c.now
+            if self.c.t != NULL and context < self.c.t.context_count and self.c.t.contexts[context].interface:
+                number = self.c.t.interfaces[self.c.t.contexts[context].interface - 1].number
+                reason = classify(&self.c, &self.c.t.contexts[context],
+                                  &self.c.t.interfaces[self.c.t.contexts[context].interface - 1], &p, NULL, 0, &result)
+                clear_emissions(&self.c)
+                if reason == 0 and result.verdict == 0:
+                    start_metadata(self.c.t, self.c.t.contexts[context].interface, &m)
+                    walk(self.c.t, &self.c.sessions, &overlay.table, &p, &x, self.c.t.contexts[context].entry, &m, now,
+                         self.c.seed, &hops)
+                    overlay.commit(&x, now)
+                    walked = True
+                    errs = x.error and plan_error(&self.c, &p, &x, &overlay.table, error_frame, &q, &y, now, &error_hops)
+            self.release()
         try:
-            self.set_time(now_ms)
-            if self.c.t == NULL or context >= self.c.t.context_count or self.c.t.contexts[context].interface == 0:
-                return {"verdict": VERDICT_DROP, "reason": REASON_CONTEXT_UNKNOWN, "object": 0, "rule": 0, "hops": []}
-            bytes_ = scratch_frame(&self.c, len(frame))
-            if bytes_ == NULL:
-                raise ValueError("frame too long")
-            memcpy(bytes_, PyBytes_AS_STRING(frame), len(frame))
-            memset(&p, 0, sizeof(packet))
-            p.frame = bytes_
-            p.length = len(frame)
-            p.l3 = ETH_HEADER
-            p.context = context
-            p.segments = 1
-            reason = classify(&self.c, &self.c.t.contexts[context],
-                              &self.c.t.interfaces[self.c.t.contexts[context].interface - 1], &p, NULL, 0, &result)
-            if reason or result.verdict:
-                return {"verdict": result.verdict or VERDICT_DROP, "reason": reason or result.reason,
-                        "object": self.c.t.interfaces[self.c.t.contexts[context].interface - 1].number, "rule": 0, "hops": []}
-            hops.count = 0
-            start_metadata(self.c.t, self.c.t.contexts[context].interface, &m)
-            walk(self.c.t, &self.c.sessions, &overlay.table, &p, w, self.c.t.contexts[context].entry, &m,
-                 self.c.now, self.c.seed, &hops)
-            overlay.commit(w, self.c.now)
-            answer = {"verdict": w.verdict, "reason": w.reason, "object": w.object, "rule": w.rule, "hops": hops_of(&hops)}
-            if w.error:
-                answer["error"] = self._trace_error(&p, w, overlay)
-            if w.verdict == VERDICT_FORWARD:
-                self._leave(&p, &w.edit, answer)
+            if not walked:
+                return {"verdict": result.verdict or VERDICT_DROP, "reason": reason or result.reason, "object": number,
+                        "rule": 0, "hops": []}
+            answer = planned(&x, &p, &hops)
+            if errs:
+                answer["error"] = planned(&y, &q, &error_hops)
             return answer
         finally:
-            clear_emissions(&self.c)
-            self.release()
-
-    cdef int _leave(self, packet *p, const edit *e, dict answer) except -1:
-        apply_header(p, &e.to)
-        memcpy(p.frame, e.dst_mac, 6)
-        memcpy(p.frame + 6, e.src_mac, 6)
-        answer["port"] = e.port
-        answer["mtu"] = e.mtu
-        answer["frame"] = PyBytes_FromStringAndSize(<char *>p.frame, p.end)
-        return 0
-
-    cdef dict _trace_error(self, packet *p, plan *w, Overlay overlay):
-        cdef interface *i = &self.c.t.interfaces[w.error_interface - 1]
-        cdef packet q
-        cdef metadata m
-        cdef trace_buffer hops
-        cdef bint four = p.family == 4
-        cdef addr source
-        cdef plan *x = &self.c.error_work
-        cdef uint8_t *frame = scratch_frame(&self.c, ERROR_MAX)
-        cdef dict answer
-        hops.count = 0
-        if frame == NULL or not ((i.has4 if four else i.has6) if w.error_routed else (i.has_router4 if four else i.has_router6)):
-            return {}
-        if w.error_routed:
-            source = i.address4 if four else i.address6
-            start_metadata(self.c.t, w.error_interface, &m)
-        else:
-            source = i.router4 if four else i.router6
-            memset(&m, 0, sizeof(metadata))
-            m.realm = i.realm
-            m.subnet = i.subnet
-        memset(&q, 0, sizeof(packet))
-        q.frame = frame
-        q.length = build_error(p, &w.error_view, frame, source, w.error == ERROR_TOO_BIG, w.error_mtu)
-        q.l3 = ETH_HEADER
-        q.family = p.family
-        if parse_ip(&q):
-            return {}
-        q.generated = 1
-        walk(self.c.t, &self.c.sessions, &overlay.table, &q, x, i.out if w.error_routed else i.into, &m,
-             self.c.now, self.c.seed, &hops)
-        answer = {"verdict": x.verdict, "reason": x.reason, "object": x.object, "rule": x.rule, "hops": hops_of(&hops)}
-        if x.verdict == VERDICT_FORWARD:
-            self._leave(&q, &x.edit, answer)
-        return answer
+            free(copy)
 
     def sessions(self):
         """All living sessions as dicts: kind, owner, rule, state, forward and reply tuples
@@ -432,7 +469,7 @@ cdef class Engine:
             raise MemoryError
         with nogil:
             self.acquire()
-            memcpy(copy, self.c.ports, count * sizeof(port_counters))
+            memcpy(copy, self.c.ports, count * sizeof(port_counters))     # it only ever grows
             self.release()
         try:
             for i in range(count):
@@ -456,28 +493,11 @@ cdef class Engine:
 
     def selfcheck(self):
         """Check the session table's invariants; raises AssertionError naming the first that is broken."""
-        cdef uint32_t i, ref, live = 0, linked = 0, expected = 0
-        cdef session *s
-        cdef session_table *t = &self.c.sessions
+        cdef uint32_t row = 0
+        cdef const char *broken
         with nogil:
             self.acquire()
-        try:
-            for i in range(t.used):
-                s = &t.rows[i]
-                if s.live:
-                    live += 1
-                    expected += 1 if memcmp(&s.key[0], &s.key[1], sizeof(session_key)) == 0 else 2
-                    if s.kind == SESSION_NAT:
-                        assert s.pool != NO_SESSION and t.rows[s.pool].live and t.rows[s.pool].kind == SESSION_POOL, \
-                            f"NAT session {i} has no pool"
-            assert live == t.live, f"{live} rows are live, the table says {t.live}"
-            for i in range(t.mask + 1):
-                ref = t.buckets[i]
-                while ref != NO_SESSION:
-                    assert t.rows[ref >> 1].live, f"dead session {ref >> 1} is in a hash chain"
-                    linked += 1
-                    assert linked <= expected, "a hash chain has a loop or a stray entry"
-                    ref = t.rows[ref >> 1].next[ref & 1]
-            assert linked == expected, f"{linked} keys are linked, {expected} should be"
-        finally:
+            broken = table_broken(&self.c.sessions, &row)
             self.release()
+        if broken != NULL:
+            raise AssertionError(f"{broken.decode()} (row or bucket {row})")

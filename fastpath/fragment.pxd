@@ -7,7 +7,7 @@ from fastpath.packet cimport addr, packet
 cdef enum:
     DATAGRAMS = 1024            # followed at once
     DATAGRAM_WAYS = 8
-    HELD_FRAGMENTS = 512        # waiting at once, all contexts together
+    HELD_FRAGMENTS = 2048       # waiting at once, all contexts together
     HELD_PER_CONTEXT = 64
     HELD_SIZE = 9216            # longest frame that may wait
     FRAGMENT_LIFETIME = 30000   # milliseconds (RFC 791 asks for 15 s at least, RFC 8200 for 60 s)
@@ -36,6 +36,16 @@ cdef struct datagram:
     uint8_t kind
     uint8_t icmp_type
     uint8_t icmp_code
+    uint8_t proto
+    uint8_t query
+    # of an ICMP error: the packet it quotes
+    uint8_t inner_known
+    uint8_t inner_proto
+    uint8_t inner_query
+    uint16_t inner_sport
+    uint16_t inner_dport
+    addr inner_src
+    addr inner_dst
 
 cdef struct held_fragment:
     uint32_t next

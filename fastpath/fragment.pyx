@@ -1,8 +1,8 @@
 """Fragments: the first one of a datagram carries the ports, the others follow its fate.
 
 Later fragments get the first one's ports and ICMP type and are then walked like any packet. One that comes
-before the first waits for it, within bounds: HELD_PER_CONTEXT per sender, HELD_FRAGMENTS in all (4.7 MB),
-DATAGRAMS datagrams, FRAGMENT_LIFETIME. This is RFC 1858's "indirect" handling (section 3.2.1) with memory.
+before the first waits for it, within bounds: HELD_PER_CONTEXT per sender, HELD_FRAGMENTS in all (19 MB),
+DATAGRAMS datagrams (the oldest nobody waits in makes room), FRAGMENT_LIFETIME. This is RFC 1858's "indirect" handling (section 3.2.1) with memory.
 """
 
 from libc.stdlib cimport calloc, free
@@ -56,7 +56,10 @@ cdef datagram *datagram_find(fragment_table *t, packet *p, uint64_t now, bint ma
         if d.state != DATAGRAM_FREE and now < d.started + FRAGMENT_LIFETIME:
             if memcmp(&d.key, &key, sizeof(datagram_key)) == 0:
                 return d
-        elif vacant == NULL and d.held == NO_HELD:     # one that timed out with fragments waiting is the sweeper's
+            if d.held == NO_HELD and (vacant == NULL or (vacant.state != DATAGRAM_FREE and d.started < vacant.started)):
+                vacant = d
+        elif d.held == NO_HELD:     # one that timed out with fragments waiting is the sweeper's
+            d.state = DATAGRAM_FREE
             vacant = d
         d += 1
     if not make or vacant == NULL:
@@ -76,6 +79,15 @@ cdef void datagram_learn(datagram *d, packet *p) noexcept nogil:
     d.kind = p.kind
     d.icmp_type = p.icmp_type
     d.icmp_code = p.icmp_code
+    d.proto = p.proto
+    d.query = p.query
+    d.inner_known = p.inner_known
+    d.inner_proto = p.inner_proto
+    d.inner_query = p.inner_query
+    d.inner_sport = p.inner_sport
+    d.inner_dport = p.inner_dport
+    d.inner_src = p.inner_src
+    d.inner_dst = p.inner_dst
 
 
 cdef void datagram_tell(datagram *d, packet *p) noexcept nogil:
@@ -84,6 +96,15 @@ cdef void datagram_tell(datagram *d, packet *p) noexcept nogil:
     p.kind = d.kind
     p.icmp_type = d.icmp_type
     p.icmp_code = d.icmp_code
+    p.proto = d.proto
+    p.query = d.query
+    p.inner_known = d.inner_known
+    p.inner_proto = d.inner_proto
+    p.inner_query = d.inner_query
+    p.inner_sport = d.inner_sport
+    p.inner_dport = d.inner_dport
+    p.inner_src = d.inner_src
+    p.inner_dst = d.inner_dst
 
 
 # Keep a copy of the frame at the end of the datagram's chain. False: no room.

@@ -29,7 +29,6 @@ cdef struct flow:
     uint32_t ref_count
     flow_ref refs[FLOW_REFS]
     edit edit
-    uint64_t packets
     uint64_t last_used
 
 cdef struct flow_table:

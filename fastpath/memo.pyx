@@ -86,7 +86,6 @@ cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t 
         s.last_seen = now
         s.packets[f.refs[k].way] += p.segments
         s.bytes[f.refs[k].way] += p.end - p.l3
-    f.packets += p.segments
     f.last_used = now
     t.hits += 1
     return f

@@ -19,6 +19,14 @@ cdef enum l4_kind:
     L4_ERROR = 3        # an ICMP error; `inner_*` describe the packet it is about
     L4_ICMP = 4         # any other ICMP
 
+# Which ICMP query a packet is; the lowest bit is set in replies, and is all that tells them from requests.
+cdef enum icmp_query:
+    QUERY_NONE = 0
+    QUERY_ECHO = 2
+    QUERY_ECHO_REPLY = 3
+    QUERY_TIMESTAMP = 4
+    QUERY_TIMESTAMP_REPLY = 5
+
 # What the sessions of a flow are found by. For an ICMP error it is the tuple of a packet going the error's way.
 cdef struct tuple5:
     addr src
@@ -27,6 +35,7 @@ cdef struct tuple5:
     uint16_t dport
     uint8_t proto
     uint8_t family
+    uint8_t query           # icmp_query
 
 # A frame and where its parts are; offsets count from `frame`. Valid until the bytes are edited.
 cdef struct packet:
@@ -45,6 +54,7 @@ cdef struct packet:
     uint8_t tcp_flags
     uint8_t icmp_type
     uint8_t icmp_code
+    uint8_t query           # icmp_query
     uint8_t dont_fragment   # always 1 for IPv6
     uint8_t generated       # made by the router: no errors about it
     addr src
@@ -53,11 +63,14 @@ cdef struct packet:
     uint16_t dport
     uint32_t fragment_id
     uint32_t fragment_offset
-    # the packet an ICMP error is about, as far as it is quoted; inner_l4 0: no ports quoted
+    # the packet an ICMP error is about, as far as it is quoted; inner_l4 0: no ports quoted. A later fragment
+    # of an error knows it from the first one, and has none of its bytes (inner_l3 0).
+    uint8_t inner_known
     uint32_t inner_l3
     uint32_t inner_l4
     uint8_t inner_proto
     uint8_t inner_kind
+    uint8_t inner_query
     addr inner_src
     addr inner_dst
     uint16_t inner_sport
@@ -99,8 +112,6 @@ cdef struct edit:
     uint32_t mtu            # bytes of IP packet; larger ones are fragmented; 0: no limit
     uint8_t dst_mac[6]
     uint8_t src_mac[6]
-    uint8_t changes_l3      # any address differs from the packet's own
-    uint8_t changes_l4      # any port or identifier does
 
 
 cdef inline bint addr_eq(addr a, addr b) noexcept nogil:

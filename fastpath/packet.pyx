@@ -32,10 +32,14 @@ cdef inline int icmp_kind(uint8_t family, uint8_t icmp_type) noexcept nogil:
     return L4_ICMP
 
 
-cdef inline bint icmp_is_reply(uint8_t family, uint8_t icmp_type) noexcept nogil:
+cdef inline uint8_t query_of(uint8_t family, uint8_t icmp_type) noexcept nogil:
     if family == 4:
-        return icmp_type == 0 or icmp_type == 14
-    return icmp_type == 129
+        if icmp_type == 13:
+            return QUERY_TIMESTAMP
+        if icmp_type == 14:
+            return QUERY_TIMESTAMP_REPLY
+        return QUERY_ECHO if icmp_type == 8 else QUERY_ECHO_REPLY
+    return QUERY_ECHO if icmp_type == 128 else QUERY_ECHO_REPLY
 
 
 # Addresses that can never be a sender, and ones no packet is ever forwarded to (RFC 6890, RFC 4291).
@@ -160,7 +164,8 @@ cdef int parse_l4(packet *p) noexcept nogil:
         p.icmp_code = h[1]
         p.kind = <uint8_t>icmp_kind(p.family, h[0])
         if p.kind == L4_QUERY:
-            if icmp_is_reply(p.family, h[0]):
+            p.query = query_of(p.family, h[0])
+            if p.query & 1:
                 p.dport = load16(h + 4)
             else:
                 p.sport = load16(h + 4)
@@ -187,6 +192,7 @@ cdef void parse_inner(packet *p) noexcept nogil:
         p.inner_dst.hi = 0
         p.inner_dst.lo = load32(h + 16)
         p.inner_l3 = at
+        p.inner_known = 1
         if load16(h + 6) & 0x1FFF:
             return
     else:
@@ -197,6 +203,7 @@ cdef void parse_inner(packet *p) noexcept nogil:
         p.inner_src = load_addr6(h + 8)
         p.inner_dst = load_addr6(h + 24)
         p.inner_l3 = at
+        p.inner_known = 1
     h = p.frame + l4
     room = p.end - l4
     if (p.inner_proto == PROTO_TCP or p.inner_proto == PROTO_UDP) and room >= 8:
@@ -207,7 +214,8 @@ cdef void parse_inner(packet *p) noexcept nogil:
     elif ((p.inner_proto == PROTO_ICMP and p.family == 4) or (p.inner_proto == PROTO_ICMPV6 and p.family == 6)) and room >= 8:
         if icmp_kind(p.family, h[0]) == L4_QUERY:
             p.inner_kind = L4_QUERY
-            if icmp_is_reply(p.family, h[0]):
+            p.inner_query = query_of(p.family, h[0])
+            if p.inner_query & 1:
                 p.inner_dport = load16(h + 4)
             else:
                 p.inner_sport = load16(h + 4)

@@ -77,6 +77,8 @@ cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now)
 cdef uint32_t table_insert(session_table *t, const session_key *forward, const session_key *reply, uint64_t now) noexcept nogil
 cdef void table_remove(session_table *t, uint32_t row) noexcept nogil
 cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil
+# What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
+cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil
 cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, const timeouts *limits) noexcept nogil
 cdef void session_next(session_step *step, const session *s, int way, uint8_t tcp_flags, const timeouts *limits) noexcept nogil
 cdef uint64_t state_limit(uint8_t state, const timeouts *limits) noexcept nogil

@@ -82,6 +82,7 @@ cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil:
     out.dport = t.sport
     out.proto = t.proto
     out.family = t.family
+    out.query = t.query ^ 1 if t.query else 0
 
 
 # Keys are compared byte for byte, so every byte of them is set.
@@ -93,6 +94,7 @@ cdef void session_key_of(session_key *key, uint32_t owner, const tuple5 *t) noex
     key.tuple.dport = t.dport
     key.tuple.proto = t.proto
     key.tuple.family = t.family
+    key.tuple.query = t.query
     key.owner = owner
 
 
@@ -194,6 +196,35 @@ cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil:
             table_remove(t, i)
             removed += 1
     return removed
+
+
+cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
+    cdef uint32_t i, ref, live = 0, linked = 0, expected = 0
+    cdef session *s
+    for i in range(t.used):
+        where[0] = i
+        s = &t.rows[i]
+        if not s.live:
+            continue
+        live += 1
+        expected += 1 if memcmp(&s.key[0], &s.key[1], sizeof(session_key)) == 0 else 2
+        if s.kind == SESSION_NAT and (s.pool >= t.used or not t.rows[s.pool].live or t.rows[s.pool].kind != SESSION_POOL):
+            return b"a NAT session has no pool"
+    if live != t.live:
+        return b"the count of living sessions is wrong"
+    for i in range(t.mask + 1):
+        where[0] = i
+        ref = t.buckets[i]
+        while ref != NO_SESSION:
+            if not t.rows[ref >> 1].live:
+                return b"a dead session is in a hash chain"
+            linked += 1
+            if linked > expected:
+                return b"a hash chain has a loop or a stray entry"
+            ref = t.rows[ref >> 1].next[ref & 1]
+    if linked != expected:
+        return b"a key is not linked"
+    return NULL
 
 
 cdef uint64_t state_limit(uint8_t state, const timeouts *limits) noexcept nogil:

@@ -83,6 +83,8 @@ cdef class Snapshot:
     def __init__(self, dict rows, *, unsigned int generation):
         cdef tables *t = &self.t
         cdef size_t i
+        if self._blocks is not None:
+            raise TypeError("a Snapshot is made once")
         self._blocks = []
         t.generation = generation
 

@@ -85,7 +85,6 @@ cdef struct plan:
     header error_view       # the packet as the error quotes it: as it entered the realm where it died
     uint32_t path_mtu       # smallest MTU of the hops passed; 0: no limit
     uint8_t served          # SERVE: an echo answer
-    uint32_t emit_interface
 
 
 cdef void walk(tables *t, session_table *sessions, session_table *overlay, packet *p, plan *out,

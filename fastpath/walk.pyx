@@ -101,18 +101,20 @@ cdef void session_tuple(walker *w, tuple5 *t) noexcept nogil:
     cdef packet *p = w.p
     memset(t, 0, sizeof(tuple5))
     t.family = p.family
-    if p.kind == L4_ERROR and p.inner_l3:
+    if p.kind == L4_ERROR and p.inner_known:
         t.src = w.h.inner_dst
         t.dst = w.h.inner_src
         t.sport = w.h.inner_dport
         t.dport = w.h.inner_sport
         t.proto = p.inner_proto
+        t.query = p.inner_query ^ 1 if p.inner_query else 0
     else:
         t.src = w.h.src
         t.dst = w.h.dst
         t.sport = w.h.sport
         t.dport = w.h.dport
         t.proto = p.proto
+        t.query = p.query
 
 
 cdef session *find_session(walker *w, const session_key *key, int *way, uint32_t *row) noexcept nogil:
@@ -290,12 +292,14 @@ cdef bint nat_allocate(walker *w, nat_policy *policy, const tuple5 *t, session_k
         r.dst = t.dst
         r.dport = t.dport
         session_key_of(pool, policy.owner, &r)
+        pool.tuple.family = 0   # no packet has it: a counter is never mistaken for a flow
         counted = find_session(w, pool, &way, &row)
         if counted != NULL and counted.packets[0] >= policy.per_destination:
             continue
         r.dst = r.src
         r.src = t.dst
         r.sport = t.dport
+        r.query = t.query ^ 1 if t.query else 0
         for i in range(span):
             r.dport = <uint16_t>(policy.port_first + ((start >> 20) + i) % span)
             session_key_of(reply, policy.owner, &r)
@@ -333,7 +337,7 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
     if s != NULL and (s.kind != SESSION_NAT or way != (1 if inbound else 0)):
         s = NULL
     if inbound:
-        if s == NULL:
+        if s == NULL or restarts(w, s):
             drop(w, n, REASON_NAT_NO_SESSION, 0)
             return False
         if not error and not touch_session(w, n, s, 1, row, &policy.limits):
@@ -353,7 +357,7 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
         detail = DETAIL_KNOWN
     else:
         # only what can be the start of a flow opens one: not an error, not the answer to a query
-        if error or (p.kind == L4_QUERY and w.h.dport):
+        if error or (p.query & 1):
             drop(w, n, REASON_NAT_NO_SESSION, 0)
             return False
         if not nat_allocate(w, policy, &t, &reply, &pool):
@@ -401,7 +405,7 @@ cdef bint rewrite(walker *w, const node *n) noexcept nogil:
         w.h.src = w.t.addresses[hit - 1]
     else:
         w.h.dst = w.t.addresses[hit - 1]
-    if w.p.kind == L4_ERROR and w.p.inner_l3:
+    if w.p.kind == L4_ERROR and w.p.inner_known:
         hit = interval_find(keys, 4, w.h.inner_dst if source else w.h.inner_src)
         if hit:
             if source:
@@ -482,7 +486,6 @@ cdef void emit(walker *w, const node *n) noexcept nogil:
         w.out.edit.dst_mac[i] = to.mac[i]
         w.out.edit.src_mac[i] = source[i]
     w.out.edit.port = to.port
-    w.out.emit_interface = n.extra
     w.out.verdict = VERDICT_FORWARD
     w.out.object = n.object
     note(w, n, DETAIL_PASSED, 0)
@@ -609,6 +612,3 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
             break
     else:
         drop(&w, &t.nodes[at], REASON_LOOP, 0)
-    if out.verdict == VERDICT_FORWARD:
-        out.edit.changes_l3 = not (addr_eq(h.src, p.src) and addr_eq(h.dst, p.dst))
-        out.edit.changes_l4 = h.sport != p.sport or h.dport != p.dport

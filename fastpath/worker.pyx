@@ -7,6 +7,7 @@ calls that wait for the engine's lock go first. Each port has its own descriptor
 round, so no port starves another. Ports are opened and closed by whoever attaches them.
 """
 
+import fcntl
 import os
 import threading
 
@@ -23,6 +24,7 @@ from fastpath.wire cimport VNET_HEADER
 cdef extern from "<unistd.h>" nogil:
     ssize_t read(int, void *, size_t)
     ssize_t write(int, const void *, size_t)
+    int close(int)
 
 cdef extern from "<sched.h>" nogil:
     int sched_yield()
@@ -60,7 +62,6 @@ cdef enum:
     SLOTS = 64              # frames in the arena
     FRAME_MAX = 65536 + 14 + 2
     SLOT = 65984            # headroom and FRAME_MAX; deliberately no power of two: those alias in the cache
-    SWEEP_MS = 1000
     WAKE = 0xFFFFFFFFU      # event of the control descriptor
 
 
@@ -91,16 +92,17 @@ cdef class Worker:
     cdef uint32_t descriptor_count
     cdef uint8_t *arena
     cdef uint64_t offset
-    cdef uint64_t next_sweep
     cdef bint stopping
     cdef long thread
     cdef counts n
     cdef object runner
+    cdef object control         # one attach or detach at a time
 
     def __cinit__(self, Engine engine not None):
         self.engine = engine
         self.epoll = -1
         self.wake = -1
+        self.control = threading.Lock()
         self.arena = <uint8_t *>malloc(<size_t>SLOTS * SLOT)
         if self.arena == NULL:
             raise MemoryError
@@ -117,6 +119,10 @@ cdef class Worker:
             raise OSError(errno, "epoll_ctl")
 
     def __dealloc__(self):
+        cdef uint32_t port
+        for port in range(self.descriptor_count):
+            if self.descriptors[port] >= 0:
+                close(self.descriptors[port])
         free(self.arena)
         free(self.descriptors)
         if self.epoll >= 0:
@@ -125,49 +131,72 @@ cdef class Worker:
             os.close(self.wake)
 
     def attach(self, unsigned int port, int descriptor):
-        """Take frames from, and write frames of `port` to, this descriptor; it stays the caller's to close."""
+        """Take frames from, and write frames of `port` to, this descriptor.
+
+        The worker works on a duplicate of its own; the one given stays the caller's to close.
+
+        Raises:
+            ValueError: the port is attached already, is 0, or the descriptor blocks.
+            OSError: the kernel refuses it.
+        """
         cdef epoll_event event
-        cdef int *grown
-        cdef int *unused = NULL
-        cdef uint32_t i, count
+        cdef int own
         if os.get_blocking(descriptor):
             raise ValueError("the descriptor of a port must be non-blocking")
         if port == 0:
             raise ValueError("port 0 means none")
-        if port >= self.descriptor_count:
-            count = port + 64
-            grown = <int *>malloc(count * sizeof(int))
-            if grown == NULL:
-                raise MemoryError
-            for i in range(count):
-                grown[i] = self.descriptors[i] if i < self.descriptor_count else -1
-            with nogil:
-                self.engine.acquire()
-                unused = self.descriptors
-                self.descriptors = grown
-                self.descriptor_count = count
-                self.engine.release()
-            free(unused)
-        if self.descriptors[port] >= 0:
-            raise ValueError(f"port {port} is attached already")
-        event.events = EPOLLIN
-        event.data.u64 = port
-        self.descriptors[port] = descriptor
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, descriptor, &event) < 0:
-            self.descriptors[port] = -1
-            raise OSError(errno, "epoll_ctl")
+        with self.control:
+            self._grow(port + 1)
+            if self.descriptors[port] >= 0:
+                raise ValueError(f"port {port} is attached already")
+            own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+            event.events = EPOLLIN
+            event.data.u64 = port
+            self.descriptors[port] = own
+            if epoll_ctl(self.epoll, EPOLL_CTL_ADD, own, &event) < 0:
+                self.descriptors[port] = -1
+                os.close(own)
+                raise OSError(errno, "epoll_ctl")
 
     def detach(self, unsigned int port):
-        """Forget the port; when this returns the worker no longer uses its descriptor."""
-        cdef epoll_event event
-        if port >= self.descriptor_count or self.descriptors[port] < 0:
-            return
-        memset(&event, 0, sizeof(event))
+        """Forget the port; when this returns the worker no longer uses it, nor holds it open."""
+        with self.control:
+            if port < self.descriptor_count:
+                with nogil:
+                    self.engine.acquire()
+                    self._let_go(port)
+                    self.engine.release()
+
+    cdef int _grow(self, uint32_t wanted) except -1:
+        cdef int *grown
+        cdef int *unused
+        cdef uint32_t i, count = wanted + 64
+        if wanted <= self.descriptor_count:
+            return 0
+        grown = <int *>malloc(count * sizeof(int))
+        if grown == NULL:
+            raise MemoryError
         with nogil:
             self.engine.acquire()
-            epoll_ctl(self.epoll, EPOLL_CTL_DEL, self.descriptors[port], &event)
-            self.descriptors[port] = -1
+            for i in range(count):
+                grown[i] = self.descriptors[i] if i < self.descriptor_count else -1
+            unused = self.descriptors
+            self.descriptors = grown
+            self.descriptor_count = count
             self.engine.release()
+        free(unused)
+        return 0
+
+    # With the engine's lock held.
+    cdef void _let_go(self, uint32_t port) noexcept nogil:
+        cdef epoll_event event
+        cdef int descriptor = self.descriptors[port]
+        if descriptor < 0:
+            return
+        self.descriptors[port] = -1
+        memset(&event, 0, sizeof(event))
+        epoll_ctl(self.epoll, EPOLL_CTL_DEL, descriptor, &event)
+        close(descriptor)
 
     def start(self):
         """Start the thread. Raises RuntimeError when it runs already."""
@@ -188,12 +217,11 @@ cdef class Worker:
 
     def set_clock_offset(self, unsigned long long ms):
         """Put the engine's clock this much ahead of CLOCK_MONOTONIC; it can only grow."""
-        if ms < self.offset:
-            raise ValueError("lab time never goes back")
+        if ms < self.offset or ms >= 1 << 62:
+            raise ValueError("lab time never goes back, nor further ahead than 2**62 ms")
         with nogil:
             self.engine.acquire()
             self.offset = ms
-            self.next_sweep = 0
             self.engine.release()
         os.eventfd_write(self.wake, 1)
 
@@ -233,17 +261,13 @@ cdef class Worker:
             count = epoll_wait(self.epoll, events, EVENTS, SWEEP_MS)
             self.engine.acquire()
             now = monotonic_ms() + self.offset
-            self.engine.set_time(now)
+            set_time(&self.engine.c, now)
             self.n.rounds += 1
             for i in range(count):
                 if events[i].data.u64 == WAKE:
                     read(self.wake, &value, sizeof(value))
                 else:
                     self._read_port(<uint32_t>events[i].data.u64)
-            if now >= self.next_sweep:
-                sweep(&self.engine.c)
-                self._flush()
-                self.next_sweep = now + SWEEP_MS
             self.engine.release()
             while read_waiting(&self.engine.waiting):
                 sched_yield()
@@ -255,7 +279,6 @@ cdef class Worker:
         cdef uint8_t *slot
         cdef outcome result
         cdef uint32_t used = 0
-        cdef epoll_event event
         if port >= self.descriptor_count:
             return
         descriptor = self.descriptors[port]
@@ -265,12 +288,11 @@ cdef class Worker:
             slot = self.arena + <size_t>used * SLOT + SLOT_HEADROOM
             size = read(descriptor, slot - VNET_HEADER, VNET_HEADER + FRAME_MAX)
             self.n.reads += 1
-            if size < 0:
-                if errno == EAGAIN or errno == EINTR:
-                    break
-                # the device is gone: do not wake for it again
-                memset(&event, 0, sizeof(event))
-                epoll_ctl(self.epoll, EPOLL_CTL_DEL, descriptor, &event)
+            if size < 0 and (errno == EAGAIN or errno == EINTR):
+                break
+            if size <= 0:
+                # the device is gone
+                self._let_go(port)
                 count_reason(&self.engine.c, port, REASON_PORT_DOWN)
                 break
             if size < VNET_HEADER:

@@ -56,8 +56,8 @@ class Result:
 class Network:
     """A network described by the text of a lab file; `now` is lab time in milliseconds."""
 
-    def __init__(self, text: str, *, memo: bool = True, seed: int = 0) -> None:
-        self.plane = DataPlane(load_topology(text, file_name="test.yaml"), memo=memo, seed=seed)
+    def __init__(self, text: str, *, memo: bool = True, seed: int = 0, sessions: int = 65536) -> None:
+        self.plane = DataPlane(load_topology(text, file_name="test.yaml"), memo=memo, seed=seed, sessions=sessions)
         self.now = 1_000_000
 
     def apply(self, text: str) -> None:

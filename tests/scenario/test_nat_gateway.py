@@ -146,3 +146,27 @@ def test_client_by_peering_is_refused(shop: Network) -> None:
         Reason.PEER_DESTINATION,
         "vpc-peering shop-store",
     )  # a peering carries to the peer's own addresses only
+
+
+def test_packet_that_looks_like_a_counter_of_the_gateway_is_a_flow_like_any_other() -> None:
+    network = Network(SHOP.replace("private_ip: 10.0.2.11,", "private_ip: 10.0.2.11, source_dest_check: false,"))
+    for sport in (1, 2):
+        network.send("app", IP(src=APP, dst=EXAMPLE) / UDP(sport=sport, dport=80))
+    network.send("open", IP(src="10.0.1.5", dst=EXAMPLE) / UDP(sport=0, dport=80))
+    network.plane.engine.selfcheck()
+    network.wait(351)
+    network.plane.engine.selfcheck()
+    assert network.plane.engine.statistics()["sessions"] == 0
+
+
+@pytest.mark.parametrize("identifier", [0, 3, 8])
+def test_unsolicited_echo_reply_does_not_open_a_flow(shop: Network, identifier: int) -> None:
+    result = shop.send("open", IP(src="10.0.2.11", dst=EXAMPLE) / ICMP(type=0, id=identifier))
+    assert result.reason is Reason.NAT_NO_SESSION
+
+
+def test_closed_flow_lets_no_new_one_in_from_outside(shop: Network) -> None:
+    port = shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80)).packet[TCP].sport
+    shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80, flags="R"))
+    result = shop.send("example", IP(src=EXAMPLE, dst=EIP) / TCP(sport=80, dport=port, flags="S"))
+    assert result.reason is Reason.NAT_NO_SESSION

@@ -120,3 +120,31 @@ def test_neighbour_in_the_subnet_meets_the_groups_but_not_the_router(shop: Netwo
 
 def test_ttl_is_unchanged_between_subnets(shop: Network) -> None:
     assert shop.send("open", IP(src=OPEN, dst="10.0.1.11", ttl=1) / ICMP()).packet.ttl == 1
+
+
+@pytest.mark.parametrize("identifier", [0, 7, 8, 65535])
+def test_echo_request_of_the_other_side_is_not_a_reply(shop: Network, identifier: int) -> None:
+    assert shop.send("app", IP(src=APP, dst=OPEN) / ICMP(id=identifier)).to == "open"
+    assert shop.send("open", IP(src=OPEN, dst=APP) / ICMP(id=identifier)).reason is Reason.GROUP_INGRESS
+    assert shop.send("open", IP(src=OPEN, dst=APP) / ICMP(type=14, id=identifier)).reason is Reason.GROUP_INGRESS
+    assert shop.send("open", IP(src=OPEN, dst=APP) / ICMP(type=0, id=identifier)).to == "app"
+
+
+def test_flows_that_died_of_silence_leave_room_for_new_ones() -> None:
+    network = Network(SHOP, sessions=64)
+
+    def opened() -> int:
+        results = [network.send("app", IP(src=APP, dst=OPEN) / UDP(sport=n, dport=6)) for n in range(100)]
+        return sum(r.reason is Reason.SESSION_LIMIT for r in results)
+
+    refused = opened()
+    assert refused
+    network.now += 31_000
+    assert opened() == refused
+
+
+def test_tracing_the_future_does_not_bring_it_about(shop: Network) -> None:
+    shop.send("app", IP(src=APP, dst=OPEN) / UDP(sport=5, dport=6))
+    before = shop.plane.engine.sessions()
+    shop.plane.trace("app", OPEN, protocol="udp", now_ms=10**12)
+    assert shop.plane.engine.sessions() == before

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import struct
+import threading
 
 import pytest
 from hypothesis import given
@@ -19,7 +22,10 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP, Ether
 
+from dataplane.compile import compile_program
 from dataplane.verdict import Cause, Reason, Verdict
+from fastpath.engine import Engine
+from fastpath.snapshot import Snapshot
 from tests.unit.fastpath.two_hosts import TwoHosts
 
 IPV4, IPV6_TYPE = b"\x08\x00", b"\x86\xdd"
@@ -295,3 +301,58 @@ def run_bytes(frame: bytes, context: int | None, offload: bytes | None) -> None:
     assert counted == dropped or context not in (lab.a.port, lab.b.port)
     assert all(port in (lab.a.port, lab.b.port) and len(sent) >= 14 for port, sent, _, _, _ in emissions)
     lab.engine.selfcheck()
+
+
+def test_nobody_holds_the_lock_while_waiting_for_the_gil() -> None:
+    """A finaliser that the collector runs in the middle of `process` may call the engine."""
+    lab = TwoHosts()
+    seen = []
+
+    class Tidy:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            seen.append(lab.engine.counters())
+
+    old = gc.get_threshold()
+    gc.set_threshold(50)
+    try:
+        for _ in range(20):
+            Tidy()
+            lab.engine.process([lab.a.ether() + IPV4 + bytes(ping)] * 500, [lab.a.port] * 500, 1)
+    finally:
+        gc.set_threshold(*old)
+    gc.collect()
+    assert len(seen) == 20
+
+
+def test_two_swaps_at_once_leave_the_newer_one_in_use() -> None:
+    lab = TwoHosts()
+    snapshots = [compile_program(lab.program, generation=n) for n in range(2, 60)]
+
+    def swap(part: list[Snapshot]) -> None:
+        for snapshot in part:
+            with contextlib.suppress(ValueError):  # another thread was ahead
+                lab.engine.swap(snapshot)
+
+    threads = [threading.Thread(target=swap, args=(snapshots[n::4],)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        lab.engine.process([lab.a.ether() + IPV4 + bytes(ping)] * 64, [lab.a.port] * 64, 1)
+        thread.join()
+    assert lab.engine.generation == 59
+
+
+@pytest.mark.parametrize("sessions", [0, 15, 2**28 + 1, 2**31 - 1])
+def test_impossible_table_sizes_are_refused(sessions: int) -> None:
+    with pytest.raises((ValueError, OverflowError)):
+        Engine(sessions=sessions)
+
+
+@pytest.mark.parametrize("now", [-1, 2**63, 2**64])
+def test_impossible_times_are_refused(now: int) -> None:
+    lab = TwoHosts()
+    with pytest.raises(ValueError, match="a time is"):
+        lab.engine.process([], [], now)

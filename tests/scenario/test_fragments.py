@@ -1,0 +1,86 @@
+"""Fragments: the first decides; others wait for it or follow it, within bounds that no neighbour can use up."""
+
+from __future__ import annotations
+
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP, fragment
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
+
+from dataplane.verdict import Cause, Reason, Verdict
+from tests.scenario.labs import SHOP
+from tests.scenario.network import Network
+
+OPEN, BARE = "10.0.2.11", "10.0.1.11"
+
+
+@pytest.fixture
+def shop() -> Network:
+    return Network(SHOP)
+
+
+def pieces(number: int, size: int = 3000) -> list[IP]:
+    return list(fragment(IP(src=OPEN, dst=BARE, id=number) / UDP(sport=5, dport=6) / bytes(size), 1400))
+
+
+def test_in_any_order_they_arrive_once_the_first_has_come(shop: Network) -> None:
+    first, second, third = pieces(1)
+    assert [r.verdict for r in shop.send_all("open", [third, second])] == [Verdict.HOLD, Verdict.HOLD]
+    results = shop.send_all("open", [first, second])
+    causes = [(s.cause, s.packet.frag) for r in results for s in r.sent]
+    assert (Cause.FORWARDED, 0) in causes
+    assert sum(cause is Cause.RELEASED for cause, _ in causes) == 2
+    assert results[1].verdict is Verdict.FORWARD
+
+
+def test_one_whose_first_never_comes_dies_of_age(shop: Network) -> None:
+    port = shop.port("open")
+    assert shop.send("open", pieces(2)[1]).verdict is Verdict.HOLD
+    shop.wait(29.999)
+    assert shop.plane.engine.statistics()["fragments_waiting"] == 1
+    shop.wait(0.001)
+    shop.wait(1)
+    assert shop.plane.engine.statistics()["fragments_waiting"] == 0
+    assert shop.plane.engine.counters()[port]["reasons"] == {Reason.FRAGMENT_TIMEOUT: 1}
+
+
+def test_fragments_of_a_refused_datagram_are_refused_like_the_first(shop: Network) -> None:
+    refused = list(fragment(IP(src=OPEN, dst="10.0.2.10", id=3) / UDP(sport=5, dport=6) / bytes(3000), 1400))
+    assert {r.reason for r in shop.send_all("open", refused)} == {Reason.GROUP_INGRESS}
+
+
+def test_a_steady_stream_of_fragmented_datagrams_loses_none(shop: Network) -> None:
+    for number in range(1200):
+        shop.now += 1
+        results = shop.send_all("open", pieces(number, 1500))
+        assert [r.verdict for r in results] == [Verdict.FORWARD] * 2, number
+
+
+def test_a_neighbour_that_floods_lone_fragments_harms_only_itself(shop: Network) -> None:
+    lone = IP(src=BARE, dst=OPEN, proto=17, frag=64) / bytes(16)
+    held = refused = 0
+    for number in range(3000):
+        lone.id = number
+        result = shop.send("bare", lone)
+        held += result.verdict is Verdict.HOLD
+        refused += result.reason is Reason.FRAGMENT_LIMIT
+    assert (held, refused) == (64, 2936)
+    for number in range(100):
+        assert [r.verdict for r in shop.send_all("open", pieces(number, 1500))] == [Verdict.FORWARD] * 2
+
+
+def test_later_ipv6_fragment_has_the_protocol_of_the_first(shop: Network) -> None:
+    """The fragment header names what follows it, which need not be the transport header."""
+    ends = {"src": "2001:db8:10:2::11", "dst": "2001:db8:10:1::11"}
+    body = bytes(IPv6ExtHdrDestOpt(nh=17) / UDP(sport=5, dport=6, len=24) / bytes(16))
+    first = IPv6(**ends) / IPv6ExtHdrFragment(nh=60, id=7, m=1) / body[:16]
+    later = IPv6(**ends) / IPv6ExtHdrFragment(nh=60, id=7, offset=2) / body[16:]
+    results = shop.send_all("open", [first, later])
+    assert [r.verdict for r in results] == [Verdict.FORWARD] * 2
+    assert {s["forward"][3] for s in shop.plane.engine.sessions()} <= {17}
+
+
+def test_later_fragment_of_an_icmp_error_is_related_like_the_first(shop: Network) -> None:
+    shop.send("app", IP(src="10.0.2.10", dst=OPEN) / UDP(sport=5, dport=6) / b"x")
+    quoted = bytes(IP(src="10.0.2.10", dst=OPEN) / UDP(sport=5, dport=6) / b"x") + bytes(1600)
+    error = IP(src=OPEN, dst="10.0.2.10", id=9) / ICMP(type=3, code=3) / quoted
+    assert {r.to for r in shop.send_all("open", list(fragment(error, 800)))} == {"app"}
