@@ -20,7 +20,7 @@ from fastpath.memo cimport flows_clear, flows_close, flows_open
 from fastpath.packet cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
-from fastpath.snapshot cimport Snapshot, interface
+from fastpath.snapshot cimport Snapshot
 from fastpath.walk cimport *
 from fastpath.wire cimport ETH_HEADER, VNET_HEADER
 

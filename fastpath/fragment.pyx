@@ -2,7 +2,8 @@
 
 Later fragments get the first one's ports and ICMP type and are then walked like any packet. One that comes
 before the first waits for it, within bounds: HELD_PER_CONTEXT per sender, HELD_FRAGMENTS in all (19 MB),
-DATAGRAMS datagrams (the oldest nobody waits in makes room), FRAGMENT_LIFETIME. This is RFC 1858's "indirect" handling (section 3.2.1) with memory.
+DATAGRAMS datagrams (the oldest nobody waits in makes room), FRAGMENT_LIFETIME. What goes wrong in filters without
+such a memory is told in RFC 1858.
 """
 
 from libc.stdlib cimport calloc, free
