@@ -70,7 +70,8 @@ lab: build  ## start the quickstart lab (or reuse it) and show who reaches whom
 	@./vpclab report --lab quickstart
 
 lab-down:  ## stop the quickstart lab
-	@if [ -x $(PY) ]; then ./vpclab down quickstart; fi
+	@if [ -e "$${XDG_STATE_HOME:-$$HOME/.local/state}/vpclab/quickstart" ]; then ./vpclab down quickstart; \
+	else echo 'lab quickstart is not running'; fi
 
 # -- tests ------------------------------------------------------------------------------------------------------------
 

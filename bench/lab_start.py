@@ -1,7 +1,8 @@
-"""How long a lab of N nodes takes to start, against Mininet's N bare hosts, in one run.
+"""How long a lab of N instances takes to start, against Mininet's N bare hosts, in one run.
 
-Ours: network, mount and UTS namespaces, a TAP device with two addresses and two default routes per node, sysctls,
-names in /etc/hosts, a name under /run/netns; the interpreter that does it is started within the time measured.
+Ours: from the text of a lab file to a worker that forwards: loaded, checked and compiled; for each instance network,
+mount and UTS namespaces, a TAP device with an IPv4 and an IPv6 address and default routes, sysctls, names of all in
+/etc/hosts, a name under /run/netns. The process that makes them is started within the time measured.
 Mininet's: ``Mininet(topo=None, build=False, controller=None)``, ``addHost`` N times, ``build``, ``start``: hosts
 without links, that is a namespace with a shell and nothing else. Imports are left out on both sides.
 
@@ -22,13 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lab.node_plan import InterfacePlan, NodePlan
-from lab.runtime import Runtime
+from lab.running import RunningLab
 from lab.state import LabState
 
 MOST_PER_NODE = 1.3
@@ -49,38 +48,36 @@ net.stop()
 """
 
 
-def plans(count: int) -> list[NodePlan]:
-    hosts = {f"n{number}": (IPv4Address("10.0.0.10") + number,) for number in range(count)}
-    return [
-        NodePlan(
-            name=f"n{number}",
-            hosts=hosts,
-            interfaces=(
-                InterfacePlan(
-                    port=number + 1,
-                    device="eth0",
-                    mac=b"\x02\0\0\0" + number.to_bytes(2, "big"),
-                    addresses=((IPv4Address("10.0.0.10") + number, 16), (IPv6Address("2001:db8::10") + number, 64)),
-                    gateway4=IPv4Address("10.0.0.1"),
-                    gateway6=IPv6Address("fe80::1"),
-                ),
-            ),
-        )
-        for number in range(count)
-    ]
+def lab_file(count: int) -> str:
+    """One VPC, one dual-stack subnet, `count` instances."""
+    subnet = (
+        "{cidr: 10.0.0.0/20, ipv6_cidr: 2001:db8:0:1::/64, availability_zone: a, assign_ipv6_address_on_creation: true}"
+    )
+    head = f"""
+version: 1
+name: bench
+vpcs:
+  shop:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: [2001:db8::/56]
+    subnets:
+      many: {subnet}
+instances:
+"""
+    return head.lstrip() + "".join(f"  i{number}: {{vpc: shop, subnet: many}}\n" for number in range(count))
 
 
 def measure_ours(count: int) -> float:
-    """Seconds from nothing to `count` nodes."""
-    wanted = plans(count)
+    """Seconds from a lab file to `count` instances that can send."""
+    text = lab_file(count)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_STATE_HOME"] = folder
         state = LabState("bench")
         state.acquire()
         began = time.perf_counter()
-        with Runtime(state) as runtime:
-            runtime.add_nodes(wanted)
+        with RunningLab(state, text, "bench.yaml") as lab:
             took = time.perf_counter() - began
+            assert len(lab.runtime.status()) == count
         state.remove()
         state.release()
     return took

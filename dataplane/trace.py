@@ -1,4 +1,4 @@
-"""What a trace tells: Trace -> Walk -> Hop -> Step, as values, as JSON and as text.
+"""What a trace tells: Trace -> Walk -> Hop -> Step, as values and as JSON (`dataplane.trace_text` draws them).
 
 A *trace* is the story of one packet and of the answer to it. Each direction is a *walk*: the ordered *hops*
 the packet made, each hop one object the user declared (an interface, a network ACL, a route table, a
@@ -20,10 +20,10 @@ JSON form (stable; keys are only ever added)::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import groupby, zip_longest
+from itertools import groupby
 from typing import Any
 
 from dataplane.names import Name
@@ -68,26 +68,8 @@ class Action(StrEnum):
     """It died here."""
 
 
-_ACTION_TEXT = {
-    Action.SEND: "sends",
-    Action.CHECK: "check passed",
-    Action.SKIP: "not crossed",
-    Action.PERMIT: "permits",
-    Action.TRACK: "new flow",
-    Action.MATCH: "known flow",
-    Action.ROUTE: "routes",
-    Action.TRANSLATE: "translates",
-    Action.CROSS: "crosses",
-    Action.HOP: "hop",
-    Action.FRAGMENT: "fragments",
-    Action.DELIVER: "receives",
-    Action.ANSWER: "answers",
-    Action.HOLD: "holds the fragment",
-    Action.DROP: "drops",
-}
-
-# Steps that only say "nothing to see": left out of the text unless everything is asked for.
-_QUIET = frozenset({Action.CHECK, Action.SKIP, Action.HOP})
+QUIET = frozenset({Action.CHECK, Action.SKIP, Action.HOP})
+"""Steps that only say "nothing to see": left out of paths and, unless everything is asked for, of texts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +151,7 @@ class Walk:
 
     def path(self) -> tuple[str, ...]:
         """The objects passed, as ``kind path``, without those where nothing but quiet checks happened."""
-        return tuple(str(hop.object) for hop in self.hops if any(step.action not in _QUIET for step in hop.steps))
+        return tuple(str(hop.object) for hop in self.hops if any(step.action not in QUIET for step in hop.steps))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,112 +218,6 @@ def hops_of(steps: Iterable[tuple[Name, Step]]) -> tuple[Hop, ...]:
 def protocol_name(number: int) -> str:
     """``tcp``, ``udp``, ``icmp``, ``icmpv6`` or ``protocol N``."""
     return PROTOCOL_NAMES.get(number, f"protocol {number}")
-
-
-# -- text ----------------------------------------------------------------------------------------------
-
-
-def render(trace: Trace, *, width: int = 100, everything: bool = False) -> str:
-    """Draw both directions for a terminal of `width` columns (at least 60).
-
-    One line per hop, ``n  object  what happened (rule)  packet as it left``; long texts wrap within their own
-    column. `everything` also shows the checks that merely passed.
-    """
-    width = max(width, 60)
-    lines = _wrap(f"{trace.source} -> {trace.destination}   {_first_packet(trace.forward)}", width)
-    lines += _walk_lines(trace.forward, width, everything)
-    if trace.reply is not None:
-        title = f"{trace.destination} -> {trace.source}   the answer: {_first_packet(trace.reply)}"
-        lines += ["", *_wrap(title, width), *_walk_lines(trace.reply, width, everything)]
-    return "\n".join(lines)
-
-
-def render_verdict(walk: Walk) -> str:
-    """One line: what became of the packet, and which rule or object decided."""
-    where = f" by {object_text(walk.object)}" if walk.object else ""
-    if walk.verdict is Verdict.FORWARD:
-        return f"DELIVERED to {object_text(walk.object)}" if walk.object else "DELIVERED"
-    if walk.verdict is Verdict.SERVE:
-        return f"ANSWERED{where}"
-    if walk.verdict is Verdict.HOLD:
-        return f"HELD{where} until the first fragment comes"
-    text = REASON_TEXT[walk.reason]
-    rule = f": {walk.rule}" if walk.rule else ""
-    note = f" ({walk.note})" if walk.note else ""
-    code = f" [{text.aws_code}]" if text.aws_code else ""
-    return f"DROPPED{where}{rule}{note}: {text.text}{code}"
-
-
-def _first_packet(walk: Walk) -> str:
-    return walk.hops[0].steps[0].packet.describe() if walk.hops else ""
-
-
-def _walk_lines(walk: Walk, width: int, everything: bool) -> Iterator[str]:
-    told = [(hop, _story(hop, everything)) for hop in walk.hops]
-    rows = [(object_text(hop.object), story, str(hop.packet)) for hop, story in told if story]
-    name_width = min(max((len(name) for name, _, _ in rows), default=0), width * 3 // 10)
-    packet_width = min(max((len(packet) for _, _, packet in rows), default=0), width * 4 // 10)
-    story_width = width - 4 - name_width - 2 - packet_width - 2
-    for number, (name, story, packet) in enumerate(rows, start=1):
-        columns = ([str(number)], _wrap(name, name_width), _wrap(story, story_width), _wrap(packet, packet_width))
-        for cells in zip_longest(*columns, fillvalue=""):
-            yield f"{cells[0]:>2}  {cells[1]:<{name_width}}  {cells[2]:<{story_width}}  {cells[3]}".rstrip()
-    prefix = " => "
-    for line in _wrap(render_verdict(walk), width - len(prefix)):
-        yield prefix + line
-        prefix = " " * len(prefix)
-
-
-def _story(hop: Hop, everything: bool) -> str:
-    """What happened at one hop, in one sentence; empty when there is nothing to tell."""
-    return "; ".join(_what(step, hop.object) for step in hop.steps if everything or step.action not in _QUIET)
-
-
-def _what(step: Step, owner: Name) -> str:
-    words = [_ACTION_TEXT[step.action]]
-    if step.rule is not None:
-        if step.action is Action.ROUTE and step.rule.kind != "route":
-            words = [f"hands to {object_text(step.rule)}"]
-        else:
-            words.append(f"({rule_text(step.rule, owner)})")
-    if step.note:
-        words.append(f"({step.note})" if step.rule is None else f"- {step.note}")
-    return " ".join(words)
-
-
-def object_text(name: Name) -> str:
-    """An object as people read it, e.g. ``network-acl shop/edge``."""
-    return name.kind if name.kind == name.path else str(name)
-
-
-def rule_text(rule: Name, owner: Name | None) -> str:
-    """A rule as people read it, without what the line already says of its owner."""
-    if owner is not None and rule.path.startswith(f"{owner.path} "):
-        return rule.path[len(owner.path) + 1 :]
-    return f"group {rule.path}" if rule.kind == "security-group-rule" else str(rule)
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    """Break at spaces, and inside words only where a word alone is too long; at least one line."""
-    lines: list[str] = []
-    line = ""
-    for word in text.split(" "):
-        while len(word) > width:
-            room = width - len(line) - 1 if line else width
-            if room < width // 2:
-                lines.append(line)
-                line, room = "", width
-            lines.append(f"{line} {word[:room]}" if line else word[:room])
-            line, word = "", word[room:]
-        if not line:
-            line = word
-        elif len(line) + 1 + len(word) <= width:
-            line = f"{line} {word}"
-        else:
-            lines.append(line)
-            line = word
-    lines.append(line)
-    return lines
 
 
 def _endpoint(address: str, port: int | None) -> str:

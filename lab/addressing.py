@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv6Address, ip_network
 
 from lab import netlink
 from lab.netlink import Message, Netlink
 from lab.node_plan import InterfacePlan, NodePlan
 
+Configuration = tuple[NodePlan, dict[str, int]]
+"""A plan, and the interface indexes of its devices."""
 FIRST_TABLE = 1000
 """Routing table of the first interface; also the priority of its rules."""
 
@@ -82,14 +84,15 @@ def write_sysctls(plan: NodePlan, *, last_group: int) -> None:
         os.close(ipv6)
 
 
-def switch_ipv6(device: str, *, on: bool) -> None:
-    """Turn IPv6 of one device of the current network namespace on or off."""
+def switch_ipv6(devices: Sequence[str], *, on: bool) -> None:
+    """Turn IPv6 of devices of the current network namespace on or off ("default": of those that are yet to come)."""
     root = os.open("/proc/sys/net", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _write(root, f"ipv6/conf/{device}/disable_ipv6", "0" if on else "1")
+        for device in devices:
+            _write(root, f"ipv6/conf/{device}/disable_ipv6", "0" if on else "1")
     except FileNotFoundError:
         if on:
-            raise OSError(errno.EAFNOSUPPORT, "the kernel has no IPv6", device) from None
+            raise OSError(errno.EAFNOSUPPORT, "the kernel has no IPv6") from None
     finally:
         os.close(root)
 
@@ -114,37 +117,35 @@ def configure(rtnl: Netlink, plan: NodePlan, indexes: dict[str, int], *, alias: 
     rtnl.commit([*messages, *address_messages(plan, indexes).values(), *route_messages(plan, indexes).values()])
 
 
-def reconfigure(
-    rtnl: Netlink, old: NodePlan, old_indexes: dict[str, int], new: NodePlan, indexes: dict[str, int]
-) -> None:
-    """Change a namespace from one plan to another; devices (name -> index) that are not in the new one are gone.
+def reconfigure(rtnl: Netlink, old: Sequence[Configuration], new: Configuration) -> None:
+    """Change a namespace that holds (parts of) old configurations to a new one.
 
     New addresses come before old ones go, so that a device is never without one: the kernel would forget all its
     routes. At the end everything is given again, because some routes go with the address they name, and an IPv6
     address that only changed its prefix length goes with the old length.
     """
-    before = {old_indexes[interface.device]: interface for interface in old.interfaces}
-    messages: list[Message] = []
-    for interface in new.interfaces:
-        index = indexes[interface.device]
-        known = before.get(index)
-        if known is None or (known.mac, known.mtu) != (interface.mac, interface.mtu):
-            messages.append(netlink.set_link(index, mac=interface.mac, mtu=interface.mtu, up=True))
-    had, wanted = address_messages(old, old_indexes), address_messages(new, indexes)
-    routes = route_messages(new, indexes)
-    rtnl.commit([*messages, *(message for key, message in wanted.items() if key not in had)])
-    gone = [message for key, message in route_messages(old, old_indexes, remove=True).items() if key not in routes]
-    gone += [message for key, message in address_messages(old, old_indexes, remove=True).items() if key not in wanted]
-    rtnl.commit(gone, ignore=netlink.GONE)
+    plan, indexes = new
+    links = [netlink.set_link(indexes[i.device], mac=i.mac, mtu=i.mtu, up=True) for i in plan.interfaces]
+    addresses, routes = address_messages(plan, indexes), route_messages(plan, indexes)
+    rtnl.commit([*links, *addresses.values()])
+    gone: dict[object, Message] = {}
+    for each in old:
+        gone |= route_messages(*each, remove=True)
+    for each in old:
+        gone |= address_messages(*each, remove=True)
+    kept = addresses.keys() | routes.keys()
+    rtnl.commit([message for key, message in gone.items() if key not in kept], ignore=netlink.GONE)
     # A rule cannot be replaced: the same rule again is refused as EEXIST, which is as good.
-    rtnl.commit([*wanted.values(), *routes.values()], ignore=frozenset({errno.EEXIST}))
+    rtnl.commit([*addresses.values(), *routes.values()], ignore=frozenset({errno.EEXIST}))
 
 
 def address_messages(plan: NodePlan, indexes: dict[str, int], *, remove: bool = False) -> dict[object, Message]:
     """The addresses of a plan, each with a key that says whether two plans mean the same."""
     messages: dict[object, Message] = {}
     for interface in plan.interfaces:
-        index = indexes[interface.device]
+        index = indexes.get(interface.device)
+        if index is None:  # the device is not there: what it had went with it
+            continue
         addresses = list(interface.addresses)
         if any(value.version == 6 for value, _ in addresses):
             addresses.append((link_local(interface.mac), 64))
@@ -159,7 +160,9 @@ def route_messages(plan: NodePlan, indexes: dict[str, int], *, remove: bool = Fa
     messages: dict[object, Message] = {}
     several = len(plan.interfaces) > 1
     for position, interface in enumerate(plan.interfaces):
-        index = indexes[interface.device]
+        index = indexes.get(interface.device)
+        if index is None:  # the device is not there: what it had went with it
+            continue
         if position == 0:
             messages |= _defaults(interface, index, netlink.TABLE_MAIN, remove)
         if several:

@@ -79,10 +79,11 @@ class Capture:
         written = 0
         deadline = time.monotonic() + seconds if seconds else None
         with contextlib.suppress(BrokenPipeError):
-            stream.write(pcapng.section("vpclab"))
-            stream.write(pcapng.interface(self._device, self._description, capture_length=0))
-            stream.flush()
+            # Who sees the file begin may interrupt from then on: no moment between the head and the first wait.
             with contextlib.suppress(KeyboardInterrupt):
+                stream.write(pcapng.section("vpclab"))
+                stream.write(pcapng.interface(self._device, self._description, capture_length=0))
+                stream.flush()
                 while self._wait(deadline):
                     written += self._write(stream, count - written if count else 0)
                     if count and written >= count:

@@ -92,5 +92,5 @@ def _text(value: object) -> str:
         return f"{{{', '.join(f'{key}: {_text(item)}' for key, item in value.items())}}}"
     if is_dataclass(value) and not isinstance(value, type) and type(value).__str__ is object.__str__:
         shown = [(field.name, getattr(value, field.name)) for field in fields(value)]
-        return " ".join(f"{name} {_text(item)}" for name, item in shown if item is not None and item != ())
+        return " ".join(f"{name} {_text(item)}" for name, item in shown if item not in (None, (), ""))
     return str(value)

@@ -201,7 +201,9 @@ class ControlClient:
         if len(request) > REQUEST_LIMIT_BYTES:
             raise LimitError(f"request of {len(request)} bytes, at most {REQUEST_LIMIT_BYTES}")
         try:
-            self._socket.sendall(request)
+            # Who is refused (busy, another user) is told so at once, perhaps before the request is out: read anyway.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._socket.sendall(request)
             line = self._answers.readline(ANSWER_LIMIT_BYTES)
         except TimeoutError:
             raise LabError(f"lab {self._folder.name} did not answer {verb!r} within {timeout_s:g} s") from None

@@ -13,7 +13,7 @@ from dataplane.errors import LabError
 from lab import addressing, identity, mount_view, netlink
 from lab.namespace import Namespaces, Workplace
 from lab.netlink import Netlink
-from lab.node_plan import NodePlan, same_interfaces
+from lab.node_plan import NodePlan
 from lab.tap import open_tap
 
 
@@ -41,8 +41,12 @@ class Node:
     plan: NodePlan
     namespaces: Namespaces
     indexes: dict[str, int]
-    """Device -> interface index."""
+    """Interface index of each device there is."""
+    ports: dict[str, int]
+    """Port behind each device there is."""
     netns: str | None = None
+    leftovers: list[addressing.Configuration] = field(default_factory=list)
+    """Configurations of which the namespace may hold a part, because an update failed half-way."""
 
     def logs(self, site: Site) -> Path:
         """Folder of its programs' logs."""
@@ -68,40 +72,48 @@ def create(site: Site, plan: NodePlan) -> tuple[Node, dict[int, int]]:
             for descriptor in taps.values():
                 os.close(descriptor)
             raise
-    return Node(plan=plan, namespaces=namespaces, indexes=indexes), taps
+    ports = {interface.device: interface.port for interface in plan.interfaces}
+    return Node(plan=plan, namespaces=namespaces, indexes=indexes, ports=ports), taps
 
 
 def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
     """Change a node to a new plan, except for its programs; returns new port -> TAP descriptor. Raises LabError.
 
     Interfaces are the same when device and port are; whoever holds the descriptor of one that is not must have
-    stopped using it.
+    stopped using it. After a failure the node holds parts of both plans, and the next update, to whichever plan,
+    puts that right.
     """
-    old, old_indexes = node.plan, dict(node.indexes)
-    kept = same_interfaces(old, plan)
-    taps: dict[int, int] = {}
-    with _explained(plan.name):
+    node.leftovers.append((node.plan, dict(node.indexes)))
+    wanted = {interface.device: interface.port for interface in plan.interfaces}
+    taps: dict[str, int] = {}
+    with _explained(plan.name), site.workplace.inside(node.namespaces), Netlink() as rtnl:
         try:
-            with site.workplace.inside(node.namespaces), Netlink() as rtnl:
-                mount_view.write_files(site.etc / plan.name, plan, site.hosts)
-                socket.sethostname(plan.hostname or plan.name)
-                gone = [node.indexes.pop(device) for device in old_indexes if device not in kept]
-                rtnl.commit([netlink.delete_link(index) for index in gone], ignore=netlink.GONE)
-                uses_ipv6 = addressing.has_ipv6(plan)
-                if uses_ipv6 != addressing.has_ipv6(old):
-                    for device in ("default", *node.indexes):
-                        addressing.switch_ipv6(device, on=uses_ipv6)
-                for interface in plan.interfaces:
-                    if interface.device not in kept:
-                        taps[interface.port] = open_tap(interface.device)
-                        node.indexes[interface.device] = rtnl.index(interface.device)
-                addressing.reconfigure(rtnl, old, old_indexes, plan, node.indexes)
+            mount_view.write_files(site.etc / plan.name, plan, site.hosts)
+            socket.sethostname(plan.hostname or plan.name)
+            _remove_devices(rtnl, node, [device for device, port in node.ports.items() if wanted.get(device) != port])
+            addressing.switch_ipv6(["default", *node.ports], on=addressing.has_ipv6(plan))
+            for device, port in wanted.items():
+                if device not in node.ports:
+                    taps[device] = open_tap(device)
+                    node.indexes[device], node.ports[device] = rtnl.index(device), port
+            addressing.reconfigure(rtnl, node.leftovers, (plan, node.indexes))
         except BaseException:
+            # Nobody will know the new descriptors, and closing one does not take its device away.
+            _remove_devices(rtnl, node, list(taps))
             for descriptor in taps.values():
                 os.close(descriptor)
+            node.leftovers.append((plan, dict(node.indexes)))
             raise
     node.plan = plan
-    return taps
+    node.leftovers.clear()
+    return {wanted[device]: descriptor for device, descriptor in taps.items()}
+
+
+def _remove_devices(rtnl: Netlink, node: Node, devices: list[str]) -> None:
+    gone = [node.indexes.pop(device) for device in devices if device in node.indexes]
+    for device in devices:
+        node.ports.pop(device, None)
+    rtnl.commit([netlink.delete_link(index) for index in gone], ignore=netlink.GONE)
 
 
 def shut(site: Site, node: Node) -> None:
@@ -137,4 +149,4 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
-        raise LabError(f"node {name} cannot be made: {what}{error.strerror}") from error
+        raise LabError(f"node {name} cannot be set up: {what}{error.strerror}") from error

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from lab.identity import LAB_VARIABLE
 
 _PROC = Path("/proc")
+_EXITING = 0x4  # PF_EXITING, in the flags of /proc/PID/stat
 
 
 class Process(NamedTuple):
@@ -46,13 +47,19 @@ def boot_id() -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a process in clock ticks after boot; None when there is none, or only a zombie."""
+    """Start time of a process in clock ticks after boot; None when there is none, or one that runs no more code.
+
+    That is a zombie, and a process 1 of a PID namespace that waits for zombies in it to be reaped by parents outside
+    (the kernel has taken everything else from it by then).
+    """
     try:
         content = (_PROC / str(pid) / "stat").read_bytes()
     except OSError:
         return None
     fields = content.rpartition(b")")[2].split()  # the name before it may hold blanks and brackets
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    ended = fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING
+    threads = int(fields[17])
+    return None if ended and threads <= 1 else int(fields[19])
 
 
 def this_process() -> Process:

@@ -170,7 +170,9 @@ class Supervisor:
         for program in self.programs:
             if program.state == "failed":
                 yield program, True
-            elif program.state in ("starting", "restarting") and not program.was_ready:
+            elif program.state == "starting" and not program.was_ready:
+                yield program, False  # its next probe fails it when it is late
+            elif program.state == "restarting" and not program.was_ready:
                 late = program.first_start is not None and now - program.first_start >= program.plan.ready_timeout_s
                 yield program, late
 

@@ -14,13 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from dataplane.errors import LabError
-from dataplane.trace import Action, Trace, object_text, rule_text
-from dataplane.verdict import REASON_TEXT, Reason
+from dataplane.trace import Trace
+from dataplane.trace_text import path_text, why_text
 
 QUIET_PORT = 443
 """Where the SYN built with scapy goes: a port of its own, so that it tests other rules than the connect."""
@@ -28,9 +24,10 @@ _DEFAULT_PORT = 80
 _PATIENCE_S = 1.0
 _SECOND_LOOK_S = 3.0
 _PARALLEL = 24
-_MOST_NODES = 12
+_MOST_NODES = 8
 _MOST_PORTS = 3
-_SILENCE = "silence"
+SILENCE = "silence"
+"""Outcome of a probe that nobody answered."""
 
 
 class ReportedNode(Protocol):
@@ -229,7 +226,7 @@ def _ping(node: ReportedNode, address: str, patience_s: float) -> tuple[str, boo
     result = node.ping(address, count=1, timeout_s=patience_s)
     if result.received:
         return f"{result.average_ms:.2f} ms", True
-    return _SILENCE, False
+    return SILENCE, False
 
 
 def _connect(node: ReportedNode, address: str, port: int, patience_s: float) -> tuple[str, bool]:
@@ -238,7 +235,7 @@ def _connect(node: ReportedNode, address: str, port: int, patience_s: float) -> 
     except ConnectionRefusedError:
         return "refused", True  # a reset is an answer: the path is open, only nobody listens
     except TimeoutError:
-        return _SILENCE, False
+        return SILENCE, False
     except OSError as error:
         return (error.strerror or str(error)).lower(), False
     return "open", True
@@ -254,7 +251,7 @@ def _syn(lab: ReportedLab, node: ReportedNode, question: _Question, patience_s: 
     )
     answer = node.sr1(packet, patience_s)
     if answer is None:
-        return _SILENCE, False
+        return SILENCE, False
     if not answer.haslayer(TCP):
         return "ICMP error", False
     return ("open" if "A" in answer[TCP].flags and "S" in answer[TCP].flags else "refused"), True
@@ -266,130 +263,3 @@ def _load_scapy() -> None:
         import scapy.layers.inet6  # noqa: F401
     except ImportError:
         raise LabError("the report builds packets with scapy; run: pip install 'vpclab[scapy]'") from None
-
-
-def path_text(trace: Trace) -> str:
-    """The routes that the packet took, in order: what says most about its path in the fewest words."""
-    steps = [step for hop in trace.forward.hops for step in hop.steps]
-    taken = [
-        step.rule.path for step in steps if step.action is Action.ROUTE and step.rule and step.rule.kind == "route"
-    ]
-    if taken:
-        return ", then ".join(dict.fromkeys(taken))
-    return (
-        "across the internet" if any(hop.object.kind == "internet" for hop in trace.forward.hops) else "in one subnet"
-    )
-
-
-_SHORT = {
-    Reason.GROUP_EGRESS: "no outbound rule of {note} allows it",
-    Reason.GROUP_INGRESS: "no inbound rule of {note} allows it",
-    Reason.ACL_EGRESS: "{where} egress, {rule}",
-    Reason.ACL_INGRESS: "{where} ingress, {rule}",
-    Reason.NO_ROUTE: "{where} has no route to {destination}",
-    Reason.BLACKHOLE: "{where}: {rule} is a blackhole",
-    Reason.OUTSIDE_NO_ROUTE: "nobody on the internet has {destination}",
-}
-"""The commonest reasons in fewer words than `REASON_TEXT` has: a table is narrow."""
-
-
-def why_text(trace: Trace) -> str:
-    """What stopped the packet or its answer: the rule that decided, where, and the reason; empty if nothing did."""
-    if trace.reachable:
-        return ""
-    walk = trace.deciding_walk
-    which = "" if walk is trace.forward else "the answer: "
-    packet = walk.hops[-1].packet if walk.hops else None
-    words = {
-        "where": object_text(walk.object) if walk.object else "",
-        "rule": rule_text(walk.rule, walk.object) if walk.rule else walk.note,
-        "note": walk.note,
-        "destination": packet.destination if packet else "",
-    }
-    if walk.reason in _SHORT:
-        return which + _SHORT[walk.reason].format(**words)
-    decided = walk.decided_by
-    text = REASON_TEXT[walk.reason].text
-    return f"{which}{object_text(decided)}: {text}" if decided else which + text
-
-
-# -- on paper ------------------------------------------------------------------------------------------
-
-
-def render_report(findings: Findings, screen: Console) -> None:
-    """Print the report as a table, one row per sender and address, and what to try next."""
-    table = Table(
-        title=f"lab {findings.lab}: who reaches whom, by real packets (SYN: built with scapy; -: no answer)",
-        title_justify="left",
-        header_style="bold",
-        pad_edge=False,
-        box=None,
-    )
-    for heading in ("from", "to", "ping", "tcp", f"SYN {QUIET_PORT}"):
-        table.add_column(heading, no_wrap=heading == "from")
-    table.add_column("by which path, or what decided", ratio=1, overflow="fold")
-    last = ""
-    for row in findings.rows:
-        cells = [_kind_cell(row, kind) for kind in ("ping", "tcp", "syn")]
-        source = row.source if row.source != last else ""
-        last = row.source
-        table.add_row(source, f"{row.destination} {row.address}", *cells, "\n".join(_story(row)), end_section=True)
-    screen.print(table)
-    probes = sum(len(row.probes) for row in findings.rows)
-    agreeing = probes - len(findings.disagreements)
-    screen.print(f"{agreeing} of {probes} probes did what the trace of live state says", markup=False)
-    if findings.left_out:
-        screen.print(f"{findings.left_out} more nodes were not examined: a lab of this size would take too long")
-    for row, probe in findings.disagreements:
-        says = "it is reachable" if probe.trace.reachable else why_text(probe.trace)
-        screen.print(
-            f"[bold red]BUG[/] {row.source} -> {row.address} {_probe_name(probe)}: "
-            f"the traffic says {escape(probe.outcome)}, the trace says {escape(says)}"
-        )
-
-
-def _kind_cell(row: Finding, kind: str) -> str:
-    words = []
-    for probe in row.probes:
-        if probe.kind == kind:
-            colour = "green" if probe.answered else "red"
-            port = f"{probe.port} " if kind == "tcp" else ""
-            shown = "-" if probe.outcome == _SILENCE else probe.outcome
-            words.append(f"{port}[{colour}]{escape(shown)}[/]")
-    return "\n".join(words)
-
-
-def _story(row: Finding) -> Iterator[str]:
-    """The path, if anything got through, and each different reason why something did not."""
-    open_ = [probe for probe in row.probes if probe.trace.reachable]
-    if open_:
-        yield escape(path_text(open_[0].trace))
-    reasons: dict[str, list[str]] = {}
-    for probe in row.probes:
-        if not probe.trace.reachable:
-            reasons.setdefault(why_text(probe.trace), []).append(_probe_name(probe))
-    for reason, names in reasons.items():
-        which = f"{', '.join(names)}: " if open_ or len(reasons) > 1 else ""
-        yield f"[dim]{which}[/]{escape(reason)}"
-
-
-def _probe_name(probe: Probe) -> str:
-    return probe.kind if probe.port is None else f"{probe.kind} {probe.port}"
-
-
-def next_steps(findings: Findings, command: str) -> Iterator[str]:
-    """Commands worth trying on this lab, made of its own nodes, each with what it shows."""
-    probes = [(row, probe) for row in findings.rows for probe in row.probes]
-    web = next((row for row, probe in probes if probe.outcome == "open"), None)
-    pinged = next((row for row, probe in probes if probe.kind == "ping" and probe.answered), None)
-    shut = next((row for row in findings.rows if not any(probe.answered for probe in row.probes)), None)
-    if web is not None:
-        yield f"{command} exec {web.source} -- curl -s http://{web.address}/"
-    if pinged is not None:
-        yield f"{command} ping {pinged.source} {pinged.destination}"
-    if shut is not None:
-        yield f"{command} trace {shut.source} {shut.destination} --proto tcp --port 80"
-    if web is not None:
-        yield f"{command} capture {web.source} -w - | wireshark -k -i -"
-    yield f"{command} apply FILE   (after a change of the lab file; --dry-run shows it first)"
-    yield f"{command} down {findings.lab}"

@@ -185,7 +185,8 @@ class Runtime:
             gone = list(names)
             for name in gone:
                 self._known(name)
-            _close(self._taps.pop(i.port) for name in gone for i in self._plans[name].interfaces)
+            ports = [i.port for name in gone for i in self._plans[name].interfaces]
+            _close(self._taps.pop(port) for port in ports if port in self._taps)
             self._ask({}, "remove", gone)
             for name in gone:
                 del self._entries[name], self._plans[name]
@@ -202,11 +203,13 @@ class Runtime:
         """Change a node in place to its new plan: addresses, routes, MTU, MAC, names, interfaces, programs.
 
         Interfaces are the same when device and port are. Connections and programs survive unless their own address,
-        interface or `ProgramPlan` goes. New programs are not started yet (`start_programs`).
+        interface or `ProgramPlan` goes. New programs are not started yet (`start_programs`). After a failure the node
+        is neither the old nor the new one; another update, such as back to the old plan, puts that right (and may
+        attach ports anew).
         """
         with self._lock:
             detached = self.detached_by(plan)
-            _close(self._taps.pop(port) for port in detached)
+            _close(self._taps.pop(port) for port in detached if port in self._taps)
             taps: dict[int, int] = {}
             try:
                 entry = self._ask(taps, "update", plan)
@@ -233,8 +236,7 @@ class Runtime:
         while waiting := self._ask({}, "unready"):
             for title, facts, pointless in waiting:
                 if pointless:
-                    why = facts["message"] or "not ready in time"
-                    raise LabError(f"program {title}: {why}; {_last_line(facts['log'])}")
+                    raise LabError(f"program {title}: {facts['message']}; {_last_line(facts['log'])}")
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.1)
 

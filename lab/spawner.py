@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 import select
 import shutil
@@ -36,6 +37,10 @@ from lab.programs import Program, Supervisor, describe
 from lab.state import ETC, NODES
 from lab.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, set_process_name, unshare
 from lab.tap import check_tun
+
+_REAPING_LIMIT_S = 0.5
+"""How long to wait for others to reap what has ended."""
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,100}")
 
 
 class Spawner:
@@ -129,6 +134,7 @@ class Spawner:
         made: list[str] = []
         try:
             for plan in plans:
+                check_names(plan)
                 if plan.name in self._nodes:
                     raise LabError(f"node {plan.name} exists already")
                 self._nodes[plan.name], new = create(self._site, plan)
@@ -163,13 +169,13 @@ class Spawner:
 
     def do_update(self, plan: NodePlan) -> dict[str, Any]:
         """Change a node in place; new TAP descriptors go ahead of the answer."""
+        check_names(plan)
         node = self._nodes[plan.name]
+        self._send_taps(update(self._site, node, plan))
         wanted = {program.name: program for program in plan.programs}
         gone = [p for p in self._supervisor.of_node(plan.name) if wanted.get(p.plan.name) != p.plan]
         self._end(gone, grace_s=1.0)
         self._supervisor.drop(gone)
-        taps = update(self._site, node, plan)
-        self._send_taps(taps)
         known = {program.plan.name for program in self._supervisor.of_node(plan.name)}
         new = [program for program in plan.programs if program.name not in known]
         self._supervisor.add(plan.name, new, str(node.logs(self._site)))
@@ -204,10 +210,18 @@ class Spawner:
         if self._init:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._init, signal.SIGKILL)
-            # It ends only when all others in its PID namespace have, and been reaped: programs are ours to reap.
+            # It ends when all others in its PID namespace have, and been reaped. Programs are ours to reap; what a
+            # killed `vpclab exec` left is up to the process 1 outside, and that of some containers never does.
+            # Then process 1 of the lab waits for ever, but all are dead.
+            waits_since = None
             with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, 0)[0] != self._init:
-                    pass
+                while (pid := os.waitpid(-1, os.WNOHANG)[0]) != self._init:
+                    if pid == 0:
+                        if waits_since is None and processes.find(self._init) is None:
+                            waits_since = time.monotonic()
+                        if waits_since is not None and time.monotonic() - waits_since > _REAPING_LIMIT_S:
+                            break
+                        time.sleep(0.001)
             self._init = 0
 
     # -- parts ---------------------------------------------------------------------------------------------
@@ -276,6 +290,13 @@ class Spawner:
             program = self._supervisor.ended(pid, code, time.monotonic())
             if program is not None and not program.stopping:
                 _log(f"program {program.title}: {program.message or describe(code)}")
+
+
+def check_names(plan: NodePlan) -> None:
+    """Raise LabError when a name of a plan cannot be the file name that is made of it."""
+    for what, name in (("node", plan.name), *(("program", program.name) for program in plan.programs)):
+        if not _FILE_NAME.fullmatch(name):
+            raise LabError(f"{what} name {name!r} cannot be a file name: use letters, digits and . _ -")
 
 
 def _prepare_init(etc: Path) -> None:

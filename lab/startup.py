@@ -66,14 +66,18 @@ def launch(start: Start, *, tied: bool, limit_s: float) -> Started:
     passed = [ready_writer, tie_reader] if tied else [ready_writer]
     command = [sys.executable, "-P", "-m", "lab.daemon", start.name, *(str(number) for number in passed)]
     with tempfile.TemporaryFile() as early, os.fdopen(ready_reader, "rb") as ready:
+        tie = os.fdopen(tie_writer, "wb") if tied else None
         try:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=early, stderr=early, pass_fds=passed, start_new_session=True
             )
+        except BaseException:
+            if tie is not None:
+                tie.close()
+            raise
         finally:
             for descriptor in passed:
                 os.close(descriptor)
-        tie = os.fdopen(tie_writer, "wb") if tied else None
         try:
             assert process.stdin is not None
             with contextlib.suppress(BrokenPipeError), process.stdin as pipe:

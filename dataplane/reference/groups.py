@@ -105,9 +105,7 @@ def rules_of(
             return True
         near = regions[other] == regions[vpc]
         ends = {vpc, other}
-        return near and any(
-            {p.requester, p.accepter} == ends and p.status == "active" for p in lab.peerings.values()
-        )
+        return near and any({p.requester, p.accepter} == ends and p.status == "active" for p in lab.peerings.values())
 
     def resolve(group: str, rule: IngressRule | EgressRule) -> GroupRule:
         number = names.intern("security-group-rule", f"{vpc}/{group} {rule.name()}")

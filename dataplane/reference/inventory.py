@@ -6,10 +6,11 @@ its egress rules, the public addresses that AWS assigns. Names are numbers of `N
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+from dataplane.model.route_table import RouteTable
 from dataplane.names import Names
 from dataplane.reference.acl import Acl, acls_of
 from dataplane.reference.checksum import Address
@@ -29,7 +30,7 @@ class Subnet:
 
     number: int
     vpc: str
-    cidrs: tuple[IPv4Network | object, ...]
+    cidrs: tuple[IPv4Network | IPv6Network, ...]
     router_mac: bytes
     router: tuple[Address, ...]
     """The second address of each block: these answer."""
@@ -39,7 +40,7 @@ class Subnet:
 
     def holds(self, address: Address) -> bool:
         """Whether an address is inside."""
-        return any(address in cidr for cidr in self.cidrs)  # type: ignore[operator]
+        return any(address in cidr for cidr in self.cidrs)
 
     def is_router(self, address: Address) -> bool:
         """Whether an address is one of its router's."""
@@ -52,6 +53,9 @@ class Interface:
 
     number: int
     path: str
+    """``web/eth0``."""
+    declared_name: str
+    """Of a network interface; empty for the first one of an instance."""
     vpc: str
     subnet: Subnet
     mac: bytes
@@ -61,6 +65,11 @@ class Interface:
     rules: GroupRules
     source_dest_check: bool
     is_attached: bool
+
+    @property
+    def router_mac(self) -> bytes:
+        """The MAC of its subnet's router."""
+        return self.subnet.router_mac
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +140,7 @@ class Inventory:
                 Interface(
                     number=names.intern(each.kind, each.path),
                     path=each.path,
+                    declared_name=each.wanted.name if each.wanted.is_declared else "",
                     vpc=vpc,
                     subnet=subnet,
                     mac=each.mac,
@@ -152,10 +162,12 @@ class Inventory:
         ]
         self.public_of = self._public_addresses(topology)
         """(VPC, private address) -> public address."""
-        self.private_of = {public: where for where, public in self.public_of.items()}
-        """Public address -> (VPC, private address)."""
         self.ports: dict[int, Interface | Host] = {h.number: h for h in self.hosts}
         self.ports |= {i.number: i for i in self.interfaces if i.is_attached}
+        self.port_of = {
+            f"{name}/eth0": host.number for name, host in zip(self.lab.internet.hosts, self.hosts, strict=True)
+        }
+        self.port_of |= {i.path: i.number for i in self.interfaces if i.is_attached}
         for kind, path in (("internet", "internet"), *(("vpc", vpc) for vpc in self.lab.vpcs)):
             names.intern(kind, path)
 
@@ -178,8 +190,8 @@ class Inventory:
             elif each.wanted.is_declared:
                 for private, public in self.lab.vpcs[vpc].network_interfaces[name].elastic_ips.items():
                     found[vpc, private] = public
-            elif self.lab.instances[name].elastic_ip is not None:
-                found[vpc, primary] = self.lab.instances[name].elastic_ip
+            elif (elastic := self.lab.instances[name].elastic_ip) is not None:
+                found[vpc, primary] = elastic
             elif self.lab.vpcs[vpc].subnets[each.subnet.name].map_public_ip_on_launch:
                 wanting.append((vpc, primary))
         taken = {*found.values(), *(host.address for host in self.lab.internet.hosts.values())}
@@ -204,6 +216,26 @@ class Inventory:
             if gateway.vpc == vpc and gateway.address == address:
                 return gateway
         return next((s for s in self.subnets.values() if s.vpc == vpc and address in s.router), None)
+
+    def attached(self, vpc: str, name: str) -> Interface | None:
+        """The attached interface of a VPC called ``INSTANCE/ethN``, or declared under a name."""
+        for each in self.interfaces:
+            if each.vpc == vpc and each.is_attached and name in (each.path, each.declared_name):
+                return each
+        return None
+
+    def public_address(self, vpc: str, private: Address) -> IPv4Address | None:
+        """The public address of a private one."""
+        return next((public for where, public in self.public_of.items() if where == (vpc, private)), None)
+
+    def private_address(self, vpc: str, public: Address) -> IPv4Address | None:
+        """The private address of a VPC that a public one belongs to."""
+        return next((at for (owner, at), mine in self.public_of.items() if (owner, mine) == (vpc, public)), None)
+
+    def vpc_of_public(self, public: Address) -> str | None:
+        """The VPC with an internet gateway that a public address leads to."""
+        owners = (vpc for (vpc, _), mine in self.public_of.items() if mine == public)
+        return next((vpc for vpc in owners if self.lab.vpcs[vpc].internet_gateway is not None), None)
 
     def neighbour(self, subnet: Subnet, mac: bytes) -> Interface | NatGateway | None:
         """The interface in a subnet with a MAC, a NAT gateway's included."""
@@ -230,9 +262,8 @@ class Inventory:
         return None
 
 
-def _main(tables: dict[str, object] | object) -> str:
+def _main(tables: Mapping[str, RouteTable]) -> str:
     """The main table: the one that says so, else the one called main (which is always there)."""
-    assert isinstance(tables, dict)
     return next((name for name, table in tables.items() if table.main), "main")
 
 

@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dataplane.reference.lifetimes import NAT_GATEWAY, Lifetime, Stage
 from dataplane.reference.inventory import NatGateway
-from dataplane.reference.packets import ICMP, TCP, UDP, Flow, Packet
+from dataplane.reference.lifetimes import NAT_GATEWAY, Lifetime
+from dataplane.reference.packets import ICMP, QUERIES, TCP, UDP, Flow, Packet
 from dataplane.reference.translation import translate, translate_quoted
 from dataplane.verdict import Reason
 
 PORTS = range(1024, 65536)
 MOST_PER_DESTINATION = 55_000
+
+Proposals = list[Packet] | None
+"""The packets that another engine let out for the same packet, whose choice of a port is to be adopted; None: nobody
+proposes."""
 
 
 class InadmissiblePortError(AssertionError):
@@ -26,18 +30,37 @@ class InadmissiblePortError(AssertionError):
 
 @dataclass(slots=True)
 class Connection:
-    """One connection: as the client sends it, and the port it has outside (None: chosen, but not yet seen)."""
+    """One connection: as the client sends it, and the port it has outside."""
 
     inside: Flow
-    port: int | None
     life: Lifetime
+    port: int = 0
+    is_seen: bool = False
+    """Whether the port has been seen outside. While it has not (the packet died behind the gateway), nobody can
+    know it, and `port` only stands in for it."""
 
     def outside(self, gateway: NatGateway) -> Flow:
         """As the gateway sends it."""
-        port = self.port if self.port is not None else 0
         if self.inside.protocol == ICMP:
-            return replace(self.inside, source=gateway.address, source_port=port, destination_port=port)
-        return replace(self.inside, source=gateway.address, source_port=port)
+            return replace(self.inside, source=gateway.address, source_port=self.port, destination_port=self.port)
+        return replace(self.inside, source=gateway.address, source_port=self.port)
+
+
+def _refuse(packet: Packet) -> Reason | None:
+    """What no NAT gateway translates, in either direction."""
+    if packet.protocol not in (TCP, UDP, ICMP):
+        return Reason.NAT_PROTOCOL
+    return Reason.NAT_FRAGMENT if packet.fragment is not None and packet.protocol != UDP else None
+
+
+def _opens(packet: Packet) -> bool:
+    """Whether a packet from inside may begin a connection: a SYN, a query, or anything of UDP.
+
+    What belongs to a TCP connection that the gateway does not know gets a reset from AWS, and no new connection.
+    """
+    if packet.protocol == TCP:
+        return packet.opens_tcp
+    return packet.protocol == UDP or QUERIES[ICMP].get(packet.icmp_type) == packet.icmp_type
 
 
 class NatTables:
@@ -52,41 +75,52 @@ class NatTables:
             if not connection.life.is_over(now_ms, NAT_GATEWAY):
                 yield connection
 
-    def outbound(self, gateway: NatGateway, packet: Packet, now_ms: int, proposed: int | None) -> Packet | Reason:
+    def all(self, now_ms: int) -> Iterator[tuple[int, Connection]]:
+        """The connections there are now, with the number of their gateway."""
+        for gateway in self._connections:
+            for connection in self.live(gateway, now_ms):
+                yield gateway, connection
+
+    def outbound(self, gateway: NatGateway, packet: Packet, now_ms: int, proposals: Proposals) -> Packet | Reason:
         """Translate a packet from inside."""
-        if packet.protocol not in (TCP, UDP, ICMP):
-            return Reason.NAT_PROTOCOL
-        if packet.fragment is not None and packet.protocol != UDP:
-            return Reason.NAT_FRAGMENT
+        if (refused := _refuse(packet)) is not None:
+            return refused
         if packet.is_icmp_error:
             return self._outbound_error(gateway, packet, now_ms)
         connections = self._connections.setdefault(gateway.number, {})
         found = connections.get(packet.flow)
         if found is None or found.life.is_over(now_ms, NAT_GATEWAY) or found.life.is_reopened_by(packet):
-            if packet.protocol == TCP and not packet.opens_tcp:
+            if not _opens(packet):
                 return Reason.NAT_NO_SESSION
             connections.pop(packet.flow, None)
             if len(self._rivals(gateway, packet.flow, now_ms)) >= MOST_PER_DESTINATION:
                 return Reason.NAT_PORTS_EXHAUSTED
-            found = Connection(packet.flow, None, Lifetime.begin(packet, now_ms))
+            found = Connection(packet.flow, Lifetime.begin(packet, now_ms))
             connections[packet.flow] = found
         else:
             found.life.see(packet, now_ms, by_opener=True)
-        if found.port is None:
-            self._settle(gateway, found, now_ms, proposed)
+        if not found.is_seen:
+            self._settle(gateway, found, now_ms, proposals)
         return translate(packet, found.outside(gateway))
 
-    def inbound(self, gateway: NatGateway, packet: Packet, now_ms: int) -> Packet | Reason:
-        """Translate a packet for the gateway's own address: of a connection, or an error about one."""
+    def inbound(self, gateway: NatGateway, packet: Packet, now_ms: int, *, from_router: bool) -> Packet | Reason:
+        """Translate a packet for the gateway's own address: of a connection, or an error about one.
+
+        `from_router`: it is an error from the router of the gateway's subnet, about what has just left.
+        """
+        if (refused := _refuse(packet)) is not None:
+            return refused
         about = packet.flow
         if packet.is_icmp_error:
-            if packet.quoted is None:
+            if packet.quoted is None or not packet.quoted.is_identified:
                 return Reason.NAT_NO_SESSION
             about = packet.quoted.flow.reversed()
         for connection in self.live(gateway.number, now_ms):
-            if connection.port is None or connection.outside(gateway).reversed() != about:
+            if not (connection.is_seen or from_router) or connection.outside(gateway).reversed() != about:
                 continue
             inside = connection.inside
+            if connection.life.is_reopened_by(packet):
+                return Reason.NAT_NO_SESSION  # nobody opens a connection from outside
             if packet.is_icmp_error:
                 error = replace(packet.flow, destination=inside.source)
                 return translate_quoted(translate(packet, error), inside)
@@ -96,9 +130,11 @@ class NatTables:
 
     def _outbound_error(self, gateway: NatGateway, packet: Packet, now_ms: int) -> Packet | Reason:
         """An ICMP error from inside, about an answer that came through the gateway (RFC 5508 section 4.2)."""
-        about = packet.quoted.flow.reversed() if packet.quoted is not None else None
+        if packet.quoted is None or not packet.quoted.is_identified:
+            return Reason.NAT_NO_SESSION
+        about = packet.quoted.flow.reversed()
         for connection in self.live(gateway.number, now_ms):
-            if connection.inside == about and connection.port is not None:
+            if connection.inside == about and connection.is_seen:
                 outside = connection.outside(gateway)
                 error = replace(packet.flow, source=gateway.address)
                 return translate_quoted(translate(packet, error), outside.reversed())
@@ -114,17 +150,19 @@ class NatTables:
             and (flow.protocol == ICMP or each.inside.destination_port == flow.destination_port)
         ]
 
-    def _settle(self, gateway: NatGateway, connection: Connection, now_ms: int, proposed: int | None) -> None:
-        """Choose a port, or adopt the one proposed."""
+    def _settle(self, gateway: NatGateway, connection: Connection, now_ms: int, proposals: Proposals) -> None:
+        """Choose a port (the lowest that no connection to the same destination has), or adopt the one proposed."""
         rivals = self._rivals(gateway, connection.inside, now_ms)
         taken = {rival.port for rival in rivals if rival is not connection}
-        if proposed is None:
+        connection.port = next(port for port in PORTS if port not in taken)
+        if proposals is None:
+            connection.is_seen = True
             return
-        if proposed in taken or proposed not in PORTS:
-            raise InadmissiblePortError(f"port {proposed} of NAT gateway {gateway.address} for {connection.inside}")
-        connection.port = proposed
-
-    def choose(self, gateway: NatGateway, flow: Flow, now_ms: int) -> int | None:
-        """The lowest port that no connection to the same destination has."""
-        taken = {rival.port for rival in self._rivals(gateway, flow, now_ms)}
-        return next((port for port in PORTS if port not in taken), None)
+        protocol = connection.inside.protocol
+        seen = [p.source_port for p in proposals if p.protocol == protocol and not p.is_later_fragment]
+        if not seen:
+            return
+        known = {rival.port for rival in rivals if rival is not connection and rival.is_seen}
+        if seen[0] in known or seen[0] not in PORTS:
+            raise InadmissiblePortError(f"port {seen[0]} of NAT gateway {gateway.address} for {connection.inside}")
+        connection.port, connection.is_seen = seen[0], True

@@ -41,7 +41,11 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Who talks to whom: for TCP and UDP by ports; for ICMP both ports are the identifier, `query` tells echo etc."""
+    """Who talks to whom: for TCP and UDP by ports; for ICMP both ports are the identifier.
+
+    `query` is the type of ICMP request it is about (256 and up: of a message that is neither request nor reply), and
+    `is_reply` tells replies, which never answer each other, from requests.
+    """
 
     protocol: int
     source: Address
@@ -49,6 +53,7 @@ class Flow:
     destination: Address
     destination_port: int
     query: int = 0
+    is_reply: bool = False
 
     def reversed(self) -> Flow:
         """The same flow as seen in the packets that answer."""
@@ -58,6 +63,7 @@ class Flow:
             source_port=self.destination_port,
             destination=self.source,
             destination_port=self.source_port,
+            is_reply=self.query > 0 and not self.is_reply,
         )
 
 
@@ -69,6 +75,8 @@ class Quoted:
     transport: int
     """Where its transport header begins in the error's bytes."""
     flow: Flow
+    is_identified: bool
+    """Whether enough of it is there to say which flow it is of, not only between whom."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +113,7 @@ class Packet:
     @property
     def is_icmp_error(self) -> bool:
         """Whether it reports about another packet."""
-        return self.is_icmp and self.icmp_type in ERRORS[self.protocol] and not self.is_later_fragment
+        return self.is_icmp and self.icmp_type in ERRORS[self.protocol]
 
     @property
     def opens_tcp(self) -> bool:
@@ -115,8 +123,8 @@ class Packet:
     @property
     def flow(self) -> Flow:
         """Whose packet it is."""
-        query = QUERIES[self.protocol].get(self.icmp_type, 256 + self.icmp_type) if self.is_icmp else 0
-        return Flow(self.protocol, self.source, self.source_port, self.destination, self.destination_port, query)
+        flow = Flow(self.protocol, self.source, self.source_port, self.destination, self.destination_port)
+        return _with_query(flow, self.icmp_type) if self.is_icmp else flow
 
     def follow(self, first: Packet) -> Packet:
         """This fragment, with what only the first one of its datagram says."""
@@ -127,6 +135,7 @@ class Packet:
             destination_port=first.destination_port,
             icmp_type=first.icmp_type,
             icmp_code=first.icmp_code,
+            quoted=first.quoted,
         )
 
 
@@ -252,40 +261,45 @@ def _read_transport(packet: Packet) -> Packet | Reason:
     if not packet.is_icmp:
         return packet
     identifier = int.from_bytes(body[4:6]) if body[0] in QUERIES[packet.protocol] else 0
-    packet = replace(
-        packet, icmp_type=body[0], icmp_code=body[1], source_port=identifier, destination_port=identifier
-    )
+    packet = replace(packet, icmp_type=body[0], icmp_code=body[1], source_port=identifier, destination_port=identifier)
     return replace(packet, quoted=read_quoted(packet.raw, packet.transport + 8)) if packet.is_icmp_error else packet
 
 
 def read_quoted(raw: bytes, at: int) -> Quoted | None:
-    """Read as much as identifies the packet quoted at `at`; None when it does not."""
-    quote = raw[at:]
-    if len(quote) >= 20 and quote[0] >> 4 == 4:
+    """Read as much as there is of the packet quoted at `at`; None when not even its addresses are."""
+    quote, version, is_later = raw[at:], raw[0] >> 4, False
+    if not quote or quote[0] >> 4 != version:
+        return None
+    if version == 4 and len(quote) >= 20:
         header, protocol = (quote[0] & 15) * 4, quote[9]
         source: Address = IPv4Address(quote[12:16])
         destination: Address = IPv4Address(quote[16:20])
-        if header < 20 or int.from_bytes(quote[6:8]) & 0x1FFF:
+        is_later = bool(int.from_bytes(quote[6:8]) & 0x1FFF)
+        if header < 20 or header > len(quote):
             return None
-    elif len(quote) >= 40 and quote[0] >> 4 == 6:
+    elif version == 6 and len(quote) >= 40:
         upper = find_upper_layer(quote)
         if isinstance(upper, Reason):
             return None
-        if upper.fragment_header and int.from_bytes(quote[upper.fragment_header + 2 :][:2]) & 0xFFF8:
-            return None
+        if upper.fragment_header:
+            is_later = bool(int.from_bytes(quote[upper.fragment_header + 2 :][:2]) & 0xFFF8)
         header, protocol = upper.at, upper.protocol
         source, destination = IPv6Address(quote[8:24]), IPv6Address(quote[24:40])
     else:
         return None
-    body = quote[header:]
-    ports, query = (0, 0), 0
-    if protocol in (TCP, UDP, ICMP, ICMPV6):
-        if len(body) < 8:  # RFC 792: the header and 64 bits
-            return None
-        if protocol in (TCP, UDP):
-            ports = int.from_bytes(body[0:2]), int.from_bytes(body[2:4])
-        elif body[0] in QUERIES[protocol]:
-            ports, query = (int.from_bytes(body[4:6]),) * 2, QUERIES[protocol][body[0]]
-        else:
-            query = 256 + body[0]
-    return Quoted(at, at + header, Flow(protocol, source, ports[0], destination, ports[1], query))
+    flow, body = Flow(protocol, source, 0, destination, 0), quote[header:]
+    if is_later or (protocol in LEAST_HEADER and len(body) < 8):  # RFC 792: the header and 64 bits
+        return Quoted(at, at + header, flow, is_identified=False)
+    if protocol in (TCP, UDP):
+        flow = replace(flow, source_port=int.from_bytes(body[:2]), destination_port=int.from_bytes(body[2:4]))
+    elif protocol in QUERIES:
+        identifier = int.from_bytes(body[4:6]) if body[0] in QUERIES[protocol] else 0
+        flow = _with_query(replace(flow, source_port=identifier, destination_port=identifier), body[0])
+    return Quoted(at, at + header, flow, is_identified=True)
+
+
+def _with_query(flow: Flow, icmp_type: int) -> Flow:
+    request = QUERIES[flow.protocol].get(icmp_type)
+    if request is None:
+        return replace(flow, query=256 + icmp_type)
+    return replace(flow, query=request, is_reply=icmp_type != request)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from dataplane.reference.groups import Group
 from dataplane.reference.inventory import Interface
@@ -18,17 +19,20 @@ from dataplane.reference.packets import TCP, UDP, Flow, Packet
 
 @dataclass(slots=True)
 class Tracked:
-    """A tracked flow: as seen in the packets of whoever opened it."""
+    """A tracked flow, from the interface to the far end, and which way it was opened."""
 
     flow: Flow
+    is_outgoing: bool
     life: Lifetime
 
 
-class Untracked:
-    """The decision that a flow passes by a rule each time; a gateway further on may still have it tracked."""
+class Admission(Enum):
+    """What an interface's groups say to a packet."""
 
-    def __init__(self, interface: Interface, packet: Packet) -> None:
-        self.interface, self.packet = interface, packet
+    REFUSED = "refused"
+    PASSED = "passed"
+    UNTRACKED = "untracked"
+    """It passes, by a rule and not by memory; a gateway further on may still have its flow tracked."""
 
 
 class Tracking:
@@ -38,45 +42,46 @@ class Tracking:
         self._flows: dict[tuple[int, Flow], Tracked] = {}
 
     def find(self, interface: Interface, flow: Flow, now_ms: int) -> Tracked | None:
-        """The tracked flow, in either direction, unless it was idle for too long."""
-        for way in (flow, flow.reversed()):
-            found = self._flows.get((interface.number, way))
-            if found is not None and found.life.is_over(now_ms, INTERFACE):
-                del self._flows[interface.number, way]
-            elif found is not None:
-                return found
-        return None
+        """The tracked flow between the interface and a far end, unless it was idle for too long."""
+        found = self._flows.get((interface.number, flow))
+        return None if found is None or found.life.is_over(now_ms, INTERFACE) else found
 
-    def track(self, interface: Interface, packet: Packet, now_ms: int) -> None:
-        """Remember a flow from its first packet on; what was there of the same ends is over."""
-        self._flows.pop((interface.number, packet.flow.reversed()), None)
-        self._flows[interface.number, packet.flow] = Tracked(packet.flow, Lifetime.begin(packet, now_ms))
+    def track(self, interface: Interface, packet: Packet, now_ms: int, *, outgoing: bool) -> None:
+        """Remember a flow from its first packet on; what there was between the same ends is over."""
+        flow = _from_interface(packet.flow, outgoing)
+        self._flows[interface.number, flow] = Tracked(flow, outgoing, Lifetime.begin(packet, now_ms))
 
     def admit(
         self, interface: Interface, packet: Packet, now_ms: int, *, outgoing: bool, sender: frozenset[Group]
-    ) -> bool | Untracked:
-        """Judge a packet that leaves or enters an interface: whether it passes, or passes untracked."""
+    ) -> Admission:
+        """Judge a packet that leaves or enters an interface; ICMP errors pass by what they are about."""
         if packet.is_icmp_error:
-            about = packet.quoted.flow if packet.quoted is not None else None
-            if about is not None and self.find(interface, about, now_ms) is not None:
-                return True
-            return bool(interface.rules.allowing(packet, outgoing=outgoing, sender=sender))
-        tracked = self.find(interface, packet.flow, now_ms)
+            if packet.quoted is not None and packet.quoted.is_identified:
+                about = _from_interface(packet.quoted.flow, not outgoing)
+                if self.find(interface, about, now_ms) is not None:
+                    return Admission.PASSED
+            allowed = interface.rules.allowing(packet, outgoing=outgoing, sender=sender)
+            return Admission.PASSED if allowed else Admission.REFUSED
+        tracked = self.find(interface, _from_interface(packet.flow, outgoing), now_ms)
         if tracked is not None and not tracked.life.is_reopened_by(packet):
-            tracked.life.see(packet, now_ms, by_opener=tracked.flow == packet.flow)
-            return True
+            tracked.life.see(packet, now_ms, by_opener=tracked.is_outgoing == outgoing)
+            return Admission.PASSED
         if not interface.rules.allowing(packet, outgoing=outgoing, sender=sender):
-            return False
+            return Admission.REFUSED
         if packet.protocol in (TCP, UDP) and _is_untracked(interface, packet, outgoing=outgoing, sender=sender):
-            return Untracked(interface, packet)
-        self.track(interface, packet, now_ms)
-        return True
+            return Admission.UNTRACKED
+        self.track(interface, packet, now_ms, outgoing=outgoing)
+        return Admission.PASSED
 
     def live(self, now_ms: int) -> Iterator[tuple[int, Tracked]]:
         """Every flow tracked now, with the number of its interface."""
         for (number, _), tracked in self._flows.items():
             if not tracked.life.is_over(now_ms, INTERFACE):
                 yield number, tracked
+
+
+def _from_interface(flow: Flow, outgoing: bool) -> Flow:
+    return flow if outgoing else flow.reversed()
 
 
 def _is_untracked(interface: Interface, packet: Packet, *, outgoing: bool, sender: frozenset[Group]) -> bool:

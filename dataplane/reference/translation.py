@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dataplane.reference.checksum import Address, carried_over, checksum, pseudo_header
-from dataplane.reference.packets import ICMP, ICMPV6, QUERIES, TCP, UDP, Flow, Packet
+from dataplane.reference.packets import ICMP, ICMPV6, TCP, UDP, Flow, Packet
 
 CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
 
@@ -20,7 +20,7 @@ def translate(packet: Packet, flow: Flow) -> Packet:
     if packet.version == 4:
         _sum_header(raw, packet.transport)
     if not packet.is_later_fragment:
-        _write_ports(raw, packet.transport, packet.protocol, packet.icmp_type, flow)
+        _write_ports(raw, packet.transport, packet.flow, flow)
         covered = _covered(packet.raw, packet.transport, packet.protocol, packet.source, packet.destination)
         changed = _covered(bytes(raw), packet.transport, packet.protocol, flow.source, flow.destination)
         _sum_transport(raw, packet.transport, packet.protocol, covered, changed)
@@ -39,16 +39,19 @@ def translate_quoted(packet: Packet, flow: Flow) -> Packet:
     quoted = packet.quoted
     if quoted is None:
         return packet
+    if packet.is_later_fragment:  # what is quoted stands in the first one
+        return replace(packet, quoted=replace(quoted, flow=flow))
     before, old = packet.raw, quoted.flow
     raw = bytearray(before)
     _write_addresses(raw, quoted.at, flow)
     if flow.source.version == 4:
         header = slice(quoted.at, quoted.transport)
         raw[quoted.at + 10 : quoted.at + 12] = carried_over(before[header], bytes(raw[header]), 10).to_bytes(2)
-    _write_ports(raw, quoted.transport, old.protocol, before[quoted.transport], flow)
-    covered = _covered(before, quoted.transport, old.protocol, old.source, old.destination)
-    changed = _covered(bytes(raw), quoted.transport, old.protocol, flow.source, flow.destination)
-    _sum_transport(raw, quoted.transport, old.protocol, covered, changed)
+    if quoted.is_identified:
+        _write_ports(raw, quoted.transport, old, flow)
+        covered = _covered(before, quoted.transport, old.protocol, old.source, old.destination)
+        changed = _covered(bytes(raw), quoted.transport, old.protocol, flow.source, flow.destination)
+        _sum_transport(raw, quoted.transport, old.protocol, covered, changed)
     covered = _covered(before, packet.transport, packet.protocol, packet.source, packet.destination)
     changed = _covered(bytes(raw), packet.transport, packet.protocol, packet.source, packet.destination)
     _sum_transport(raw, packet.transport, packet.protocol, covered, changed)
@@ -69,10 +72,10 @@ def _write_addresses(raw: bytearray, at: int, flow: Flow) -> None:
     raw[at + first : at + first + 2 * size] = flow.source.packed + flow.destination.packed
 
 
-def _write_ports(raw: bytearray, at: int, protocol: int, icmp_type: int, flow: Flow) -> None:
-    if protocol in (TCP, UDP):
+def _write_ports(raw: bytearray, at: int, old: Flow, flow: Flow) -> None:
+    if old.protocol in (TCP, UDP):
         raw[at : at + 4] = flow.source_port.to_bytes(2) + flow.destination_port.to_bytes(2)
-    elif icmp_type in QUERIES.get(protocol, ()):
+    elif 0 < old.query < 256:
         raw[at + 4 : at + 6] = flow.source_port.to_bytes(2)
 
 

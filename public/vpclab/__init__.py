@@ -15,7 +15,8 @@ What is listed in `__all__` is the public API; everything else may change withou
 
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem, VpclabError
 from dataplane.names import Name
-from dataplane.trace import Action, Hop, Packet, Step, Trace, Walk, render
+from dataplane.trace import Action, Hop, Packet, Step, Trace, Walk
+from dataplane.trace_text import render
 from dataplane.verdict import REASON_TEXT, Reason, Verdict
 from lab.control import NotRunningError, RequestError
 from vpclab.clock import Clock

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from pathlib import Path, PurePath
+from ipaddress import ip_address
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from dataplane.errors import LabError
 from dataplane.trace import Trace
 from lab import gc
-from lab.control import ControlClient, NotRunningError
+from lab.control import ControlClient, NotRunningError, RequestError
 from lab.startup import Start, launch
 from lab.state import LabState, known_labs, recorded_process
 from vpclab.clock import Clock
+from vpclab.declaration import declaration_text
 from vpclab.node import Node
+
+if TYPE_CHECKING:
+    from dataplane.model.lab_file import LabFile
 
 _UP_LIMIT_S = 300.0
 _CHANGE_LIMIT_S = 300.0
@@ -43,7 +45,10 @@ class Lab:
     """
 
     def __init__(self, name: str, text: str, file: str) -> None:
-        self._state = LabState(name)
+        try:
+            self._state = LabState(name)
+        except LabError as error:
+            raise RequestError(str(error)) from None
         self._text = text
         self._file = file
         self._nodes: dict[str, Node] = {}
@@ -68,11 +73,11 @@ class Lab:
         return cls._declared(text, path, name, Path(file).stem, unique)
 
     @classmethod
-    def from_dict(cls, lab_file: Mapping[str, Any], *, name: str = "", unique: bool = True) -> Self:
+    def from_dict(cls, lab_file: Mapping[str, Any] | LabFile, *, name: str = "", unique: bool = True) -> Self:
         """A lab declared in code: what a lab file would hold, as dicts, lists, text and numbers.
 
-        Values may also be objects of `dataplane.model`, and addresses and networks of `ipaddress`. Arguments and
-        errors are those of `load`.
+        Values may also be objects of `dataplane.model` (the whole may be a `LabFile`), and addresses and networks of
+        `ipaddress`. Arguments and errors are those of `load`; TypeError is raised for what no lab file could hold.
         """
         return cls._declared(declaration_text(lab_file), "<dict>", name, "lab", unique)
 
@@ -310,7 +315,7 @@ class Lab:
         return Clock(self)
 
     def apply(
-        self, lab_file: str | os.PathLike[str] | Mapping[str, Any], *, dry_run: bool = False
+        self, lab_file: str | os.PathLike[str] | Mapping[str, Any] | LabFile, *, dry_run: bool = False
     ) -> list[dict[str, Any]]:
         """Change the running lab to another lab file; flows that touch no changed object survive.
 
@@ -325,10 +330,10 @@ class Lab:
             ConfigurationError: everything that is wrong with it; nothing has changed.
             LabError: a step failed; nothing has changed. Or a new program does not get ready.
         """
-        if isinstance(lab_file, Mapping):
-            text, file = declaration_text(lab_file), "<dict>"
-        else:
+        if isinstance(lab_file, (str, os.PathLike)):
             text, file = _read(lab_file)
+        else:
+            text, file = declaration_text(lab_file), "<dict>"
         answer = self.ask("apply", timeout_s=_CHANGE_LIMIT_S, text=text, file=file, dry_run=dry_run)
         if not dry_run:
             self._forget_nodes()
@@ -345,8 +350,13 @@ class Lab:
             LabError: no answer within `timeout_s` seconds.
             VpclabError: what the verb raises.
         """
-        with ControlClient(self._state.path) as client:
-            return client.call(verb, timeout_s=timeout_s, **arguments)
+        try:
+            with ControlClient(self._state.path) as client:
+                return client.call(verb, timeout_s=timeout_s, **arguments)
+        except NotRunningError:
+            if self._state.is_running():
+                raise NotRunningError(f"lab {self.name} is just starting or going down; try again") from None
+            raise
 
 
 def _read(file: str | os.PathLike[str]) -> tuple[str, str]:
@@ -354,31 +364,3 @@ def _read(file: str | os.PathLike[str]) -> tuple[str, str]:
     from dataplane.load.source import read_text
 
     return read_text(Path(file))
-
-
-def declaration_text(declaration: Mapping[str, Any]) -> str:
-    """What was declared in code, as the text of a lab file (JSON is YAML).
-
-    Raises:
-        TypeError: a value that no lab file could hold.
-    """
-    return json.dumps(declaration, indent=2, default=_plain)
-
-
-def _plain(value: object) -> Any:
-    """The plain form of a model object, an address or a network."""
-    if is_dataclass(value) and not isinstance(value, type):
-        if hasattr(value, "parse"):
-            return str(value)
-        shown = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {name: _keyed(item) for name, item in shown.items() if item not in (None, (), {})}
-    if isinstance(value, (IPv4Address, IPv6Address, IPv4Network, IPv6Network)):
-        return str(value)
-    if isinstance(value, PurePath):
-        return str(value)
-    raise TypeError(f"a lab file cannot hold {value!r}")
-
-
-def _keyed(value: Any) -> Any:
-    """JSON has text as keys only."""
-    return {str(key): item for key, item in value.items()} if isinstance(value, Mapping) else value

@@ -50,6 +50,19 @@ def test_the_model_reaches_no_compiled_code() -> None:
     assert wrong == []
 
 
+def test_the_oracle_shares_nothing_with_what_it_checks() -> None:
+    """It reads what the user declared; parsers, checksums, tables and lowering it has of its own."""
+    allowed = ("dataplane.model", "dataplane.names", "dataplane.reference", "dataplane.topology", "dataplane.verdict")
+    wrong = [
+        str(found)
+        for path in sources("dataplane", ".py")
+        if module_name(path).startswith("dataplane.reference")
+        for found in imports(path)
+        if top(found) not in sys.stdlib_module_names and not found.module.startswith(allowed)
+    ]
+    assert wrong == []
+
+
 def test_the_data_plane_touches_neither_network_nor_clock_nor_chance() -> None:
     wrong = [found for path in sources("dataplane", ".py") for found in imports(path) if top(found) in OUTSIDE_WORLD]
     assert [str(found) for found in wrong] == []

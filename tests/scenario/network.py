@@ -17,6 +17,11 @@ from dataplane.engine import DataPlane, Emission, Outcome
 from dataplane.load import load_topology
 from dataplane.trace import Trace
 from dataplane.verdict import Cause, Reason, Verdict
+from tests.scenario.reference_plane import ReferenceDataPlane
+
+ENGINES = ("fast", "reference")
+engine_in_use = "fast"
+"""What a `Network` runs on unless told otherwise; `conftest` sets it, so that each scenario is played on both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,20 @@ class Result:
 
 
 class Network:
-    """A network described by the text of a lab file; `now` is lab time in milliseconds."""
+    """A network described by the text of a lab file; `now` is lab time in milliseconds.
 
-    def __init__(self, text: str, *, memo: bool = True, seed: int = 0, sessions: int = 65536) -> None:
-        self.plane = DataPlane(load_topology(text, file_name="test.yaml"), memo=memo, seed=seed, sessions=sessions)
+    `engine`: ``fast`` or ``reference``. Seed, memo and the number of sessions are the fast engine's alone.
+    """
+
+    def __init__(
+        self, text: str, *, memo: bool = True, seed: int = 0, sessions: int = 65536, engine: str | None = None
+    ) -> None:
+        topology = load_topology(text, file_name="test.yaml")
+        self.plane: Any
+        if (engine or engine_in_use) == "reference":
+            self.plane = ReferenceDataPlane(topology)
+        else:
+            self.plane = DataPlane(topology, memo=memo, seed=seed, sessions=sessions)
         self.now = 1_000_000
 
     def apply(self, text: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from dataplane.errors import LabError
+from dataplane.errors import ConfigurationError, LabError
 from lab.gc import Removed
 from vpclab.cli.output import console, duration, format_option, show, show_json
 from vpclab.cli.selection import Selection, lab_option
@@ -93,7 +93,13 @@ def validate(file: Path, output: str) -> None:
     """Check FILE: every problem with its line, what is wrong and what would be right. Starts nothing."""
     from dataplane.load import load_topology  # late, as in vpclab.lab
 
-    topology = load_topology(file)
+    try:
+        topology = load_topology(file)
+    except ConfigurationError as error:
+        if output != "json":
+            raise
+        show_json({"file": str(file), "ok": False, "problems": [asdict(problem) for problem in error.problems]})
+        sys.exit(error.exit_code)
     counts = {
         "vpcs": len(topology.lab.vpcs),
         "subnets": len(topology.subnets),
@@ -166,7 +172,8 @@ def report(selection: Selection, output: str) -> None:
 
     Exit 1 when the traffic and the trace disagree about anything.
     """
-    from lab.report import examine, next_steps, render_report
+    from lab.report import examine
+    from lab.report_text import next_steps, render_report
 
     lab = selection.lab()
     findings = examine(lab)

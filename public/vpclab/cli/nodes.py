@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from dataplane.errors import LabError
-from dataplane.trace import render_verdict
+from dataplane.trace_text import render_verdict
 from vpclab.cli.output import format_option, show_json
 from vpclab.cli.screen import print_trace
 from vpclab.cli.selection import Selection, lab_option
@@ -116,8 +116,8 @@ def ping(
     help="pcapng file, or - for standard output: vpclab capture web -w - | wireshark -k -i -",
 )
 @click.option("-i", "--interface", default="eth0", show_default=True, help="Which interface of the node.")
-@click.option("-c", "--count", default=0, metavar="N", help="Stop after N packets.")
-@click.option("--seconds", default=0.0, metavar="S", help="Stop after S seconds.")
+@click.option("-c", "--count", default=0, type=click.IntRange(0), metavar="N", help="Stop after N packets.")
+@click.option("--seconds", default=0.0, type=click.FloatRange(0), metavar="S", help="Stop after S seconds.")
 @click.pass_obj
 def capture(selection: Selection, node: str, target: str, interface: str, count: int, seconds: float) -> None:
     """Record the packets of one interface of NODE as pcapng until Ctrl-C."""

@@ -36,6 +36,7 @@ class Duration(click.ParamType[float]):
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Destination port of TCP or UDP; 80 when not given.")
 @click.option("--src-port", type=click.IntRange(0, 65535), help="Source port; one nobody uses when not given.")
+@click.option("--size", default=0, show_default=True, type=click.IntRange(0, 65000), help="Bytes of payload.")
 @click.option("--all", "everything", is_flag=True, help="Also show the checks that merely passed.")
 @format_option
 @click.pass_obj
@@ -46,6 +47,7 @@ def trace(
     proto: str,
     port: int | None,
     src_port: int | None,
+    size: int,
     everything: bool,
     output: str,
 ) -> None:
@@ -53,7 +55,7 @@ def trace(
 
     SOURCE and DESTINATION are nodes or addresses. Exit 1 when it would not arrive or not come back.
     """
-    found = selection.lab().trace(source, destination, protocol=proto, port=port, source_port=src_port)
+    found = selection.lab().trace(source, destination, protocol=proto, port=port, source_port=src_port, size_bytes=size)
     if output == "json":
         show_json(found.to_json())
     else:

@@ -6,7 +6,8 @@ import re
 
 from rich.text import Text
 
-from dataplane.trace import Trace, render
+from dataplane.trace import Trace
+from dataplane.trace_text import render
 from vpclab.cli.output import console
 
 _WIDTH = 100

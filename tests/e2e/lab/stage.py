@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -10,10 +11,13 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab import netns_names, processes
+from lab.marker import read_markers
 from lab.node_plan import InterfacePlan, NodePlan, ProgramPlan
 from lab.runtime import Runtime
 
@@ -88,6 +92,23 @@ def next_frame(tap: int, *, deadline_s: float = DEADLINE_S) -> bytes:
     """The next frame that a node sends, with its virtio header; fails when none comes."""
     assert select.select([tap], [], [], deadline_s)[0], "the node sent nothing"
     return os.read(tap, 1 << 17)
+
+
+def commands(lab_id: str) -> list[str]:
+    """Command lines of all processes that carry a lab's id (other runs of the same tests have other ids)."""
+    found = []
+    for process in processes.all_processes():
+        if processes.lab_of(process.pid) == lab_id:
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+                found.append(b" ".join(words).decode())
+    return found
+
+
+def names_of(lab_id: str) -> list[str]:
+    """Names under /run/netns of namespaces that carry a lab's id."""
+    markers = read_markers({name: [str(netns_names.FOLDER / name)] for name in netns_names.names()})
+    return sorted(name for name, marker in markers.items() if marker.lab_id == lab_id)
 
 
 def need(program: str) -> str:

@@ -18,12 +18,11 @@ from pathlib import Path
 import pytest
 
 from dataplane.errors import LabError
-from lab import processes
 from lab.enter import find_node, open_socket, popen
 from lab.identity import LAB_VARIABLE
 from lab.runtime import Runtime
 from lab.state import LabState
-from tests.e2e.lab.stage import DEADLINE_S, eventually, output, plan
+from tests.e2e.lab.stage import DEADLINE_S, commands, eventually, output, plan
 
 pytestmark = pytest.mark.e2e
 
@@ -117,9 +116,9 @@ def test_killing_the_wrapper_kills_the_command(web: Runtime) -> None:
     with web.popen("web", ["sh", "-c", "echo $$; exec sleep 4711"], stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        assert sleeping("4711")
+        eventually(lambda: "sleep 4711" in commands(web.lab_id), "it runs")
         child.kill()
-    eventually(lambda: not sleeping("4711"), "the command died with its wrapper")
+    eventually(lambda: "sleep 4711" not in commands(web.lab_id), "the command died with its wrapper")
 
 
 def test_a_command_works_from_a_thread(web: Runtime) -> None:
@@ -244,14 +243,3 @@ class Terminal:
         _, status = eventually(ended, "the command ended")
         self._pid = 0
         return os.waitstatus_to_exitcode(status)
-
-
-def sleeping(seconds: str) -> bool:
-    wanted = f"sleep\0{seconds}\0".encode()
-    for process in processes.all_processes():
-        try:
-            if Path(f"/proc/{process.pid}/cmdline").read_bytes() == wanted:
-                return True
-        except OSError:
-            continue
-    return False

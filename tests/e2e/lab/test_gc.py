@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from lab import gc, netns_names, processes
+from lab import gc, processes
 from lab.runtime import Runtime
 from lab.state import LabState, known_labs
-from tests.e2e.lab.stage import eventually, need, output, plan
+from tests.e2e.lab.stage import eventually, names_of, need, output, plan
 
 pytestmark = pytest.mark.e2e
 
@@ -66,8 +66,7 @@ class Daemon:
         return sum(processes.name_of(process.pid) == "sleep" for process in self.everything())
 
     def names(self) -> list[str]:
-        lab = self.lab_id.rpartition("-")[0]
-        return [name for name in netns_names.names() if name.startswith(f"{lab}-")]
+        return names_of(self.lab_id)
 
     def close(self) -> None:
         self.process.communicate("")
@@ -177,7 +176,7 @@ def test_a_lab_can_start_again_after_it_was_killed(dead: Daemon) -> None:
         assert nothing_left(dead)
         runtime.add_nodes([plan("vpclabgc-1")])
         assert output(runtime, "vpclabgc-1", "hostname") == "vpclabgc-1\n"
-        assert runtime.status()["vpclabgc-1"].netns == ("vpclabgc-1" if os.geteuid() == 0 else None)
+        assert names_of(runtime.lab_id) == ([runtime.status()["vpclabgc-1"].netns] if os.geteuid() == 0 else [])
     state.remove()
     state.release()
 

@@ -11,11 +11,21 @@ from pathlib import Path
 import pytest
 
 from dataplane.errors import LabError
-from lab import netns_names, processes
+from lab import processes
 from lab.enter import open_socket
-from lab.marker import read_markers
+from lab.node_plan import ProgramPlan
 from lab.runtime import Runtime
-from tests.e2e.lab.stage import VNET_HEADER_BYTES, eventually, interface, ip_json, need, next_frame, output, plan
+from tests.e2e.lab.stage import (
+    VNET_HEADER_BYTES,
+    eventually,
+    interface,
+    ip_json,
+    names_of,
+    need,
+    next_frame,
+    output,
+    plan,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -183,7 +193,7 @@ def test_two_nodes_may_have_the_same_addresses(runtime: Runtime) -> None:
 
 def test_a_node_that_cannot_be_made_leaves_nothing_of_the_others(runtime: Runtime) -> None:
     good, bad = plan("good"), plan("bad", interface("10.0.1.11/24", port=2, device="a-name-that-is-too-long"))
-    with pytest.raises(LabError, match="node bad cannot be made"):
+    with pytest.raises(LabError, match="node bad cannot be set up"):
         runtime.add_nodes([good, bad])
     assert runtime.status() == {}
     runtime.add_nodes([good])
@@ -258,6 +268,36 @@ def test_update_adds_and_removes_interfaces(runtime: Runtime) -> None:
     assert [rule["priority"] for rule in ip_json(runtime, "fw", "rule")] == [0, 32766, 32767]
 
 
+def test_an_update_that_fails_can_be_taken_back(runtime: Runtime) -> None:
+    eth0 = interface("10.0.1.10/24")
+    eth1 = interface("10.0.2.10/24", port=2, device="eth1", gateway4="10.0.2.1")
+    old = plan("fw", eth0, eth1)
+    runtime.add_nodes([old])
+    before = [ip_json(runtime, "fw", *what) for what in (["addr"], ["route"], ["rule"])]
+    # A new eth1, and one that cannot be made, so eth1 is gone and another one is there for a moment.
+    bad = plan(
+        "fw",
+        interface("10.0.1.99/24"),
+        interface("10.0.3.10/24", port=3, device="eth1", gateway4="10.0.3.1"),
+        interface("10.0.4.10/24", port=4, device="a-name-that-is-too-long"),
+    )
+    with pytest.raises(LabError, match="node fw cannot be set up: a-name-that-is-too-long: File name too long"):
+        runtime.update_node(bad)
+    assert [link["ifname"] for link in ip_json(runtime, "fw", "link")] == ["lo", "eth0"]
+    assert list(runtime.update_node(old).attached) == [2]
+    after = [ip_json(runtime, "fw", *what) for what in (["addr"], ["route"], ["rule"])]
+    for entries in (*before, *after):
+        for entry in entries:
+            entry.pop("ifindex", None)
+    assert after == before
+
+
+def test_names_that_are_no_file_names_are_refused(runtime: Runtime) -> None:
+    for bad in (plan("../web"), plan(""), plan("web", programs=[ProgramPlan(name="a/b", command=("true",))])):
+        with pytest.raises(LabError, match="cannot be a file name"):
+            runtime.add_nodes([bad])
+
+
 def test_removed_nodes_are_gone_and_the_others_are_not(runtime: Runtime, state_home: Path) -> None:
     runtime.add_nodes([plan("a"), plan("b", interface("10.0.1.11/24", port=2))])
     with runtime.popen("a", ["sleep", "1000"]) as sleeper:
@@ -288,16 +328,10 @@ def test_a_dead_spawner_is_an_error_in_words(runtime: Runtime) -> None:
     processes.Process(runtime.view("web").spawner, processes.start_time(runtime.view("web").spawner) or 0).kill()
     with pytest.raises(LabError, match="the process that keeps lab stage's nodes has ended"):
         runtime.status()
-    netns = find_names(runtime.lab_id)
+    netns = names_of(runtime.lab_id)
     assert len(netns) == (1 if os.geteuid() == 0 else 0)
     runtime.close()
-    assert find_names(runtime.lab_id) == []
-
-
-def find_names(lab_id: str) -> list[str]:
-    """Names under /run/netns of namespaces that carry a lab's id."""
-    markers = read_markers({name: [str(netns_names.FOLDER / name)] for name in netns_names.names()})
-    return [name for name, marker in markers.items() if marker.lab_id == lab_id]
+    assert names_of(runtime.lab_id) == []
 
 
 def everyone() -> list[int]:
@@ -306,25 +340,25 @@ def everyone() -> list[int]:
 
 @pytest.mark.root
 def test_namespaces_have_names_and_taken_names_get_the_labs(runtime: Runtime) -> None:
-    ip = need("ip")
-    subprocess.run([ip, "netns", "add", "vpclab-taken"], check=True)
+    ip, taken, free = need("ip"), f"taken-{os.getpid()}", f"free-{os.getpid()}"
+    subprocess.run([ip, "netns", "add", taken], check=True)
     try:
-        runtime.add_nodes([plan("vpclab-taken"), plan("vpclab-free", interface("10.0.1.11/24", port=2))])
+        runtime.add_nodes([plan(taken), plan(free, interface("10.0.1.11/24", port=2))])
         status = runtime.status()
-        assert status["vpclab-taken"].netns == "stage-vpclab-taken"
-        assert status["vpclab-free"].netns == "vpclab-free"
-        for name, address in (("stage-vpclab-taken", "10.0.1.10"), ("vpclab-free", "10.0.1.11")):
+        assert status[taken].netns == f"stage-{taken}"
+        assert status[free].netns == free
+        for name, address in ((f"stage-{taken}", "10.0.1.10"), (free, "10.0.1.11")):
             done = subprocess.run(
                 [ip, "netns", "exec", name, ip, "-4", "addr"], capture_output=True, text=True, check=True
             )
             assert address in done.stdout
-        runtime.remove_nodes(["vpclab-free"])
-        assert not Path("/run/netns/vpclab-free").exists()
+        runtime.remove_nodes([free])
+        assert not Path("/run/netns", free).exists()
         runtime.close()
-        assert not Path("/run/netns/stage-vpclab-taken").exists()
-        assert Path("/run/netns/vpclab-taken").exists()
+        assert not Path("/run/netns", f"stage-{taken}").exists()
+        assert Path("/run/netns", taken).exists()
     finally:
-        subprocess.run([ip, "netns", "delete", "vpclab-taken"], check=True)
+        subprocess.run([ip, "netns", "delete", taken], check=True)
 
 
 @pytest.mark.root

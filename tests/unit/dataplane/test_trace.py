@@ -7,7 +7,8 @@ import json
 import pytest
 
 from dataplane.names import Name
-from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of, render, render_verdict
+from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of
+from dataplane.trace_text import render, render_verdict
 from dataplane.verdict import Reason, Verdict
 
 APP = Name("interface", "app/eth0")

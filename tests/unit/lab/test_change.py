@@ -29,7 +29,7 @@ class Internet:
 @dataclass(frozen=True)
 class LabFile:
     name: str = "lab"
-    cidr: IPv4Network = IPv4Network("10.0.0.0/16")
+    cidr: IPv4Network = field(default=IPv4Network("10.0.0.0/16"))
     security_groups: dict[str, SecurityGroup] = field(default_factory=dict)
     internet: Internet = Internet()
     environment: dict[str, str] = field(default_factory=dict)

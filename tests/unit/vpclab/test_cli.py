@@ -130,6 +130,24 @@ def test_a_right_file_validates(tmp_path: Path) -> None:
     assert (found["ok"], found["vpcs"], found["subnets"]) == (True, 1, 1)
 
 
+def test_problems_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(WRONG)
+    result = run("validate", str(file), "--format", "json")
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert [(problem["line"], problem["path"]) for problem in found["problems"]] == [
+        (4, "vpcs.shop.cidr"),
+        (5, "vpcs.shop.colour"),
+    ]
+
+
+def test_a_name_that_cannot_be_one_is_bad_input(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(RIGHT)
+    assert run("up", str(file), "--name", "../x").exit_code == 2
+
+
 def test_gc_with_nothing_to_do() -> None:
     assert run("version").exit_code == 0
     assert "version" in json.loads(run("version", "--format", "json").output)
@@ -166,16 +184,14 @@ SHUT = Walk(hops=STEPS, verdict=Verdict.DROP, reason=Reason.NO_ROUTE, object=Nam
 
 
 @pytest.mark.parametrize(("forward", "status"), [(OPEN, 0), (SHUT, 1)])
-def test_trace_ends_with_whether_it_is_reachable(
-    monkeypatch: pytest.MonkeyPatch, forward: Walk, status: int
-) -> None:
+def test_trace_ends_with_whether_it_is_reachable(monkeypatch: pytest.MonkeyPatch, forward: Walk, status: int) -> None:
     trace = Trace(source="web", destination="db", forward=forward, reply=forward if forward is OPEN else None)
     lab = FakeLab(trace=trace)
     attach(monkeypatch, lab)
     result = run("trace", "web", "db", "--proto", "udp", "--port", "53", "--src-port", "9")
     assert result.exit_code == status
     assert " => " in result.output
-    assert lab.asked == [("trace", {"protocol": "udp", "port": 53, "source_port": 9})]
+    assert lab.asked == [("trace", {"protocol": "udp", "port": 53, "source_port": 9, "size_bytes": 0})]
     result = run("trace", "web", "db", "--format", "json")
     assert Trace.from_json(json.loads(result.output)) == trace
 

@@ -1,0 +1,9 @@
+"""The reference engine: what AWS would do with a packet, decided from a lab file in plain, slow Python.
+
+It shares the model with the fast engine, and nothing else: no parser, checksum, table or translation.
+"""
+
+from dataplane.reference.engine import Emission, Outcome, ReferencePlane
+from dataplane.reference.nat import InadmissiblePortError
+
+__all__ = ["Emission", "InadmissiblePortError", "Outcome", "ReferencePlane"]

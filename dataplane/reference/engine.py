@@ -1,0 +1,306 @@
+"""ReferencePlane: decides packets from what is declared, slowly, in AWS words. The oracle of the fast engine.
+
+It has the face of `dataplane.engine.DataPlane`: frames in, outcomes and emissions out, time as an argument. Everything
+about packets it works out by itself; only what a lab file resolves to (addresses, MACs) is the topology's. With the
+same `Names` its numbers are those of the other engine.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dataplane.names import Names
+from dataplane.reference.checksum import Address
+from dataplane.reference.errors import build_error, may_be_answered
+from dataplane.reference.fragmentation import cut
+from dataplane.reference.fragments import Fragments, Waiting
+from dataplane.reference.inventory import Host, Interface, Inventory
+from dataplane.reference.journey import NAT, Answered, Dropped, Journey, WantedError
+from dataplane.reference.lifetimes import Stage
+from dataplane.reference.nat import Proposals
+from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_solicitation, mac_of
+from dataplane.reference.packets import Flow, Packet, read
+from dataplane.reference.router import Router
+from dataplane.topology import Topology
+from dataplane.verdict import Cause, Reason, Verdict
+
+ARP, VLAN = b"\x08\x06", (b"\x81\x00", b"\x88\xa8")
+VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
+TYPES = {version: kind for kind, version in VERSIONS.items()}
+NO_OFFLOAD = bytes(12)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one received frame; `object` and `rule` are numbers of `Names`."""
+
+    verdict: Verdict
+    reason: Reason
+    object: int
+    rule: int
+
+
+@dataclass(frozen=True, slots=True)
+class Emission:
+    """One frame that left: by which port, why, and the index of the received frame it stems from.
+
+    What had waited since an earlier burst stems from the frame that released it.
+    """
+
+    port: int
+    frame: bytes
+    cause: Cause
+    parent: int
+    offload: bytes = NO_OFFLOAD
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A remembered flow, as whoever opened it sends it; `owner` is a number of `Names`."""
+
+    kind: str
+    """``group`` at an interface, ``nat`` at a NAT gateway."""
+    owner: int
+    flow: Flow
+    stage: Stage
+
+
+class ReferencePlane:
+    """One lab's packets, decided.
+
+    Args:
+        topology: what is declared.
+        names: numbers given so far; a new set when omitted.
+    """
+
+    def __init__(self, topology: Topology, *, names: Names | None = None) -> None:
+        self.names = Names() if names is None else names
+        self.now_ms = 0
+        self._fragments = Fragments()
+        self._emissions: list[Emission] = []
+        self.drops: dict[int, Counter[Reason]] = {}
+        """What died, by port and reason."""
+        self.topology = topology
+        self.router = Router(Inventory(topology, self.names))
+
+    def apply(self, topology: Topology) -> None:
+        """Change over to another topology: what is remembered of flows stays."""
+        self.router.inventory = Inventory(topology, self.names)
+        self.topology = topology
+
+    def process(
+        self,
+        frames: Sequence[bytes],
+        ports: Sequence[int],
+        now_ms: int,
+        proposals: Sequence[Sequence[bytes]] | None = None,
+    ) -> tuple[list[Outcome], list[Emission]]:
+        """Receive `frames`, each through its port, at `now_ms`; one Outcome per frame, and all that left, in order.
+
+        Args:
+            frames: Ethernet frames.
+            ports: the port of each.
+            now_ms: lab time in milliseconds.
+            proposals: for each frame, the frames that another engine forwarded for it. What AWS leaves open (the port
+                of a NAT gateway) is adopted from them.
+
+        Raises:
+            InadmissiblePortError: what was proposed breaks a rule of AWS.
+        """
+        self.now_ms = max(self.now_ms, now_ms)
+        self._emissions = []
+        outcomes = []
+        for number, (frame, port) in enumerate(zip(frames, ports, strict=True)):
+            proposed = None if proposals is None else _packets_of(proposals[number])
+            outcome = self._receive(frame, port, number, proposed)
+            outcomes.append(outcome)
+            if outcome.verdict is Verdict.DROP:
+                self._count(port, outcome.reason)
+        self._fragments.end_burst()
+        return outcomes, self._emissions
+
+    def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
+        """Let time pass: what died of it. Nothing leaves because of it."""
+        self.now_ms = max(self.now_ms, now_ms)
+        died = self._fragments.expire(self.now_ms)
+        for port in died:
+            self._count(port, Reason.FRAGMENT_TIMEOUT)
+        return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), []
+
+    # -- what is asked of it besides
+
+    def port(self, interface: str) -> int:
+        """The port number of an interface, e.g. ``"web/eth0"``.
+
+        Raises:
+            KeyError: no such interface in the present topology.
+        """
+        return self.router.inventory.port_of[interface]
+
+    def interface(self, port: int) -> Interface | Host:
+        """The interface behind a port."""
+        return self.router.inventory.ports[port]
+
+    def next_mac(self, port: int, destination: Address) -> bytes:
+        """The MAC a host behind `port` would send to for `destination`: its neighbour's, or the router's."""
+        node = self.interface(port)
+        inside = isinstance(node, Host) or node.subnet.holds(destination)
+        return (mac_of(self.router.inventory, node, destination) if inside else None) or node.router_mac
+
+    def sessions(self) -> list[Session]:
+        """What is remembered of flows now."""
+        tracked = [
+            Session("group", number, each.flow if each.is_outgoing else each.flow.reversed(), each.life.stage)
+            for number, each in self.router.tracking.live(self.now_ms)
+        ]
+        return tracked + [
+            Session("nat", number, each.inside, each.life.stage) for number, each in self.router.nat.all(self.now_ms)
+        ]
+
+    @property
+    def fragments_waiting(self) -> int:
+        """How many fragments wait for the first of their datagram."""
+        return self._fragments.waiting()
+
+    def _count(self, port: int, reason: Reason) -> None:
+        self.drops.setdefault(port, Counter())[reason] += 1
+
+    # -- one frame
+
+    def _receive(self, frame: bytes, port: int, parent: int, proposals: Proposals) -> Outcome:
+        node = self.router.inventory.ports.get(port)
+        if node is None:
+            return _drop(Reason.CONTEXT_UNKNOWN)
+        reason = _check_frame(frame, node)
+        if reason is not None:
+            return _drop(reason, port)
+        if frame[12:14] == ARP:
+            return self._answer(node, answer_arp(self.router.inventory, node, frame[14:]), parent)
+        version = VERSIONS[frame[12:14]]
+        if version == 6 and is_solicitation(frame[14:]):
+            return self._answer(node, answer_solicitation(self.router.inventory, node, frame[14:]), parent)
+        if frame[0] & 1:
+            return _drop(Reason.L2_MULTICAST, port)
+        packet = read(version, frame[14:])
+        if isinstance(packet, Reason):
+            return _drop(packet, port)
+        if packet.fragment is None:
+            return self._forward(packet, frame, node, parent, proposals)
+        return self._receive_fragment(packet, frame, node, parent, proposals)
+
+    def _receive_fragment(
+        self, packet: Packet, frame: bytes, node: Interface | Host, parent: int, proposals: Proposals
+    ) -> Outcome:
+        datagram = self._fragments.datagram(node.number, packet, self.now_ms)
+        if datagram is None:
+            return _drop(Reason.FRAGMENT_LIMIT, node.number)
+        if packet.is_later_fragment:
+            if datagram.first is None:
+                datagram.waiting.append(Waiting(packet, frame, parent))
+                return Outcome(Verdict.HOLD, Reason.NONE, node.number, 0)
+            return self._forward(packet.follow(datagram.first), frame, node, parent, proposals)
+        datagram.first = packet
+        outcome = self._forward(packet, frame, node, parent, proposals)
+        waiting, datagram.waiting = datagram.waiting, []
+        for each in waiting:
+            released = each.packet.follow(packet)
+            stems_from = parent if each.parent is None else each.parent
+            self._forward(released, each.frame, node, stems_from, proposals, cause=Cause.RELEASED)
+        return outcome
+
+    def _forward(
+        self,
+        packet: Packet,
+        frame: bytes,
+        node: Interface | Host,
+        parent: int,
+        proposals: Proposals,
+        cause: Cause = Cause.FORWARDED,
+    ) -> Outcome:
+        journey = Journey(
+            packet=packet,
+            sender=node,
+            as_sent=packet,
+            source_mac=frame[6:12],
+            now_ms=self.now_ms,
+            proposals=proposals,
+            cause=cause,
+        )
+        try:
+            receiver = self.router.send(journey, frame[:6])
+        except Answered as answered:
+            reply = node.mac + node.router_mac + TYPES[packet.version] + answered.answer.raw
+            self._emissions.append(Emission(node.number, reply, Cause.ANSWER, parent))
+            return Outcome(Verdict.SERVE, Reason.NONE, answered.object, 0)
+        except Dropped as dropped:
+            if dropped.error is not None:
+                self._send_error(journey, dropped.error, parent)
+            return Outcome(Verdict.DROP, dropped.reason, dropped.object, dropped.rule)
+        self._arrive(journey, receiver, parent)
+        return Outcome(Verdict.FORWARD, Reason.NONE, receiver.number, 0)
+
+    def _send_error(self, journey: Journey, wanted: WantedError, parent: int) -> None:
+        """Send an ICMP error, which goes its way like any packet; about the error itself nobody sends one."""
+        about, sender = wanted.about, wanted.by or journey.sender
+        if isinstance(sender, Host) or not may_be_answered(about):
+            return
+        routers: dict[int, Address] = {address.version: address for address in sender.subnet.router}
+        error = build_error(routers[about.version] if wanted.by is None else wanted.by.address, about, wanted.mtu)
+        way = Journey(
+            packet=error,
+            sender=sender,
+            as_sent=error,
+            now_ms=self.now_ms,
+            subnet=sender.subnet,
+            cause=Cause.ERROR,
+            from_router=wanted.by is None,
+        )
+        if wanted.by is not None:
+            way.through.add(NAT)
+        try:
+            receiver = self.router.own_error(way) if wanted.by is not None else self.router.give_error(way)
+        except (Answered, Dropped):
+            return
+        self._arrive(way, receiver, parent)
+
+    # -- frames that leave
+
+    def _answer(self, node: Interface | Host, answer: bytes | Reason, parent: int) -> Outcome:
+        if isinstance(answer, Reason):
+            return _drop(answer, node.number)
+        self._emissions.append(Emission(node.number, answer, Cause.ANSWER, parent))
+        return Outcome(Verdict.SERVE, Reason.NONE, node.number, 0)
+
+    def _arrive(self, journey: Journey, receiver: Interface | Host, parent: int) -> None:
+        pieces = [journey.packet.raw]
+        for mtu in journey.mtus:
+            pieces = [smaller for piece in pieces for smaller in cut(piece, mtu)]
+        cause = Cause.FRAGMENT if len(pieces) > 1 else journey.cause
+        mac = journey.source_mac or receiver.router_mac
+        for piece in pieces:
+            frame = receiver.mac + mac + TYPES[journey.packet.version] + piece
+            self._emissions.append(Emission(receiver.number, frame, cause, parent))
+
+
+def _check_frame(frame: bytes, node: Interface | Host) -> Reason | None:
+    if len(frame) < 14:
+        return Reason.RUNT_FRAME
+    if frame[6:12] != node.mac:
+        return Reason.SOURCE_MAC_SPOOFED
+    if frame[12:14] in VLAN:
+        return Reason.VLAN_TAGGED
+    if frame[12:14] != ARP and frame[12:14] not in VERSIONS:
+        return Reason.ETHERTYPE_UNSUPPORTED
+    return None
+
+
+def _drop(reason: Reason, object: int = 0) -> Outcome:
+    return Outcome(Verdict.DROP, reason, object, 0)
+
+
+def _packets_of(frames: Sequence[bytes]) -> list[Packet]:
+    """The packets in frames, as far as they can be read."""
+    found = (read(VERSIONS[frame[12:14]], frame[14:]) for frame in frames if frame[12:14] in VERSIONS)
+    return [packet for packet in found if isinstance(packet, Packet)]

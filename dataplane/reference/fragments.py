@@ -1,0 +1,77 @@
+"""Fragments: the first one of a datagram says whose it is; the others follow it, or wait for it.
+
+https://docs.aws.amazon.com/vpc/latest/userguide/vpc-network-acls.html says nothing of them: the rule, the time they
+wait and how many may are of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dataplane.reference.checksum import Address
+from dataplane.reference.packets import Packet
+
+LIFETIME = 30_000
+"""Milliseconds that a datagram is remembered, from its first piece on that came, whichever that was."""
+MOST_WAITING = 64
+"""Datagrams of one interface that may wait for their first piece at once."""
+
+Key = tuple[int, Address, Address, int, int]
+"""Port, source, destination, identification, protocol (IPv6: none, RFC 8200 section 4.5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A fragment that waits: the packet, the frame it came in, and where in the burst (None: in an earlier one)."""
+
+    packet: Packet
+    frame: bytes
+    parent: int | None
+
+
+@dataclass(slots=True)
+class Datagram:
+    """A datagram in pieces."""
+
+    since_ms: int
+    first: Packet | None = None
+    waiting: list[Waiting] = field(default_factory=list)
+
+
+class Fragments:
+    """The datagrams in pieces of all ports."""
+
+    def __init__(self) -> None:
+        self._datagrams: dict[Key, Datagram] = {}
+
+    def datagram(self, port: int, packet: Packet, now_ms: int) -> Datagram | None:
+        """The datagram that a fragment is of; None: its interface has too many already."""
+        piece = packet.fragment
+        assert piece is not None
+        protocol = packet.protocol if packet.version == 4 else 0
+        key = port, packet.source, packet.destination, piece.identification, protocol
+        found = self._datagrams.get(key)
+        if found is not None and now_ms - found.since_ms < LIFETIME:
+            return found
+        if packet.is_later_fragment and self._waiting_at(port, now_ms) >= MOST_WAITING:
+            return None
+        self._datagrams[key] = Datagram(now_ms)
+        return self._datagrams[key]
+
+    def _waiting_at(self, port: int, now_ms: int) -> int:
+        alive = (each for key, each in self._datagrams.items() if key[0] == port and now_ms - each.since_ms < LIFETIME)
+        return sum(each.first is None for each in alive)
+
+    def end_burst(self) -> None:
+        """What waits now was received in an earlier burst than whatever comes next."""
+        for datagram in self._datagrams.values():
+            datagram.waiting = [Waiting(each.packet, each.frame, None) for each in datagram.waiting]
+
+    def expire(self, now_ms: int) -> list[int]:
+        """Forget what is too old; return the port of each fragment that died waiting."""
+        over = [key for key, each in self._datagrams.items() if now_ms - each.since_ms >= LIFETIME]
+        return [key[0] for key in over for _ in self._datagrams.pop(key).waiting]
+
+    def waiting(self) -> int:
+        """How many fragments wait."""
+        return sum(len(each.waiting) for each in self._datagrams.values())

@@ -1,0 +1,40 @@
+"""MTU and TTL of a gateway.
+
+A packet too large is cut into fragments if its sender allows that (IPv4 without "don't fragment"), else it dies and
+the sender is told the MTU (RFC 1191, RFC 8201). https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mtu.html
+"""
+
+from __future__ import annotations
+
+from dataplane.reference.inventory import NatGateway
+from dataplane.reference.journey import Dropped, Journey, WantedError
+from dataplane.reference.packets import Packet
+from dataplane.reference.translation import decrement_ttl
+from dataplane.verdict import Reason
+
+INSIDE_MTU, INTERNET_MTU, NAT_MTU, INTER_REGION_MTU = 9001, 1500, 8500, 8500
+
+
+def lose_ttl(journey: Journey, number: int, *, teller: NatGateway | None = None, about: Packet | None = None) -> None:
+    """One hop: the TTL becomes less by one.
+
+    Raises:
+        Dropped: it was the last. `teller` tells the sender, `about` the packet as it reached it; None: nobody does.
+    """
+    if journey.packet.ttl <= 1:
+        error = WantedError(about, by=teller) if teller is not None and about is not None else None
+        raise Dropped(Reason.TTL_EXCEEDED, number, error=error)
+    journey.packet = decrement_ttl(journey.packet)
+
+
+def fit(journey: Journey, number: int, mtu: int, *, teller: NatGateway | None = None, about: Packet) -> None:
+    """A link with this MTU is ahead.
+
+    Raises:
+        Dropped: the packet is larger and must not be fragmented.
+    """
+    if len(journey.packet.raw) <= mtu:
+        return
+    if not journey.packet.may_be_fragmented:
+        raise Dropped(Reason.MTU_EXCEEDED, number, error=WantedError(about, mtu, teller))
+    journey.mtus.append(mtu)

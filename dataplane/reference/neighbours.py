@@ -1,0 +1,73 @@
+"""ARP and IPv6 neighbour discovery, answered by the network from what is declared (RFC 826, RFC 4861).
+
+A guest's question never reaches another guest; who has an address is known from the lab file alone. Nobody is told
+about an address of its own: it would think the address taken.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+from dataplane.reference.checksum import Address, checksum, pseudo_header
+from dataplane.reference.errors import build
+from dataplane.reference.inventory import Host, Interface, Inventory
+from dataplane.reference.packets import ICMPV6
+from dataplane.verdict import Reason
+
+ARP_IPV4_ETHERNET = bytes.fromhex("0001080006040001")
+SOLICITATION, ADVERTISEMENT = 135, 136
+ROUTER, SOLICITED, OVERRIDE = 0x80, 0x40, 0x20
+ALL_NODES = IPv6Address("ff02::1")
+
+
+def mac_of(inventory: Inventory, asker: Interface | Host, address: Address) -> bytes | None:
+    """Whose MAC a node in the subnet of `asker` would be told for an address."""
+    if address in asker.addresses:
+        return None
+    if isinstance(asker, Host):
+        return asker.router_mac
+    subnet = asker.subnet
+    if subnet.is_router(address):
+        return subnet.router_mac
+    for each in inventory.interfaces:
+        if each.subnet is subnet and each.is_attached and address in each.addresses:
+            return each.mac
+    gateways = (g for g in inventory.nat_gateways.values() if g.subnet is subnet and g.address == address)
+    return next((gateway.mac for gateway in gateways), None)
+
+
+def answer_arp(inventory: Inventory, asker: Interface | Host, body: bytes) -> bytes | Reason:
+    """The frame that answers an ARP request."""
+    if len(body) < 28 or body[:7] != ARP_IPV4_ETHERNET[:7] or body[8:14] != asker.mac:
+        return Reason.ARP_MALFORMED
+    target = IPv4Address(body[24:28])
+    mac = mac_of(inventory, asker, target) if body[:8] == ARP_IPV4_ETHERNET else None
+    if mac is None:
+        return Reason.ARP_UNANSWERED
+    answer = ARP_IPV4_ETHERNET[:7] + b"\x02" + mac + target.packed + body[8:18]
+    return asker.mac + mac + b"\x08\x06" + answer
+
+
+def is_solicitation(raw: bytes) -> bool:
+    """Whether an IPv6 packet is a neighbour solicitation."""
+    return len(raw) > 40 and raw[6] == ICMPV6 and raw[40] == SOLICITATION
+
+
+def answer_solicitation(inventory: Inventory, asker: Interface | Host, raw: bytes) -> bytes | Reason:
+    """The frame that answers a neighbour solicitation (RFC 4861, section 7)."""
+    source, destination, message = IPv6Address(raw[8:24]), IPv6Address(raw[24:40]), raw[40:]
+    covered = pseudo_header(source, destination, ICMPV6, len(message))
+    sound = len(message) >= 24 and raw[7] == 255 and message[1] == 0
+    if not sound or checksum(covered + message[:2] + b"\0\0" + message[4:]) != int.from_bytes(message[2:4]):
+        return Reason.ND_MALFORMED
+    target = IPv6Address(message[8:24])
+    if target.is_multicast:
+        return Reason.ND_MALFORMED
+    mac = mac_of(inventory, asker, target)
+    if mac is None:
+        return Reason.ND_UNANSWERED
+    router_mac = asker.router_mac if isinstance(asker, Host) else asker.subnet.router_mac
+    flags = (ROUTER if mac == router_mac else 0) | (0 if source.is_unspecified else SOLICITED) | OVERRIDE
+    body = bytes([ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0]) + target.packed + b"\x02\x01" + mac
+    to = ALL_NODES if source.is_unspecified else source
+    return asker.mac + mac + b"\x86\xdd" + build(target, to, ICMPV6, body, ttl=255)

@@ -1,0 +1,120 @@
+"""Two engines, one network: the fast engine and the reference engine say the same of every packet.
+
+The fast engine proposes where AWS leaves a choice open (the port of a NAT gateway); the reference engine checks that
+the choice is admissible, and adopts it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import event, given
+from hypothesis import strategies as st
+
+from dataplane.engine import DataPlane
+from dataplane.load import load_topology
+from dataplane.names import Names
+from dataplane.reference import ReferencePlane
+from dataplane.topology import Topology
+from dataplane.verdict import Cause, Reason
+from tests.property.strategies import RandomLab, Step, labs, steps
+from tests.property.test_memo import TYPES, internet_sum, swap_ends
+
+
+class Pair:
+    """Both engines, which get the same frames at the same times."""
+
+    def __init__(self, topology: Topology, *, seed: int = 0) -> None:
+        names = Names()
+        self.fast = DataPlane(topology, names=names, seed=seed)
+        self.reference = ReferencePlane(topology, names=names)
+        self.now = 1_000
+        self.emitted: list[tuple[int, bytes]] = []
+        self.seen: Counter[Reason | Cause] = Counter()
+
+    def apply(self, topology: Topology) -> None:
+        self.fast.apply(topology)
+        self.reference.apply(topology)
+
+    def send(self, port: int, frames: Sequence[bytes]) -> None:
+        outcomes, emissions = self.fast.process(frames, [port] * len(frames), self.now)
+        chosen = (Cause.FORWARDED, Cause.FRAGMENT)
+        proposals = [[e.frame for e in emissions if e.parent == n and e.cause in chosen] for n in range(len(frames))]
+        told, left = self.reference.process(frames, [port] * len(frames), self.now, proposals)
+        self.compare([self.outcome(o) for o in outcomes], [self.outcome(o) for o in told])
+        self.compare([self.emission(e) for e in emissions], [self.emission(e) for e in left])
+        self.seen.update(o.reason for o in outcomes)
+        self.seen.update(e.cause for e in emissions)
+        self.emitted += [(e.port, e.frame) for e in emissions]
+
+    def advance(self, wait_ms: int) -> None:
+        self.now += wait_ms
+        outcomes, emissions = self.fast.advance(self.now)
+        told, left = self.reference.advance(self.now)
+        self.compare([self.outcome(o) for o in outcomes], [self.outcome(o) for o in told])
+        self.compare([self.emission(e) for e in emissions], [self.emission(e) for e in left])
+
+    def compare(self, fast: list[Any], reference: list[Any]) -> None:
+        assert fast == reference, "\n".join(["", "fast:", *map(str, fast), "reference:", *map(str, reference)])
+
+    def outcome(self, outcome: Any) -> tuple[str, str, str, str]:
+        names = self.fast.names
+        return outcome.verdict.name, outcome.reason.name, str(names[outcome.object]), str(names[outcome.rule])
+
+    def emission(self, emission: Any) -> tuple[str, str, int, str]:
+        return str(self.fast.names[emission.port]), emission.cause.name, emission.parent, emission.frame.hex()
+
+
+class Lab(Pair):
+    """Both engines running a random lab."""
+
+    def __init__(self, lab: RandomLab) -> None:
+        super().__init__(load_topology(lab.text, file_name="random.yaml"))
+        self.lab = lab
+
+    def ether(self, port: int) -> bytes:
+        interface = self.fast.interface(port)
+        return interface.router_mac + interface.mac
+
+    def step(self, step: Step) -> None:
+        self.now += step.wait_ms
+        port = self.fast.port(f"{step.node}/eth0")
+        self.send(port, [self.ether(port) + TYPES[step.family] + step.packet] * step.repeat)
+
+    def answer(self, number: int) -> None:
+        """Whoever got an earlier frame sends back what it makes of it."""
+        port, frame = self.emitted[number % len(self.emitted)]
+        self.send(port, [self.ether(port) + swap_ends(frame)] * 2)
+
+    def complain(self, number: int, code: int) -> None:
+        """Whoever got an earlier IPv4 frame sends an ICMP error about it."""
+        port, frame = self.emitted[number % len(self.emitted)]
+        if frame[12:14] == TYPES[4]:
+            self.send(port, [self.ether(port) + TYPES[4] + error_about(frame[14:], code)])
+
+
+def error_about(packet: bytes, code: int) -> bytes:
+    icmp = bytes([3, code]) + bytes(6) + packet[:28]
+    icmp = icmp[:2] + struct.pack(">H", internet_sum(icmp)) + icmp[4:]
+    head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(icmp), 0, 0, 64, 1, 0) + packet[16:20] + packet[12:16]
+    return head[:10] + struct.pack(">H", internet_sum(head)) + head[12:] + icmp
+
+
+@given(lab=labs(), data=st.data())
+def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
+    pair = Lab(lab)
+    for _ in range(data.draw(st.integers(1, 12), label="steps")):
+        kind = data.draw(st.sampled_from(["step", "step", "answer", "answer", "complain", "wait"]), label="kind")
+        if kind == "wait":
+            pair.advance(data.draw(st.sampled_from([1, 29_999, 30_000, 60_000]), label="wait"))
+        elif kind == "step" or not pair.emitted:
+            pair.step(data.draw(steps(lab), label="packet"))
+        elif kind == "answer":
+            pair.answer(data.draw(st.integers(0, 50), label="which"))
+        else:
+            pair.complain(data.draw(st.integers(0, 50), label="which"), data.draw(st.sampled_from([1, 3, 4])))
+    for each in pair.seen:
+        event(each.name)

@@ -1,0 +1,97 @@
+"""Starting a daemon, from the starter's side: whatever the daemon does, one clear answer and nothing left over.
+
+The daemon is played by bash scripts; they get what the real one gets: ``-P -m lab.daemon NAME READY_FD [TIE_FD]``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from dataplane.errors import ConfigurationError, LabError
+from lab.startup import Start, launch
+
+START = Start(name="x", text="version: 1\n", file="lab.yaml", strict=True)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    script = tmp_path / "daemon"
+    monkeypatch.setattr("lab.startup.sys.executable", str(script))
+    return script
+
+
+def play(script: Path, body: str) -> None:
+    script.write_text(f"#!/bin/bash\n{body}\n")
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_daemon_that_gets_ready(daemon: Path, tmp_path: Path) -> None:
+    play(daemon, f'cat > {tmp_path}/start; echo \'{{"problem": "slow"}}\' >&$5; read end <&$6')
+    started = launch(START, tied=True, limit_s=10)
+    assert started.problem == "slow"
+    assert json.loads((tmp_path / "start").read_text()) == {
+        "name": "x",
+        "text": "version: 1\n",
+        "file": "lab.yaml",
+        "strict": True,
+    }
+    assert is_alive(started.pid)
+    assert started.tie is not None
+    started.tie.close()
+    assert started.process.wait(5) == 1, "the end of the pipe is the end of the lab"
+
+
+def test_a_daemon_that_is_not_tied_gets_no_pipe(daemon: Path) -> None:
+    play(daemon, 'cat >/dev/null; echo "{\\"problem\\": \\"$#\\"}" >&$5')
+    started = launch(START, tied=False, limit_s=10)
+    assert (started.problem, started.tie) == ("5", None)
+    started.process.wait(5)
+
+
+def test_errors_of_the_daemon_arrive_as_they_are(daemon: Path) -> None:
+    problem = {"path": "a", "message": "b", "code": "", "hint": "", "file": "f", "line": 1, "column": 2}
+    error = {"error": {"kind": "configuration", "message": "", "problems": [problem]}}
+    play(daemon, f"cat >/dev/null; echo '{json.dumps(error)}' >&$5")
+    with pytest.raises(ConfigurationError, match="f:1:2: a: b"):
+        launch(START, tied=True, limit_s=10)
+
+
+def test_the_last_words_of_a_daemon_that_ends(daemon: Path) -> None:
+    play(daemon, "echo first >&2; echo 'ImportError: no engine' >&2; exit 1")
+    with pytest.raises(LabError, match="lab x did not start: its daemon ended: ImportError: no engine"):
+        launch(START, tied=True, limit_s=10)
+
+
+def test_a_daemon_that_takes_too_long_is_ended(daemon: Path, tmp_path: Path) -> None:
+    play(daemon, f"echo $$ > {tmp_path}/pid; exec sleep 60")
+    began = time.monotonic()
+    with pytest.raises(LabError, match=r"not ready within 0\.5 s"):
+        launch(START, tied=False, limit_s=0.5)
+    assert time.monotonic() - began < 5
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_no_descriptor_is_left_open(daemon: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for tied in (True, False):
+        with pytest.raises(FileNotFoundError):
+            launch(START, tied=tied, limit_s=10)
+        play(daemon, "exit 1")
+        with pytest.raises(LabError):
+            launch(START, tied=tied, limit_s=10)
+        daemon.unlink()
+    assert len(os.listdir("/proc/self/fd")) == before
