@@ -1,9 +1,10 @@
 """The daemon of one lab: it owns the data plane, the worker and the runtime, and serves the control socket.
 
-Started by `lab.startup.launch` as ``python -P -m lab.daemon NAME``, in a session of its own. It reads what to run from its
-standard input (one JSON object, see `lab.startup.Start`), says on an inherited pipe that the lab is up, or why not, and runs
-until SIGTERM, the verb ``down``, the end of its spawner, or, when it was started to belong to another process,
-the end of that process (seen as the end of a pipe, so that not even ``kill -9`` of a test run leaves a lab).
+Started by `lab.startup.launch` as ``python -P -m lab.daemon NAME``, in a session of its own. It reads what to run
+from its standard input (one JSON object, see `lab.startup.Start`), says on an inherited pipe that the lab is up, or
+why not, and runs until SIGTERM, the verb ``down``, the end of its spawner, or, when it was started to belong to
+another process, the end of that process (seen as the end of a pipe, so that not even ``kill -9`` of a test run
+leaves a lab).
 
     main thread      waits for one of these ends
     control threads  one per client, run the verbs (`lab.verbs`)
