@@ -21,7 +21,7 @@ from dataplane.reference.journey import NAT, Answered, Dropped, Journey, WantedE
 from dataplane.reference.lifetimes import Stage
 from dataplane.reference.nat import Proposals
 from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_solicitation, mac_of
-from dataplane.reference.packets import Flow, Packet, read
+from dataplane.reference.packets import Flow, Packet, check_header6, read
 from dataplane.reference.router import Router
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
@@ -173,14 +173,18 @@ class ReferencePlane:
         node = self.router.inventory.ports.get(port)
         if node is None:
             return _drop(Reason.CONTEXT_UNKNOWN)
-        reason = _check_frame(frame, node)
+        reason = self._check_frame(frame, node)
         if reason is not None:
             return _drop(reason, port)
         if frame[12:14] == ARP:
             return self._answer(node, answer_arp(self.router.inventory, node, frame[14:]), parent)
         version = VERSIONS[frame[12:14]]
-        if version == 6 and is_solicitation(frame[14:]):
-            return self._answer(node, answer_solicitation(self.router.inventory, node, frame[14:]), parent)
+        if version == 6:
+            wrong = check_header6(frame[14:])
+            if wrong is not None:
+                return _drop(wrong, port)
+            if is_solicitation(frame[14:]):
+                return self._answer(node, answer_solicitation(self.router.inventory, node, frame[14:]), parent)
         if frame[0] & 1:
             return _drop(Reason.L2_MULTICAST, port)
         packet = read(version, frame[14:])
@@ -189,6 +193,21 @@ class ReferencePlane:
         if packet.fragment is None:
             return self._forward(packet, frame, node, parent, proposals)
         return self._receive_fragment(packet, frame, node, parent, proposals)
+
+    def _check_frame(self, frame: bytes, node: Interface | Host) -> Reason | None:
+        """Only unicast from the interface's own MAC to its router's or a neighbour's, and questions to everybody."""
+        if len(frame) < 14:
+            return Reason.RUNT_FRAME
+        if frame[6:12] != node.mac:
+            return Reason.SOURCE_MAC_SPOOFED
+        if frame[12:14] in VLAN:
+            return Reason.VLAN_TAGGED
+        if frame[12:14] != ARP and frame[12:14] not in VERSIONS:
+            return Reason.ETHERTYPE_UNSUPPORTED
+        if frame[0] & 1 or frame[:6] == node.router_mac or frame[12:14] == ARP:
+            return None
+        known = isinstance(node, Interface) and self.router.inventory.neighbour(node.subnet, frame[:6]) is not None
+        return None if known else Reason.L2_DESTINATION_UNKNOWN
 
     def _receive_fragment(
         self, packet: Packet, frame: bytes, node: Interface | Host, parent: int, proposals: Proposals
@@ -246,6 +265,8 @@ class ReferencePlane:
         about, sender = wanted.about, wanted.by or journey.sender
         if isinstance(sender, Host) or not may_be_answered(about):
             return
+        if wanted.by is not None and about.source == wanted.by.address:
+            return  # nobody tells itself
         routers: dict[int, Address] = {address.version: address for address in sender.subnet.router}
         error = build_error(routers[about.version] if wanted.by is None else wanted.by.address, about, wanted.mtu)
         way = Journey(
@@ -282,18 +303,6 @@ class ReferencePlane:
         for piece in pieces:
             frame = receiver.mac + mac + TYPES[journey.packet.version] + piece
             self._emissions.append(Emission(receiver.number, frame, cause, parent))
-
-
-def _check_frame(frame: bytes, node: Interface | Host) -> Reason | None:
-    if len(frame) < 14:
-        return Reason.RUNT_FRAME
-    if frame[6:12] != node.mac:
-        return Reason.SOURCE_MAC_SPOOFED
-    if frame[12:14] in VLAN:
-        return Reason.VLAN_TAGGED
-    if frame[12:14] != ARP and frame[12:14] not in VERSIONS:
-        return Reason.ETHERTYPE_UNSUPPORTED
-    return None
 
 
 def _drop(reason: Reason, object: int = 0) -> Outcome:

@@ -17,7 +17,6 @@ from dataplane.verdict import Reason
 ARP_IPV4_ETHERNET = bytes.fromhex("0001080006040001")
 SOLICITATION, ADVERTISEMENT = 135, 136
 ROUTER, SOLICITED, OVERRIDE = 0x80, 0x40, 0x20
-ALL_NODES = IPv6Address("ff02::1")
 
 
 def mac_of(inventory: Inventory, asker: Interface | Host, address: Address) -> bytes | None:
@@ -64,10 +63,8 @@ def answer_solicitation(inventory: Inventory, asker: Interface | Host, raw: byte
     if target.is_multicast:
         return Reason.ND_MALFORMED
     mac = mac_of(inventory, asker, target)
-    if mac is None:
+    if mac is None or source.is_unspecified:  # who looks for duplicates of its own address finds none
         return Reason.ND_UNANSWERED
-    router_mac = asker.router_mac if isinstance(asker, Host) else asker.subnet.router_mac
-    flags = (ROUTER if mac == router_mac else 0) | (0 if source.is_unspecified else SOLICITED) | OVERRIDE
+    flags = (ROUTER if mac == asker.router_mac else 0) | SOLICITED | OVERRIDE
     body = bytes([ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0]) + target.packed + b"\x02\x01" + mac
-    to = ALL_NODES if source.is_unspecified else source
-    return asker.mac + mac + b"\x86\xdd" + build(target, to, ICMPV6, body, ttl=255)
+    return asker.mac + mac + b"\x86\xdd" + build(target, source, ICMPV6, body, ttl=255)

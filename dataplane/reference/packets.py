@@ -192,15 +192,20 @@ def _options_are_sound(options: bytes) -> bool:
     return True
 
 
-def _read6(data: bytes) -> Packet | Reason:
+def check_header6(data: bytes) -> Reason | None:
+    """What is wrong with an IPv6 header itself."""
     if len(data) < 40:
         return Reason.IP_TRUNCATED
     if data[0] >> 4 != 6:
         return Reason.IP_VERSION
-    end = 40 + int.from_bytes(data[4:6])
-    if end > len(data):
-        return Reason.IP_TOTAL_LENGTH
-    raw = data[:end]
+    return Reason.IP_TOTAL_LENGTH if 40 + int.from_bytes(data[4:6]) > len(data) else None
+
+
+def _read6(data: bytes) -> Packet | Reason:
+    wrong = check_header6(data)
+    if wrong is not None:
+        return wrong
+    raw = data[: 40 + int.from_bytes(data[4:6])]
     upper = find_upper_layer(raw)
     if isinstance(upper, Reason):
         return upper

@@ -47,8 +47,7 @@ class Router:
         go_out(journey, sender, self.tracking)
         if destination_mac != sender.subnet.router_mac:
             neighbour = self.inventory.neighbour(sender.subnet, destination_mac)
-            if neighbour is None:
-                raise Dropped(Reason.L2_DESTINATION_UNKNOWN, sender.subnet.number)
+            assert neighbour is not None, "frames to nobody are not received"
             return self._into(journey, neighbour)
         journey.source_mac = None
         return self.leave(journey, sender.subnet)

@@ -15,6 +15,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from dataplane.engine import DataPlane
+from dataplane.errors import ConfigurationError
 from dataplane.load import load_topology
 from dataplane.names import Names
 from dataplane.reference import ReferencePlane
@@ -22,6 +23,7 @@ from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason
 from tests.property.strategies import RandomLab, Step, labs, steps
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
+from tests.property.wide_labs import as_text, changed, error_about, packets, questions, wide_labs
 
 
 class Pair:
@@ -93,10 +95,10 @@ class Lab(Pair):
         """Whoever got an earlier IPv4 frame sends an ICMP error about it."""
         port, frame = self.emitted[number % len(self.emitted)]
         if frame[12:14] == TYPES[4]:
-            self.send(port, [self.ether(port) + TYPES[4] + error_about(frame[14:], code)])
+            self.send(port, [self.ether(port) + TYPES[4] + unreachable(frame[14:], code)])
 
 
-def error_about(packet: bytes, code: int) -> bytes:
+def unreachable(packet: bytes, code: int) -> bytes:
     icmp = bytes([3, code]) + bytes(6) + packet[:28]
     icmp = icmp[:2] + struct.pack(">H", internet_sum(icmp)) + icmp[4:]
     head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(icmp), 0, 0, 64, 1, 0) + packet[16:20] + packet[12:16]
@@ -116,5 +118,81 @@ def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
             pair.answer(data.draw(st.integers(0, 50), label="which"))
         else:
             pair.complain(data.draw(st.integers(0, 50), label="which"), data.draw(st.sampled_from([1, 3, 4])))
+    for each in pair.seen:
+        event(each.name)
+
+
+class WideLab(Pair):
+    """Both engines running a lab of every construct."""
+
+    def __init__(self, lab: dict[str, Any]) -> None:
+        super().__init__(load_topology(as_text(lab), file_name="wide.yaml"))
+        self.lab = lab
+
+    def nodes(self) -> list[str]:
+        return [str(self.fast.names[number].path) for number in sorted(self.reference.router.inventory.ports)]
+
+    def own(self, node: str) -> list[str]:
+        inventory = self.reference.router.inventory
+        return [str(address) for address in inventory.ports[inventory.port_of[node]].addresses]
+
+    def change(self, lab: dict[str, Any]) -> None:
+        try:
+            topology = load_topology(as_text(lab), file_name="wide.yaml")
+        except ConfigurationError:
+            return  # AWS would refuse it
+        self.lab = lab
+        self.apply(topology)
+
+
+def play(pair: WideLab, data: st.DataObject) -> None:
+    """One drawn step."""
+    inventory = pair.reference.router.inventory
+    kind = data.draw(
+        st.sampled_from(["packet", "packet", "packet", "answer", "answer", "error", "ask", "wait", "change"])
+    )
+    if kind == "wait":
+        pair.advance(data.draw(st.sampled_from([1, 999, 29_999, 30_000, 60_000, 180_000, 350_000, 600_000])))
+    elif kind == "change":
+        pair.change(data.draw(changed(pair.lab)))
+    elif kind == "packet" or kind == "ask" or not pair.emitted:
+        node = data.draw(st.sampled_from(pair.nodes()))
+        port = inventory.port_of[node]
+        interface = inventory.ports[port]
+        if kind == "ask":
+            pair.send(port, [data.draw(questions(interface.mac, pair.own(node)))])
+            return
+        version, packet = data.draw(packets(pair.own(node)))
+        macs = [each.mac for each in inventory.interfaces] + [each.mac for each in inventory.nat_gateways.values()]
+        near = data.draw(st.integers(0, 5)) == 0
+        to = data.draw(st.sampled_from([*macs, b"\xff" * 6])) if near else interface.router_mac
+        frame = to + interface.mac + TYPES[version] + packet
+        pair.send(port, [frame] * data.draw(st.sampled_from([1, 1, 2])))
+    else:
+        port, frame = pair.emitted[data.draw(st.integers(0, 50)) % len(pair.emitted)]
+        if port not in inventory.ports or frame[12:14] not in TYPES.values():
+            return
+        interface = inventory.ports[port]
+        ether = interface.router_mac + interface.mac
+        if kind == "answer":
+            pair.send(port, [ether + swap_ends(frame)])
+        else:
+            pair.send(port, [ether + frame[12:14] + data.draw(errors(frame))])
+
+
+@st.composite
+def errors(draw: st.DrawFn, frame: bytes) -> bytes:
+    return error_about(draw, frame)
+
+
+@given(lab=wide_labs(), data=st.data())
+def test_both_engines_agree_on_every_construct(lab: dict[str, Any], data: st.DataObject) -> None:
+    try:
+        pair = WideLab(lab)
+    except ConfigurationError:
+        event("refused")
+        return
+    for _ in range(data.draw(st.integers(1, 12), label="steps")):
+        play(pair, data)
     for each in pair.seen:
         event(each.name)

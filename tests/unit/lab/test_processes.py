@@ -46,7 +46,12 @@ def test_a_name_with_blanks_and_brackets_does_not_confuse() -> None:
 
 def test_the_lab_of_a_process_is_in_its_environment() -> None:
     environment = {**os.environ, identity.LAB_VARIABLE: "shop-0123456789abcdef"}
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=environment) as child:
+    code = "print(flush=True); input()"  # a process has no environment for a moment while it starts
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
         assert processes.lab_of(child.pid) == "shop-0123456789abcdef"
         child.communicate(b"\n")
     assert processes.lab_of(os.getpid()) is None
