@@ -6,13 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Verbosity, settings
+from hypothesis import HealthCheck, Phase, Verbosity, settings
 
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
-# dev: while writing code. ci: every push. nightly: when a machine has hours. No deadlines: CI machines stall.
-settings.register_profile("dev", max_examples=50, deadline=None)
-settings.register_profile("ci", max_examples=200, deadline=None, print_blob=True, database=None)
+# An ordinary user's PATH on Debian lacks the folders of nft, tcpdump and ethtool.
+os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+# dev: while writing code. ci: every push. nightly: when a machine has hours. No deadlines: CI machines stall. No
+# explaining of failures: it traces every line that ran, for minutes where packets are built by scapy.
+PHASES = [phase for phase in Phase if phase is not Phase.explain]
+settings.register_profile("dev", max_examples=50, deadline=None, phases=PHASES)
+settings.register_profile("ci", max_examples=200, deadline=None, phases=PHASES, print_blob=True, database=None)
 settings.register_profile(
     "nightly", max_examples=20_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )

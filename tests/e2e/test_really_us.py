@@ -108,8 +108,8 @@ def test_a_python_thread_that_holds_the_gil_delays_no_ping(running: RunningLab) 
     ]
     during = [ms for at, ms in stamped if began < at < ended]
     assert ended - began >= 0.99
-    assert len(during) > 60, "the pings must have gone on while the GIL was held"
-    assert max(during) < 100, during
+    assert len(during) > 40, "the pings must have gone on while the GIL was held"
+    assert max(during) < 300, during  # what needs the GIL would have waited for up to a second
     assert "150 received" in output, output
 
 
