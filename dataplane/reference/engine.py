@@ -20,8 +20,8 @@ from dataplane.reference.inventory import Host, Interface, Inventory
 from dataplane.reference.journey import NAT, Answered, Dropped, Journey, WantedError
 from dataplane.reference.lifetimes import Stage
 from dataplane.reference.nat import Proposals
-from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_solicitation, mac_of
-from dataplane.reference.packets import Flow, Packet, check_header6, read
+from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_neighbour_discovery, mac_of
+from dataplane.reference.packets import Flow, Packet, check_addresses, read
 from dataplane.reference.router import Router
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
@@ -179,17 +179,18 @@ class ReferencePlane:
         if frame[12:14] == ARP:
             return self._answer(node, answer_arp(self.router.inventory, node, frame[14:]), parent)
         version = VERSIONS[frame[12:14]]
-        if version == 6:
-            wrong = check_header6(frame[14:])
-            if wrong is not None:
-                return _drop(wrong, port)
-            if is_solicitation(frame[14:]):
-                return self._answer(node, answer_solicitation(self.router.inventory, node, frame[14:]), parent)
-        if frame[0] & 1:
+        if version == 4 and frame[0] & 1:
             return _drop(Reason.L2_MULTICAST, port)
         packet = read(version, frame[14:])
         if isinstance(packet, Reason):
             return _drop(packet, port)
+        if is_neighbour_discovery(packet):
+            return self._answer(node, answer_solicitation(self.router.inventory, node, packet), parent)
+        if frame[0] & 1:
+            return _drop(Reason.L2_MULTICAST, port)
+        wrong = check_addresses(packet)
+        if wrong is not None:
+            return _drop(wrong, port)
         if packet.fragment is None:
             return self._forward(packet, frame, node, parent, proposals)
         return self._receive_fragment(packet, frame, node, parent, proposals)
@@ -265,8 +266,6 @@ class ReferencePlane:
         about, sender = wanted.about, wanted.by or journey.sender
         if isinstance(sender, Host) or not may_be_answered(about):
             return
-        if wanted.by is not None and about.source == wanted.by.address:
-            return  # nobody tells itself
         routers: dict[int, Address] = {address.version: address for address in sender.subnet.router}
         error = build_error(routers[about.version] if wanted.by is None else wanted.by.address, about, wanted.mtu)
         way = Journey(
@@ -276,7 +275,7 @@ class ReferencePlane:
             now_ms=self.now_ms,
             subnet=sender.subnet,
             cause=Cause.ERROR,
-            from_router=wanted.by is None,
+            from_router=True,
         )
         if wanted.by is not None:
             way.through.add(NAT)

@@ -5,7 +5,7 @@ They quote as much of the packet as fits into 576 bytes (RFC 1812, section 4.3.2
 
 from __future__ import annotations
 
-from dataplane.reference.checksum import Address, checksum, pseudo_header
+from dataplane.reference.checksum import Address, carried_over, checksum, pseudo_header
 from dataplane.reference.packets import ECHO, ICMP, ICMPV6, Packet, read
 from dataplane.verdict import Reason
 
@@ -34,18 +34,14 @@ def build_error(source: Address, about: Packet, mtu: int) -> Packet:
 def build_echo_reply(request: Packet) -> Packet:
     """What a subnet's router answers to a ping: the same packet, turned round."""
     raw, at = bytearray(request.raw), request.transport
-    raw[at] = ECHO[request.protocol][1]
+    raw[at], raw[8 if request.version == 4 else 7] = ECHO[request.protocol][1], TTL
+    first = 12 if request.version == 4 else 8
+    ends = request.destination.packed + request.source.packed
+    raw[first : first + len(ends)] = ends
     if request.version == 4:
-        raw[8], raw[10:12] = TTL, b"\0\0"
-        raw[12:20] = request.destination.packed + request.source.packed
+        raw[10:12] = b"\0\0"
         raw[10:12] = checksum(bytes(raw[:at])).to_bytes(2)
-        covered = b""
-    else:
-        raw[7] = TTL
-        raw[8:40] = request.destination.packed + request.source.packed
-        covered = pseudo_header(request.destination, request.source, ICMPV6, len(raw) - at)
-    raw[at + 2 : at + 4] = b"\0\0"
-    raw[at + 2 : at + 4] = checksum(covered + bytes(raw[at:])).to_bytes(2)
+    raw[at + 2 : at + 4] = carried_over(request.raw[at:], bytes(raw[at:]), 2).to_bytes(2)  # the ends sum up the same
     return _as_packet(request.version, bytes(raw))
 
 

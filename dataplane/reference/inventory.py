@@ -225,7 +225,10 @@ class Inventory:
         return None
 
     def public_address(self, vpc: str, private: Address) -> IPv4Address | None:
-        """The public address of a private one."""
+        """The public address of a private one, as long as the interface that has it is attached."""
+        owner = self.owner(vpc, private)
+        if isinstance(owner, Interface) and not owner.is_attached:
+            return None
         return next((public for where, public in self.public_of.items() if where == (vpc, private)), None)
 
     def private_address(self, vpc: str, public: Address) -> IPv4Address | None:

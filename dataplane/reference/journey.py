@@ -41,7 +41,7 @@ class Journey:
     places: int = 0
     """Route tables seen."""
     from_router: bool = False
-    """Whether the router of its subnet made it: an ICMP error."""
+    """Whether the network made it: an ICMP error about what has just gone through."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,13 @@ class Connection:
 
 
 def _refuse(packet: Packet) -> Reason | None:
-    """What no NAT gateway translates, in either direction."""
+    """What no NAT gateway translates, in either direction: of ICMP that is all but queries and errors."""
     if packet.protocol not in (TCP, UDP, ICMP):
         return Reason.NAT_PROTOCOL
-    return Reason.NAT_FRAGMENT if packet.fragment is not None and packet.protocol != UDP else None
+    if packet.fragment is not None and packet.protocol != UDP:
+        return Reason.NAT_FRAGMENT
+    is_strange = packet.protocol == ICMP and packet.icmp_type not in QUERIES[ICMP] and not packet.is_icmp_error
+    return Reason.NAT_PROTOCOL if is_strange else None
 
 
 def _opens(packet: Packet) -> bool:
@@ -86,7 +89,7 @@ class NatTables:
         if (refused := _refuse(packet)) is not None:
             return refused
         if packet.is_icmp_error:
-            return self._outbound_error(gateway, packet, now_ms)
+            return self._outbound_error(gateway, packet, now_ms, proposals)
         connections = self._connections.setdefault(gateway.number, {})
         found = connections.get(packet.flow)
         if found is None or found.life.is_over(now_ms, NAT_GATEWAY) or found.life.is_reopened_by(packet):
@@ -106,7 +109,7 @@ class NatTables:
     def inbound(self, gateway: NatGateway, packet: Packet, now_ms: int, *, from_router: bool) -> Packet | Reason:
         """Translate a packet for the gateway's own address: of a connection, or an error about one.
 
-        `from_router`: it is an error from the router of the gateway's subnet, about what has just left.
+        `from_router`: it is an error that the network made, about what has just gone through.
         """
         if (refused := _refuse(packet)) is not None:
             return refused
@@ -128,16 +131,20 @@ class NatTables:
             return translate(packet, inside.reversed())
         return Reason.NAT_NO_SESSION
 
-    def _outbound_error(self, gateway: NatGateway, packet: Packet, now_ms: int) -> Packet | Reason:
-        """An ICMP error from inside, about an answer that came through the gateway (RFC 5508 section 4.2)."""
+    def _outbound_error(
+        self, gateway: NatGateway, packet: Packet, now_ms: int, proposals: Proposals
+    ) -> Packet | Reason:
+        """An ICMP error from inside, about an answer that came through the gateway (RFC 5508, section 4.2)."""
         if packet.quoted is None or not packet.quoted.is_identified:
             return Reason.NAT_NO_SESSION
         about = packet.quoted.flow.reversed()
         for connection in self.live(gateway.number, now_ms):
-            if connection.inside == about and connection.is_seen:
-                outside = connection.outside(gateway)
+            if connection.inside == about:
+                for each in proposals or ():
+                    if not connection.is_seen and each.quoted is not None:
+                        connection.port, connection.is_seen = each.quoted.flow.destination_port, True
                 error = replace(packet.flow, source=gateway.address)
-                return translate_quoted(translate(packet, error), outside.reversed())
+                return translate_quoted(translate(packet, error), connection.outside(gateway).reversed())
         return Reason.NAT_NO_SESSION
 
     def _rivals(self, gateway: NatGateway, flow: Flow, now_ms: int) -> list[Connection]:

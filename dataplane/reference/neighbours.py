@@ -11,11 +11,14 @@ from ipaddress import IPv4Address, IPv6Address
 from dataplane.reference.checksum import Address, checksum, pseudo_header
 from dataplane.reference.errors import build
 from dataplane.reference.inventory import Host, Interface, Inventory
-from dataplane.reference.packets import ICMPV6
+from dataplane.reference.packets import ICMPV6, Packet
 from dataplane.verdict import Reason
 
-ARP_IPV4_ETHERNET = bytes.fromhex("0001080006040001")
+ARP_IPV4_ETHERNET = bytes.fromhex("00010800060400")
+REQUEST, REPLY = 1, 2
 SOLICITATION, ADVERTISEMENT = 135, 136
+NEIGHBOUR_DISCOVERY = range(133, 138)
+"""Router solicitation to redirect (RFC 4861, section 4)."""
 ROUTER, SOLICITED, OVERRIDE = 0x80, 0x40, 0x20
 
 
@@ -37,34 +40,36 @@ def mac_of(inventory: Inventory, asker: Interface | Host, address: Address) -> b
 
 def answer_arp(inventory: Inventory, asker: Interface | Host, body: bytes) -> bytes | Reason:
     """The frame that answers an ARP request."""
-    if len(body) < 28 or body[:7] != ARP_IPV4_ETHERNET[:7] or body[8:14] != asker.mac:
+    if len(body) < 28 or body[:7] != ARP_IPV4_ETHERNET or body[7] not in (REQUEST, REPLY):
         return Reason.ARP_MALFORMED
     target = IPv4Address(body[24:28])
-    mac = mac_of(inventory, asker, target) if body[:8] == ARP_IPV4_ETHERNET else None
+    mac = mac_of(inventory, asker, target) if body[7] == REQUEST else None
     if mac is None:
         return Reason.ARP_UNANSWERED
-    answer = ARP_IPV4_ETHERNET[:7] + b"\x02" + mac + target.packed + body[8:18]
+    answer = ARP_IPV4_ETHERNET + bytes([REPLY]) + mac + target.packed + body[8:18]
     return asker.mac + mac + b"\x08\x06" + answer
 
 
-def is_solicitation(raw: bytes) -> bool:
-    """Whether an IPv6 packet is a neighbour solicitation."""
-    return len(raw) > 40 and raw[6] == ICMPV6 and raw[40] == SOLICITATION
+def is_neighbour_discovery(packet: Packet) -> bool:
+    """Whether a packet belongs to neighbour discovery, which no router forwards."""
+    return packet.protocol == ICMPV6 and packet.icmp_type in NEIGHBOUR_DISCOVERY and packet.fragment is None
 
 
-def answer_solicitation(inventory: Inventory, asker: Interface | Host, raw: bytes) -> bytes | Reason:
-    """The frame that answers a neighbour solicitation (RFC 4861, section 7)."""
-    source, destination, message = IPv6Address(raw[8:24]), IPv6Address(raw[24:40]), raw[40:]
-    covered = pseudo_header(source, destination, ICMPV6, len(message))
-    sound = len(message) >= 24 and raw[7] == 255 and message[1] == 0
-    if not sound or checksum(covered + message[:2] + b"\0\0" + message[4:]) != int.from_bytes(message[2:4]):
+def answer_solicitation(inventory: Inventory, asker: Interface | Host, packet: Packet) -> bytes | Reason:
+    """The frame that answers a neighbour solicitation (RFC 4861, section 7); nothing else is answered."""
+    message = packet.raw[packet.transport :]
+    covered = pseudo_header(packet.source, packet.destination, ICMPV6, len(message))
+    right = checksum(covered + message[:2] + b"\0\0" + message[4:]) == int.from_bytes(message[2:4])
+    if packet.ttl != 255 or packet.icmp_code != 0 or not right:
+        return Reason.ND_MALFORMED
+    if packet.icmp_type != SOLICITATION:
+        return Reason.ND_UNANSWERED
+    if len(message) < 24:
         return Reason.ND_MALFORMED
     target = IPv6Address(message[8:24])
-    if target.is_multicast:
-        return Reason.ND_MALFORMED
-    mac = mac_of(inventory, asker, target)
-    if mac is None or source.is_unspecified:  # who looks for duplicates of its own address finds none
+    mac = None if target.is_multicast else mac_of(inventory, asker, target)
+    if mac is None or packet.source == IPv6Address(0):  # who looks for duplicates of its own address finds none
         return Reason.ND_UNANSWERED
     flags = (ROUTER if mac == asker.router_mac else 0) | SOLICITED | OVERRIDE
     body = bytes([ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0]) + target.packed + b"\x02\x01" + mac
-    return asker.mac + mac + b"\x86\xdd" + build(target, source, ICMPV6, body, ttl=255)
+    return asker.mac + mac + b"\x86\xdd" + build(target, packet.source, ICMPV6, body, ttl=255)

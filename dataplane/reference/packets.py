@@ -23,10 +23,11 @@ ERRORS = {1: (3, 4, 11, 12), 58: (1, 2, 3, 4)}
 """Messages that quote a packet: unreachable, source quench, time exceeded, parameter problem; ICMPv6 likewise."""
 LEAST_HEADER = {TCP: 20, UDP: 8, ICMP: 8, ICMPV6: 8}
 
-NEVER_SENDERS = tuple(IPv4Network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3"))
-NEVER_FORWARDED = (*NEVER_SENDERS, IPv4Network("169.254.0.0/16"))
-NEVER_SENDERS6 = tuple(IPv6Network(n) for n in ("::/128", "::1/128", "ff00::/8"))
-NEVER_FORWARDED6 = (*NEVER_SENDERS6, IPv6Network("fe80::/10"))
+NEVER_FORWARDED: dict[int, tuple[IPv4Network | IPv6Network, ...]] = {
+    4: tuple(IPv4Network(n) for n in ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
+    6: tuple(IPv6Network(n) for n in ("::/128", "::1/128", "fe80::/10", "ff00::/8")),
+}
+"""Neither from nor to these: this host, loopback, link-local, multicast, reserved (RFC 6890, RFC 3927, RFC 4291)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,16 @@ def read(version: int, data: bytes) -> Packet | Reason:
     return _read4(data) if version == 4 else _read6(data)
 
 
+def check_addresses(packet: Packet) -> Reason | None:
+    """Why a packet with these addresses is never forwarded."""
+    blocks = NEVER_FORWARDED[packet.version]
+    if any(packet.source in block for block in blocks):
+        return Reason.SOURCE_MARTIAN
+    if any(packet.destination in block for block in blocks):
+        return Reason.DESTINATION_MARTIAN
+    return Reason.LAND if packet.source == packet.destination else None
+
+
 def _read4(data: bytes) -> Packet | Reason:
     if len(data) < 20:
         return Reason.IP_TRUNCATED
@@ -173,7 +184,7 @@ def _read4(data: bytes) -> Packet | Reason:
         fragment=piece if piece.offset or piece.more else None,
         may_be_fragmented=not word & 0x4000,
     )
-    return _check_addresses(packet, NEVER_SENDERS, NEVER_FORWARDED) or _read_transport(packet)
+    return _read_transport(packet)
 
 
 def _options_are_sound(options: bytes) -> bool:
@@ -192,20 +203,15 @@ def _options_are_sound(options: bytes) -> bool:
     return True
 
 
-def check_header6(data: bytes) -> Reason | None:
-    """What is wrong with an IPv6 header itself."""
+def _read6(data: bytes) -> Packet | Reason:
     if len(data) < 40:
         return Reason.IP_TRUNCATED
     if data[0] >> 4 != 6:
         return Reason.IP_VERSION
-    return Reason.IP_TOTAL_LENGTH if 40 + int.from_bytes(data[4:6]) > len(data) else None
-
-
-def _read6(data: bytes) -> Packet | Reason:
-    wrong = check_header6(data)
-    if wrong is not None:
-        return wrong
-    raw = data[: 40 + int.from_bytes(data[4:6])]
+    end = 40 + int.from_bytes(data[4:6])
+    if end > len(data):
+        return Reason.IP_TOTAL_LENGTH
+    raw = data[:end]
     upper = find_upper_layer(raw)
     if isinstance(upper, Reason):
         return upper
@@ -224,32 +230,17 @@ def _read6(data: bytes) -> Packet | Reason:
         transport=upper.at,
         fragment=piece if piece is not None and (piece.offset or piece.more) else None,
     )
-    return _check_addresses(packet, NEVER_SENDERS6, NEVER_FORWARDED6) or _read_transport(packet)
-
-
-def _check_addresses(
-    packet: Packet, never_send: tuple[IPv4Network | IPv6Network, ...], never_get: tuple[IPv4Network | IPv6Network, ...]
-) -> Reason | None:
-    if packet.ttl == 0:
-        return Reason.TTL_ZERO
-    if any(packet.source in block for block in never_send):
-        return Reason.SOURCE_MARTIAN
-    if any(packet.destination in block for block in never_get):
-        return Reason.DESTINATION_MARTIAN
-    if packet.source == packet.destination:
-        return Reason.LAND
-    return None
+    return _read_transport(packet)
 
 
 def _read_transport(packet: Packet) -> Packet | Reason:
     body, piece = packet.raw[packet.transport :], packet.fragment
-    if piece is not None:
-        # The payload counts from the fragment header on; what the router needs is that the pieces can fit together.
-        size = len(body)
-        if size == 0 or (piece.more and size % 8) or piece.offset + size > 65535:
-            return Reason.FRAGMENT_MALFORMED
-        if piece.offset:
-            return packet
+    if piece is not None and (not body or (piece.more and len(body) % 8) or piece.offset + len(body) > 65535):
+        return Reason.FRAGMENT_MALFORMED
+    if packet.ttl == 0:
+        return Reason.TTL_ZERO
+    if packet.is_later_fragment:
+        return packet
     bad = Reason.L4_TRUNCATED if piece is None else Reason.FRAGMENT_MALFORMED
     if len(body) < LEAST_HEADER.get(packet.protocol, 0):
         return bad
