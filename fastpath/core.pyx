@@ -256,10 +256,11 @@ cdef bint receive_nd(core *c, const context *x, const interface *i, packet *p, u
     if p.family != 6 or p.proto != PROTO_ICMPV6 or p.fragment != FRAGMENT_NONE \
             or p.icmp_type < ND_ROUTER_SOLICITATION or p.icmp_type > ND_REDIRECT:
         return False
-    if p.ttl != 255 or p.icmp_code != 0 or (p.icmp_type == ND_NEIGHBOUR_SOLICITATION and p.l4 + 24 > p.end):
+    if p.ttl != 255 or p.icmp_code != 0 or (p.icmp_type == ND_NEIGHBOUR_SOLICITATION and p.l4 + 24 > p.end) \
+            or fold(sum_bytes(p.frame + p.l3 + 8, 32) + PROTO_ICMPV6 + (p.end - p.l4) + sum_bytes(icmp, p.end - p.l4)) != 0xFFFFU:
         give(result, VERDICT_DROP, REASON_ND_MALFORMED, i.number, 0)
         return True
-    if p.icmp_type == ND_NEIGHBOUR_SOLICITATION and not (p.src.hi == 0 and p.src.lo == 0):
+    if p.icmp_type == ND_NEIGHBOUR_SOLICITATION and not (p.src.hi == 0 and p.src.lo == 0) and icmp[8] != 0xFF:
         target.hi = load64(icmp + 8)
         target.lo = load64(icmp + 16)
         mac = interval_find(&c.t.intervals[x.neighbours], 6, target)
@@ -330,7 +331,7 @@ cdef bint admit_fragment(core *c, packet *p, uint32_t parent, outcome *result) n
     if d.state == DATAGRAM_KNOWN:
         datagram_tell(d, p)
         return True
-    if k.held >= HELD_PER_CONTEXT or not hold(&c.fragments, d, p, parent):
+    if k.held >= HELD_PER_CONTEXT or not hold(&c.fragments, d, p):
         give(result, VERDICT_DROP, REASON_FRAGMENT_LIMIT, p.context, 0)
         return False
     k.held += 1
@@ -339,9 +340,9 @@ cdef bint admit_fragment(core *c, packet *p, uint32_t parent, outcome *result) n
 
 
 # The first fragment has come: those that waited for it go the same way.
-cdef void release_fragments(core *c, const context *x, packet *first) noexcept nogil:
+cdef void release_fragments(core *c, const context *x, packet *first, uint32_t parent) noexcept nogil:
     cdef datagram *d = datagram_find(&c.fragments, first, c.now, False)
-    cdef uint32_t at, parent
+    cdef uint32_t at
     cdef uint8_t *frame
     cdef packet p
     cdef outcome result
@@ -352,7 +353,6 @@ cdef void release_fragments(core *c, const context *x, packet *first) noexcept n
         if at == NO_HELD:
             return
         c.ports[first.context].held -= 1
-        parent = c.fragments.held[at].parent
         frame = scratch_frame(c, c.fragments.held[at].length)
         memset(&p, 0, sizeof(packet))
         p.frame = frame
@@ -416,7 +416,7 @@ cdef void forward_fragment(core *c, const context *x, packet *p, uint32_t parent
     cdef packet first = p[0]
     forward(c, x, p, CAUSE_FORWARDED, parent, result)
     if first.fragment == FRAGMENT_FIRST:
-        release_fragments(c, x, &first)
+        release_fragments(c, x, &first, parent)
 
 
 # From bytes to a packet that may be walked. Returns a drop reason; or sets result.verdict if answered here.

@@ -255,8 +255,8 @@ cdef class Engine:
             offloads: for each frame None or its 12-byte virtio_net_hdr_v1.
 
         Returns `(outcomes, emissions)`: per frame `(verdict, reason, object, rule)`; and in order of emission
-        `(port, frame, cause, parent, offload)`, where `parent` is the index of the frame it stems from (of the
-        call it came in with, for a fragment that had waited).
+        `(port, frame, cause, parent, offload)`, where `parent` is the index of the frame it stems from (for a
+        fragment that had waited: of the first one of its datagram).
         """
         cdef uint64_t now = checked_time(now_ms)
         cdef uint32_t first, total = len(frames)

@@ -50,7 +50,6 @@ cdef struct datagram:
 cdef struct held_fragment:
     uint32_t next
     uint32_t length
-    uint32_t parent             # which received packet it is (emissions name it)
 
 cdef struct fragment_table:
     datagram *rows
@@ -65,6 +64,6 @@ cdef void fragments_close(fragment_table *t) noexcept nogil
 cdef datagram *datagram_find(fragment_table *t, packet *p, uint64_t now, bint make) noexcept nogil
 cdef void datagram_learn(datagram *d, packet *p) noexcept nogil
 cdef void datagram_tell(datagram *d, packet *p) noexcept nogil
-cdef bint hold(fragment_table *t, datagram *d, packet *p, uint32_t parent) noexcept nogil
+cdef bint hold(fragment_table *t, datagram *d, packet *p) noexcept nogil
 cdef uint32_t release(fragment_table *t, datagram *d) noexcept nogil
 cdef void recycle(fragment_table *t, uint32_t held) noexcept nogil

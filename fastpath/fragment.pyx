@@ -109,7 +109,7 @@ cdef void datagram_tell(datagram *d, packet *p) noexcept nogil:
 
 
 # Keep a copy of the frame at the end of the datagram's chain. False: no room.
-cdef bint hold(fragment_table *t, datagram *d, packet *p, uint32_t parent) noexcept nogil:
+cdef bint hold(fragment_table *t, datagram *d, packet *p) noexcept nogil:
     cdef uint32_t at = t.free
     cdef uint32_t *link = &d.held
     if at == NO_HELD or p.length > HELD_SIZE:
@@ -117,7 +117,6 @@ cdef bint hold(fragment_table *t, datagram *d, packet *p, uint32_t parent) noexc
     t.free = t.held[at].next
     memcpy(t.bytes + <size_t>at * HELD_SIZE, p.frame, p.length)
     t.held[at].length = p.length
-    t.held[at].parent = parent
     t.held[at].next = NO_HELD
     while link[0] != NO_HELD:
         link = &t.held[link[0]].next

@@ -25,10 +25,12 @@ cdef enum tcp_seen:
     SEEN_FIN_FORWARD = 2
     SEEN_FIN_REPLY = 4
 
-# 48 bytes
+# `direction` is that of the packet relative to the owner (0: the owner has none), so that a packet which comes back
+# in is never taken for the one that went out.
 cdef struct session_key:
     tuple5 tuple
     uint32_t owner
+    uint8_t direction
 
 # A reference is row * 2 + which key: what hash chains and lookups give. NO_SESSION ends a chain.
 cdef enum:
@@ -72,7 +74,7 @@ cdef void table_close(session_table *t) noexcept nogil
 cdef void table_clear(session_table *t) noexcept nogil
 cdef uint64_t hash_bytes(const void *data, uint32_t size, uint64_t secret) noexcept nogil
 cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil
-cdef void session_key_of(session_key *key, uint32_t owner, const tuple5 *t) noexcept nogil
+cdef void session_key_of(session_key *key, uint32_t owner, uint8_t direction, const tuple5 *t) noexcept nogil
 cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now) noexcept nogil
 cdef uint32_t table_insert(session_table *t, const session_key *forward, const session_key *reply, uint64_t now) noexcept nogil
 cdef void table_remove(session_table *t, uint32_t row) noexcept nogil

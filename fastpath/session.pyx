@@ -86,7 +86,7 @@ cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil:
 
 
 # Keys are compared byte for byte, so every byte of them is set.
-cdef void session_key_of(session_key *key, uint32_t owner, const tuple5 *t) noexcept nogil:
+cdef void session_key_of(session_key *key, uint32_t owner, uint8_t direction, const tuple5 *t) noexcept nogil:
     memset(key, 0, sizeof(session_key))
     key.tuple.src = t.src
     key.tuple.dst = t.dst
@@ -96,6 +96,7 @@ cdef void session_key_of(session_key *key, uint32_t owner, const tuple5 *t) noex
     key.tuple.family = t.family
     key.tuple.query = t.query
     key.owner = owner
+    key.direction = direction
 
 
 # The reference of the living session with this key, or NO_SESSION. Changes nothing.

@@ -231,7 +231,7 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
     cdef uint32_t i
     cdef bint untracked
     session_tuple(w, &t)
-    session_key_of(&key, policy.owner, &t)
+    session_key_of(&key, policy.owner, n.mode, &t)
     s = find_session(w, &key, &way, &row)
     if s != NULL and not restarts(w, s):
         if w.p.kind == L4_ERROR:
@@ -256,7 +256,7 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
         return True
     untracked = is_untracked(w, policy, admitting, egress)
     reverse_tuple(&reversed_tuple, &t)
-    session_key_of(&back, policy.owner, &reversed_tuple)
+    session_key_of(&back, policy.owner, DIRECTION_INGRESS if egress else DIRECTION_EGRESS, &reversed_tuple)
     e = open_session(w, n, SESSION_GROUP, admitting.number, &key, &back, &policy.limits)
     if e == NULL:
         return False
@@ -291,7 +291,7 @@ cdef bint nat_allocate(walker *w, nat_policy *policy, const tuple5 *t, session_k
         r.src = w.t.addresses[policy.first_address + (start + a) % policy.address_count]
         r.dst = t.dst
         r.dport = t.dport
-        session_key_of(pool, policy.owner, &r)
+        session_key_of(pool, policy.owner, 0, &r)
         pool.tuple.family = 0   # no packet has it: a counter is never mistaken for a flow
         counted = find_session(w, pool, &way, &row)
         if counted != NULL and counted.packets[0] >= policy.per_destination:
@@ -302,7 +302,7 @@ cdef bint nat_allocate(walker *w, nat_policy *policy, const tuple5 *t, session_k
         r.query = t.query ^ 1 if t.query else 0
         for i in range(span):
             r.dport = <uint16_t>(policy.port_first + ((start >> 20) + i) % span)
-            session_key_of(reply, policy.owner, &r)
+            session_key_of(reply, policy.owner, 0, &r)
             if find_session(w, reply, &way, &row) == NULL:
                 return True
     return False
@@ -332,7 +332,7 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
         drop(w, n, REASON_NAT_PROTOCOL, 0)
         return False
     session_tuple(w, &t)
-    session_key_of(&key, policy.owner, &t)
+    session_key_of(&key, policy.owner, 0, &t)
     s = find_session(w, &key, &way, &row)
     if s != NULL and (s.kind != SESSION_NAT or way != (1 if inbound else 0)):
         s = NULL
@@ -356,8 +356,9 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
         reply = s.key[1]
         detail = DETAIL_KNOWN
     else:
-        # only what can be the start of a flow opens one: not an error, not the answer to a query
-        if error or (p.query & 1):
+        # only what can be the start of a flow opens one: not an error, not the answer to a query, not the middle
+        # of a connection
+        if error or (p.query & 1) or (p.proto == PROTO_TCP and (p.tcp_flags & (TCP_SYN | TCP_ACK)) != TCP_SYN):
             drop(w, n, REASON_NAT_NO_SESSION, 0)
             return False
         if not nat_allocate(w, policy, &t, &reply, &pool):
@@ -427,7 +428,6 @@ cdef void ask_for_error(walker *w, const node *n, uint8_t kind) noexcept nogil:
     o.error = kind
     o.error_mtu = n.mtu
     o.error_view = w.entry
-    o.error_view.ttl_spent = 0
 
 
 cdef bint pass_hop(walker *w, const node *n) noexcept nogil:

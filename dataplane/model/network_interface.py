@@ -30,7 +30,19 @@ from dataplane.model._fields import did_you_mean, doc, unknown, within
 from dataplane.model._placed import Asked, AskedPublic, PlacedInterface, PlacedSubnet, WantedInterface
 from dataplane.model._route_target import RouteTarget
 from dataplane.model.subnet import Subnet
-from dataplane.program import Context, Direction, Drop, Emit, GroupSession, Guard, Interface, Program, Route, Test
+from dataplane.program import (
+    Context,
+    Direction,
+    Drop,
+    Emit,
+    Enter,
+    GroupSession,
+    Guard,
+    Interface,
+    Program,
+    Route,
+    Test,
+)
 from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
@@ -146,7 +158,9 @@ def lower_interface(topology: Topology, program: Program, interface: PlacedInter
     number = program.names.intern(interface.kind, interface.path)
     addresses: tuple[Address, ...] = (*interface.addresses4, *interface.addresses6)
     hosts = program.fibs.setdefault(f"vpc:{home.vpc}/hosts", [])
-    hosts += [Route(prefix=host_network(address), node=f"{here}/in", rule=number) for address in addresses]
+    # one that is not attached decides by itself: the route to it is no rule
+    rule = number if interface.is_attached else 0
+    hosts += [Route(prefix=host_network(address), node=f"{here}/in", rule=rule) for address in addresses]
     if not interface.is_attached:
         program.nodes[f"{here}/in"] = Drop(object=number, reason=Reason.PORT_DOWN)
         return
@@ -181,16 +195,29 @@ def _lower_out(program: Program, interface: PlacedInterface, number: int) -> Non
             table=f"{subnet.label(home)}/routers",
             negate=True,
             otherwise=subnet.router_label(home),
-            next=f"{here}/out/source" if checked else f"{here}/out/groups",
+            next=f"{here}/out/source",
         ),
         f"{here}/out/groups": GroupSession(
             object=number, policy=here, direction=Direction.EGRESS, next=f"{here}/out/subnet"
         ),
         f"{here}/out/subnet": subnet.outgoing(program, home, number),
     }
-    if checked:
-        program.nodes[f"{here}/out/source"] = Guard(
-            object=number, test=Test.SOURCE_IN, table=here, reason=Reason.SOURCE_CHECK, next=f"{here}/out/groups"
+    program.nodes[f"{here}/out/source"] = Guard(
+        object=number,
+        test=Test.SOURCE_IN,
+        table=here,
+        reason=Reason.SOURCE_CHECK if checked else Reason.NONE,
+        otherwise="" if checked else f"{here}/out/foreign",
+        next=f"{here}/out/groups",
+    )
+    if not checked:
+        # what it forwards for others does not carry its groups
+        program.nodes[f"{here}/out/foreign"] = Enter(
+            object=number,
+            realm=program.names.intern("vpc", home.vpc),
+            interface=here,
+            keep_groups=False,
+            next=f"{here}/out/groups",
         )
 
 

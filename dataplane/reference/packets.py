@@ -17,8 +17,9 @@ ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 ECHO = {1: (8, 0), 58: (128, 129)}
 """Echo request and reply of each ICMP."""
-QUERIES = {1: {0: 8, 14: 13, 16: 15, 18: 17, 8: 8, 13: 13, 15: 15, 17: 17}, 58: {128: 128, 129: 128}}
-"""Messages with an identifier: their type, and the type of the request they belong to (RFC 792, RFC 950, RFC 4443)."""
+QUERIES = {1: {8: 8, 0: 8, 13: 13, 14: 13}, 58: {128: 128, 129: 128}}
+"""Messages with an identifier: their type, and the type of the request they belong to (RFC 792, RFC 4443; RFC 6918
+took the others away)."""
 ERRORS = {1: (3, 4, 11, 12), 58: (1, 2, 3, 4)}
 """Messages that quote a packet: unreachable, source quench, time exceeded, parameter problem; ICMPv6 likewise."""
 LEAST_HEADER = {TCP: 20, UDP: 8, ICMP: 8, ICMPV6: 8}

@@ -1,0 +1,86 @@
+"""What the two engines once disagreed on, settled: each in its smallest form, on both."""
+
+from __future__ import annotations
+
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
+
+from dataplane.verdict import Cause, Reason, Verdict
+from tests.scenario.labs import SHOP
+from tests.scenario.network import Network
+
+APP, OPEN, WEB, BARE, EXAMPLE = "10.0.2.10", "10.0.2.11", "10.0.1.10", "10.0.1.11", "198.51.100.10"
+UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, source_dest_check: false,")
+
+
+def test_middle_of_a_connection_the_nat_gateway_does_not_know_opens_none() -> None:
+    """AWS answers it with a reset (NAT gateway troubleshooting); ours drops it, as `nat_gateway` says."""
+    shop = Network(SHOP)
+    shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80))
+    shop.wait(350)
+    late = shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80, flags="A"))
+    assert (late.verdict, late.reason, late.sent) == (Verdict.DROP, Reason.NAT_NO_SESSION, ())
+
+
+def test_packet_that_comes_back_in_is_no_answer_to_itself() -> None:
+    """Its direction is that of the flow it opened; the second one must not get in where the first did not."""
+    shop = Network(UNCHECKED_APP)
+    packet = IP(src=BARE, dst=APP) / UDP(sport=5, dport=6)
+    assert {r.reason for r in shop.send_all("app", [packet] * 3)} == {Reason.GROUP_INGRESS}
+
+
+def test_who_forwards_for_others_does_not_lend_them_its_groups() -> None:
+    """web lets pings of group app in; app forwards one of somebody else."""
+    shop = Network(UNCHECKED_APP)
+    assert shop.send("app", IP(src="192.0.2.1", dst=WEB) / ICMP()).reason is Reason.GROUP_INGRESS
+
+
+def test_error_for_somebody_who_did_not_send_what_it_quotes_is_not_related() -> None:
+    shop = Network(SHOP)
+    shop.send("app", IP(src=APP, dst=OPEN) / UDP(sport=5, dport=6))
+    about_the_answer = IP(src=OPEN, dst=APP) / UDP(sport=6, dport=5)
+    error = IP(src=OPEN, dst=APP) / ICMP(type=3, code=3) / about_the_answer
+    assert shop.send("open", error).reason is Reason.GROUP_INGRESS
+
+
+def test_solicitation_with_a_wrong_checksum_is_not_answered() -> None:
+    """RFC 4861, section 7.1.1."""
+    shop = Network(SHOP)
+    port = shop.port("app")
+    question = IPv6(src="2001:db8:10:2::10", dst="ff02::1:ff00:1") / ICMPv6ND_NS(tgt="2001:db8:10:2::1", cksum=1)
+    frame = b"\x33\x33\xff\0\0\x01" + shop.plane.interface(port).mac + b"\x86\xdd" + bytes(question)
+    outcomes, emissions = shop.plane.process([frame], [port], shop.now)
+    assert (outcomes[0].reason, emissions) == (Reason.ND_MALFORMED, [])
+
+
+def test_nobody_has_a_multicast_address() -> None:
+    """RFC 4861, section 7.1.1: the target of a solicitation is not multicast. Hosts on the internet are told it is."""
+    shop = Network(SHOP)
+    port = shop.port("example")
+    question = IPv6(src="2001:db8:99::10", dst="ff02::1:ff00:1") / ICMPv6ND_NS(tgt="ff02::1")
+    frame = b"\x33\x33\xff\0\0\x01" + shop.plane.interface(port).mac + b"\x86\xdd" + bytes(question)
+    outcomes, emissions = shop.plane.process([frame], [port], shop.now)
+    assert (outcomes[0].verdict, emissions) == (Verdict.DROP, [])
+
+
+def test_unattached_interface_is_named_once() -> None:
+    """It decides; there is no rule."""
+    spare = "network_interfaces: {spare: {subnet: public, private_ips: [10.0.1.31]}}"
+    shop = Network(SHOP.replace("    nat_gateways:", f"    {spare}\n    nat_gateways:", 1))
+    result = shop.send("open", IP(src=OPEN, dst="10.0.1.31") / UDP())
+    assert (result.reason, result.by, result.rule) == (Reason.PORT_DOWN, "network-interface shop/spare", "")
+
+
+def test_router_behind_a_nat_gateway_quotes_the_ttl_it_saw() -> None:
+    """RFC 792: the header of the datagram as it arrived there, one hop further on."""
+    shop = Network(SHOP)
+    result = shop.send("app", IP(src=APP, dst=EXAMPLE, flags="DF", ttl=64) / UDP(sport=5, dport=6) / bytes(1573))
+    assert IP(bytes(result.sent[0].ether)[14 + 28 :]).ttl == 63
+
+
+def test_what_had_waited_since_an_earlier_burst_stems_from_what_released_it() -> None:
+    shop = Network(SHOP)
+    first, *others = fragment(IP(src=OPEN, dst=BARE, id=1) / UDP(sport=5, dport=6) / bytes(400), 80)
+    shop.send_all("open", others)
+    [result] = shop.send_all("open", [first])
+    assert [s.cause for s in result.sent] == [Cause.FORWARDED, *[Cause.RELEASED] * len(others)]
