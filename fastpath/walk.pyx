@@ -11,7 +11,7 @@ that the reply of a traced packet finds the sessions that packet would have open
 
 from libc.string cimport memset
 
-from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, addr_eq, addr_lt, wire_length)
+from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_PORTS, L4_QUERY, addr_eq, addr_lt, wire_length)
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
@@ -251,7 +251,8 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
     if admitting == NULL:
         drop(w, n, REASON_GROUP_EGRESS if egress else REASON_GROUP_INGRESS, 0)
         return False
-    if w.p.kind == L4_ERROR:
+    if w.p.kind == L4_ERROR or w.p.kind == L4_ICMP:
+        # nothing is to be expected in answer
         note(w, n, DETAIL_PASSED, admitting.number)
         return True
     untracked = is_untracked(w, policy, admitting, egress)

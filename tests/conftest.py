@@ -17,7 +17,9 @@ os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/
 # explaining of failures: it traces every line that ran, for minutes where packets are built by scapy.
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 settings.register_profile("dev", max_examples=50, deadline=None, phases=PHASES)
-settings.register_profile("ci", max_examples=200, deadline=None, phases=PHASES, print_blob=True, database=None)
+settings.register_profile(
+    "ci", max_examples=200, deadline=None, phases=PHASES, print_blob=True, database=None, derandomize=True
+)
 settings.register_profile(
     "nightly", max_examples=20_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )

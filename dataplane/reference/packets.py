@@ -119,8 +119,8 @@ class Packet:
 
     @property
     def opens_tcp(self) -> bool:
-        """SYN without ACK (RFC 793)."""
-        return self.protocol == TCP and self.tcp_flags & (SYN | ACK | RST | FIN) == SYN
+        """SYN, and neither ACK nor RST (RFC 793)."""
+        return self.protocol == TCP and self.tcp_flags & (SYN | ACK | RST) == SYN
 
     @property
     def flow(self) -> Flow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
 
@@ -84,3 +85,11 @@ def test_what_had_waited_since_an_earlier_burst_stems_from_what_released_it() ->
     shop.send_all("open", others)
     [result] = shop.send_all("open", [first])
     assert [s.cause for s in result.sent] == [Cause.FORWARDED, *[Cause.RELEASED] * len(others)]
+
+
+@pytest.mark.parametrize("back", [5, 9, 17])
+def test_icmp_message_that_asks_nothing_lets_nothing_back_in(back: int) -> None:
+    """Only requests have answers; a router advertisement of mine is no reason to take a redirect."""
+    shop = Network(SHOP)
+    assert shop.send("app", IP(src=APP, dst=OPEN) / ICMP(type=9)).to == "open"
+    assert shop.send("open", IP(src=OPEN, dst=APP) / ICMP(type=back)).reason is Reason.GROUP_INGRESS
