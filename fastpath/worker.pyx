@@ -222,6 +222,7 @@ cdef class Worker:
         with nogil:
             self.engine.acquire()
             self.offset = ms
+            set_time(&self.engine.c, monotonic_ms() + ms)   # whoever asks next sees it, not only the next packet
             self.engine.release()
         os.eventfd_write(self.wake, 1)
 
