@@ -1,7 +1,7 @@
 """IPv6 extension headers (RFC 8200 section 4): the way from the IPv6 header to the transport header.
 
-Hop-by-hop options stand first or nowhere, there is one fragment header at most, and packets that want to choose their
-own way (routing header, RFC 5095) are refused, as are chains of more than eight headers.
+Hop-by-hop options stand first or nowhere, there is one fragment header at most, and packets that still want to
+choose their own way (routing header with segments left, RFC 5095) are refused, as are chains of more than eight.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def find_upper_layer(raw: bytes) -> UpperLayer | Reason:
         if protocol not in (HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS):
             return UpperLayer(protocol, at, fragment_header)
         out_of_place = (protocol == HOP_BY_HOP and count > 0) or (protocol == FRAGMENT and fragment_header)
-        if out_of_place or protocol == ROUTING or at + 8 > len(raw):
+        if out_of_place or at + 8 > len(raw) or (protocol == ROUTING and raw[at + 3] > 0):
             return Reason.IP_EXTENSION
         if protocol == FRAGMENT:
             fragment_header, size = at, 8

@@ -43,6 +43,7 @@ class Fragments:
 
     def __init__(self) -> None:
         self._datagrams: dict[Key, Datagram] = {}
+        self._died: list[int] = []
 
     def datagram(self, port: int, packet: Packet, now_ms: int) -> Datagram | None:
         """The datagram that a fragment is of; None: its interface has too many already."""
@@ -55,6 +56,8 @@ class Fragments:
             return found
         if packet.is_later_fragment and self._waiting_at(port, now_ms) >= MOST_WAITING:
             return None
+        if found is not None:  # too old, and another one begins
+            self._died += [port] * len(found.waiting)
         self._datagrams[key] = Datagram(now_ms)
         return self._datagrams[key]
 
@@ -70,7 +73,9 @@ class Fragments:
     def expire(self, now_ms: int) -> list[int]:
         """Forget what is too old; return the port of each fragment that died waiting."""
         over = [key for key, each in self._datagrams.items() if now_ms - each.since_ms >= LIFETIME]
-        return [key[0] for key in over for _ in self._datagrams.pop(key).waiting]
+        died = self._died + [key[0] for key in over for _ in self._datagrams.pop(key).waiting]
+        self._died = []
+        return died
 
     def waiting(self) -> int:
         """How many fragments wait."""

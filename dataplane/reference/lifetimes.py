@@ -8,17 +8,17 @@ that opens or closes, 30 s for ICMP.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from dataplane.reference.packets import ACK, FIN, ICMP, ICMPV6, RST, SYN, TCP, UDP, Packet
+from dataplane.reference.packets import ACK, FIN, ICMP, ICMPV6, RST, TCP, UDP, Packet
 
 
 class Stage(Enum):
     """How far a flow has come."""
 
     OPENING = "opening"
-    """TCP: its handshake is not over."""
+    """TCP: one side has not acknowledged anything yet."""
     OPEN = "open"
     CLOSING = "closing"
     """TCP: both sides have sent FIN, or one RST."""
@@ -66,20 +66,24 @@ NAT_GATEWAY = Limits(
 
 @dataclass(slots=True)
 class Lifetime:
-    """The life of one flow: who has spoken, who is through, and when somebody last spoke."""
+    """The life of one flow: who has spoken, who is through, and when somebody last spoke.
+
+    True stands for the one that opened it, False for the other.
+    """
 
     stage: Stage
     last_ms: int
-    spoke: set[bool]
-    """Who has sent: True the one that opened it, False the other."""
-    finished: set[bool]
-    """Who has sent FIN."""
+    spoke: set[bool] = field(default_factory=set)
+    acknowledged: set[bool] = field(default_factory=set)
+    """TCP: who has sent an ACK."""
+    finished: set[bool] = field(default_factory=set)
+    """TCP: who has sent FIN."""
 
     @classmethod
     def begin(cls, packet: Packet, now_ms: int) -> Lifetime:
         """A flow that begins with this packet."""
         stages = {TCP: Stage.OPENING, UDP: Stage.SINGLE, ICMP: Stage.QUERY, ICMPV6: Stage.QUERY}
-        life = cls(stages.get(packet.protocol, Stage.OTHER), now_ms, set(), set())
+        life = cls(stages.get(packet.protocol, Stage.OTHER), now_ms)
         life.see(packet, now_ms, by_opener=True)
         return life
 
@@ -104,7 +108,9 @@ class Lifetime:
     def _see_tcp(self, flags: int, by_opener: bool) -> None:
         if flags & FIN:
             self.finished.add(by_opener)
+        if flags & ACK:
+            self.acknowledged.add(by_opener)
         if flags & RST or len(self.finished) == 2:
             self.stage = Stage.CLOSING
-        elif self.stage is Stage.OPENING and len(self.spoke) == 2 and flags & ACK and not flags & SYN:
-            self.stage = Stage.OPEN
+        elif self.stage is Stage.OPENING and len(self.acknowledged) == 2:
+            self.stage = Stage.OPEN  # both sides have been heard by the other, also when both began (RFC 793, 3.4)

@@ -47,8 +47,8 @@ class Connection:
 
 
 def _refuse(packet: Packet) -> Reason | None:
-    """What no NAT gateway translates, in either direction: of ICMP that is all but queries and errors."""
-    if packet.protocol not in (TCP, UDP, ICMP):
+    """What no NAT gateway translates, in either direction: IPv6 too, and of ICMP all but queries and errors."""
+    if packet.version != 4 or packet.protocol not in (TCP, UDP, ICMP):
         return Reason.NAT_PROTOCOL
     if packet.fragment is not None and packet.protocol != UDP:
         return Reason.NAT_FRAGMENT

@@ -47,7 +47,7 @@ def answer_arp(inventory: Inventory, asker: Interface | Host, body: bytes) -> by
     if mac is None:
         return Reason.ARP_UNANSWERED
     answer = ARP_IPV4_ETHERNET + bytes([REPLY]) + mac + target.packed + body[8:18]
-    return asker.mac + mac + b"\x08\x06" + answer
+    return body[8:14] + mac + b"\x08\x06" + answer
 
 
 def is_neighbour_discovery(packet: Packet) -> bool:

@@ -290,7 +290,9 @@ def read_quoted(raw: bytes, at: int) -> Quoted | None:
     if protocol in (TCP, UDP):
         flow = replace(flow, source_port=int.from_bytes(body[:2]), destination_port=int.from_bytes(body[2:4]))
     elif protocol in QUERIES:
-        identifier = int.from_bytes(body[4:6]) if body[0] in QUERIES[protocol] else 0
+        if body[0] not in QUERIES[protocol]:  # what asks nothing is of no flow that could come back
+            return Quoted(at, at + header, flow, is_identified=False)
+        identifier = int.from_bytes(body[4:6])
         flow = _with_query(replace(flow, source_port=identifier, destination_port=identifier), body[0])
     return Quoted(at, at + header, flow, is_identified=True)
 

@@ -57,9 +57,13 @@ def source_of_an_unattached_interface(d: Difference) -> bool:
 
 
 def error_about_a_packet_with_extension_headers(d: Difference) -> bool:
-    quoted = d.packet.quoted if d.packet is not None else None
-    refused = isinstance(d.fast, tuple) and d.fast[1] in ("GROUP_INGRESS", "GROUP_EGRESS")
-    return refused and quoted is not None and d.packet is not None and quoted.transport - quoted.at > 40
+    if d.packet is None or d.packet.version != 6:
+        return False
+    quoted = d.packet.quoted
+    if quoted is not None:
+        refused = isinstance(d.fast, tuple) and d.fast[1] in ("GROUP_INGRESS", "GROUP_EGRESS")
+        return refused and quoted.transport - quoted.at > 40
+    return isinstance(d.fast, list) and d.packet.transport > 40 and {e[1] for e in d.reference} == {"ERROR"}
 
 
 def mac_of_a_nat_gateway_in_another_subnet(d: Difference) -> bool:
@@ -72,6 +76,19 @@ def mac_of_a_nat_gateway_in_another_subnet(d: Difference) -> bool:
     return [without_source_mac(e) for e in d.fast] == [without_source_mac(e) for e in d.reference]
 
 
+def echo_reply_with_the_padding_of_its_request(d: Difference) -> bool:
+    if not isinstance(d.fast, list) or {e[1] for e in d.fast} != {"ANSWER"} or d.packet is None:
+        return False
+    size = 2 * (14 + len(d.packet.raw))
+    return [(*e[:3], e[3][:size]) for e in d.fast] == d.reference
+
+
+def quote_cut_short_read_as_ports_of_zero(d: Difference) -> bool:
+    quoted = d.packet.quoted if d.packet is not None else None
+    passed = isinstance(d.fast, tuple) and d.reference[1] in ("GROUP_INGRESS", "GROUP_EGRESS", "NAT_NO_SESSION")
+    return passed and quoted is not None and not quoted.is_identified
+
+
 def fragments_of_fragments(d: Difference) -> bool:
     causes = {e[1] for e in (*d.fast, *d.reference)} if isinstance(d.fast, list) else set()
     return causes == {"FRAGMENT"} and d.packet is not None and len(d.packet.raw) > 8500
@@ -82,6 +99,8 @@ KNOWN: tuple[Callable[[Difference], bool], ...] = (
     source_of_an_unattached_interface,
     error_about_a_packet_with_extension_headers,
     mac_of_a_nat_gateway_in_another_subnet,
+    echo_reply_with_the_padding_of_its_request,
+    quote_cut_short_read_as_ports_of_zero,
     fragments_of_fragments,
 )
 
