@@ -16,11 +16,12 @@ from dataplane.reference.checksum import Address
 from dataplane.reference.errors import build_error, may_be_answered
 from dataplane.reference.fragmentation import cut
 from dataplane.reference.fragments import Fragments, Waiting
-from dataplane.reference.inventory import Host, Interface, Inventory
+from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import NAT, Answered, Dropped, Journey, WantedError
 from dataplane.reference.lifetimes import Stage
 from dataplane.reference.nat import Proposals
 from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_neighbour_discovery, mac_of
+from dataplane.reference.nodes import Host, Interface
 from dataplane.reference.packets import Flow, Packet, check_addresses, read
 from dataplane.reference.router import Router
 from dataplane.topology import Topology
@@ -78,7 +79,7 @@ class ReferencePlane:
     def __init__(self, topology: Topology, *, names: Names | None = None) -> None:
         self.names = Names() if names is None else names
         self.now_ms = 0
-        self._fragments = Fragments()
+        self._fragments = Fragments(topology.lab.settings.fragment_timeout * 1000)
         self._emissions: list[Emission] = []
         self.drops: dict[int, Counter[Reason]] = {}
         """What died, by port and reason."""
@@ -88,6 +89,7 @@ class ReferencePlane:
     def apply(self, topology: Topology) -> None:
         """Change over to another topology: what is remembered of flows stays."""
         self.router.inventory = Inventory(topology, self.names)
+        self._fragments.timeout_ms = topology.lab.settings.fragment_timeout * 1000
         self.topology = topology
 
     def process(

@@ -6,8 +6,8 @@ the sender is told the MTU (RFC 1191, RFC 8201). https://docs.aws.amazon.com/AWS
 
 from __future__ import annotations
 
-from dataplane.reference.inventory import NatGateway
 from dataplane.reference.journey import Dropped, Journey, WantedError
+from dataplane.reference.nodes import NatGateway
 from dataplane.reference.packets import Packet
 from dataplane.reference.translation import decrement_ttl
 from dataplane.verdict import Reason
@@ -27,8 +27,8 @@ def lose_ttl(journey: Journey, number: int, *, teller: NatGateway | None = None,
     journey.packet = decrement_ttl(journey.packet)
 
 
-def fit(journey: Journey, number: int, mtu: int, *, teller: NatGateway | None = None, about: Packet) -> None:
-    """A link with this MTU is ahead.
+def fit(journey: Journey, number: int, mtu: int, *, teller: NatGateway | None = None, about: Packet | None) -> None:
+    """A link with this MTU is ahead. `about` is what the sender is told about; None: it is told nothing.
 
     Raises:
         Dropped: the packet is larger and must not be fragmented.
@@ -36,5 +36,6 @@ def fit(journey: Journey, number: int, mtu: int, *, teller: NatGateway | None = 
     if len(journey.packet.raw) <= mtu:
         return
     if not journey.packet.may_be_fragmented:
-        raise Dropped(Reason.MTU_EXCEEDED, number, error=WantedError(about, mtu, teller))
+        error = None if about is None else WantedError(about, mtu, teller)
+        raise Dropped(Reason.MTU_EXCEEDED, number, error=error)
     journey.mtus.append(mtu)

@@ -9,8 +9,8 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-eni.html
 from __future__ import annotations
 
 from dataplane.reference.errors import build_echo_reply
-from dataplane.reference.inventory import Interface, Subnet
 from dataplane.reference.journey import NAT, Answered, Dropped, Journey
+from dataplane.reference.nodes import Interface, Subnet
 from dataplane.reference.packets import ECHO
 from dataplane.reference.tracking import Admission, Tracking
 from dataplane.verdict import Reason

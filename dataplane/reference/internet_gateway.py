@@ -56,7 +56,8 @@ def leave(journey: Journey, inventory: Inventory, vpc: str) -> None:
         journey.packet = _translate_quoted(packet, lambda a: inventory.public_address(vpc, a), source=False)
     elif not inventory.has_address6(vpc, packet.source):
         raise Dropped(Reason.GATEWAY_SPOOFED, gateway)
-    lose_ttl(journey, gateway)
+    if inventory.lab.settings.internet_gateway_ttl == "decrement":
+        lose_ttl(journey, gateway)
     fit(journey, gateway, INTERNET_MTU, about=journey.as_sent)
     journey.through.add(GATEWAY)
     journey.subnet, journey.groups = None, frozenset()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dataplane.reference.groups import Group
-from dataplane.reference.inventory import Host, Interface, NatGateway, Subnet
 from dataplane.reference.nat import Proposals
+from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
 from dataplane.reference.packets import Packet
 from dataplane.verdict import Cause, Reason
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from dataplane.reference.inventory import NatGateway
-from dataplane.reference.lifetimes import NAT_GATEWAY, Lifetime
+from dataplane.reference.lifetimes import Lifetime
+from dataplane.reference.nodes import NatGateway
 from dataplane.reference.packets import ICMP, QUERIES, TCP, UDP, Flow, Packet
 from dataplane.reference.translation import translate, translate_quoted
 from dataplane.verdict import Reason
@@ -75,7 +75,7 @@ class NatTables:
     def live(self, gateway: int, now_ms: int) -> Iterator[Connection]:
         """The connections a gateway has now."""
         for connection in self._connections.get(gateway, {}).values():
-            if not connection.life.is_over(now_ms, NAT_GATEWAY):
+            if not connection.life.is_over(now_ms):
                 yield connection
 
     def all(self, now_ms: int) -> Iterator[tuple[int, Connection]]:
@@ -92,16 +92,16 @@ class NatTables:
             return self._outbound_error(gateway, packet, now_ms, proposals)
         connections = self._connections.setdefault(gateway.number, {})
         found = connections.get(packet.flow)
-        if found is None or found.life.is_over(now_ms, NAT_GATEWAY) or found.life.is_reopened_by(packet):
+        if found is None or found.life.is_over(now_ms) or found.life.is_reopened_by(packet):
             if not _opens(packet):
                 return Reason.NAT_NO_SESSION
             connections.pop(packet.flow, None)
             if len(self._rivals(gateway, packet.flow, now_ms)) >= MOST_PER_DESTINATION:
                 return Reason.NAT_PORTS_EXHAUSTED
-            found = Connection(packet.flow, Lifetime.begin(packet, now_ms))
+            found = Connection(packet.flow, Lifetime.begin(packet, now_ms, gateway.limits))
             connections[packet.flow] = found
         else:
-            found.life.see(packet, now_ms, by_opener=True)
+            found.life.see(packet, now_ms, gateway.limits, by_opener=True)
         if not found.is_seen:
             self._settle(gateway, found, now_ms, proposals)
         return translate(packet, found.outside(gateway))
@@ -127,7 +127,7 @@ class NatTables:
             if packet.is_icmp_error:
                 error = replace(packet.flow, destination=inside.source)
                 return translate_quoted(translate(packet, error), inside)
-            connection.life.see(packet, now_ms, by_opener=False)
+            connection.life.see(packet, now_ms, gateway.limits, by_opener=False)
             return translate(packet, inside.reversed())
         return Reason.NAT_NO_SESSION
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataplane.reference import internet_gateway, peering
 from dataplane.reference.hops import NAT_MTU, fit, lose_ttl
 from dataplane.reference.interfaces import enter_subnet, go_in, go_out, leave_subnet, serve
-from dataplane.reference.inventory import Host, Interface, Inventory, NatGateway, Subnet
+from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import NAT, PEERING, Dropped, Journey
 from dataplane.reference.nat import NatTables
+from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
 from dataplane.reference.routes import BLACKHOLE, LOCAL, NOT_FORWARDED
 from dataplane.reference.tracking import Tracking
 from dataplane.verdict import Reason

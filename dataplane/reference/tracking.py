@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from dataplane.reference.groups import Group
-from dataplane.reference.inventory import Interface
-from dataplane.reference.lifetimes import INTERFACE, Lifetime
+from dataplane.reference.lifetimes import Lifetime
+from dataplane.reference.nodes import Interface
 from dataplane.reference.packets import TCP, UDP, Flow, Packet
 
 
@@ -44,12 +44,12 @@ class Tracking:
     def find(self, interface: Interface, flow: Flow, now_ms: int) -> Tracked | None:
         """The tracked flow between the interface and a far end, unless it was idle for too long."""
         found = self._flows.get((interface.number, flow))
-        return None if found is None or found.life.is_over(now_ms, INTERFACE) else found
+        return None if found is None or found.life.is_over(now_ms) else found
 
     def track(self, interface: Interface, packet: Packet, now_ms: int, *, outgoing: bool) -> None:
         """Remember a flow from its first packet on; what there was between the same ends is over."""
         flow = _from_interface(packet.flow, outgoing)
-        self._flows[interface.number, flow] = Tracked(flow, outgoing, Lifetime.begin(packet, now_ms))
+        self._flows[interface.number, flow] = Tracked(flow, outgoing, Lifetime.begin(packet, now_ms, interface.limits))
 
     def admit(
         self, interface: Interface, packet: Packet, now_ms: int, *, outgoing: bool, sender: frozenset[Group]
@@ -64,7 +64,7 @@ class Tracking:
             return Admission.PASSED if allowed else Admission.REFUSED
         tracked = self.find(interface, _from_interface(packet.flow, outgoing), now_ms)
         if tracked is not None and not tracked.life.is_reopened_by(packet):
-            tracked.life.see(packet, now_ms, by_opener=tracked.is_outgoing == outgoing)
+            tracked.life.see(packet, now_ms, interface.limits, by_opener=tracked.is_outgoing == outgoing)
             return Admission.PASSED
         if not interface.rules.allowing(packet, outgoing=outgoing, sender=sender):
             return Admission.REFUSED
@@ -76,7 +76,7 @@ class Tracking:
     def live(self, now_ms: int) -> Iterator[tuple[int, Tracked]]:
         """Every flow tracked now, with the number of its interface."""
         for (number, _), tracked in self._flows.items():
-            if not tracked.life.is_over(now_ms, INTERFACE):
+            if not tracked.life.is_over(now_ms):
                 yield number, tracked
 
 
