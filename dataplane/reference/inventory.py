@@ -54,6 +54,8 @@ class Inventory:
                 acl=acls[vpc][declared.network_acl or "default"],
                 table=tables[vpc][declared.route_table or _main(self.lab.vpcs[vpc].route_tables)],
             )
+        self.public_of = public_addresses(topology)
+        """(VPC, private address) -> public address."""
         self.interfaces: list[Interface] = []
         self.nat_gateways: dict[tuple[str, str], NatGateway] = {}
         for each in topology.interfaces:
@@ -67,6 +69,8 @@ class Inventory:
                     subnet=subnet,
                     mac=each.mac,
                     addresses=each.addresses4,
+                    known_as={self.public_of.get((vpc, a), a): a for a in each.addresses4}
+                    | {a: a for a in each.addresses4},
                     limits=limits_of_nat_gateways(self.lab.settings),
                 )
                 continue
@@ -97,8 +101,6 @@ class Inventory:
             )
             for name, host in self.lab.internet.hosts.items()
         ]
-        self.public_of = public_addresses(topology)
-        """(VPC, private address) -> public address."""
         self.ports: dict[int, Interface | Host] = {h.number: h for h in self.hosts}
         self.ports |= {i.number: i for i in self.interfaces if i.is_attached}
         self.port_of = {
@@ -123,12 +125,15 @@ class Inventory:
                 return gateway
         return next((s for s in self.subnets.values() if s.vpc == vpc and address in s.router), None)
 
+    def interface(self, vpc: str, name: str) -> Interface | None:
+        """The interface of a VPC called ``INSTANCE/ethN``, or declared under a name, attached or not."""
+        mine = (each for each in self.interfaces if each.vpc == vpc)
+        return next((each for each in mine if name in (each.path, each.declared_name)), None)
+
     def attached(self, vpc: str, name: str) -> Interface | None:
-        """The attached interface of a VPC called ``INSTANCE/ethN``, or declared under a name."""
-        for each in self.interfaces:
-            if each.vpc == vpc and each.is_attached and name in (each.path, each.declared_name):
-                return each
-        return None
+        """The same, while it is attached."""
+        found = self.interface(vpc, name)
+        return found if found is not None and found.is_attached else None
 
     def public_address(self, vpc: str, private: Address) -> IPv4Address | None:
         """The public address of a private one, as long as the interface that has it is attached."""
@@ -163,12 +168,15 @@ class Inventory:
         """Whether an interface of a VPC has an IPv6 address."""
         return any(address in i.addresses for i in self.interfaces if i.vpc == vpc)
 
-    def vpc_of_block6(self, address: Address) -> str | None:
-        """The VPC with an internet gateway whose IPv6 blocks hold an address."""
+    def vpc_of_block6(self, address: Address) -> tuple[str | None, str]:
+        """The VPC with a gateway to the internet (of either kind) whose IPv6 blocks hold an address, and the block."""
         for vpc, declared in self.lab.vpcs.items():
-            if declared.internet_gateway is not None and any(address in cidr for cidr in declared.ipv6_cidrs):
-                return vpc
-        return None
+            if declared.internet_gateway is None and declared.egress_only_internet_gateway is None:
+                continue
+            for cidr in declared.ipv6_cidrs:
+                if address in cidr:
+                    return vpc, str(cidr)
+        return None, ""
 
 
 def _main(tables: Mapping[str, RouteTable]) -> str:

@@ -5,6 +5,7 @@ Names are numbers of `Names`, as everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -76,6 +77,8 @@ class NatGateway:
     mac: bytes
     addresses: tuple[IPv4Address, ...]
     """The primary one first."""
+    known_as: Mapping[IPv4Address, IPv4Address]
+    """Its addresses as they may be seen outside, the public ones included -> the private ones."""
     limits: Limits
 
     @property
