@@ -82,6 +82,7 @@ cdef void datagram_learn(datagram *d, packet *p) noexcept nogil:
     d.icmp_code = p.icmp_code
     d.proto = p.proto
     d.query = p.query
+    d.unsummed = p.unsummed
     d.inner_known = p.inner_known
     d.inner_proto = p.inner_proto
     d.inner_query = p.inner_query
@@ -99,6 +100,7 @@ cdef void datagram_tell(datagram *d, packet *p) noexcept nogil:
     p.icmp_code = d.icmp_code
     p.proto = d.proto
     p.query = d.query
+    p.unsummed = d.unsummed
     p.inner_known = d.inner_known
     p.inner_proto = d.inner_proto
     p.inner_query = d.inner_query

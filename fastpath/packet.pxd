@@ -57,6 +57,7 @@ cdef struct packet:
     uint8_t query           # icmp_query
     uint8_t dont_fragment   # always 1 for IPv6
     uint8_t generated       # made by the router: no errors about it
+    uint8_t unsummed        # a first fragment of UDP without a checksum, or one that follows it
     addr src
     addr dst
     uint16_t sport
