@@ -284,7 +284,7 @@ cdef void change_echo(uint8_t *icmp, uint8_t from_family, uint32_t old_id, uint3
 cdef uint32_t change_quoted(packet *p, const header *to, uint8_t family, uint8_t *out, uint32_t room) noexcept nogil:
     cdef const uint8_t *ip = p.frame + p.inner_l3
     cdef uint32_t at = p.inner_l4
-    cdef uint32_t head, there, length
+    cdef uint32_t head, there
     cdef uint8_t *l4
     cdef crossing x
     if at == 0:
