@@ -193,8 +193,7 @@ cdef void read_header(crossing *x, uint8_t family, const uint8_t *ip, const uint
         field = <uint32_t>load16(ip + 4) + HEADER6
         if proto == PROTO_ICMPV6:
             x.proto = PROTO_ICMP
-    # a quoted header may claim to be longer than its packet
-    x.payload = field - <uint32_t>(l4 - ip) if field > <uint32_t>(l4 - ip) else 0
+    x.payload = (field - <uint32_t>(l4 - ip)) & 0xFFFFU      # a quoted header may claim anything
 
 
 cdef uint32_t write_header4(const crossing *x, uint8_t *ip) noexcept nogil:
@@ -292,7 +291,7 @@ cdef uint32_t change_quoted(packet *p, const header *to, uint8_t family, uint8_t
     read_header(&x, p.family, ip, p.frame + at, p.inner_proto)
     x.src = to.inner_src
     x.dst = to.inner_dst
-    x.size = HEADER4 + x.payload
+    x.size = (HEADER4 + x.payload) & 0xFFFFU
     head = write_header(&x, family, out)
     there = p.end - at
     if there > room - head:
@@ -346,31 +345,41 @@ cdef void complete_udp(const uint8_t *ip, uint8_t *udp) noexcept nogil:
 
 # --- the packet -----------------------------------------------------------------------------------------------------
 
-# Why `p` has no counterpart in the other family, or 0. Everything else about it the caller has checked: it is TCP, UDP,
+# Why `p` cannot cross to the other family, whichever flow it is of, or 0. The rest the caller has checked: it is TCP, UDP,
 # an echo message or an ICMP error, and only UDP in fragments.
 cdef uint16_t family_refusal(packet *p) noexcept nogil:
-    cdef uint8_t head[8]
     cdef const uint8_t *fragment
     cdef uint32_t payload = p.end - p.l4
     cdef bint way_to_go
-    if p.kind == L4_ERROR and not (error_head6(p.frame + p.l4, head) if p.family == 4 else error_head4(p.frame + p.l4, head)):
-        return REASON_NAT_PROTOCOL
     if p.family == 4:
-        return REASON_NAT_FRAGMENT if p.fragment != FRAGMENT_NONE and p.unsummed else REASON_NONE
+        return REASON_NONE
     fragment = look_through(p.frame + p.l3, p.frame + p.l4, &way_to_go)
     if way_to_go:
         return REASON_NAT_PROTOCOL      # it must not be translated (RFC 7915, 5.1)
-    if p.fragment != FRAGMENT_NONE:
-        # extension headers behind the fragment header are part of what is counted in offsets: they cannot be left behind
-        if fragment == NULL or fragment[0] != p.proto or p.fragment_offset + payload > LONGEST4 - HEADER4:
-            return REASON_NAT_FRAGMENT
-    elif payload > LONGEST4 - HEADER4 and p.kind != L4_ERROR:
-        return REASON_MTU_EXCEEDED
+    if p.fragment == FRAGMENT_NONE:
+        return REASON_MTU_EXCEEDED if payload > LONGEST4 - HEADER4 and p.kind != L4_ERROR else REASON_NONE
+    # extension headers behind the fragment header are counted in offsets: they cannot be left behind
+    if fragment == NULL or fragment[0] == PROTO_HOPOPTS or fragment[0] == PROTO_ROUTING or fragment[0] == PROTO_AH \
+            or fragment[0] == PROTO_DSTOPTS or p.fragment_offset + payload > LONGEST4 - HEADER4:
+        return REASON_NAT_FRAGMENT
+    return REASON_NONE
+
+
+# Why nothing in the other family says what `p` says, or 0: an error that has no counterpart, or UDP in fragments that
+# nobody can sum up (RFC 7915, 4.5).
+cdef uint16_t counterpart_missing(packet *p) noexcept nogil:
+    cdef uint8_t head[8]
+    if p.kind == L4_ERROR:
+        if not (error_head6(p.frame + p.l4, head) if p.family == 4 else error_head4(p.frame + p.l4, head)):
+            return REASON_NAT_PROTOCOL
+    elif p.family == 4 and p.fragment != FRAGMENT_NONE and p.unsummed:
+        return REASON_NAT_FRAGMENT
     return REASON_NONE
 
 
 # Write `p` as a packet of the other family to `q.frame` (room for p.end + FAMILY_HEADROOM bytes) and describe it in `q`.
-# `to` holds its addresses and ports, in the new family, and how many hops the old one has spent. `p` must not be refused.
+# `to` holds its addresses and ports, in the new family, and how many hops the old one has spent. `p` must not be
+# refused by either of the above.
 cdef void change_family(packet *p, const header *to, packet *q) noexcept nogil:
     cdef uint8_t *frame = q.frame
     cdef uint8_t *ip = frame + ETH_HEADER
