@@ -49,26 +49,20 @@ cdef struct crossing:
     uint32_t size           # of a segment on the wire, as an IPv4 packet
 
 
-# The fragment header among the extension headers between the IPv6 header at `ip` and `l4`; NULL: none. `way_to_go`: a
-# routing header names nodes yet to be visited.
-cdef const uint8_t *look_through(const uint8_t *ip, const uint8_t *l4, bint *way_to_go) noexcept nogil:
+# The fragment header among the extension headers between the IPv6 header at `ip` and `l4`; NULL: none.
+cdef const uint8_t *find_fragment(const uint8_t *ip, const uint8_t *l4) noexcept nogil:
     cdef const uint8_t *at = ip + HEADER6
-    cdef const uint8_t *fragment = NULL
     cdef uint8_t type, next_header = ip[6]
-    way_to_go[0] = False
     while at + 8 <= l4:
         type = next_header
         next_header = at[0]
         if type == PROTO_FRAGMENT:
-            fragment = at
-            at += FRAGMENT_HEADER
-        elif type == PROTO_AH:
+            return at
+        if type == PROTO_AH:
             at += (<uint32_t>at[1] + 2) * 4
         else:
-            if type == PROTO_ROUTING and at[3] != 0:
-                way_to_go[0] = True
             at += (<uint32_t>at[1] + 1) * 8
-    return fragment
+    return NULL
 
 
 # --- ICMP errors: types, codes, pointers (RFC 7915, 4.2 and 5.2) ----------------------------------------------------
@@ -166,7 +160,6 @@ cdef bint error_head6(const uint8_t *icmp, uint8_t *to) noexcept nogil:
 cdef void read_header(crossing *x, uint8_t family, const uint8_t *ip, const uint8_t *l4, uint8_t proto) noexcept nogil:
     cdef const uint8_t *fragment
     cdef uint32_t field
-    cdef bint _
     memset(x, 0, sizeof(crossing))
     x.proto = proto
     if family == 4:
@@ -183,7 +176,7 @@ cdef void read_header(crossing *x, uint8_t family, const uint8_t *ip, const uint
     else:
         x.service = <uint8_t>(load16(ip) >> 4)
         x.ttl = ip[7]
-        fragment = look_through(ip, l4, &_)
+        fragment = find_fragment(ip, l4)
         if fragment != NULL:
             x.fragmented = 1
             x.id = load16(fragment + 6)
@@ -350,15 +343,12 @@ cdef void complete_udp(const uint8_t *ip, uint8_t *udp) noexcept nogil:
 cdef uint16_t family_refusal(packet *p) noexcept nogil:
     cdef const uint8_t *fragment
     cdef uint32_t payload = p.end - p.l4
-    cdef bint way_to_go
     if p.family == 4:
         return REASON_NONE
-    fragment = look_through(p.frame + p.l3, p.frame + p.l4, &way_to_go)
-    if way_to_go:
-        return REASON_NAT_PROTOCOL      # it must not be translated (RFC 7915, 5.1)
     if p.fragment == FRAGMENT_NONE:
         return REASON_MTU_EXCEEDED if payload > LONGEST4 - HEADER4 and p.kind != L4_ERROR else REASON_NONE
     # extension headers behind the fragment header are counted in offsets: they cannot be left behind
+    fragment = find_fragment(p.frame + p.l3, p.frame + p.l4)
     if fragment == NULL or fragment[0] == PROTO_HOPOPTS or fragment[0] == PROTO_ROUTING or fragment[0] == PROTO_AH \
             or fragment[0] == PROTO_DSTOPTS or p.fragment_offset + payload > LONGEST4 - HEADER4:
         return REASON_NAT_FRAGMENT

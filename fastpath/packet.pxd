@@ -120,6 +120,19 @@ cdef struct edit:
     uint8_t src_mac[6]
 
 
+# The header values of a packet as it is.
+cdef inline void start_header(header *h, const packet *p) noexcept nogil:
+    h.src = p.src
+    h.dst = p.dst
+    h.sport = p.sport
+    h.dport = p.dport
+    h.inner_src = p.inner_src
+    h.inner_dst = p.inner_dst
+    h.inner_sport = p.inner_sport
+    h.inner_dport = p.inner_dport
+    h.ttl_spent = 0
+
+
 cdef inline bint addr_eq(addr a, addr b) noexcept nogil:
     return a.hi == b.hi and a.lo == b.lo
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from scapy.layers.inet6 import (
     fragment6,
 )
 
+from dataplane.trace import PROTOCOL_NAMES
 from dataplane.verdict import Cause, Reason, Verdict
 from tests.scenario.network import Network, Result
 
@@ -51,14 +54,26 @@ vpcs:
         ingress: [{protocol: all, source: 10.0.1.0/24}]
     nat_gateways:
       nat: {subnet: public, elastic_ip: 203.0.113.10, private_ip: 10.0.1.5}
-instances:
-  six: {vpc: shop, subnet: private, private_ip: 10.0.2.10, ipv6_address: "2001:db8:10:2::10", security_groups: [client]}
-  seven: {vpc: shop, subnet: private, private_ip: 10.0.2.11, ipv6_address: "2001:db8:10:2::11", security_groups: [client]}
-  old: {vpc: shop, subnet: old, private_ip: 10.0.3.10, security_groups: [vpc]}
+  far:
+    cidr: 10.7.0.0/16
+    internet_gateway: {}
+    subnets:
+      shop: {cidr: 10.7.0.0/24, availability_zone: a, route_table: out}
+    route_tables:
+      out: {routes: [{destination: 0.0.0.0/0, target: internet-gateway}]}
+    security_groups:
+      open:
+        description: everything in
+        ingress: [{protocol: all, source: 0.0.0.0/0}]
 internet:
   hosts:
     example: {address: 198.51.100.10}
     visitor: {address: 198.51.100.77}
+instances:
+  far: {vpc: far, subnet: shop, private_ip: 10.7.0.10, elastic_ip: 203.0.113.30, security_groups: [open]}
+  six: {vpc: shop, subnet: private, private_ip: 10.0.2.10, ipv6_address: "2001:db8:10:2::10", security_groups: [client]}
+  seven: {vpc: shop, subnet: private, private_ip: 10.0.2.11, ipv6_address: "2001:db8:10:2::11", security_groups: [client]}
+  old: {vpc: shop, subnet: old, private_ip: 10.0.3.10, security_groups: [vpc]}
 """
 SIX, EXAMPLE, EIP, GATEWAY, OLD = "2001:db8:10:2::10", "198.51.100.10", "203.0.113.10", "10.0.1.5", "10.0.3.10"
 FAR, FAR_OLD, FAR_GATEWAY = "64:ff9b::198.51.100.10", "64:ff9b::10.0.3.10", "64:ff9b::10.0.1.5"
@@ -82,7 +97,7 @@ def test_echo_and_its_answer(lab: Network) -> None:
     assert 1024 <= port <= 65535
     same(request, "example", IP(src=EIP, dst=EXAMPLE, tos=0x28, id=0, ttl=62) / ICMP(id=port, seq=3) / b"abc")
     reply = lab.send("example", IP(src=EXAMPLE, dst=EIP, tos=0x20, ttl=60, id=77) / ICMP(type=0, id=port, seq=3) / b"abc")
-    same(reply, "six", IPv6(src=FAR, dst=SIX, tc=0x20, hlim=58) / ICMPv6EchoReply(id=7, seq=3, data=b"abc"))
+    same(reply, "six", IPv6(src=FAR, dst=SIX, tc=0x20, hlim=59) / ICMPv6EchoReply(id=7, seq=3, data=b"abc"))
 
 
 def test_tcp_connection(lab: Network) -> None:
@@ -96,7 +111,7 @@ def test_tcp_connection(lab: Network) -> None:
     same(
         lab.send("example", IP(src=EXAMPLE, dst=EIP, flags="DF") / answer),
         "six",
-        IPv6(src=FAR, dst=SIX, hlim=62) / TCP(sport=80, dport=33000, flags="SA", seq=5, ack=10),
+        IPv6(src=FAR, dst=SIX, hlim=63) / TCP(sport=80, dport=33000, flags="SA", seq=5, ack=10),
     )
     data = bytes(range(250)) * 5  # DF from 1261 bytes on, of which 40 are headers
     for size, flags in ((1220, 0), (1221, "DF")):
@@ -113,7 +128,7 @@ def test_udp_and_its_answer_with_and_without_checksum(lab: Network) -> None:
     query = lab.send("six", IPv6(src=SIX, dst=FAR) / UDP(sport=5353, dport=53) / b"who?")
     port = query.packet[UDP].sport
     same(query, "example", IP(src=EIP, dst=EXAMPLE, id=0, ttl=62) / UDP(sport=port, dport=53) / b"who?")
-    expected = IPv6(src=FAR, dst=SIX, hlim=62) / UDP(sport=53, dport=5353) / b"me"
+    expected = IPv6(src=FAR, dst=SIX, hlim=63) / UDP(sport=53, dport=5353) / b"me"
     same(lab.send("example", IP(src=EXAMPLE, dst=EIP) / UDP(sport=53, dport=port) / b"me"), "six", expected)
     same(lab.send("example", IP(src=EXAMPLE, dst=EIP) / UDP(sport=53, dport=port, chksum=0) / b"me"), "six", expected)
 
@@ -135,7 +150,7 @@ def test_fragments_of_udp_both_ways(lab: Network) -> None:
     for piece, result in zip(pieces, lab.send_all("example", pieces), strict=True):
         part = datagram[piece.frag * 8 :][: len(piece) - 20]
         head = IPv6ExtHdrFragment(nh=17, id=0x4321, offset=piece.frag, m=int(piece.flags.MF))
-        same(result, "six", IPv6(src=FAR, dst=SIX, nh=44, hlim=62) / head / part)
+        same(result, "six", IPv6(src=FAR, dst=SIX, nh=44, hlim=63) / head / part)
 
 
 def test_fragments_that_cannot_be_summed_up_or_are_not_udp(lab: Network) -> None:
@@ -204,9 +219,9 @@ def test_error_from_outside_reaches_the_client(lab: Network) -> None:
     quoted = IP(src=EIP, dst=EXAMPLE, id=0, ttl=62) / UDP(sport=port, dport=9) / b"x"
     result = lab.send("example", IP(src=EXAMPLE, dst=EIP) / ICMP(type=3, code=3) / quoted)
     probe.hlim = 62
-    same(result, "six", IPv6(src=FAR, dst=SIX, hlim=62) / ICMPv6DestUnreach(code=4) / probe)
+    same(result, "six", IPv6(src=FAR, dst=SIX, hlim=63) / ICMPv6DestUnreach(code=4) / probe)
     result = lab.send("visitor", IP(src="198.51.100.77", dst=EIP) / ICMP(type=11, code=0) / quoted)
-    same(result, "six", IPv6(src="64:ff9b::198.51.100.77", dst=SIX, hlim=62) / ICMPv6TimeExceeded() / probe)
+    same(result, "six", IPv6(src="64:ff9b::198.51.100.77", dst=SIX, hlim=63) / ICMPv6TimeExceeded() / probe)
     result = lab.send("example", IP(src=EXAMPLE, dst=EIP) / ICMP(type=4, code=0) / quoted)
     assert (result.reason, result.sent) == (Reason.NAT_PROTOCOL, ())
 
@@ -215,7 +230,7 @@ def test_error_of_the_client_about_an_answer(lab: Network) -> None:
     port = lab.send("six", IPv6(src=SIX, dst=FAR) / UDP(sport=5353, dport=53)).packet[UDP].sport
     answer = lab.send("example", IP(src=EXAMPLE, dst=EIP) / UDP(sport=53, dport=port) / b"me").packet
     result = lab.send("six", IPv6(src=SIX, dst=FAR) / ICMPv6DestUnreach(code=4) / answer)
-    quoted = IP(src=EXAMPLE, dst=EIP, id=0, ttl=62) / UDP(sport=53, dport=port) / b"me"
+    quoted = IP(src=EXAMPLE, dst=EIP, id=0, ttl=63) / UDP(sport=53, dport=port) / b"me"
     same(result, "example", IP(src=EIP, dst=EXAMPLE, id=0, ttl=62) / ICMP(type=3, code=3) / quoted)
 
 
@@ -252,6 +267,113 @@ def test_clients_of_both_families_never_share_a_port(lab: Network) -> None:
     assert len(set(ports)) == 600
 
 
-def test_only_the_well_known_prefix_is_translated(lab: Network) -> None:
-    gateway = lab.plane.next_mac(lab.port("six"), "10.0.2.10") if False else None
-    assert gateway is None
+def test_only_the_well_known_prefix_is_translated() -> None:
+    beside = LAB.replace("nat: {subnet: public,", "nat: {subnet: private,").replace("10.0.1.5", "10.0.2.5")
+    lab = Network(beside)
+    gateway = lab.plane.next_mac(lab.port("six"), ip_address("10.0.2.5"))
+    for destination in ("64:ff9b:0:0:0:1::", "64:ff9a:ffff:ffff:ffff:ffff:ffff:ffff", "2001:db8:99::10", "::10.0.2.5"):
+        result = lab.send("six", IPv6(src=SIX, dst=destination) / UDP(), to_mac=gateway)
+        assert (result.reason, result.by) == (Reason.NAT_PROTOCOL, "nat-gateway shop/nat"), destination
+    for last in ("0.0.0.1", "255.255.255.254"):
+        result = lab.send("six", IPv6(src=SIX, dst=f"64:ff9b::{last}") / UDP(), to_mac=gateway)
+        assert result.reason is not Reason.NAT_PROTOCOL
+    result = lab.send("six", IPv6(src=SIX, dst=FAR, nh=132) / bytes(24), to_mac=gateway)
+    assert result.reason is Reason.NAT_PROTOCOL  # SCTP
+
+
+@pytest.mark.parametrize(
+    ("protocol", "packets"),
+    [("tcp", ("tcp", "tcp")), ("icmp", ("icmpv6", "icmp"))],
+)
+def test_trace_shows_both_families(lab: Network, protocol: str, packets: tuple[str, str]) -> None:
+    trace = lab.trace("six", FAR, protocol=protocol)
+    assert trace.reachable
+    assert list(trace.forward.path()) == [
+        "interface six/eth0",
+        "network-acl shop/default",
+        "route-table shop/private",
+        "network-acl shop/default",
+        "nat-gateway shop/nat",
+        "network-acl shop/default",
+        "route-table shop/public",
+        "internet-gateway shop",
+        "internet internet",
+        "interface example/eth0",
+    ]
+    assert trace.reply is not None
+    assert list(trace.reply.path()) == [
+        "interface example/eth0",
+        "internet internet",
+        "internet-gateway shop",
+        "vpc shop",
+        "network-acl shop/default",
+        "nat-gateway shop/nat",
+        "network-acl shop/default",
+        "route-table shop/public",
+        "vpc shop",
+        "network-acl shop/default",
+        "interface six/eth0",
+    ]
+    first, last = trace.forward.hops[0].packet, trace.forward.hops[-1].packet
+    assert tuple(PROTOCOL_NAMES[packet.protocol] for packet in (first, last)) == packets
+    assert (first.source, last.source, last.destination) == (SIX, EIP, EXAMPLE)
+    first, last = trace.reply.hops[0].packet, trace.reply.hops[-1].packet
+    assert (first.source, last.source, last.destination) == (EXAMPLE, "64:ff9b::c633:640a", SIX)
+    assert lab.plane.engine.statistics()["sessions"] == 0
+
+
+def test_trace_tells_of_the_error_that_comes_back(lab: Network) -> None:
+    trace = lab.trace("six", FAR, protocol="udp", size=1473)
+    assert (trace.forward.reason, trace.reply) == (Reason.MTU_EXCEEDED, None)
+    assert trace.forward.hops[-1].steps[-1].note == "ICMP error sent to the sender"
+
+
+def test_counters_count_bytes_of_the_side_they_are_of(lab: Network) -> None:
+    port = lab.send("six", IPv6(src=SIX, dst=FAR) / TCP(sport=33000, dport=80)).packet[TCP].sport
+    lab.send("example", IP(src=EXAMPLE, dst=EIP) / TCP(sport=80, dport=port, flags="SA"))
+    lab.send("six", IPv6(src=SIX, dst=FAR, hlim=1) / TCP(sport=33000, dport=80, flags="A"))
+    counted = lab.plane.nat_metrics()["shop/nat"]
+    assert (counted["PacketsInFromSource"], counted["BytesInFromSource"]) == (2, 120)
+    assert (counted["PacketsOutToDestination"], counted["BytesOutToDestination"]) == (1, 40)
+    assert (counted["PacketsInFromDestination"], counted["BytesInFromDestination"]) == (1, 40)
+    assert (counted["PacketsOutToSource"], counted["BytesOutToSource"]) == (1, 60)
+    assert (counted["PacketsDropCount"], counted["ConnectionAttemptCount"], counted["ActiveConnectionCount"]) == (1, 1, 1)
+
+
+def test_a_packet_cut_on_its_way_becomes_as_many_ipv6_fragments(lab: Network) -> None:
+    query = lab.send("six", IPv6(src=SIX, dst="64:ff9b::203.0.113.30") / UDP(sport=5353, dport=53))
+    port = query.packet[UDP].sport
+    data = bytes(range(256)) * 12
+    answer = IP(src="10.7.0.10", dst=EIP, id=0x77AA) / UDP(sport=53, dport=port) / data  # its internet gateway cuts it
+    result = lab.send("far", answer)
+    assert {(sent.node, sent.cause) for sent in result.sent} == {("six", Cause.FRAGMENT)}
+    whole = bytes(IPv6(src="64:ff9b::203.0.113.30", dst=SIX) / UDP(sport=53, dport=5353) / data)[40:]
+    for sent, (at, size, more) in zip(result.sent, ((0, 1480, 1), (1480, 1480, 1), (2960, 120, 0)), strict=True):
+        head = IPv6ExtHdrFragment(nh=17, id=0x77AA, offset=at // 8, m=more)
+        expected = IPv6(src="64:ff9b::203.0.113.30", dst=SIX, nh=44, hlim=62) / head / whole[at : at + size]
+        assert bytes(sent.packet) == bytes(expected)
+
+
+def test_segments_left_to_the_network_card_cross_whole(lab: Network) -> None:
+    syn = lab.send("six", IPv6(src=SIX, dst=FAR) / TCP(sport=33000, dport=80))
+    port = syn.packet[TCP].sport
+    [interface, outside] = lab.port("six"), lab.port("example")
+    data = bytes(range(256)) * 20
+    pseudo = in6_pseudo(SIX, FAR, len(data) + 20)
+    packet = IPv6(src=SIX, dst=FAR) / TCP(sport=33000, dport=80, flags="A", chksum=pseudo) / data
+    offload = struct.pack("<BBHHHHH", 1, 4, 74, 1400, 54, 16, 0)
+    _, [sent] = lab.plane.process([lab.frame("six", packet)], [interface], lab.now, [offload])
+    assert sent.port == outside
+    assert sent.offload == struct.pack("<BBHHHHH", 1, 1, 54, 1400, 34, 16, 0)
+    pseudo = in6_pseudo(EIP, EXAMPLE, len(data) + 20)
+    expected = IP(src=EIP, dst=EXAMPLE, id=0, flags="DF", ttl=62) / TCP(sport=port, dport=80, flags="A", chksum=pseudo) / data
+    assert sent.frame[14:] == bytes(expected)
+
+
+def in6_pseudo(source: str, destination: str, length: int) -> int:
+    """Sum of a TCP pseudo-header, not complemented: what the kernel leaves in a checksum it has not made."""
+    words = ip_address(source).packed + ip_address(destination).packed + struct.pack(">II", length, 6)
+    total = sum(struct.unpack(f">{len(words) // 2}H", words))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
