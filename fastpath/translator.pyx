@@ -94,21 +94,21 @@ cdef inline bint is_for_prefix(nat_policy *policy, addr a) noexcept nogil:
 
 # From here on the packet is one of the other family, with the addresses and ports in `to`. False: dropped.
 cdef bint next_leg(walker *w, const node *n, header *to) noexcept nogil:
-    cdef leg_room *l = w.legs
+    cdef leg_room *room = w.legs
     cdef uint32_t need = (LEG_HEADROOM + w.p.end + FAMILY_HEADROOM + 15) & 0xFFFFFFF0U
     cdef edit *e = &w.out.edit
     cdef packet *q
     cdef uint32_t i, gain = FAMILY_GAIN
-    if l.count == MAX_LEGS:
+    if room.count == MAX_LEGS:
         drop(w, n, REASON_LOOP, 0)
         return False
-    if need > l.size - l.used:
+    if need > room.size - room.used:
         drop(w, n, REASON_EMISSION_LIMIT, 0)
         return False
-    q = &l.legs[l.count]
-    l.count += 1
-    q.frame = l.bytes + l.used + LEG_HEADROOM
-    l.used += need
+    q = &room.legs[room.count]
+    room.count += 1
+    q.frame = room.bytes + room.used + LEG_HEADROOM
+    room.used += need
     to.ttl_spent = w.h.ttl_spent
     change_family(w.p, to, q)
     w.p = q

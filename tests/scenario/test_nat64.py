@@ -1,4 +1,7 @@
-"""NAT64 at a NAT gateway (VPC User Guide, "Enable DNS64 and NAT64 for IPv6 to IPv4 communication"; RFC 7915, RFC 6146)."""
+"""NAT64 at a NAT gateway (RFC 6146, RFC 7915).
+
+https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-nat64-dns64.html
+"""
 
 from __future__ import annotations
 
@@ -72,7 +75,7 @@ internet:
 instances:
   far: {vpc: far, subnet: shop, private_ip: 10.7.0.10, elastic_ip: 203.0.113.30, security_groups: [open]}
   six: {vpc: shop, subnet: private, private_ip: 10.0.2.10, ipv6_address: "2001:db8:10:2::10", security_groups: [client]}
-  seven: {vpc: shop, subnet: private, private_ip: 10.0.2.11, ipv6_address: "2001:db8:10:2::11", security_groups: [client]}
+  seven: {vpc: shop, subnet: private, private_ip: 10.0.2.11, security_groups: [client]}
   old: {vpc: shop, subnet: old, private_ip: 10.0.3.10, security_groups: [vpc]}
 """
 SIX, EXAMPLE, EIP, GATEWAY, OLD = "2001:db8:10:2::10", "198.51.100.10", "203.0.113.10", "10.0.1.5", "10.0.3.10"
@@ -92,11 +95,15 @@ def same(result: Result, node: str, expected: Any) -> None:
 
 
 def test_echo_and_its_answer(lab: Network) -> None:
-    request = lab.send("six", IPv6(src=SIX, dst=FAR, tc=0x28, fl=99, hlim=64) / ICMPv6EchoRequest(id=7, seq=3, data=b"abc"))
+    request = lab.send(
+        "six", IPv6(src=SIX, dst=FAR, tc=0x28, fl=99, hlim=64) / ICMPv6EchoRequest(id=7, seq=3, data=b"abc")
+    )
     port = request.packet[ICMP].id
     assert 1024 <= port <= 65535
     same(request, "example", IP(src=EIP, dst=EXAMPLE, tos=0x28, id=0, ttl=62) / ICMP(id=port, seq=3) / b"abc")
-    reply = lab.send("example", IP(src=EXAMPLE, dst=EIP, tos=0x20, ttl=60, id=77) / ICMP(type=0, id=port, seq=3) / b"abc")
+    reply = lab.send(
+        "example", IP(src=EXAMPLE, dst=EIP, tos=0x20, ttl=60, id=77) / ICMP(type=0, id=port, seq=3) / b"abc"
+    )
     same(reply, "six", IPv6(src=FAR, dst=SIX, tc=0x20, hlim=59) / ICMPv6EchoReply(id=7, seq=3, data=b"abc"))
 
 
@@ -105,7 +112,9 @@ def test_tcp_connection(lab: Network) -> None:
     syn = lab.send("six", IPv6(src=SIX, dst=FAR) / TCP(sport=33000, dport=80, flags="S", seq=9, options=options))
     port = syn.packet[TCP].sport
     same(
-        syn, "example", IP(src=EIP, dst=EXAMPLE, id=0, ttl=62) / TCP(sport=port, dport=80, flags="S", seq=9, options=options)
+        syn,
+        "example",
+        IP(src=EIP, dst=EXAMPLE, id=0, ttl=62) / TCP(sport=port, dport=80, flags="S", seq=9, options=options),
     )
     answer = TCP(sport=80, dport=port, flags="SA", seq=5, ack=10)
     same(
@@ -242,7 +251,9 @@ def test_silent_connection_is_reset_after_350_seconds(lab: Network) -> None:
     lab.wait(349.999)
     assert lab.send("example", answer).to == "six"
     lab.wait(350)
-    result = lab.send("six", IPv6(src=SIX, dst=FAR) / TCP(sport=33000, dport=80, flags="A", seq=100, ack=700) / b"hello")
+    result = lab.send(
+        "six", IPv6(src=SIX, dst=FAR) / TCP(sport=33000, dport=80, flags="A", seq=100, ack=700) / b"hello"
+    )
     assert result.reason is Reason.NAT_NO_SESSION
     [sent] = result.sent
     expected = IPv6(src=FAR, dst=SIX, hlim=64) / TCP(sport=80, dport=33000, flags="R", seq=700, ack=0, window=0)
@@ -337,7 +348,11 @@ def test_counters_count_bytes_of_the_side_they_are_of(lab: Network) -> None:
     assert (counted["PacketsOutToDestination"], counted["BytesOutToDestination"]) == (1, 40)
     assert (counted["PacketsInFromDestination"], counted["BytesInFromDestination"]) == (1, 40)
     assert (counted["PacketsOutToSource"], counted["BytesOutToSource"]) == (1, 60)
-    assert (counted["PacketsDropCount"], counted["ConnectionAttemptCount"], counted["ActiveConnectionCount"]) == (1, 1, 1)
+    assert (counted["PacketsDropCount"], counted["ConnectionAttemptCount"], counted["ActiveConnectionCount"]) == (
+        1,
+        1,
+        1,
+    )
 
 
 def test_a_packet_cut_on_its_way_becomes_as_many_ipv6_fragments(lab: Network) -> None:
@@ -366,7 +381,9 @@ def test_segments_left_to_the_network_card_cross_whole(lab: Network) -> None:
     assert sent.port == outside
     assert sent.offload == struct.pack("<BBHHHHH", 1, 1, 54, 1400, 34, 16, 0)
     pseudo = in6_pseudo(EIP, EXAMPLE, len(data) + 20)
-    expected = IP(src=EIP, dst=EXAMPLE, id=0, flags="DF", ttl=62) / TCP(sport=port, dport=80, flags="A", chksum=pseudo) / data
+    expected = (
+        IP(src=EIP, dst=EXAMPLE, id=0, flags="DF", ttl=62) / TCP(sport=port, dport=80, flags="A", chksum=pseudo) / data
+    )
     assert sent.frame[14:] == bytes(expected)
 
 
