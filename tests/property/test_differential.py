@@ -1,90 +1,25 @@
 """Two engines, one network: the fast engine and the reference engine say the same of every packet.
 
-The fast engine proposes where AWS leaves a choice open (the port of a NAT gateway); the reference engine checks that
-the choice is admissible, and adopts it.
+What is compared, and how, is in `pairing`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import struct
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from dataplane.engine import DataPlane
 from dataplane.errors import ConfigurationError
 from dataplane.load import load_topology
-from dataplane.names import Names
-from dataplane.reference import ReferencePlane
-from dataplane.topology import Topology
-from dataplane.verdict import Cause, Reason
-from tests.property.disagreements import Difference, IncomparableError, tolerate
+from tests.property.disagreements import IncomparableError
+from tests.property.exercised import TALLY, Tally, required
+from tests.property.pairing import Pair
 from tests.property.strategies import RandomLab, Step, labs, steps
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
 from tests.property.wide_labs import as_text, changed, error_about, packets, questions, wide_labs
-
-
-class InCirclesError(IncomparableError):
-    """A packet went in circles."""
-
-
-class Pair:
-    """Both engines, which get the same frames at the same times."""
-
-    def __init__(self, topology: Topology, *, seed: int = 0) -> None:
-        names = Names()
-        self.fast = DataPlane(topology, names=names, seed=seed)
-        self.reference = ReferencePlane(topology, names=names)
-        self.now = 1_000
-        self.emitted: list[tuple[int, bytes]] = []
-        self.seen: Counter[Reason | Cause] = Counter()
-
-    def apply(self, topology: Topology) -> None:
-        self.fast.apply(topology)
-        self.reference.apply(topology)
-
-    def send(self, port: int, frames: Sequence[bytes]) -> None:
-        outcomes, emissions = self.fast.process(frames, [port] * len(frames), self.now)
-        chosen = (Cause.FORWARDED, Cause.FRAGMENT)
-        proposals = [[e.frame for e in emissions if e.parent == n and e.cause in chosen] for n in range(len(frames))]
-        told, left = self.reference.process(frames, [port] * len(frames), self.now, proposals)
-        if Reason.LOOP in {*(o.reason for o in outcomes), *(o.reason for o in told)}:
-            # Where a packet in circles is cut off, and what it leaves behind, is each engine's own affair.
-            assert [outcome.verdict for outcome in outcomes] == [outcome.verdict for outcome in told]
-            raise InCirclesError
-        ours, theirs = [self.outcome(o) for o in outcomes], [self.outcome(o) for o in told]
-        for frame, one, other in zip(frames, ours, theirs, strict=True):
-            if one != other:
-                tolerate(Difference(self, port, frame, one, other))
-        self.compare(ours, theirs)
-        sent, built = [self.emission(e) for e in emissions], [self.emission(e) for e in left]
-        if sent != built:
-            tolerate(Difference(self, port, frames[0], sent, built))
-        self.compare(sent, built)
-        self.seen.update(o.reason for o in outcomes)
-        self.seen.update(e.cause for e in emissions)
-        self.emitted += [(e.port, e.frame) for e in emissions]
-
-    def advance(self, wait_ms: int) -> None:
-        self.now += wait_ms
-        outcomes, emissions = self.fast.advance(self.now)
-        told, left = self.reference.advance(self.now)
-        self.compare([self.outcome(o) for o in outcomes], [self.outcome(o) for o in told])
-        self.compare([self.emission(e) for e in emissions], [self.emission(e) for e in left])
-
-    def compare(self, fast: list[Any], reference: list[Any]) -> None:
-        assert fast == reference, "\n".join(["", "fast:", *map(str, fast), "reference:", *map(str, reference)])
-
-    def outcome(self, outcome: Any) -> tuple[str, str, str, str]:
-        names = self.fast.names
-        return outcome.verdict.name, outcome.reason.name, str(names[outcome.object]), str(names[outcome.rule])
-
-    def emission(self, emission: Any) -> tuple[str, str, int, str]:
-        return str(self.fast.names[emission.port]), emission.cause.name, emission.parent, emission.frame.hex()
 
 
 class Lab(Pair):
@@ -141,8 +76,7 @@ def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
     with contextlib.suppress(IncomparableError):
         for _ in range(data.draw(st.integers(1, 12), label="steps")):
             step(pair, data)
-    for each in pair.seen:
-        event(each.name)
+    TALLY.add(pair.seen)
 
 
 class WideLab(Pair):
@@ -218,13 +152,12 @@ def test_both_engines_agree_on_every_construct(lab: dict[str, Any], data: st.Dat
     with contextlib.suppress(IncomparableError):
         for _ in range(data.draw(st.integers(1, 12), label="steps")):
             play(pair, data)
-    for each in pair.seen:
-        event(each.name)
+    TALLY.add(pair.seen)
 
 
 def test_the_comparison_is_not_vacuous() -> None:
     """Over the examples drawn, packets die of many reasons, and few examples end early."""
-    seen: Counter[Reason | Cause] = Counter()
+    tally = Tally()
     cut_short = compared = 0
 
     @settings(max_examples=150, database=None, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
@@ -238,21 +171,10 @@ def test_the_comparison_is_not_vacuous() -> None:
                 compared += 1
         except IncomparableError:
             cut_short += 1
-        seen.update(pair.seen)
+        tally.add(pair.seen)
+        TALLY.add(pair.seen)
 
     collect()
-    wanted = {
-        Cause.FORWARDED,
-        Cause.ANSWER,
-        Cause.ERROR,
-        Reason.NONE,
-        Reason.GROUP_INGRESS,
-        Reason.GROUP_EGRESS,
-        Reason.SOURCE_CHECK,
-        Reason.NO_ROUTE,
-    }
-    wanted |= {Reason.ACL_EGRESS, Reason.BLACKHOLE, Reason.NAT_NO_SESSION, Reason.PUBLIC_SOURCE_MISSING}
-    wanted |= {Reason.DESTINATION_UNKNOWN, Reason.ARP_UNANSWERED, Reason.IP_TRUNCATED, Reason.TTL_EXCEEDED}
-    assert wanted <= set(seen), f"never seen: {wanted - set(seen)}"
+    assert not tally.lacking(1, required())
     assert cut_short < 50
     assert compared > 800
