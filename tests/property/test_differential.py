@@ -9,17 +9,17 @@ import contextlib
 import struct
 from typing import Any
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataplane.errors import ConfigurationError
 from dataplane.load import load_topology
 from tests.property.disagreements import IncomparableError
 from tests.property.exercised import TALLY, Tally, required
 from tests.property.pairing import Pair
+from tests.property.playing import Playground, play
 from tests.property.strategies import RandomLab, Step, labs, steps
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
-from tests.property.wide_labs import as_text, changed, error_about, packets, questions, wide_labs
+from tests.property.wide_labs import wide_labs
 
 
 class Lab(Pair):
@@ -79,102 +79,26 @@ def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
     TALLY.add(pair.seen)
 
 
-class WideLab(Pair):
-    """Both engines running a lab of every construct."""
-
-    def __init__(self, lab: dict[str, Any]) -> None:
-        super().__init__(load_topology(as_text(lab), file_name="wide.yaml"))
-        self.lab = lab
-
-    def nodes(self) -> list[str]:
-        return [str(self.fast.names[number].path) for number in sorted(self.reference.router.inventory.ports)]
-
-    def own(self, node: str) -> list[str]:
-        inventory = self.reference.router.inventory
-        return [str(address) for address in inventory.ports[inventory.port_of[node]].addresses]
-
-    def change(self, lab: dict[str, Any]) -> None:
-        try:
-            topology = load_topology(as_text(lab), file_name="wide.yaml")
-        except ConfigurationError:
-            return  # AWS would refuse it
-        self.lab = lab
-        self.apply(topology)
-
-
-def play(pair: WideLab, data: st.DataObject) -> None:
-    """One drawn step."""
-    inventory = pair.reference.router.inventory
-    kind = data.draw(
-        st.sampled_from(["packet", "packet", "packet", "answer", "answer", "error", "ask", "wait", "change"])
-    )
-    if kind == "wait":
-        pair.advance(data.draw(st.sampled_from([1, 999, 29_999, 30_000, 60_000, 180_000, 350_000, 600_000])))
-    elif kind == "change":
-        pair.change(data.draw(changed(pair.lab)))
-    elif kind == "packet" or kind == "ask" or not pair.emitted:
-        node = data.draw(st.sampled_from(pair.nodes()))
-        port = inventory.port_of[node]
-        interface = inventory.ports[port]
-        if kind == "ask":
-            pair.send(port, [data.draw(questions(interface.mac, pair.own(node)))])
-            return
-        version, packet = data.draw(packets(pair.own(node)))
-        macs = [each.mac for each in inventory.interfaces] + [each.mac for each in inventory.nat_gateways.values()]
-        near = data.draw(st.integers(0, 5)) == 0
-        to = data.draw(st.sampled_from([*macs, b"\xff" * 6])) if near else interface.router_mac
-        frame = to + interface.mac + TYPES[version] + packet
-        pair.send(port, [frame] * data.draw(st.sampled_from([1, 1, 2])))
-    else:
-        port, frame = pair.emitted[data.draw(st.integers(0, 50)) % len(pair.emitted)]
-        if port not in inventory.ports or frame[12:14] not in TYPES.values():
-            return
-        interface = inventory.ports[port]
-        ether = interface.router_mac + interface.mac
-        if kind == "answer":
-            pair.send(port, [ether + swap_ends(frame)])
-        else:
-            pair.send(port, [ether + frame[12:14] + data.draw(errors(frame))])
-
-
-@st.composite
-def errors(draw: st.DrawFn, frame: bytes) -> bytes:
-    return error_about(draw, frame)
-
-
 @given(lab=wide_labs(), data=st.data())
 def test_both_engines_agree_on_every_construct(lab: dict[str, Any], data: st.DataObject) -> None:
-    try:
-        pair = WideLab(lab)
-    except ConfigurationError:
-        event("refused")
-        return
-    with contextlib.suppress(IncomparableError):
-        for _ in range(data.draw(st.integers(1, 12), label="steps")):
-            play(pair, data)
-    TALLY.add(pair.seen)
+    play(Playground(lab), data.draw, most=12)
 
 
 def test_the_comparison_is_not_vacuous() -> None:
-    """Over the examples drawn, packets die of many reasons, and few examples end early."""
+    """The same examples each time: packets meet every construct and operation, and few examples end early."""
     tally = Tally()
-    cut_short = compared = 0
+    moves = 0
 
     @settings(max_examples=150, database=None, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(lab=wide_labs(), data=st.data())
     def collect(lab: dict[str, Any], data: st.DataObject) -> None:
-        nonlocal cut_short, compared
-        pair = WideLab(lab)
-        try:
-            for _ in range(10):
-                play(pair, data)
-                compared += 1
-        except IncomparableError:
-            cut_short += 1
+        nonlocal moves
+        pair = Playground(lab)
+        play(pair, data.draw, most=12)
         tally.add(pair.seen)
-        TALLY.add(pair.seen)
+        moves += pair.steps
 
     collect()
-    assert not tally.lacking(1, required())
-    assert cut_short < 50
-    assert compared > 800
+    assert tally.lacking(1, required()) == {}
+    assert tally.counts["cut short"] < 30
+    assert moves > 800

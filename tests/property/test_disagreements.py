@@ -21,24 +21,27 @@ APP, OPEN, WEB, BARE, EXAMPLE = "10.0.2.10", "10.0.2.11", "10.0.1.10", "10.0.1.1
 UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, source_dest_check: false,")
 
 
+FAST, REFERENCE = "fast", "reference"
 UNSETTLED = {
-    "test_answer_to_itself_through_the_internet_gateway_passes_at_once",
-    "test_public_address_of_an_unattached_interface_takes_nobody_out",
-    "test_each_gateway_cuts_what_it_gets",
-    "test_error_about_a_packet_with_extension_headers_is_related",
-    "test_nat_gateway_is_no_neighbour_of_another_subnet",
-    "test_echo_reply_leaves_the_padding_of_its_request_behind",
-    "test_quote_cut_short_is_of_no_flow",
-    "test_flow_that_a_nat_gateway_drops_is_not_tracked_by_it",
-    "test_every_icmp_message_is_tracked",
-    "test_connection_is_established_when_both_have_acknowledged",
+    "test_answer_to_itself_through_the_internet_gateway_passes_at_once": FAST,
+    "test_public_address_of_an_unattached_interface_takes_nobody_out": FAST,
+    "test_each_gateway_cuts_what_it_gets": FAST,
+    "test_error_about_a_packet_with_extension_headers_is_related": FAST,
+    "test_nat_gateway_is_no_neighbour_of_another_subnet": FAST,
+    "test_echo_reply_leaves_the_padding_of_its_request_behind": FAST,
+    "test_quote_cut_short_is_of_no_flow": FAST,
+    "test_flow_that_a_nat_gateway_drops_is_not_tracked_by_it": FAST,
+    "test_every_icmp_message_is_tracked": FAST,
+    "test_connection_is_established_when_both_have_acknowledged": FAST,
+    "test_what_had_waited_stems_from_what_released_it": REFERENCE,
+    "test_fragment_that_had_waited_is_counted_where_it_dies": REFERENCE,
 }
-"""Where the fast engine still says otherwise."""
+"""Which engine still says otherwise."""
 
 
-@pytest.fixture(params=["fast", "reference"])
+@pytest.fixture(params=[FAST, REFERENCE])
 def engine(request: pytest.FixtureRequest) -> Any:
-    if request.param == "fast" and getattr(request.node, "originalname", "") in UNSETTLED:
+    if UNSETTLED.get(getattr(request.node, "originalname", "")) == request.param:
         request.applymarker(pytest.mark.xfail(strict=True))
     return request.param
 
@@ -212,3 +215,20 @@ def test_connection_is_established_when_both_have_acknowledged(engine: str) -> N
     assert shop.send("open", answer).to == "app"
     shop.wait(60)
     assert shop.send("open", answer).reason is Reason.GROUP_INGRESS
+
+
+def test_what_had_waited_stems_from_what_released_it(engine: str) -> None:
+    """In the same burst too."""
+    shop = Network(SHOP, engine=engine)
+    first, later = fragment(IP(src=OPEN, dst=BARE, id=1) / UDP(sport=5, dport=6) / bytes(100), 80)
+    waited, released = shop.send_all("open", [later, first])
+    assert waited.verdict is Verdict.HOLD
+    assert [s.cause for s in released.sent] == [Cause.FORWARDED, Cause.RELEASED]
+
+
+def test_fragment_that_had_waited_is_counted_where_it_dies(engine: str) -> None:
+    """Each packet that dies is counted at its port."""
+    shop = Network(SHOP, engine=engine)
+    first, later = fragment(IP(src=BARE, dst=APP, id=1) / UDP(sport=5, dport=6) / bytes(100), 80)
+    shop.send_all("bare", [later, first])
+    assert shop.plane.engine.counters()[shop.port("bare")]["reasons"] == {Reason.GROUP_INGRESS: 2}
