@@ -6,6 +6,7 @@ others to addresses beside those, or that nobody may send to. Some are damaged.
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable, Sequence
 from ipaddress import ip_address
@@ -150,7 +151,7 @@ def pieces(draw: Draw, own: Sequence[str], live4: Sequence[str], live6: Sequence
     cuts = sorted({cut for cut in cuts if cut <= len(whole)})
     identification = draw(st.sampled_from([0, 1, 2, 0x12345]))
     packets = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in itertools.pairwise(cuts):
         more = int(end < len(whole))
         if version == 4:
             head = IP(

@@ -7,30 +7,12 @@ default groups, assigned addresses, peerings in every state and between Regions,
 
 from __future__ import annotations
 
-import copy
 import json
-import struct
-from ipaddress import ip_address
 from typing import Any
 
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
-from scapy.layers.inet6 import (
-    ICMPv6DestUnreach,
-    ICMPv6EchoReply,
-    ICMPv6EchoRequest,
-    ICMPv6ND_NS,
-    ICMPv6TimeExceeded,
-    IPv6,
-    IPv6ExtHdrDestOpt,
-    IPv6ExtHdrFragment,
-    IPv6ExtHdrHopByHop,
-    IPv6ExtHdrRouting,
-    in6_getnsma,
-)
-from scapy.layers.l2 import ARP
 
-from tests.property.strategies import HOSTS, PORTS, SIZES
+from tests.property.strategies import HOSTS, PORTS
 
 PEERING_STATES = ("active", "active", "active", "deleted", "pending-acceptance")
 BLOCKS = ("0.0.0.0/0", "10.0.0.0/16", "10.0.1.0/24", "10.0.2.10/32", "198.51.100.10/32", "203.0.113.0/24")
