@@ -115,7 +115,7 @@ cdef struct edit:
     header to
     uint32_t port
     uint32_t cut_count
-    uint32_t cuts[MAX_CUTS] # bytes of IP packet, descending: it is cut to the first size, the pieces to the next
+    uint32_t cuts[MAX_CUTS]     # bytes of IP packet, descending: it is cut to the first size, the pieces to the next
     uint8_t dst_mac[6]
     uint8_t src_mac[6]
 
