@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from dataplane.errors import ConfigurationError
+from dataplane.load import load_topology
+
 VPC = """
 version: 1
 vpcs:
@@ -35,3 +40,23 @@ internet:
     other: {address: 198.51.100.77, ipv6_address: "2001:db8:99::77"}
 """
 """A VPC with a public subnet (a1 without a public address, a2 with one) and a private one behind a NAT gateway."""
+
+
+def changed(text: str, *changes: tuple[str, str]) -> str:
+    """A lab file with words replaced; every one of them has to be there."""
+    for old, new in changes:
+        assert old in text, f"nothing to change: {old!r}"
+        text = text.replace(old, new)
+    return text
+
+
+def refused(text: str) -> set[tuple[str, str]]:
+    """What is wrong with a lab file: the path of each problem, and its AWS error code."""
+    with pytest.raises(ConfigurationError) as error:
+        load_topology(text, file_name="test.yaml")
+    return {(problem.path, problem.code) for problem in error.value.problems}
+
+
+def accepted(text: str) -> None:
+    """Fails when anything is wrong with a lab file."""
+    load_topology(text, file_name="test.yaml")
