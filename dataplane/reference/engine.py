@@ -124,9 +124,14 @@ class ReferencePlane:
             Session("group", number, each.flow if each.is_outgoing else each.flow.reversed(), each.life.stage)
             for number, each in self.router.tracking.live(self.now_ms)
         ]
-        return tracked + [
+        translated = [
             Session("nat", number, each.inside, each.life.stage) for number, each in self.router.nat.all(self.now_ms)
         ]
+        return (
+            tracked
+            + translated
+            + [Session("flow", owner, flow, stage) for owner, flow, stage in self.router.remembered(self.now_ms)]
+        )
 
     def nat_metrics(self) -> dict[str, dict[str, int]]:
         """By NAT gateway (``VPC/NAME``), what CloudWatch would show of it now."""

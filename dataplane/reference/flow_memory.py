@@ -6,7 +6,7 @@ errors about it. A SYN begins a closed TCP flow anew on the side that had opened
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.packets import QUERIES, Flow, Packet
@@ -39,6 +39,12 @@ class FlowMemory:
             return False
         found.see(packet, now_ms, limits, by_opener=False)
         return True
+
+    def live(self, now_ms: int) -> Iterator[tuple[Hashable, Flow, Lifetime]]:
+        """Every flow remembered now, with its owner."""
+        for (owner, flow), life in self._flows.items():
+            if not life.is_over(now_ms):
+                yield owner, flow, life
 
     def _find(self, owner: Hashable, flow: Flow, now_ms: int) -> Lifetime | None:
         found = self._flows.get((owner, flow))
