@@ -243,17 +243,18 @@ def translations(data_plane: DataPlane, topology: Topology) -> list[dict[str, An
     rows = []
     for session in _sessions(data_plane, "nat"):
         gateway = data_plane.names[session["owner"]].path
-        family, source, destination, protocol, source_port, destination_port = session["forward"]
-        _, _, translated, _, _, translated_port = session["reply"]
-        private = _address(family, translated)
+        family, source, _, protocol, source_port, _ = session["forward"]
+        # what the far end sees; of another family than `inside` when it is NAT64
+        family_outside, far, translated, _, far_port, translated_port = session["reply"]
+        private = _address(family_outside, translated)
         rows.append(
             {
                 "gateway": gateway,
                 "protocol": protocol_name(protocol),
                 "inside": _end(family, source, source_port),
-                "translated": _end(family, translated, translated_port),
+                "translated": _end(family_outside, translated, translated_port),
                 "public": public.get((gateway.partition("/")[0], private), private),
-                "outside": _end(family, destination, destination_port),
+                "outside": _end(family_outside, far, far_port),
                 **_times(session),
             }
         )
