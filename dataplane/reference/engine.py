@@ -87,7 +87,6 @@ class ReferencePlane:
             outcomes.append(outcome if traced else replace(outcome, trace=()))
             if outcome.verdict is Verdict.DROP:
                 self._count(port, outcome.reason)
-        self._fragments.end_burst()
         return outcomes, self._emissions
 
     def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
@@ -197,7 +196,7 @@ class ReferencePlane:
             return _drop(Reason.FRAGMENT_LIMIT, node.number)
         if packet.is_later_fragment:
             if datagram.first is None:
-                datagram.waiting.append(Waiting(packet, frame, parent))
+                datagram.waiting.append(Waiting(packet, frame))
                 return Outcome(Verdict.HOLD, Reason.NONE, node.number, 0)
             return self._forward(packet.follow(datagram.first), frame, node, parent, proposals)
         datagram.first = packet
@@ -205,8 +204,9 @@ class ReferencePlane:
         waiting, datagram.waiting = datagram.waiting, []
         for each in waiting:
             released = each.packet.follow(packet)
-            stems_from = parent if each.parent is None else each.parent
-            self._forward(released, each.frame, node, stems_from, proposals, cause=Cause.RELEASED)
+            came_of_it = self._forward(released, each.frame, node, parent, proposals, cause=Cause.RELEASED)
+            if came_of_it.verdict is Verdict.DROP:
+                self._count(node.number, came_of_it.reason)
         return outcome
 
     def _forward(

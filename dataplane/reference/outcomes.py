@@ -28,7 +28,7 @@ class Outcome:
 class Emission:
     """One frame that left: by which port, why, and the index of the received frame it stems from.
 
-    What had waited since an earlier burst stems from the frame that released it.
+    What had waited stems from the frame that released it.
     """
 
     port: int
