@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from hypothesis import event
 
 from dataplane.reference.packets import QUERIES, Packet, read
-from dataplane.verdict import Reason, Verdict
 
 VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
 
@@ -47,12 +46,6 @@ class Difference(NamedTuple):
         return {self.fast[1], self.reference[1]} if isinstance(self.fast, tuple) else set()
 
 
-def fragments_released_in_their_own_burst(d: Difference) -> bool:
-    if not isinstance(d.fast, list):
-        return False
-    return [(*e[:2], e[3]) for e in d.fast] == [(*e[:2], e[3]) for e in d.reference]
-
-
 def icmp_that_is_no_query_is_not_tracked(d: Difference) -> bool:
     packet = d.packet
     if packet is None or not packet.is_icmp or packet.is_icmp_error:
@@ -60,10 +53,7 @@ def icmp_that_is_no_query_is_not_tracked(d: Difference) -> bool:
     return packet.icmp_type not in QUERIES[packet.protocol] and isinstance(d.fast, tuple)
 
 
-KNOWN: tuple[Callable[[Difference], bool], ...] = (
-    fragments_released_in_their_own_burst,
-    icmp_that_is_no_query_is_not_tracked,
-)
+KNOWN: tuple[Callable[[Difference], bool], ...] = (icmp_that_is_no_query_is_not_tracked,)
 
 
 def tolerate(difference: Difference) -> None:
@@ -78,45 +68,15 @@ def tolerate(difference: Difference) -> None:
             raise IncomparableError(known.__name__)
 
 
-def tolerate_memories(fast: list[Any], reference: list[Any], reasons: set[Reason]) -> None:
+def tolerate_memories(fast: list[Any], reference: list[Any]) -> None:
     """End the example when what only one engine remembers is a known disagreement: lists of (kind, owner, protocol...).
 
     Raises:
         IncomparableError: it is.
     """
     known = ""
-    if {row[0] for row in (*fast, *reference)} == {"group"} and any(
-        reason.name.startswith("NAT_") for reason in reasons
-    ):
-        known = "flow tracked by a NAT gateway that drops it"
-    elif not fast and {row[2] for row in reference} <= {1, 58}:
+    if not fast and {row[2] for row in reference} <= {1, 58}:
         known = "ICMP messages that are no queries are not tracked"
     if known:
         event(f"known disagreement: {known}")
         raise IncomparableError(known)
-
-
-def tolerate_drops(fast: dict[int, dict[Reason, int]], reference: dict[int, dict[Reason, int]]) -> None:
-    """The reference engine does not count what it dropped of fragments that had waited.
-
-    Raises:
-        IncomparableError: that is all there is between them.
-    """
-    if fast == reference:
-        return
-    for port, reasons in reference.items():
-        if any(fast.get(port, {}).get(reason, 0) < count for reason, count in reasons.items()):
-            return
-    raise IncomparableError("drops of fragments that had waited")
-
-
-def without_unsettled(verdict: Verdict, trace: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """A trace without the steps that one engine tells and the other does not.
-
-    They are answers to ARP and neighbour discovery, and routes that are blackholes.
-    """
-    if verdict is Verdict.SERVE and len(trace) == 1:
-        return []
-    if [action for _, action, _ in trace[-2:]] == ["route", "drop"] and trace[-2][::2] == trace[-1][::2]:
-        return [*trace[:-2], trace[-1]]
-    return trace
