@@ -123,8 +123,18 @@ class ReferencePlane:
             Session("group", number, each.flow if each.is_outgoing else each.flow.reversed(), each.life.stage)
             for number, each in self.router.tracking.live(self.now_ms)
         ]
-        return tracked + [
+        translated = [
             Session("nat", number, each.inside, each.life.stage) for number, each in self.router.nat.all(self.now_ms)
+        ]
+        memories = (self.router.egress_only, self.router.sent_by_nat)
+        return [
+            *tracked,
+            *translated,
+            *(
+                Session("flow", number, flow, life.stage)
+                for m in memories
+                for number, flow, life in m.live(self.now_ms)
+            ),
         ]
 
     def nat_metrics(self) -> dict[str, dict[str, int]]:

@@ -83,9 +83,9 @@ class Router:
             raise Dropped(Reason.NO_ROUTE, subnet.table.number)
         if route.target == NOT_FORWARDED:
             raise Dropped(Reason.DESTINATION_MARTIAN, subnet.table.number, route.number)
+        journey.note(subnet.table.number, "route", route.number)
         if self._is_blackhole(route, subnet.vpc):
             raise Dropped(Reason.BLACKHOLE, subnet.table.number, route.number)
-        journey.note(subnet.table.number, "route", route.number)
         kind, _, name = route.target.partition(":")
         inventory, vpc = self.inventory, subnet.vpc
         if kind == LOCAL:
