@@ -242,7 +242,9 @@ class ReferencePlane:
         except Dropped as dropped:
             if dropped.error is not None:
                 sent = own_packets.send(dropped.error, journey, self.router)
-                if sent is not None:
+                if isinstance(sent, Reason):
+                    self._count(node.number, sent)
+                elif sent is not None:
                     self._arrive(*sent, parent)
             journey.note(dropped.object, "drop", dropped.rule)
             return Outcome(Verdict.DROP, dropped.reason, dropped.object, dropped.rule, tuple(journey.trace))
@@ -256,7 +258,7 @@ class ReferencePlane:
         if isinstance(answer, Reason):
             return _drop(answer, node.number)
         self._emissions.append(Emission(node.number, answer, Cause.ANSWER, parent))
-        return Outcome(Verdict.SERVE, Reason.NONE, node.number, 0)
+        return Outcome(Verdict.SERVE, Reason.NONE, node.number, 0, ((node.number, "answer", 0),))
 
     def _arrive(self, journey: Journey, receiver: Interface | Host, parent: int) -> None:
         pieces = [journey.packet.raw]

@@ -81,6 +81,7 @@ class Router:
         route = subnet.table.lookup(journey.packet.destination)
         if route is None:
             raise Dropped(Reason.NO_ROUTE, subnet.table.number)
+        journey.note(subnet.table.number, "route", route.number)
         if route.target == NOT_FORWARDED:
             raise Dropped(Reason.DESTINATION_MARTIAN, subnet.table.number, route.number)
         journey.note(subnet.table.number, "route", route.number)
