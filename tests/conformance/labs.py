@@ -41,6 +41,46 @@ internet:
 """
 """A VPC with a public subnet (a1 without a public address, a2 with one) and a private one behind a NAT gateway."""
 
+PEERED = """
+version: 1
+vpcs:
+  a:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: ["2001:db8:a::/56"]
+    internet_gateway: {}
+    subnets: {net: {cidr: 10.0.1.0/24, ipv6_cidr: "2001:db8:a:1::/64", route_table: net}}
+    route_tables:
+      net:
+        routes:
+          - {destination: 0.0.0.0/0, target: internet-gateway}
+          - {destination: 10.1.0.0/16, target: "peering:a-b"}
+          - {destination: "2001:db8:b::/56", target: "peering:a-b"}
+    security_groups: &open
+      open:
+        description: everything in, everything out
+        ingress: [{protocol: all, source: 0.0.0.0/0}, {protocol: all, source: "::/0"}]
+  b:
+    cidr: 10.1.0.0/16
+    ipv6_cidrs: ["2001:db8:b::/56"]
+    subnets: {net: {cidr: 10.1.1.0/24, ipv6_cidr: "2001:db8:b:1::/64", route_table: net}}
+    route_tables:
+      net:
+        routes:
+          - {destination: 10.0.0.0/16, target: "peering:a-b"}
+          - {destination: "2001:db8:a::/56", target: "peering:a-b"}
+    security_groups: *open
+peerings:
+  a-b: {requester: a, accepter: b}
+instances:
+  a: {vpc: a, subnet: net, private_ip: 10.0.1.11, ipv6_address: "2001:db8:a:1::11", security_groups: [open],
+    elastic_ip: 203.0.113.11}
+  b: {vpc: b, subnet: net, private_ip: 10.1.1.11, ipv6_address: "2001:db8:b:1::11", security_groups: [open]}
+internet:
+  hosts:
+    far: {address: 198.51.100.10, ipv6_address: "2001:db8:99::10"}
+"""
+"""Two peered VPCs with routes both ways; one has an internet gateway."""
+
 
 def changed(text: str, *changes: tuple[str, str]) -> str:
     """A lab file with words replaced; every one of them has to be there."""

@@ -28,6 +28,11 @@ def peering_guide(page: str) -> str:
     return f"{AWS}vpc/latest/peering/{page}.html"
 
 
+def vpn_guide(page: str) -> str:
+    """A page of the Site-to-Site VPN User Guide."""
+    return f"{AWS}vpn/latest/s2svpn/{page}.html"
+
+
 def reachability(page: str = "explanation-codes") -> str:
     """A page of the Reachability Analyzer guide."""
     return f"{AWS}vpc/latest/reachability/{page}.html"
