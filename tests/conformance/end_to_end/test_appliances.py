@@ -60,7 +60,9 @@ instances:
     source_dest_check: false
     security_groups: [open]
     programs:
-      forward: {{command: [sh, -c, "{FORWARD}; exec sleep infinity"], ready: {{command: [grep, -q, "1", /proc/sys/net/ipv4/ip_forward]}}}}
+      forward:
+        command: [sh, -c, "{FORWARD}; exec sleep infinity"]
+        ready: {{command: [grep, -q, "1", /proc/sys/net/ipv4/ip_forward]}}
   nat:
     vpc: main
     subnet: public

@@ -108,7 +108,9 @@ def test_nobody_hears_broadcast(lab: Lab) -> None:
         a1.run(["ip", "neigh", "flush", "dev", "eth0"], check=True)
         a1.run(["ping", "-n", "-c", "1", "-W", "0.1", "10.0.1.99"])  # the kernel asks for a MAC that nobody has
         a1.send(Ether(src=a1.mac, dst=BROADCAST) / IP(src=A1, dst="255.255.255.255") / UDP(sport=68, dport=67))
-        a1.send(Ether(src=a1.mac, dst="01:00:5e:00:00:fb") / IP(src=A1, dst="224.0.0.251") / UDP(sport=5353, dport=5353))
+        a1.send(
+            Ether(src=a1.mac, dst="01:00:5e:00:00:fb") / IP(src=A1, dst="224.0.0.251") / UDP(sport=5353, dport=5353)
+        )
         a1.send(Ether(src=a1.mac, dst=BROADCAST, type=0x88B5) / bytes(46))
         heard = {}
         for name, address in (("a2", A2), ("b1", B1), ("b2", B2)):

@@ -1,0 +1,150 @@
+"""IPv6 out of a VPC: egress-only internet gateway, and NAT64 to servers that have IPv4 only."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+from scapy.layers.inet6 import IPv6
+
+from tests.conformance.behaviours import behaviour
+from tests.conformance.end_to_end.labs import Watch, running
+from tests.conformance.sources import rfc, vpc_guide
+from tests.e2e.conversation import connects, datagrams, peer_seen
+from vpclab import Lab, Reason
+
+pytestmark = pytest.mark.e2e
+SECTION = "Egress-only internet gateways"
+
+APP, FAR, FAR4 = "2001:db8:a:2::10", "2001:db8:99::10", "198.51.100.10"
+SYNTHESISED = "64:ff9b::198.51.100.10"
+NAT_PUBLIC = "203.0.113.10"
+
+LAB = """
+version: 1
+name: ipv6
+vpcs:
+  main:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: ["2001:db8:a::/56"]
+    internet_gateway: {}
+    egress_only_internet_gateway: {}
+    subnets:
+      public: {cidr: 10.0.1.0/24, route_table: public}
+      private: {cidr: 10.0.2.0/24, ipv6_cidr: "2001:db8:a:2::/64", route_table: private}
+    route_tables:
+      public: {routes: [{destination: 0.0.0.0/0, target: internet-gateway}]}
+      private:
+        routes:
+          - {destination: "::/0", target: egress-only-internet-gateway}
+          - {destination: "64:ff9b::/96", target: "nat-gateway:nat"}
+    nat_gateways:
+      nat: {subnet: public, elastic_ip: 203.0.113.10, private_ip: 10.0.1.5}
+    security_groups:
+      open: {description: everything, ingress: [{protocol: all, source: "::/0"}]}
+instances:
+  app: {vpc: main, subnet: private, private_ip: 10.0.2.10, ipv6_address: "2001:db8:a:2::10", security_groups: [open]}
+internet:
+  hosts:
+    far:
+      address: 198.51.100.10
+      ipv6_address: "2001:db8:99::10"
+      programs: {http: {command: [python3, -m, http.server, --bind, "::", "80"], ready: {tcp: 80}}}
+    old:
+      address: 198.51.100.20
+      programs: {http: {command: [python3, -m, http.server, "80", --directory, /srv], ready: {tcp: 80}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with running(LAB) as lab:
+        yield lab
+
+
+@behaviour(
+    "Through an egress-only internet gateway connections go out with their own address, and nobody comes in",
+    source=vpc_guide("egress-only-internet-gateway"),
+    item=23,
+    end_to_end=True,
+)
+def test_out_and_not_in(lab: Lab) -> None:
+    done = lab["app"].run(["curl", "-6", "-sS", "-o", "/dev/null", "--max-time", "5", f"http://[{FAR}]/"])
+    assert done.returncode == 0, done.stderr
+    assert peer_seen(lab, "app", "far", FAR)[0] == APP
+    assert lab["app"].ping(FAR)
+    with Watch(lab, "app") as watch:
+        assert not connects(lab, "far", APP, 80)
+        assert not lab["far"].ping(APP, timeout_s=0.3).received
+        assert lab["app"].ping(FAR)
+        came = [frame[IPv6] for frame in watch.frames("app") if IPv6 in frame]
+    assert {(packet.src, packet.nh) for packet in came if packet.dst == APP} == {(FAR, socket.IPPROTO_ICMPV6)}
+    assert len([packet for packet in came if packet.dst == APP]) == 1, "only the answer"
+    assert lab.trace("far", APP, protocol="tcp", port=80).forward.reason is Reason.EGRESS_ONLY_NO_SESSION
+
+
+@behaviour(
+    "An egress-only internet gateway forgets flows that are idle, and then lets no answer in",
+    source=vpc_guide("egress-only-internet-gateway"),
+    end_to_end=True,
+)
+def test_answers_only_while_it_remembers(lab: Lab) -> None:
+    with datagrams(lab, "app", "far", FAR, 5000) as line:
+        assert line.ask()
+        assert line.answer()
+        lab.clock.advance(115)
+        assert line.answer(), "the groups of app are open, so only the gateway decides"
+        lab.clock.advance(121)
+        assert not line.answer()
+        assert line.ask()
+        assert line.answer()
+
+
+@behaviour(
+    "By NAT64 an IPv6 host reaches a server that has IPv4 only: the server sees IPv4, the host an address in 64:ff9b::/96",
+    source=vpc_guide("nat-gateway-nat64-dns64"),
+    section="NAT64",
+    item=31,
+    end_to_end=True,
+)
+def test_nat64(lab: Lab) -> None:
+    done = lab["app"].run(["curl", "-6", "-sS", "-o", "/dev/null", "--max-time", "5", "http://[64:ff9b::c633:6414]/"])
+    assert done.returncode == 0, done.stderr
+    with Watch(lab, "app") as watch:
+        assert peer_seen(lab, "app", "old", "64:ff9b::c633:6414")[0] == NAT_PUBLIC
+        seen = {frame[IPv6].src for frame in watch.frames("app") if IPv6 in frame and frame[IPv6].dst == APP}
+    assert seen == {"64:ff9b::c633:6414"}
+    rows = [row for row in lab.nat()["translations"] if row["outside"] == "198.51.100.20:80"]
+    assert rows
+    assert all(row["inside"].startswith(f"[{APP}]:") and row["translated"].startswith("10.0.1.5:") for row in rows)
+
+
+@behaviour(
+    "NAT64 carries UDP and pings, and its hop is seen by traceroute as its address in 64:ff9b::/96",
+    source=rfc(7915),
+    section="NAT64",
+    end_to_end=True,
+)
+def test_nat64_pings_and_datagrams(lab: Lab) -> None:
+    assert lab["app"].ping("64:ff9b::c633:6414", count=2)
+    with datagrams(lab, "app", "old", "64:ff9b::c633:6414", 5000) as line:
+        assert line.ask(b"q" * 1000)
+        assert (line.peer[0], line.answer(b"a" * 1200)) == (NAT_PUBLIC, True)
+    command = ["traceroute", "-6", "-n", "-q", "1", "-w", "1", "-m", "3", "64:ff9b::c633:6414"]
+    report = lab["app"].run(command, timeout_s=60).stdout
+    hops = dict(re.findall(r"^\s*(\d+)\s+(\S+)", report, re.MULTILINE))
+    assert hops["1"] == "64:ff9b::a00:105", report
+    assert "64:ff9b::c633:6414" in hops.values(), report
+
+
+@behaviour(
+    "Path MTU discovery works through NAT64: packet too big says 20 bytes more than the IPv4 path carries",
+    source=rfc(7915, "5.1"),
+    section="NAT64",
+    end_to_end=True,
+)
+def test_nat64_path_mtu(lab: Lab) -> None:
+    said = lab["app"].ping("64:ff9b::c633:6414", size_bytes=1600, dont_fragment=True)
+    assert (said.received, "mtu=1520" in said.output.replace(" ", "").lower()) == (0, True), said.output

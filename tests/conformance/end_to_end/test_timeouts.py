@@ -1,0 +1,93 @@
+"""How long security groups remember, when the lab's clock jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conformance.behaviours import behaviour
+from tests.conformance.end_to_end.labs import running
+from tests.conformance.sources import ec2_guide
+from tests.e2e.conversation import datagrams
+from vpclab import Lab
+
+pytestmark = pytest.mark.e2e
+SECTION = "Connection tracking"
+
+LAB = """
+version: 1
+name: timeouts
+vpcs:
+  main:
+    cidr: 10.0.0.0/16
+    subnets:
+      a: {cidr: 10.0.1.0/24}
+    security_groups:
+      caller: {description: nobody may call it}
+      called:
+        description: DNS, for callers
+        ingress: [{protocol: udp, ports: 53, source: "group:caller"}]
+        egress: [{protocol: udp, ports: 53, destination: "group:caller"}]
+instances:
+  default: {vpc: main, subnet: a, private_ip: 10.0.1.10, security_groups: [caller]}
+  patient:
+    vpc: main
+    subnet: a
+    private_ip: 10.0.1.11
+    security_groups: [caller]
+    connection_tracking: {udp_timeout: 60, udp_stream_timeout: 120}
+  server:
+    vpc: main
+    subnet: a
+    private_ip: 10.0.1.20
+    security_groups: [called]
+    connection_tracking: {udp_timeout: 60, udp_stream_timeout: 180}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with running(LAB) as lab:
+        yield lab
+
+
+@behaviour(
+    "An answer over UDP that no rule admits passes up to 30 s after a single exchange, and up to 180 s after a stream",
+    source=ec2_guide("security-group-connection-tracking"),
+    item=34,
+    end_to_end=True,
+)
+def test_default_timeouts_of_udp(lab: Lab) -> None:
+    with datagrams(lab, "default", "server", "10.0.1.20", 53) as line:
+        assert line.ask()
+        assert line.answer()
+        lab.clock.advance(31)
+        assert not line.answer(), "one exchange is forgotten after 30 s"
+    with datagrams(lab, "default", "server", "10.0.1.20", 53) as line:
+        for _ in range(2):
+            assert line.ask()
+            assert line.answer()
+        lab.clock.advance(170)
+        assert line.answer(), "a stream is not"
+        lab.clock.advance(181)
+        assert not line.answer()
+
+
+@behaviour(
+    "Each interface has its own idle timeouts for UDP, as its connection tracking says",
+    source=ec2_guide("security-group-connection-tracking"),
+    end_to_end=True,
+)
+def test_timeouts_of_an_interface(lab: Lab) -> None:
+    with datagrams(lab, "patient", "server", "10.0.1.20", 53) as line:
+        assert line.ask()
+        lab.clock.advance(55)
+        assert line.answer(), "60 s here"
+        for _ in range(2):
+            assert line.ask()
+            assert line.answer()
+        lab.clock.advance(115)
+        assert line.answer(), "a stream: 120 s here"
+        lab.clock.advance(121)
+        assert not line.answer()
