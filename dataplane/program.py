@@ -144,9 +144,14 @@ class GroupSession(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatSession(Node):
-    """Port translation (`Program.nat_policies`): to its own address = a reply, else outbound."""
+    """Port translation (`Program.nat_policies`): to its own address = a reply, else outbound.
+
+    TCP from inside that belongs to no connection is answered with a reset, sent by interface `answer_as` (a label of
+    `Program.interfaces`).
+    """
 
     policy: str
+    answer_as: str
     next: str
 
 
@@ -217,8 +222,8 @@ class Enter(Node):
     """Change the packet's metadata: it is now in `realm` and `subnet` (0: in none), and came through `via` as well.
 
     `interface` (a label of `Program.interfaces`): from here on the packet comes from that interface (its
-    subnet and zone are taken from it, `subnet` is ignored), and through `via` alone. With `keep_groups` false the sender's identity
-    is lost: group references no longer match.
+    subnet and zone are taken from it, `subnet` is ignored), and through `via` alone. With `keep_groups` false the
+    sender's identity is lost: group references no longer match.
     """
 
     realm: int

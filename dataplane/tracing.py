@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from dataplane.names import Name, Names
 from dataplane.probe import Probe, as_packet
-from dataplane.trace import Action, Step, Walk, hops_of
+from dataplane.trace import QUIET, Action, Step, Walk, hops_of
 from dataplane.verdict import Reason, Verdict
 
 # (operation, what it did) -> action; a pair not listed falls back to the operation's own entry.
@@ -32,6 +32,9 @@ _ACTIONS: dict[tuple[str, str], Action] = {
     ("emit", "passed"): Action.DELIVER,
     ("serve", "passed"): Action.ANSWER,
     ("guard", "passed"): Action.CHECK,
+    ("flow-gate", "new"): Action.OPEN,
+    ("flow-gate", "known"): Action.KNOWN,
+    ("flow-gate", "related"): Action.KNOWN,
 }
 _NOTES: dict[tuple[str, str], str] = {
     ("group-session", "untracked"): "not tracked",
@@ -39,7 +42,32 @@ _NOTES: dict[tuple[str, str], str] = {
     ("nat-session", "new"): "new connection",
     ("nat-session", "known"): "known connection",
     ("nat-session", "inbound"): "reply of a known connection",
+    ("flow-gate", "related"): "an ICMP error about it",
 }
+
+
+TraceStep = tuple[int, str, int]
+"""(object, action, rule): what decided in one step, as numbers of `Names`; actions are `dataplane.trace.Action`."""
+
+_TOLD = frozenset(Action) - QUIET - {Action.SEND, Action.CROSS}
+
+
+def steps_of(
+    story: Iterable[tuple[str, str, int, int]], verdict: Verdict, object_: int, rule: int
+) -> tuple[TraceStep, ...]:
+    """The steps of one processed packet that decided something, from the rows of `Engine.process`.
+
+    A packet that was dropped or answered before it came to any node has that one step.
+    """
+    steps: list[TraceStep] = []
+    for operation, detail, at, by in story:
+        action = Action.DROP if detail == "dropped" else _ACTIONS[operation, detail]
+        if action in _TOLD:
+            steps.append((at, action.value, by))
+    ends = {Verdict.DROP: Action.DROP, Verdict.SERVE: Action.ANSWER}
+    if verdict in ends and (not steps or steps[-1][1] != ends[verdict]):
+        steps.append((object_, ends[verdict].value, rule))
+    return tuple(steps)
 
 
 def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Walk:

@@ -5,10 +5,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.fragment cimport fragment_table
 from fastpath.memo cimport flow_table
 from fastpath.packet cimport packet
+from fastpath.plan cimport plan, trace_buffer
 from fastpath.reason cimport REASONS
-from fastpath.session cimport session_table
+from fastpath.session cimport gateway, session_table
 from fastpath.snapshot cimport context, interface, tables
-from fastpath.walk cimport plan, trace_buffer
 from fastpath.wire cimport VNET_HEADER
 
 cdef enum:
@@ -59,6 +59,8 @@ cdef struct core:
     uint32_t out_count
     uint8_t *scratch
     uint32_t scratch_used
+    trace_buffer *trace     # or NULL: filled by the next packet that is walked
+    uint32_t gateway_count  # of sessions.gateways, which are ours
     plan work               # of the packet being walked
     plan error_work         # of an error about it
 

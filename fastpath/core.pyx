@@ -11,10 +11,11 @@ from fastpath.edit cimport *
 from fastpath.fragment cimport *
 from fastpath.memo cimport flow, flow_hit, flow_remember, may_use_flow
 from fastpath.packet cimport *
+from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport context, interface, interval_find, bridge_find
-from fastpath.walk cimport *
+from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport *
 
 cdef enum:
@@ -98,8 +99,12 @@ cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
     s.idle = e.step.idle
     s.rule = e.rule
     s.pool = NO_SESSION
+    s.gateway = e.gateway
     s.packets[0] = p.segments
     s.bytes[0] = p.end - p.l3
+    if e.answered:
+        s.packets[1] = p.segments
+        s.bytes[1] = p.end - p.l3
     if e.session_kind == SESSION_NAT:
         pool = table_find(&c.sessions, &e.pool, c.now)
         if pool == NO_SESSION:
@@ -111,6 +116,8 @@ cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
             pool >>= 1
         c.sessions.rows[pool].packets[0] += 1
         s.pool = pool
+        if s.key[0].tuple.proto == PROTO_TCP:
+            c.sessions.gateways[s.gateway - 1].attempts += 1
 
 
 # Carry out a plan's effects, in the order of its hops; also those of a packet that a later hop dropped.
@@ -124,6 +131,10 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
             if not e.pending:
                 open_planned(c, e, p)
             continue
+        if e.kind == EFFECT_GATEWAY:
+            count_gateway(&c.sessions.gateways[e.row], e.way, p.segments, p.end - p.l3, e.passed)
+            c.sessions.gateways[e.row].exhausted += e.exhausted
+            continue
         s = &c.sessions.rows[e.row]
         if not s.live or memcmp(&s.key[0], &e.forward, sizeof(session_key)) != 0:
             continue
@@ -131,6 +142,8 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         s.packets[e.way] += p.segments
         s.bytes[e.way] += p.end - p.l3
         if e.changes:
+            if s.gateway and s.state == STATE_OPENING and e.step.state == STATE_OPEN:
+                c.sessions.gateways[s.gateway - 1].established += 1
             s.state = e.step.state
             s.seen = e.step.seen
             s.idle = e.step.idle
@@ -139,35 +152,52 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
 
 # --- sending -------------------------------------------------------------------------------------------------------
 
-# Edit the packet in place and emit it, in fragments where a hop asked for them. Returns a reason or 0.
-cdef uint16_t send(core *c, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil:
+# Cut an edited packet to the `level`th size of its edit, and the pieces to the next. Returns a reason or 0.
+cdef uint16_t send_pieces(core *c, packet *p, const edit *e, uint32_t level, uint32_t parent) noexcept nogil:
     cdef uint32_t at = 0, size
     cdef uint32_t payload = p.end - p.l4
     cdef uint8_t *piece
-    apply_header(p, &e.to)
-    memcpy(p.frame, e.dst_mac, 6)
-    memcpy(p.frame + 6, e.src_mac, 6)
-    if e.mtu == 0:
-        return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
-    if p.gso_size:
-        # a TCP super-segment is cut into smaller segments rather than IP fragments
-        p.gso_size = <uint16_t>(e.mtu - (p.header_length - p.l3))
-        p.segments = (p.end - p.header_length + p.gso_size - 1) // p.gso_size
-        return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
-    complete_checksum(p)
+    cdef packet q
+    cdef uint16_t reason
     while at < payload:
-        piece = scratch_frame(c, ETH_HEADER + e.mtu)
+        piece = scratch_frame(c, ETH_HEADER + e.cuts[level])
         if piece == NULL:
             return REASON_EMISSION_LIMIT
-        size = next_fragment(p, piece, e.mtu, &at)
+        size = next_fragment(p, piece, e.cuts[level], &at)
         if size == 0:
             return REASON_MTU_EXCEEDED      # no room for 8 bytes behind this header
+        if level + 1 < e.cut_count and size - ETH_HEADER > e.cuts[level + 1]:
+            memset(&q, 0, sizeof(packet))
+            q.frame = piece
+            q.length = size
+            q.l3 = ETH_HEADER
+            q.family = 4
+            if parse_ip(&q) == 0:
+                reason = send_pieces(c, &q, e, level + 1, parent)
+                if reason:
+                    return reason
+                continue
         if not put(c, NULL, piece, size, e.port, CAUSE_FRAGMENT, parent):
             return REASON_EMISSION_LIMIT
     return REASON_NONE
 
 
-# Build the ICMP error that plan `x` asked for into `frame` (room for ERROR_MAX) and plan its way to its receiver.
+# Edit the packet in place and emit it, in fragments where a hop asked for them. Returns a reason or 0.
+cdef uint16_t send(core *c, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil:
+    apply_header(p, &e.to)
+    memcpy(p.frame, e.dst_mac, 6)
+    memcpy(p.frame + 6, e.src_mac, 6)
+    if e.cut_count and p.gso_size:
+        # a TCP super-segment is cut into smaller segments rather than IP fragments
+        p.gso_size = <uint16_t>(e.cuts[e.cut_count - 1] - (p.header_length - p.l3))
+        p.segments = (p.end - p.header_length + p.gso_size - 1) // p.gso_size
+    elif e.cut_count:
+        complete_checksum(p)
+        return send_pieces(c, p, e, 0, parent)
+    return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
+
+
+# Build the ICMP error or reset that plan `x` asked for into `frame` (room for ERROR_MAX) and plan its way to its receiver.
 # False: nobody to send it as.
 cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_t *frame, packet *q, plan *out,
                      uint64_t now, trace_buffer *trace) noexcept nogil:
@@ -193,7 +223,10 @@ cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_
         m.zone = i.zone
     memset(q, 0, sizeof(packet))
     q.frame = frame
-    q.length = build_error(p, &x.error_view, frame, source, x.error == ERROR_TOO_BIG, x.error_mtu)
+    if x.error == ERROR_RESET:
+        q.length = build_reset(p, &x.error_view, frame)
+    else:
+        q.length = build_error(p, &x.error_view, frame, source, x.error == ERROR_TOO_BIG, x.error_mtu)
     q.l3 = ETH_HEADER
     q.family = p.family
     q.context = p.context
@@ -204,7 +237,7 @@ cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_
     return True
 
 
-# INJECT: an error of the router's own is a packet like any other from here on.
+# INJECT: an error or reset of the router's own is a packet like any other from here on.
 cdef void inject_error(core *c, packet *p, plan *x, uint32_t parent) noexcept nogil:
     cdef uint8_t *frame = scratch_frame(c, ERROR_MAX)
     cdef packet q
@@ -214,7 +247,7 @@ cdef void inject_error(core *c, packet *p, plan *x, uint32_t parent) noexcept no
     commit(c, &c.error_work, &q)
     reason = c.error_work.reason
     if c.error_work.verdict == VERDICT_FORWARD:
-        reason = send(c, &q, &c.error_work.edit, CAUSE_ERROR, parent)
+        reason = send(c, &q, &c.error_work.edit, CAUSE_RESET if x.error == ERROR_RESET else CAUSE_ERROR, parent)
     if reason:
         count_reason(c, p.context, reason)
 
@@ -287,14 +320,20 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
     cdef uint16_t reason
     cdef plan *w = &c.work
     cdef bint memo = c.memo and may_use_flow(p)
-    if memo:
+    cdef trace_buffer *trace = c.trace if cause == CAUSE_FORWARDED else NULL
+    if memo and trace == NULL:
         f = flow_hit(&c.flows, &c.sessions, p, c.t.generation, c.now)
         if f != NULL:
             reason = send(c, p, &f.edit, cause, parent)
             give(result, VERDICT_DROP if reason else VERDICT_FORWARD, reason, f.object, 0)
             return
     start_metadata(c.t, x.interface, &m)
-    walk(c.t, &c.sessions, NULL, p, w, x.entry, &m, c.now, c.seed, NULL)
+    walk(c.t, &c.sessions, NULL, p, w, x.entry, &m, c.now, c.seed, trace)
+    if w.reason == REASON_NAT_PORTS_EXHAUSTED and table_expire(&c.sessions, c.now):
+        # ports of the dead are free, though nobody had looked yet
+        if trace != NULL:
+            trace.count = 0
+        walk(c.t, &c.sessions, NULL, p, w, x.entry, &m, c.now, c.seed, trace)
     commit(c, w, p)
     give(result, w.verdict, w.reason, w.object, w.rule)
     if w.verdict == VERDICT_FORWARD:
@@ -307,7 +346,7 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
         turn_echo(p)
         memcpy(p.frame, c.t.interfaces[x.interface - 1].mac, 6)
         memcpy(p.frame + 6, c.t.interfaces[x.interface - 1].router_mac, 6)
-        if not put(c, p, p.frame, p.length, c.t.interfaces[x.interface - 1].port, CAUSE_ANSWER, parent):
+        if not put(c, p, p.frame, p.end, c.t.interfaces[x.interface - 1].port, CAUSE_ANSWER, parent):
             give(result, VERDICT_DROP, REASON_EMISSION_LIMIT, w.object, 0)
     if w.error:
         inject_error(c, p, w, parent)
@@ -474,7 +513,7 @@ cdef void sweep(core *c) noexcept nogil:
     table_expire(&c.sessions, c.now)
     for i in range(DATAGRAMS):
         d = &c.fragments.rows[i]
-        if d.state == DATAGRAM_FREE or c.now < d.started + FRAGMENT_LIFETIME:
+        if d.state == DATAGRAM_FREE or c.now < d.started + c.fragments.lifetime:
             continue
         while True:
             at = release(&c.fragments, d)

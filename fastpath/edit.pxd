@@ -12,6 +12,7 @@ cdef void apply_header(packet *p, const header *to) noexcept nogil
 cdef void complete_checksum(packet *p) noexcept nogil
 cdef uint32_t next_fragment(packet *p, uint8_t *to, uint32_t mtu, uint32_t *at) noexcept nogil
 cdef uint32_t build_error(packet *p, const header *view, uint8_t *to, addr source, bint too_big, uint32_t mtu) noexcept nogil
+cdef uint32_t build_reset(packet *p, const header *view, uint8_t *to) noexcept nogil
 cdef void turn_echo(packet *p) noexcept nogil
 cdef uint32_t build_arp_reply(const uint8_t *request, uint8_t *to, const uint8_t *mac) noexcept nogil
 cdef uint32_t build_advertisement(packet *p, uint8_t *to, const uint8_t *mac, const uint8_t *own_mac, bint router) noexcept nogil

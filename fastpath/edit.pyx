@@ -219,6 +219,46 @@ cdef uint32_t build_error(packet *p, const header *view, uint8_t *to, addr sourc
     return ETH_HEADER + head + 8 + quote
 
 
+# Write the TCP reset that answers segment `p`, seen as in `view`, to `to` and return its frame length: what a host
+# would send that knows no such connection (RFC 9293, 3.10.7.1).
+cdef uint32_t build_reset(packet *p, const header *view, uint8_t *to) noexcept nogil:
+    cdef uint32_t head = 20 if p.family == 4 else 40
+    cdef uint8_t *ip = to + ETH_HEADER
+    cdef uint8_t *tcp = ip + head
+    cdef const uint8_t *segment = p.frame + p.l4
+    cdef uint32_t length = p.end - p.l4 - <uint32_t>(segment[12] >> 4) * 4
+    memset(to, 0, ETH_HEADER + head + 20)
+    store16(to + 12, ETHERTYPE_IPV4 if p.family == 4 else ETHERTYPE_IPV6)
+    store16(tcp, view.dport)
+    store16(tcp + 2, view.sport)
+    tcp[12] = 5 << 4
+    if p.tcp_flags & TCP_ACK:
+        store32(tcp + 4, load32(segment + 8))
+        tcp[13] = TCP_RST
+    else:
+        length += ((p.tcp_flags & TCP_SYN) != 0) + ((p.tcp_flags & TCP_FIN) != 0)
+        store32(tcp + 8, load32(segment + 4) + length)
+        tcp[13] = TCP_RST | TCP_ACK
+    if p.family == 4:
+        ip[0] = 0x45
+        store16(ip + 2, 40)
+        ip[8] = ROUTER_TTL
+        ip[9] = PROTO_TCP
+        store32(ip + 12, <uint32_t>view.dst.lo)
+        store32(ip + 16, <uint32_t>view.src.lo)
+        store16(ip + 10, 0xFFFFU - fold(sum_bytes(ip, 20)))
+    else:
+        ip[0] = 0x60
+        store16(ip + 4, 20)
+        ip[6] = PROTO_TCP
+        ip[7] = ROUTER_TTL
+        store_addr6(ip + 8, view.dst)
+        store_addr6(ip + 24, view.src)
+    store16(tcp + 16, 0xFFFFU - fold(sum_bytes(ip + (12 if p.family == 4 else 8), 2 * (4 if p.family == 4 else 16))
+                                     + PROTO_TCP + 20 + sum_bytes(tcp, 20)))
+    return ETH_HEADER + head + 20
+
+
 # Make the echo request `p` its own answer, in place.
 cdef void turn_echo(packet *p) noexcept nogil:
     cdef uint8_t *ip = p.frame + p.l3

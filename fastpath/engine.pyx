@@ -18,10 +18,11 @@ from fastpath.edit cimport ERROR_MAX, apply_header
 from fastpath.fragment cimport fragments_close, fragments_open
 from fastpath.memo cimport flows_clear, flows_close, flows_open
 from fastpath.packet cimport *
+from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport Snapshot
-from fastpath.walk cimport *
+from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport ETH_HEADER, VNET_HEADER
 
 cdef enum:
@@ -30,9 +31,10 @@ cdef enum:
     MOST_ROWS = 1 << 28     # a reference is row * 2 + 1 in 32 bits
     LONGEST_FRAME = 131072
 
-HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve")
+HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve",
+           "flow-gate")
 HOP_DETAILS = ("passed", "dropped", "skipped", "branched", "new", "known", "related", "untracked", "outbound", "inbound", "fragments")
-SESSION_KINDS = ("", "group", "nat", "pool")
+SESSION_KINDS = ("", "group", "nat", "pool", "flow")
 SESSION_STATES = ("", "opening", "open", "closing", "single", "replied", "stream", "query", "other")
 
 
@@ -59,7 +61,7 @@ cdef class Overlay:
         cdef effect *e
         for i in range(x.effect_count):
             e = &x.effects[i]
-            if e.kind == EFFECT_OPEN and e.pending:
+            if e.kind == EFFECT_GATEWAY or (e.kind == EFFECT_OPEN and e.pending):
                 continue
             row = table_find(&self.table, &e.forward, now)
             row = table_insert(&self.table, &e.forward, &e.reply, now) if row == NO_SESSION else row >> 1
@@ -107,9 +109,15 @@ cdef dict planned(plan *x, packet *p, trace_buffer *hops):
         memcpy(p.frame, x.edit.dst_mac, 6)
         memcpy(p.frame + 6, x.edit.src_mac, 6)
         answer["port"] = x.edit.port
-        answer["mtu"] = x.edit.mtu
+        answer["mtu"] = x.edit.cuts[x.edit.cut_count - 1] if x.edit.cut_count else 0
         answer["frame"] = PyBytes_FromStringAndSize(<char *>p.frame, p.end)
     return answer
+
+
+# What a processed packet went through: (operation, what it did, object, rule), all numbers but for the words.
+cdef list story_of(trace_buffer *b):
+    cdef uint32_t i
+    return [(HOP_OPS[b.hops[i].op], HOP_DETAILS[b.hops[i].detail], b.hops[i].object, b.hops[i].rule) for i in range(b.count)]
 
 
 cdef list hops_of(trace_buffer *b):
@@ -143,6 +151,7 @@ cdef class Engine:
         if not 16 <= sessions <= MOST_ROWS or not 16 <= flows <= MOST_ROWS:
             raise ValueError("sessions and flows must be from 16 to 2**28")
         self.control = threading.Lock()
+        self.slots = {}
         pthread_mutex_init(&self.lock, NULL)
         self.ready = True
         c.seed = seed
@@ -157,6 +166,7 @@ cdef class Engine:
         table_close(&self.c.sessions)
         flows_close(&self.c.flows)
         fragments_close(&self.c.fragments)
+        free(self.c.sessions.gateways)
         free(self.c.out)
         free(self.c.scratch)
         free(self.c.ports)
@@ -224,17 +234,34 @@ cdef class Engine:
         cdef Snapshot old
         cdef port_counters *ports
         cdef port_counters *unused
-        cdef uint32_t count
+        cdef gateway *gateways
+        cdef gateway *old_gateways
+        cdef uint32_t count, i, first
         with self.control:
             old = self.snapshot
             if snapshot.t.generation == 0 or (old is not None and snapshot.t.generation <= old.t.generation):
                 raise ValueError("a Snapshot's generation must be larger than that of the one in use")
             count = max(snapshot.t.context_count, self.c.port_count)
             ports = <port_counters *>calloc(count if count else 1, sizeof(port_counters))
-            if ports == NULL:
+            for i in range(snapshot.t.nat_count):
+                snapshot.t.nat_policies[i].slot = self.slots.setdefault(snapshot.t.nat_policies[i].owner, len(self.slots))
+            first = self.c.gateway_count
+            gateways = <gateway *>calloc(len(self.slots) + 1, sizeof(gateway))
+            if ports == NULL or gateways == NULL:
+                free(ports)
+                free(gateways)
                 raise MemoryError
+            for owner, slot in self.slots.items():
+                gateways[<uint32_t>slot].owner = owner
+            i = len(self.slots)
             with nogil:
                 self.acquire()
+                if self.c.sessions.gateways != NULL:
+                    memcpy(gateways, self.c.sessions.gateways, first * sizeof(gateway))
+                old_gateways = self.c.sessions.gateways
+                self.c.sessions.gateways = gateways
+                self.c.gateway_count = i
+                self.c.fragments.lifetime = snapshot.t.fragment_lifetime
                 if self.c.ports != NULL:
                     memcpy(ports, self.c.ports, self.c.port_count * sizeof(port_counters))
                 unused = self.c.ports
@@ -243,9 +270,10 @@ cdef class Engine:
                 self.c.t = &snapshot.t
                 self.release()
             free(unused)
+            free(old_gateways)
             self.snapshot = snapshot
 
-    def process(self, frames, contexts, now_ms, offloads=None):
+    def process(self, frames, contexts, now_ms, offloads=None, *, bint traced=False):
         """Take frames as if they had come in one after the other at `now_ms` through `contexts`.
 
         Args:
@@ -253,8 +281,10 @@ cdef class Engine:
             contexts: for each frame the number of the context (port) it came in by.
             now_ms: time in milliseconds; never goes back.
             offloads: for each frame None or its 12-byte virtio_net_hdr_v1.
+            traced: whether to tell what each frame went through; packets then always walk.
 
-        Returns `(outcomes, emissions)`: per frame `(verdict, reason, object, rule)`; and in order of emission
+        Returns `(outcomes, emissions)`: per frame `(verdict, reason, object, rule)`, and when `traced` a list of
+        `(operation, what it did, object, rule)` behind them; and in order of emission
         `(port, frame, cause, parent, offload)`, where `parent` is the index of the frame it stems from (for a
         fragment that had waited: of the first one of its datagram).
         """
@@ -265,10 +295,11 @@ cdef class Engine:
             raise ValueError("frames, contexts and offloads must be equally many")
         for first in range(0, total, SLICE):
             self._process_slice(frames[first:first + SLICE], contexts[first:first + SLICE],
-                                None if offloads is None else offloads[first:first + SLICE], first, now, outcomes, emissions)
+                                None if offloads is None else offloads[first:first + SLICE], first, now, traced, outcomes,
+                                emissions)
         return outcomes, emissions
 
-    cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, list outcomes,
+    cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, bint traced, list outcomes,
                             list emissions) except -1:
         cdef uint32_t numbers[SLICE]
         cdef uint32_t lengths[SLICE]
@@ -277,6 +308,7 @@ cdef class Engine:
         cdef outcome results[SLICE]
         cdef taken out
         cdef uint8_t *arena
+        cdef trace_buffer *stories = NULL
         cdef size_t size = 0, at = 0
         cdef uint32_t i, count = len(frames)
         cdef bytes frame, offload
@@ -294,7 +326,11 @@ cdef class Engine:
                 memcpy(vnet[i], PyBytes_AS_STRING(offload), VNET_HEADER)
             size += SLOT_HEADROOM + lengths[i]
         arena = <uint8_t *>malloc(size + 1)
-        if arena == NULL:
+        if traced:
+            stories = <trace_buffer *>calloc(SLICE, sizeof(trace_buffer))
+        if arena == NULL or (traced and stories == NULL):
+            free(arena)
+            free(stories)
             raise MemoryError
         for i in range(count):
             frame = frames[i]
@@ -307,17 +343,21 @@ cdef class Engine:
             at = 0
             for i in range(count):
                 at += SLOT_HEADROOM
+                self.c.trace = NULL if stories == NULL else &stories[i]
                 receive(&self.c, arena + at, lengths[i], vnet[i] if has_vnet[i] else NULL, numbers[i], first + i, &results[i])
                 at += lengths[i]
+            self.c.trace = NULL
             self.take(&out)
             self.release()
         try:
             emissions.extend(emissions_of(&out))
+            for i in range(count):
+                outcome_row = (results[i].verdict, results[i].reason, results[i].object, results[i].rule)
+                outcomes.append(outcome_row if stories == NULL else (*outcome_row, story_of(&stories[i])))
         finally:
             free_taken(&out)
             free(arena)
-        for i in range(count):
-            outcomes.append((results[i].verdict, results[i].reason, results[i].object, results[i].rule))
+            free(stories)
         return 0
 
     def advance(self, now_ms):
@@ -482,6 +522,47 @@ cdef class Engine:
         finally:
             free(copy)
         return rows
+
+    def gateways(self):
+        """Per translator (its owner's number) what it has counted up to now, as a dict: packets_in, bytes_in, packets_out
+        and bytes_out, each as (from inside, from outside); attempts and established, of TCP; exhausted, packets that
+        found no port; timed_out, connections that died of silence; active, TCP connections living and not closing."""
+        cdef gateway *copy
+        cdef gateway *g
+        cdef uint64_t *active
+        cdef session *s
+        cdef uint32_t i, count = self.c.gateway_count
+        copy = <gateway *>malloc((count + 1) * sizeof(gateway))
+        active = <uint64_t *>calloc(count + 1, sizeof(uint64_t))
+        if copy == NULL or active == NULL:
+            free(copy)
+            free(active)
+            raise MemoryError
+        with nogil:
+            self.acquire()
+            table_expire(&self.c.sessions, self.c.now)
+            if count > self.c.gateway_count:
+                count = self.c.gateway_count
+            for i in range(self.c.sessions.used):
+                s = &self.c.sessions.rows[i]
+                if s.live and s.gateway and s.gateway <= count and s.key[0].tuple.proto == 6 and s.state != STATE_CLOSING:
+                    active[s.gateway - 1] += 1
+            memcpy(copy, self.c.sessions.gateways, count * sizeof(gateway))
+            self.release()
+        try:
+            rows = {}
+            for i in range(count):
+                g = &copy[i]
+                rows[g.owner] = {
+                    "packets_in": (g.packets_in[0], g.packets_in[1]), "bytes_in": (g.bytes_in[0], g.bytes_in[1]),
+                    "packets_out": (g.packets_out[0], g.packets_out[1]), "bytes_out": (g.bytes_out[0], g.bytes_out[1]),
+                    "attempts": g.attempts, "established": g.established, "exhausted": g.exhausted,
+                    "timed_out": g.timed_out, "active": active[i],
+                }
+            return rows
+        finally:
+            free(copy)
+            free(active)
 
     def statistics(self):
         """Sizes of what is kept: sessions and their limit, flow entry hits and misses, waiting fragments."""

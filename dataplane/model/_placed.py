@@ -5,7 +5,7 @@ Constructs say what they want (`WantedInterface`); the topology gives addresses 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, NamedTuple
@@ -114,7 +114,7 @@ class WantedInterface:
     """An address is to be chosen when none is named."""
     groups: tuple[str, ...] = ()
     source_dest_check: bool = True
-    connection_tracking: ConnectionTracking = ConnectionTracking()
+    connection_tracking: ConnectionTracking = field(default_factory=ConnectionTracking)
     elastic_ips: tuple[AskedPublic, ...] = ()
     wants_public: bool = False
     """A public address is to be chosen for the primary private one when it has none."""

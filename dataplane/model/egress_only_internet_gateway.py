@@ -5,7 +5,8 @@ Security groups track every flow through it, whatever their rules say.
 https://docs.aws.amazon.com/vpc/latest/userguide/egress-only-internet-gateway.html
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
 
-    out: route -> came by gateway or peering? drop -> source in the VPC? else drop -> **remember** -> MTU 1500 -> internet
+    out: route -> came by gateway or peering? drop -> source in the VPC? else drop -> **remember** -> MTU 1500
+         -> internet
     in:  internet -> **remembered? else drop** -> delivery inside the VPC, by address
 
 Deviations from AWS:

@@ -197,7 +197,7 @@ class NatGateway:
                 reason=Reason.NAT_FROM_PEER,
                 next=f"{here}/translate",
             ),
-            f"{here}/translate": NatSession(object=number, policy=here, next=f"{here}/hop"),
+            f"{here}/translate": NatSession(object=number, policy=here, answer_as=here, next=f"{here}/hop"),
             f"{here}/hop": Hop(object=number, mtu=NAT_MTU, ttl=TtlAction.ANSWER, answer_as=here, next=f"{here}/cross"),
             f"{here}/cross": Enter(object=number, realm=realm, interface=here, via=Via.NAT | Via.TRACKED, next=leave),
         }

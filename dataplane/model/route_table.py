@@ -166,7 +166,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PropagatedRoute:
-    """A route that a VPC route server has propagated; the next hop is the interface of the appliance it learned it from.
+    """A route that a VPC route server has propagated; it leads to the interface of the appliance it was learned from.
 
     https://docs.aws.amazon.com/vpc/latest/userguide/route-server-how-it-works.html
     """

@@ -63,7 +63,7 @@ def test_the_way_through() -> None:
     assert isinstance(hop, Hop)
     assert (hop.mtu, hop.ttl, hop.answer_as) == (8500, TtlAction.ANSWER, "nat-gateway:shop/nat")
     assert isinstance(enter, Enter)
-    assert (enter.interface, enter.via, enter.keep_groups) == ("nat-gateway:shop/nat", Via.NAT, False)
+    assert (enter.interface, enter.via, enter.keep_groups) == ("nat-gateway:shop/nat", Via.NAT | Via.TRACKED, False)
 
 
 def test_its_policy_is_what_aws_documents() -> None:
@@ -80,5 +80,5 @@ def test_it_is_an_interface_of_its_subnet_without_port_and_groups() -> None:
     assert lowered.names[interface.number].kind == "nat-gateway"
     assert lowered.bridges["subnet:shop/one"] == [(interface.mac, "nat-gateway:shop/nat/in")]
     assert routes(lowered, "vpc:shop/hosts")["10.0.1.20/32"] == "nat-gateway:shop/nat/in"
-    assert lowered.maps["internet-gateway:shop"] == [(IPv4Address("10.0.1.20"), IPv4Address("203.0.113.10"))]
+    assert lowered.maps["internet-gateway:shop"] == [(IPv4Address("10.0.1.20"), IPv4Address("203.0.113.10"), True)]
     assert lowered.contexts == []
