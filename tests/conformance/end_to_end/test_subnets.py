@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Iterator
 
 import pytest
@@ -153,8 +152,6 @@ def test_secondary_address_moves(lab: Lab) -> None:
 def test_too_big_for_the_internet(lab: Lab) -> None:
     result = lab["a1"].ping(FAR, size_bytes=1572, dont_fragment=True)
     assert (result.received, "From 10.0.1.1 " in result.output, "mtu = 1500" in result.output) == (0, True, True)
-    report = lab["a1"].run(["tracepath", "-n", "-m", "1", FAR], timeout_s=60).stdout
-    assert re.search(r"pmtu 1500", report), report
 
 
 @behaviour(
