@@ -11,7 +11,6 @@ from ruamel.yaml import YAML
 
 from dataplane.verdict import Reason
 from tests.conformance.behaviours import behaviour
-from tests.conformance.sources import vpc_guide
 from tests.e2e.conftest import EXAMPLES
 from tests.e2e.conversation import connects, peer_seen
 from vpclab import Lab
@@ -143,10 +142,8 @@ WEB, WEB_PUBLIC, FIREWALL, CUSTOMER = "10.60.1.10", "203.0.113.60", "10.60.9.10"
 
 
 @behaviour(
-    "A gateway route table hands what comes in for a subnet to an appliance, which sees the instance's private address",
-    source=vpc_guide("gateway-route-tables"),
-    section="Edge route tables",
-    item=17,
+    "With an edge route for its subnet to an appliance, what the internet sends an instance goes to the "
+    "appliance, already translated to the instance's private address",
     end_to_end=True,
 )
 def test_what_comes_in_passes_the_firewall_first(inspection: Lab) -> None:
@@ -176,10 +173,7 @@ def test_the_firewall_decides_and_counts(inspection: Lab) -> None:
 
 
 @behaviour(
-    "A subnet whose incoming traffic is redirected by a gateway route table cannot go out through the gateway directly",
-    source=vpc_guide("gateway-route-tables"),
-    section="Edge route tables",
-    item=18,
+    "A subnet whose incoming traffic the edge table redirects cannot use a direct route to the internet gateway",
     end_to_end=True,
 )
 def test_no_way_around_the_firewall(inspection: Lab) -> None:

@@ -105,10 +105,7 @@ def lab() -> Iterator[Lab]:
 
 
 @behaviour(
-    "A route more specific than local sends traffic between two subnets through an appliance, and traffic inside the "
-    "subnet is not touched",
-    source=vpc_guide("subnet-route-tables"),
-    item=16,
+    "With subnet B's block routed to an appliance, what goes to B passes it, and what stays in the subnet does not",
     end_to_end=True,
 )
 def test_appliance_between_two_subnets(lab: Lab) -> None:
@@ -124,9 +121,7 @@ def test_appliance_between_two_subnets(lab: Lab) -> None:
 
 
 @behaviour(
-    "A rule that refers to a group does not admit what an appliance forwarded",
-    source=vpc_guide("security-group-rules"),
-    section="Security groups",
+    "An appliance in the middle takes the sender's groups away: a group reference does not match what it forwards",
     end_to_end=True,
 )
 def test_group_reference_is_lost_through_an_appliance(lab: Lab) -> None:
@@ -137,9 +132,8 @@ def test_group_reference_is_lost_through_an_appliance(lab: Lab) -> None:
 
 
 @behaviour(
-    "With the source/destination check an appliance gets nothing to forward",
-    source=vpc_guide("work-with-nat-instances"),
-    section="Addresses, Ethernet and neighbours",
+    "With the source/destination check a packet routed to an interface that has not its address is dropped there;"
+    " without it, it arrives",
     end_to_end=True,
 )
 def test_checked_appliance_forwards_nothing(lab: Lab) -> None:
@@ -158,12 +152,7 @@ def test_checked_appliance_forwards_nothing(lab: Lab) -> None:
     assert lab["a1"].ping(B1)
 
 
-@behaviour(
-    "A blackhole route wins over a live default route, and drops",
-    source=vpc_guide("route-table-options"),
-    item=14,
-    end_to_end=True,
-)
+@behaviour("A blackhole route that is more specific than a live one wins, and drops", end_to_end=True)
 def test_blackhole_wins(lab: Lab) -> None:
     with Watch(lab, "far", "nat") as watch:
         assert not lab["b1"].ping(FAR, timeout_s=0.5)

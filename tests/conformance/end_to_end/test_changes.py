@@ -165,9 +165,7 @@ def test_acl_does_not_look_inside_a_subnet(lab: Lab) -> None:
 
 
 @behaviour(
-    "A connection through a NAT gateway ends when its route moves to another; a new one uses the new one",
-    source=vpc_guide("vpc-nat-comparison"),
-    section="NAT gateways",
+    "A route that is moved from one NAT gateway to another breaks the connections that were open",
     end_to_end=True,
 )
 def test_route_moves_to_another_nat_gateway(lab: Lab) -> None:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from scapy.layers.inet import IP
 
 from tests.conformance.behaviours import behaviour
 from tests.conformance.end_to_end.labs import Watch, running
-from tests.conformance.sources import vpc_guide
 from tests.e2e.conversation import connects, datagrams, peer_seen
 from vpclab import Lab
 
@@ -70,9 +70,7 @@ def lab() -> Iterator[Lab]:
 
 
 @behaviour(
-    "An instance with an Elastic IP is seen outside by it, with its own port, and is reached by it",
-    source=vpc_guide("VPC_Internet_Gateway"),
-    item=19,
+    "Outside one sees an instance's Elastic IP and the port it chose; the instance sees its private address",
     end_to_end=True,
 )
 def test_elastic_ip_is_one_to_one(lab: Lab) -> None:
@@ -84,9 +82,7 @@ def test_elastic_ip_is_one_to_one(lab: Lab) -> None:
 
 
 @behaviour(
-    "From an instance without a public address nothing reaches the internet, and nobody tells it",
-    source=vpc_guide("VPC_Internet_Gateway"),
-    item=20,
+    "What an instance without a public address sends to the internet from a public subnet goes nowhere, silently",
     end_to_end=True,
 )
 def test_without_a_public_address_nothing_leaves(lab: Lab) -> None:
@@ -100,10 +96,7 @@ def test_without_a_public_address_nothing_leaves(lab: Lab) -> None:
 
 
 @behaviour(
-    "Instances of one VPC that talk by public addresses see each other's, and a rule that refers to a group does not "
-    "let them in",
-    source=vpc_guide("vpc-security-groups"),
-    item=22,
+    "An instance reached at its Elastic IP from inside the VPC sees the other's Elastic IP, which is in no group",
     end_to_end=True,
 )
 def test_hairpin_through_public_addresses(lab: Lab) -> None:
@@ -112,12 +105,7 @@ def test_hairpin_through_public_addresses(lab: Lab) -> None:
     assert not connects(lab, "other", WEB_PUBLIC, 8080)
 
 
-@behaviour(
-    "Seen from the internet only the ports that groups open answer",
-    source=vpc_guide("vpc-security-groups"),
-    section="Security groups",
-    end_to_end=True,
-)
+@behaviour("What no rule of an interface's groups allows is dropped, and nobody is told", end_to_end=True)
 def test_port_scan_of_a_public_address(lab: Lab) -> None:
     scan = ["nmap", "-n", "-Pn", "-p", "1-1024,8080", "--max-retries", "1", "--min-rate", "5000", WEB_PUBLIC]
     report = lab["visitor"].run(scan, timeout_s=120, check=True).stdout
@@ -127,10 +115,7 @@ def test_port_scan_of_a_public_address(lab: Lab) -> None:
 
 
 @behaviour(
-    "Behind a NAT gateway the outside sees its Elastic IP and a port from 1024 to 65535",
-    source=vpc_guide("nat-gateway-basics"),
-    section="NAT gateways",
-    item=24,
+    "Behind a public NAT gateway the outside sees its Elastic IP and a port from 1024 to 65535, and answers come back",
     end_to_end=True,
 )
 def test_nat_gateway_hides_the_instance(lab: Lab) -> None:
@@ -146,10 +131,7 @@ def test_nat_gateway_hides_the_instance(lab: Lab) -> None:
 
 
 @behaviour(
-    "A NAT gateway answers no ping, neither on its Elastic IP nor on its private address",
-    source=vpc_guide("nat-gateway-troubleshooting"),
-    section="NAT gateways",
-    item=28,
+    "A NAT gateway answers no ping, at its Elastic IP or its private address, and forwards no ESP",
     end_to_end=True,
 )
 def test_nat_gateway_answers_nobody(lab: Lab) -> None:
@@ -157,6 +139,10 @@ def test_nat_gateway_answers_nobody(lab: Lab) -> None:
     assert not lab["other"].ping(NAT, timeout_s=0.3).received
     assert not lab["app"].ping(NAT, timeout_s=0.3).received
     assert not connects(lab, "visitor", NAT_PUBLIC, 80)
+    with Watch(lab, "far") as watch:
+        lab["app"].send(IP(src=APP, dst=FAR, proto="esp") / bytes(40))
+        assert lab["app"].ping(FAR)
+        assert [packet.proto for packet in watch.packets("far")] == [1]
 
 
 @behaviour("Traceroute from behind a NAT gateway shows its private address as the first hop", item=29, end_to_end=True)
@@ -169,12 +155,7 @@ def test_traceroute_shows_the_nat_gateway(lab: Lab, how: str) -> None:
     assert FAR in hops.values(), report
 
 
-@behaviour(
-    "A rule that refers to a group does not admit what came through a NAT gateway",
-    source=vpc_guide("security-group-rules"),
-    section="Security groups",
-    end_to_end=True,
-)
+@behaviour("A NAT gateway takes the sender's groups away", end_to_end=True)
 def test_group_reference_is_lost_through_nat(lab: Lab) -> None:
     assert peer_seen(lab, "app", "web", WEB, 8080)[0] == APP
     assert peer_seen(lab, "app", "web", WEB_PUBLIC, 81)[0] == NAT_PUBLIC

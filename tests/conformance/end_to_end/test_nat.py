@@ -10,7 +10,6 @@ import pytest
 
 from tests.conformance.behaviours import behaviour
 from tests.conformance.end_to_end.labs import Watch, running
-from tests.conformance.sources import vpc_guide
 from tests.e2e.conversation import Conversation, connects, datagrams, peer_seen
 from vpclab import Lab, Reason
 
@@ -89,10 +88,7 @@ def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 @behaviour(
-    "A connection through a NAT gateway that was idle for 351 s ends with a reset when its client sends again, "
-    "and IdleTimeoutCount rises by one",
-    source=vpc_guide("nat-gateway-troubleshooting"),
-    item=25,
+    "TCP that was idle for more than 350 seconds is reset towards the client that goes on, and counted as timed out",
     end_to_end=True,
 )
 def test_idle_connection_is_reset(lab: Lab) -> None:
@@ -117,8 +113,7 @@ def test_idle_connection_is_reset(lab: Lab) -> None:
 
 
 @behaviour(
-    "A NAT gateway counts packets and bytes of both sides under CloudWatch's names",
-    source=vpc_guide("metrics-dimensions-nat-gateway"),
+    "Packets and bytes are counted at a NAT gateway from and to each side, and what is dropped in between",
     end_to_end=True,
 )
 def test_counters(lab: Lab) -> None:
@@ -138,12 +133,7 @@ def test_counters(lab: Lab) -> None:
     }
 
 
-@behaviour(
-    "A NAT gateway forwards fragments of UDP",
-    source=vpc_guide("nat-gateway-basics"),
-    item=27,
-    end_to_end=True,
-)
+@behaviour("Fragments of UDP pass a NAT gateway; fragments of TCP and ICMP do not", end_to_end=True)
 def test_fragments_of_udp_pass(lab: Lab) -> None:
     with datagrams(lab, "client", "far", FAR, 5000) as line:
         for socket_ in (line.near, line.far):
@@ -154,11 +144,7 @@ def test_fragments_of_udp_pass(lab: Lab) -> None:
         assert line.answer(bytes(3000))
 
 
-@behaviour(
-    "A NAT gateway drops fragments of ICMP: a ping of 10000 bytes is not answered",
-    source=vpc_guide("nat-gateway-troubleshooting"),
-    end_to_end=True,
-)
+@behaviour("Fragments of UDP pass a NAT gateway; fragments of TCP and ICMP do not", end_to_end=True)
 def test_large_ping_fails(lab: Lab) -> None:
     command = ["ping", "-n", "-c", "1", "-W", "0.5", "-M", "dont", "-s"]
     with Watch(lab, "far") as watch:
@@ -168,11 +154,10 @@ def test_large_ping_fails(lab: Lab) -> None:
 
 
 @behaviour(
-    "Through NAT gateway and peering replies come back although the peer VPC has no route to the NAT gateway",
-    source=vpc_guide("nat-gateway-basics"),
-    item=30,
+    "A client of a peer VPC is not served by a NAT gateway; through a NAT gateway to a peer without a route back works",
     end_to_end=True,
 )
+@behaviour("Only NAT gateways get answers from a peer without a route back", end_to_end=True)
 def test_return_to_sender(lab: Lab) -> None:
     assert peer_seen(lab, "client", "partner", PARTNER)[0] == INNER
     assert lab["client"].ping(PARTNER)
@@ -181,8 +166,7 @@ def test_return_to_sender(lab: Lab) -> None:
 
 
 @behaviour(
-    "Clients routed to a NAT gateway over a peering do not get out by it",
-    source=vpc_guide("nat-gateway-basics"),
+    "A client of a peer VPC is not served by a NAT gateway; through a NAT gateway to a peer without a route back works",
     end_to_end=True,
 )
 def test_nat_gateway_is_not_for_peers(lab: Lab) -> None:
@@ -194,11 +178,7 @@ def test_nat_gateway_is_not_for_peers(lab: Lab) -> None:
     assert grown(before, metrics(lab))["PacketsInFromSource"] == 1
 
 
-@behaviour(
-    "A private NAT gateway translates to its private address, and leads nowhere on the internet",
-    source=vpc_guide("nat-gateway-scenarios"),
-    end_to_end=True,
-)
+@behaviour("A private NAT gateway translates to its private address for other VPCs", end_to_end=True)
 def test_private_nat_gateway(lab: Lab) -> None:
     report = (
         lab["client"].run(["traceroute", "-n", "-I", "-q", "1", "-w", "1", "-m", "3", PARTNER], timeout_s=60).stdout
