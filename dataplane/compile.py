@@ -362,7 +362,7 @@ class _Packer:
             "group_policies": group_policies,
             "nat_policies": nat_policies,
             "flow_policies": [(policy.owner, _limits(policy.timeouts)) for policy in p.flow_policies.values()],
-            "fragment_timeout": p.fragment_timeout,
+            "fragment_timeout": [p.fragment_timeout],
             "maps": maps,
             "group_sets": group_sets,
             "group_members": members,

@@ -8,7 +8,7 @@ from typing import Any
 
 from dataplane.names import Name, Names
 from dataplane.probe import Probe, as_packet
-from dataplane.trace import QUIET, Action, Step, Walk, hops_of
+from dataplane.trace import QUIET, Action, Packet, Step, Walk, hops_of
 from dataplane.verdict import Reason, Verdict
 
 # (operation, what it did) -> action; a pair not listed falls back to the operation's own entry.
@@ -86,16 +86,10 @@ def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) 
 
 def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Iterator[tuple[Name, Step]]:
     ports = (probe.source_port, probe.destination_port)
-    yield start, Step(action=Action.SEND, packet=as_packet(probe, str(probe.source), str(probe.destination), ports))
-    address = IPv4Address if probe.source.version == 4 else IPv6Address
+    yield start, Step(action=Action.SEND, packet=as_packet(probe, probe.source, probe.destination, ports))
     for row in answer["hops"]:
         key = (row["op"], row["detail"])
-        packet = as_packet(
-            probe,
-            str(address(row["source"])),
-            str(address(row["destination"])),
-            (row["source_port"], row["destination_port"]),
-        )
+        packet = _packet_at(row, probe)
         action = Action.DROP if row["detail"] == "dropped" else _ACTIONS[key]
         note = _NOTES.get(key, "")
         if action is Action.DROP and not row["rule"] and row["op"] == "filter":
@@ -112,10 +106,12 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
             else "an ICMP error was due, but did not get through"
         )
         last = answer["hops"][-1]
-        packet = as_packet(
-            probe,
-            str(address(last["source"])),
-            str(address(last["destination"])),
-            (last["source_port"], last["destination_port"]),
-        )
+        packet = _packet_at(last, probe)
         yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)
+
+
+def _packet_at(row: Mapping[str, Any], probe: Probe) -> Packet:
+    """`probe` as it was at the hop that `row` is about."""
+    address = IPv4Address if row["family"] == 4 else IPv6Address
+    ports = (row["source_port"], row["destination_port"])
+    return as_packet(probe, address(row["source"]), address(row["destination"]), ports)

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.fragment cimport fragment_table
 from fastpath.memo cimport flow_table
 from fastpath.packet cimport packet
-from fastpath.plan cimport plan, trace_buffer
+from fastpath.plan cimport leg_room, plan, trace_buffer
 from fastpath.reason cimport REASONS
 from fastpath.session cimport gateway, session_table
 from fastpath.snapshot cimport context, interface, tables
@@ -70,8 +70,8 @@ cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet,
 cdef void clear_emissions(core *c) noexcept nogil
 cdef void sweep(core *c) noexcept nogil
 cdef void set_time(core *c, uint64_t now) noexcept nogil
-cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_t *frame, packet *q, plan *out,
-                     uint64_t now, trace_buffer *trace) noexcept nogil
+cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, packet *q, leg_room *legs, plan *out, uint64_t now,
+                     trace_buffer *trace) noexcept nogil
 cdef bint count_sent(core *c, const emission *e) noexcept nogil
 cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil
 cdef int classify(core *c, const context *x, const interface *i, packet *p, const uint8_t *vnet, uint32_t parent,

@@ -53,6 +53,12 @@ cdef uint8_t *scratch_frame(core *c, uint32_t size) noexcept nogil:
     return frame
 
 
+# What is left of it, for the legs of one packet: the caller takes what they have used.
+cdef void offer_room(core *c, leg_room *legs) noexcept nogil:
+    legs.bytes = c.scratch + c.scratch_used
+    legs.size = <uint32_t>SCRATCH - c.scratch_used
+
+
 cdef bint put(core *c, packet *p, uint8_t *frame, uint32_t length, uint32_t port, uint8_t cause, uint32_t parent) noexcept nogil:
     cdef emission *e
     if c.out_count >= MAX_EMISSIONS:
@@ -101,10 +107,10 @@ cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
     s.pool = NO_SESSION
     s.gateway = e.gateway
     s.packets[0] = p.segments
-    s.bytes[0] = p.end - p.l3
+    s.bytes[0] = e.size
     if e.answered:
         s.packets[1] = p.segments
-        s.bytes[1] = p.end - p.l3
+        s.bytes[1] = e.size
     if e.session_kind == SESSION_NAT:
         pool = table_find(&c.sessions, &e.pool, c.now)
         if pool == NO_SESSION:
@@ -132,7 +138,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
                 open_planned(c, e, p)
             continue
         if e.kind == EFFECT_GATEWAY:
-            count_gateway(&c.sessions.gateways[e.row], e.way, p.segments, p.end - p.l3, e.passed)
+            count_gateway(&c.sessions.gateways[e.row], e.way, p.segments, e.size, e.size_out, e.passed)
             c.sessions.gateways[e.row].exhausted += e.exhausted
             continue
         s = &c.sessions.rows[e.row]
@@ -140,7 +146,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
             continue
         s.last_seen = c.now
         s.packets[e.way] += p.segments
-        s.bytes[e.way] += p.end - p.l3
+        s.bytes[e.way] += e.size
         if e.changes:
             if s.gateway and s.state == STATE_OPENING and e.step.state == STATE_OPEN:
                 c.sessions.gateways[s.gateway - 1].established += 1
@@ -171,7 +177,7 @@ cdef uint16_t send_pieces(core *c, packet *p, const edit *e, uint32_t level, uin
             q.frame = piece
             q.length = size
             q.l3 = ETH_HEADER
-            q.family = 4
+            q.family = p.family
             if parse_ip(&q) == 0:
                 reason = send_pieces(c, &q, e, level + 1, parent)
                 if reason:
@@ -199,8 +205,9 @@ cdef uint16_t send(core *c, packet *p, const edit *e, uint8_t cause, uint32_t pa
 
 # Build the ICMP error or reset that plan `x` asked for into `frame` (room for ERROR_MAX) and plan its way to its receiver.
 # False: nobody to send it as.
-cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_t *frame, packet *q, plan *out,
-                     uint64_t now, trace_buffer *trace) noexcept nogil:
+cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, packet *q, leg_room *legs, plan *out, uint64_t now,
+                     trace_buffer *trace) noexcept nogil:
+    cdef packet *p = x.error_packet
     cdef interface *i = &c.t.interfaces[x.error_interface - 1]
     cdef metadata m
     cdef addr source
@@ -233,23 +240,26 @@ cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_
     if parse_ip(q):
         return False
     q.generated = 1
-    walk(c.t, &c.sessions, overlay, q, out, entry, &m, now, c.seed, trace)
+    walk(c.t, &c.sessions, overlay, q, legs, out, entry, &m, now, c.seed, trace)
     return True
 
 
 # INJECT: an error or reset of the router's own is a packet like any other from here on.
-cdef void inject_error(core *c, packet *p, plan *x, uint32_t parent) noexcept nogil:
+cdef void inject_error(core *c, plan *x, uint32_t parent) noexcept nogil:
     cdef uint8_t *frame = scratch_frame(c, ERROR_MAX)
     cdef packet q
+    cdef leg_room legs
     cdef uint16_t reason
-    if frame == NULL or not plan_error(c, p, x, NULL, frame, &q, &c.error_work, c.now, NULL):
+    offer_room(c, &legs)
+    if frame == NULL or not plan_error(c, x, NULL, frame, &q, &legs, &c.error_work, c.now, NULL):
         return
+    c.scratch_used += legs.used
     commit(c, &c.error_work, &q)
     reason = c.error_work.reason
     if c.error_work.verdict == VERDICT_FORWARD:
-        reason = send(c, &q, &c.error_work.edit, CAUSE_RESET if x.error == ERROR_RESET else CAUSE_ERROR, parent)
+        reason = send(c, c.error_work.p, &c.error_work.edit, CAUSE_RESET if x.error == ERROR_RESET else CAUSE_ERROR, parent)
     if reason:
-        count_reason(c, p.context, reason)
+        count_reason(c, q.context, reason)
 
 
 # --- what the router answers itself --------------------------------------------------------------------------------
@@ -318,6 +328,7 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
     cdef metadata m
     cdef flow *f
     cdef uint16_t reason
+    cdef leg_room legs
     cdef plan *w = &c.work
     cdef bint memo = c.memo and may_use_flow(p)
     cdef trace_buffer *trace = c.trace if cause == CAUSE_FORWARDED else NULL
@@ -328,18 +339,20 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
             give(result, VERDICT_DROP if reason else VERDICT_FORWARD, reason, f.object, 0)
             return
     start_metadata(c.t, x.interface, &m)
-    walk(c.t, &c.sessions, NULL, p, w, x.entry, &m, c.now, c.seed, trace)
+    offer_room(c, &legs)
+    walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
     if w.reason == REASON_NAT_PORTS_EXHAUSTED and table_expire(&c.sessions, c.now):
         # ports of the dead are free, though nobody had looked yet
         if trace != NULL:
             trace.count = 0
-        walk(c.t, &c.sessions, NULL, p, w, x.entry, &m, c.now, c.seed, trace)
+        walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
+    c.scratch_used += legs.used
     commit(c, w, p)
     give(result, w.verdict, w.reason, w.object, w.rule)
     if w.verdict == VERDICT_FORWARD:
         if memo:
             flow_remember(&c.flows, p, w, c.t.generation, c.now)
-        reason = send(c, p, &w.edit, cause, parent)
+        reason = send(c, w.p, &w.edit, cause, parent)
         if reason:
             give(result, VERDICT_DROP, reason, w.object, 0)
     elif w.verdict == VERDICT_SERVE:
@@ -349,7 +362,7 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
         if not put(c, p, p.frame, p.end, c.t.interfaces[x.interface - 1].port, CAUSE_ANSWER, parent):
             give(result, VERDICT_DROP, REASON_EMISSION_LIMIT, w.object, 0)
     if w.error:
-        inject_error(c, p, w, parent)
+        inject_error(c, w, parent)
 
 
 # A fragment: the first one goes on (True), a later one too if the first has come; else it waits or dies.

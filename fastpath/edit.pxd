@@ -8,6 +8,9 @@ cdef enum:
     ERROR_HEADROOM = 14 + 40 + 8    # Ethernet, the larger IP header, ICMP
     ERROR_MAX = 14 + 1280
 
+cdef uint64_t change16(uint8_t *at, uint32_t old, uint32_t new) noexcept nogil
+cdef void adjust_udp(uint8_t *at, uint64_t delta) noexcept nogil
+cdef void adjust(uint8_t *at, uint64_t delta) noexcept nogil
 cdef void apply_header(packet *p, const header *to) noexcept nogil
 cdef void complete_checksum(packet *p) noexcept nogil
 cdef uint32_t next_fragment(packet *p, uint8_t *to, uint32_t mtu, uint32_t *at) noexcept nogil

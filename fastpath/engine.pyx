@@ -30,6 +30,7 @@ cdef enum:
     COPY_ROWS = 4096        # sessions copied per locked slice of sessions()
     MOST_ROWS = 1 << 28     # a reference is row * 2 + 1 in 32 bits
     LONGEST_FRAME = 131072
+    LEG_GROWTH = 512        # most that frames grow by from leg to leg, headroom included
 
 HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve",
            "flow-gate")
@@ -102,7 +103,8 @@ cdef uint64_t checked_time(object now_ms) except? 0xFFFFFFFFFFFFFFFFU:
 
 
 # A packet that would leave, as bytes.
-cdef dict planned(plan *x, packet *p, trace_buffer *hops):
+cdef dict planned(plan *x, trace_buffer *hops):
+    cdef packet *p = x.p
     cdef dict answer = {"verdict": x.verdict, "reason": x.reason, "object": x.object, "rule": x.rule, "hops": hops_of(hops)}
     if x.verdict == VERDICT_FORWARD:
         apply_header(p, &x.edit.to)
@@ -127,7 +129,7 @@ cdef list hops_of(trace_buffer *b):
     for i in range(b.count):
         x = &b.hops[i]
         rows.append({
-            "op": HOP_OPS[x.op], "mode": x.mode, "detail": HOP_DETAILS[x.detail], "object": x.object, "rule": x.rule,
+            "op": HOP_OPS[x.op], "mode": x.mode, "detail": HOP_DETAILS[x.detail], "family": x.family, "object": x.object, "rule": x.rule,
             "realm": x.realm, "source": number_of(x.src), "destination": number_of(x.dst),
             "source_port": x.sport, "destination_port": x.dport,
         })
@@ -390,6 +392,7 @@ cdef class Engine:
         cdef packet p, q
         cdef plan x, y
         cdef metadata m
+        cdef leg_room legs, error_legs
         cdef trace_buffer hops, error_hops
         cdef uint8_t error_frame[ERROR_MAX]
         cdef uint32_t length = <uint32_t>len(frame), number = 0
@@ -399,9 +402,13 @@ cdef class Engine:
         cdef dict answer
         if length > LONGEST_FRAME:
             raise ValueError("a frame has at most 131072 bytes")
-        copy = <uint8_t *>malloc(SLOT_HEADROOM + length)
+        legs.size = MAX_LEGS * (length + LEG_GROWTH)
+        error_legs.size = MAX_LEGS * (ERROR_MAX + LEG_GROWTH)
+        copy = <uint8_t *>malloc(SLOT_HEADROOM + length + legs.size + error_legs.size)
         if copy == NULL:
             raise MemoryError
+        legs.bytes = copy + SLOT_HEADROOM + length
+        error_legs.bytes = legs.bytes + legs.size
         memset(&result, 0, sizeof(outcome))
         memset(&p, 0, sizeof(packet))
         memcpy(copy + SLOT_HEADROOM, PyBytes_AS_STRING(frame), length)
@@ -423,19 +430,20 @@ cdef class Engine:
                 clear_emissions(&self.c)
                 if reason == 0 and result.verdict == 0:
                     start_metadata(self.c.t, self.c.t.contexts[context].interface, &m)
-                    walk(self.c.t, &self.c.sessions, &overlay.table, &p, &x, self.c.t.contexts[context].entry, &m, now,
-                         self.c.seed, &hops)
+                    walk(self.c.t, &self.c.sessions, &overlay.table, &p, &legs, &x, self.c.t.contexts[context].entry, &m,
+                         now, self.c.seed, &hops)
                     overlay.commit(&x, now)
                     walked = True
-                    errs = x.error and plan_error(&self.c, &p, &x, &overlay.table, error_frame, &q, &y, now, &error_hops)
+                    errs = x.error and plan_error(&self.c, &x, &overlay.table, error_frame, &q, &error_legs, &y, now,
+                                                  &error_hops)
             self.release()
         try:
             if not walked:
                 return {"verdict": result.verdict or VERDICT_DROP, "reason": reason or result.reason, "object": number,
                         "rule": 0, "hops": []}
-            answer = planned(&x, &p, &hops)
+            answer = planned(&x, &hops)
             if errs:
-                answer["error"] = planned(&y, &q, &error_hops)
+                answer["error"] = planned(&y, &error_hops)
             return answer
         finally:
             free(copy)

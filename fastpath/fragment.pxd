@@ -37,6 +37,7 @@ cdef struct datagram:
     uint8_t icmp_code
     uint8_t proto
     uint8_t query
+    uint8_t unsummed
     # of an ICMP error: the packet it quotes
     uint8_t inner_known
     uint8_t inner_identified

@@ -83,6 +83,7 @@ cdef void datagram_learn(datagram *d, packet *p) noexcept nogil:
     d.icmp_code = p.icmp_code
     d.proto = p.proto
     d.query = p.query
+    d.unsummed = p.unsummed
     d.inner_known = p.inner_known
     d.inner_identified = p.inner_identified
     d.inner_proto = p.inner_proto
@@ -101,6 +102,7 @@ cdef void datagram_tell(datagram *d, packet *p) noexcept nogil:
     p.icmp_code = d.icmp_code
     p.proto = d.proto
     p.query = d.query
+    p.unsummed = d.unsummed
     p.inner_known = d.inner_known
     p.inner_identified = d.inner_identified
     p.inner_proto = d.inner_proto

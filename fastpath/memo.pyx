@@ -87,7 +87,7 @@ cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t 
         s.packets[f.refs[k].way] += p.segments
         s.bytes[f.refs[k].way] += p.end - p.l3
     for k in range(f.count_count):
-        count_gateway(&sessions.gateways[f.counts[k].row], f.counts[k].way, p.segments, p.end - p.l3, True)
+        count_gateway(&sessions.gateways[f.counts[k].row], f.counts[k].way, p.segments, p.end - p.l3, p.end - p.l3, True)
     f.last_used = now
     t.hits += 1
     return f
@@ -100,7 +100,7 @@ cdef void flow_remember(flow_table *t, packet *p, const plan *x, uint32_t genera
     cdef flow_key key
     cdef const effect *e
     cdef uint32_t i, touched = 0, counted = 0
-    if x.verdict != VERDICT_FORWARD or x.edit.cut_count or not may_use_flow(p):
+    if x.verdict != VERDICT_FORWARD or x.p != p or x.edit.cut_count or not may_use_flow(p):
         return
     for i in range(x.effect_count):
         e = &x.effects[i]

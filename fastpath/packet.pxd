@@ -60,6 +60,7 @@ cdef struct packet:
     uint8_t query           # icmp_query
     uint8_t dont_fragment   # always 1 for IPv6
     uint8_t generated       # made by the router: no errors about it
+    uint8_t unsummed        # a first fragment of UDP without a checksum, or one that follows it
     addr src
     addr dst
     uint16_t sport
@@ -114,9 +115,22 @@ cdef struct edit:
     header to
     uint32_t port
     uint32_t cut_count
-    uint32_t cuts[MAX_CUTS] # bytes of IP packet, descending: it is cut to the first size, the pieces to the next
+    uint32_t cuts[MAX_CUTS]     # bytes of IP packet, descending: it is cut to the first size, the pieces to the next
     uint8_t dst_mac[6]
     uint8_t src_mac[6]
+
+
+# The header values of a packet as it is.
+cdef inline void start_header(header *h, const packet *p) noexcept nogil:
+    h.src = p.src
+    h.dst = p.dst
+    h.sport = p.sport
+    h.dport = p.dport
+    h.inner_src = p.inner_src
+    h.inner_dst = p.inner_dst
+    h.inner_sport = p.inner_sport
+    h.inner_dport = p.inner_dport
+    h.ttl_spent = 0
 
 
 cdef inline bint addr_eq(addr a, addr b) noexcept nogil:

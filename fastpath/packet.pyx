@@ -165,6 +165,7 @@ cdef int parse_l4(packet *p) noexcept nogil:
         p.kind = L4_PORTS
         p.sport = load16(h)
         p.dport = load16(h + 2)
+        p.unsummed = p.fragment != FRAGMENT_NONE and load16(h + 6) == 0
     elif (p.proto == PROTO_ICMP and p.family == 4) or (p.proto == PROTO_ICMPV6 and p.family == 6):
         if room < 8:
             return REASON_FRAGMENT_MALFORMED if p.fragment else REASON_L4_TRUNCATED

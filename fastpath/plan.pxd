@@ -12,6 +12,7 @@ cdef enum:
     MAX_STEPS = 96          # nodes a packet may visit before it is a loop
     MAX_EFFECTS = 20        # sessions and counters one packet may change
     MAX_HOPS = 100
+    MAX_LEGS = 4            # times one packet may change family
 
 cdef enum effect_kind:
     EFFECT_OPEN = 1
@@ -28,6 +29,8 @@ cdef struct effect:
     uint8_t answered        # OPEN: this very packet came by again as its own answer
     uint8_t passed          # GATEWAY: it left the translator
     uint8_t exhausted       # GATEWAY: there was no free port
+    uint32_t size           # bytes of the packet there and then
+    uint32_t size_out       # GATEWAY: and as it left
     uint32_t row            # TOUCH; GATEWAY: index of the gateway
     uint32_t version        # TOUCH
     uint32_t rule           # OPEN: what admitted it
@@ -48,7 +51,7 @@ cdef struct hop:
     uint8_t op
     uint8_t mode
     uint8_t detail
-    uint8_t way
+    uint8_t family
     uint32_t object
     uint32_t rule
     uint32_t realm
@@ -75,6 +78,14 @@ cdef struct trace_buffer:
     uint32_t count
     hop hops[MAX_HOPS]
 
+# What a packet becomes when it changes family on its way; each leg is made of the one before.
+cdef struct leg_room:
+    uint8_t *bytes          # for their frames, with headroom in front of each
+    uint32_t size
+    uint32_t used
+    uint32_t count
+    packet legs[MAX_LEGS]
+
 cdef struct plan:
     uint8_t verdict
     uint8_t served          # SERVE: an echo answer
@@ -85,10 +96,12 @@ cdef struct plan:
     uint32_t object         # where it ended
     uint32_t rule           # the rule, route or entry that decided, if one did
     metadata meta
+    packet *p               # on its last leg, which `edit` is about
     edit edit
     uint32_t error_mtu
     uint32_t error_interface    # index + 1
     header error_view       # the packet as the error quotes it: as it entered the realm where it died
+    packet *error_packet
     uint32_t path_mtu       # smallest MTU of the hops passed; 0: no limit
     uint32_t effect_count
     effect effects[MAX_EFFECTS]     # last: only the part in use is ever cleared
@@ -97,7 +110,9 @@ cdef struct walker:
     tables *t
     session_table *sessions
     session_table *overlay  # or NULL: consulted before `sessions`
-    packet *p
+    packet *p               # on its present leg
+    packet *entered         # and on the one on which it entered the present realm
+    leg_room *legs
     plan *out
     header *h               # header values as they are now
     header entry            # and as they were when the packet entered the present realm
@@ -115,6 +130,7 @@ cdef inline void note(walker *w, const node *n, uint8_t detail, uint32_t rule, u
     x.op = n.op
     x.mode = n.mode
     x.detail = detail
+    x.family = w.p.family
     x.object = n.object
     x.rule = rule
     x.row = row

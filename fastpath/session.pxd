@@ -104,12 +104,13 @@ cdef void session_next(session_step *step, uint8_t state, uint8_t seen, uint8_t 
 cdef uint64_t state_limit(uint8_t state, const timeouts *limits) noexcept nogil
 
 
-cdef inline void count_gateway(gateway *g, uint8_t way, uint32_t packets, uint32_t size, bint passed) noexcept nogil:
+cdef inline void count_gateway(gateway *g, uint8_t way, uint32_t packets, uint32_t size, uint32_t size_out,
+                               bint passed) noexcept nogil:
     g.packets_in[way] += packets
     g.bytes_in[way] += size
     if passed:
         g.packets_out[way] += packets
-        g.bytes_out[way] += size
+        g.bytes_out[way] += size_out
 
 
 cdef inline bint session_alive(const session *s, uint64_t now) noexcept nogil:

@@ -87,7 +87,7 @@ cdef class Snapshot:
             raise TypeError("a Snapshot is made once")
         self._blocks = []
         t.generation = generation
-        t.fragment_lifetime = rows["fragment_timeout"]
+        t.fragment_lifetime = rows["fragment_timeout"][0]
 
         nodes = rows["nodes"]   # (op, mode, family, flags, reason, mtu, next, other, table, value, extra, via, object)
         t.node_count = len(nodes)

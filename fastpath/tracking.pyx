@@ -106,6 +106,7 @@ cdef effect *add_effect(walker *w, const node *n) noexcept nogil:
     e = &w.out.effects[w.out.effect_count]
     w.out.effect_count += 1
     memset(e, 0, sizeof(effect))
+    e.size = w.p.end - w.p.l3
     return e
 
 

@@ -11,7 +11,8 @@ that the reply of a traced packet finds the sessions that packet would have open
 
 from libc.string cimport memset
 
-from fastpath.packet cimport FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_QUERY, MAX_CUTS, addr_eq, wire_length
+from fastpath.packet cimport FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_QUERY, MAX_CUTS, addr_eq, start_header, wire_length
+from fastpath.nat64 cimport FAMILY_GAIN
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
@@ -80,7 +81,11 @@ cdef void ask_for_error(walker *w, const node *n, uint8_t kind) noexcept nogil:
         return
     o.error = kind
     o.error_mtu = n.mtu
+    if w.entered.family != w.p.family:
+        # what the sender sent is larger or smaller than what it has become
+        o.error_mtu = n.mtu + FAMILY_GAIN if w.p.family == 4 else n.mtu - FAMILY_GAIN
     o.error_view = w.entry
+    o.error_packet = w.entered
 
 
 # The packet is too large for a link ahead: it leaves in pieces.
@@ -105,7 +110,7 @@ cdef bint pass_hop(walker *w, const node *n) noexcept nogil:
     if n.mtu and (w.out.path_mtu == 0 or n.mtu < w.out.path_mtu):
         w.out.path_mtu = n.mtu
     if n.mtu and wire_length(w.p) > n.mtu:
-        if w.p.dont_fragment:
+        if w.p.dont_fragment and not (w.out.edit.cut_count and w.out.edit.cuts[w.out.edit.cut_count - 1] <= n.mtu):
             if n.flags & FLAG_ANSWERS_MTU:
                 ask_for_error(w, n, ERROR_TOO_BIG)
             drop(w, n, REASON_MTU_EXCEEDED, 0)
@@ -133,6 +138,7 @@ cdef void enter(walker *w, const node *n) noexcept nogil:
     if not (n.flags & FLAG_KEEP_GROUPS):
         m.groups = 0
     w.entry = w.h[0]
+    w.entered = w.p
     note(w, n, DETAIL_PASSED, 0)
 
 
@@ -185,8 +191,8 @@ cdef void start_metadata(tables *t, uint32_t interface_index, metadata *m) noexc
     m.groups = i.groups
 
 
-cdef void walk(tables *t, session_table *sessions, session_table *overlay, packet *p, plan *out,
-               uint32_t at, const metadata *start, uint64_t now, uint64_t seed, trace_buffer *trace) noexcept nogil:
+cdef void walk(tables *t, session_table *sessions, session_table *overlay, packet *p, leg_room *legs, plan *out, uint32_t at,
+               const metadata *start, uint64_t now, uint64_t seed, trace_buffer *trace) noexcept nogil:
     cdef walker w
     cdef const node *n
     cdef const rule *r
@@ -195,18 +201,16 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     cdef header *h = &out.edit.to
     memset(out, 0, sizeof(plan) - sizeof(out.effects))
     out.meta = start[0]
-    h.src = p.src
-    h.dst = p.dst
-    h.sport = p.sport
-    h.dport = p.dport
-    h.inner_src = p.inner_src
-    h.inner_dst = p.inner_dst
-    h.inner_sport = p.inner_sport
-    h.inner_dport = p.inner_dport
+    out.p = p
+    start_header(h, p)
+    legs.count = 0
+    legs.used = 0
     w.t = t
     w.sessions = sessions
     w.overlay = overlay
     w.p = p
+    w.entered = p
+    w.legs = legs
     w.out = out
     w.h = h
     w.entry = h[0]
@@ -244,6 +248,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
         elif n.op == OP_NAT_SESSION:
             if not nat_session(&w, n):
                 break
+            p = w.p
             at = n.next
         elif n.op == OP_LOOKUP:
             hit = interval_find(&t.intervals[n.table], p.family, h.src if n.mode == SIDE_SOURCE else h.dst)

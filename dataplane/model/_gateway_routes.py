@@ -63,8 +63,8 @@ def check(topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
 def redirected(topology: Topology, vpc: str, name: str) -> tuple[Redirect, ...]:
     """The subnets whose incoming packets the table sends to an interface.
 
-    A route for a whole block of the VPC means all subnets in it, but those that have a route of their own, and the one
-    that the interface lives in, which everything would go round in otherwise.
+    A route for a whole block of the VPC means all subnets in it but the one that the interface lives in, which
+    everything would go round in otherwise.
     """
     found = []
     routes = {route.prefix: route for route in _routes(topology, vpc, name)}

@@ -157,6 +157,7 @@ class NatGateway:
             realm=realm,
             mac=interface.mac,
             address4=addresses[0],
+            address6=NAT64_PREFIX[int(addresses[0])],  # where its errors come from, as IPv6 hosts see it
             into=f"{here}/in",
             out=leave,
             mtu=NAT_MTU,

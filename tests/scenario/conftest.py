@@ -29,4 +29,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _is_fast_only(item: pytest.Item) -> bool:
-    return getattr(item, "originalname", "") in FAST_ONLY or item.path.stem == "test_paths"
+    return getattr(item, "originalname", "") in FAST_ONLY or item.path.stem in ("test_paths", "test_nat64")

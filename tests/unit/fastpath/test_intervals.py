@@ -14,11 +14,11 @@ from fastpath.snapshot import Snapshot
 
 TABLES = """intervals routes rules filters group_policies nat_policies maps group_sets group_members bridges
 bridge_ports addresses macs interfaces contexts flow_policies"""
-EMPTY: dict[str, object] = {"fragment_timeout": 30_000, **{name: [] for name in TABLES.split()}}
+EMPTY: dict[str, list[object]] = {"fragment_timeout": [30_000], **{name: [] for name in TABLES.split()}}
 
 
 def snapshot_of(entries: list[tuple[Prefix, int]]) -> Snapshot:
-    rows: dict[str, object] = {**EMPTY, "nodes": [(0,) * 13], "intervals": [intervals(entries)]}
+    rows: dict[str, list[object]] = {**EMPTY, "nodes": [(0,) * 13], "intervals": [intervals(entries)]}
     return Snapshot(rows, generation=1)
 
 

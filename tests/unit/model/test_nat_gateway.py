@@ -29,6 +29,56 @@ def test_what_aws_refuses(fields: dict[str, Any], key: str, code: str, words: st
     expect(lab(vpcs={"shop": shop(**fields)}), f"vpcs.shop.nat_gateways.nat.{key}", code, words)
 
 
+@pytest.mark.parametrize(
+    ("fields", "key", "code", "words"),
+    [
+        ({"elastic_ip": None}, "", "MissingParameter", "needs an Elastic IP"),
+        ({"connectivity": "private"}, ".elastic_ip", "InvalidParameterCombination", "no Elastic IPs"),
+        (
+            {"secondary_private_ips": ["10.0.1.30"]},
+            ".secondary_elastic_ips",
+            "InvalidParameterCombination",
+            "has one for each",
+        ),
+        (
+            {"connectivity": "private", "elastic_ip": None, "secondary_elastic_ips": ["203.0.113.11"]},
+            ".secondary_elastic_ips",
+            "InvalidParameterCombination",
+            "no Elastic IPs",
+        ),
+    ],
+)
+def test_elastic_ips_go_with_its_kind(fields: dict[str, Any], key: str, code: str, words: str) -> None:
+    expect(lab(vpcs={"shop": shop(**fields)}), f"vpcs.shop.nat_gateways.nat{key}", code, words)
+
+
+def test_it_has_eight_addresses_at_most() -> None:
+    """VPC User Guide, "Amazon VPC quotas": 8 private IPv4 addresses, 2 Elastic IPs unless raised."""
+    private = {"connectivity": "private", "elastic_ip": None}
+    many = [f"10.0.1.{n}" for n in range(30, 38)]
+    path = "vpcs.shop.nat_gateways.nat.secondary_private_ips"
+    declared = lab(vpcs={"shop": shop(**private, secondary_private_ips=many)})
+    expect(declared, path, "PrivateIpAddressLimitExceeded", "8")
+    public = {"secondary_private_ips": many[:2], "secondary_elastic_ips": ["203.0.113.11", "203.0.113.12"]}
+    path = "vpcs.shop.nat_gateways.nat.secondary_elastic_ips"
+    expect(lab(vpcs={"shop": shop(**public)}), path, "NatGatewayLimitExceeded", "2")
+
+
+def test_each_address_is_its_own() -> None:
+    further = {"secondary_private_ips": ["10.0.1.21"], "secondary_elastic_ips": ["203.0.113.11"]}
+    lowered = program(vpcs={"shop": shop(private_ip="10.0.1.20", **further)})
+    assert [str(each) for each in lowered.nat_policies["nat-gateway:shop/nat"].addresses] == ["10.0.1.20", "10.0.1.21"]
+    found = routes(lowered, "vpc:shop/hosts")
+    assert found["10.0.1.20/32"] == found["10.0.1.21/32"] == "nat-gateway:shop/nat/in"
+    pairs = [(str(t.inside), str(t.outside)) for t in lowered.maps["internet-gateway:shop"]]
+    assert pairs == [("10.0.1.20", "203.0.113.10"), ("10.0.1.21", "203.0.113.11")]
+
+
+def test_a_private_one_needs_no_internet_gateway() -> None:
+    private = {"subnet": "one", "connectivity": "private"}
+    assert program(vpcs={"shop": vpc(nat_gateways={"nat": private})}).maps == {}
+
+
 def test_it_needs_an_internet_gateway() -> None:
     declared = lab(vpcs={"shop": {**shop(), "internet_gateway": None}})
     expect(declared, "vpcs.shop.nat_gateways.nat.elastic_ip", "Gateway.NotAttached", "has no internet gateway")

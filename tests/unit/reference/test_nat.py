@@ -8,12 +8,23 @@ from ipaddress import IPv4Address
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
-from dataplane.reference.inventory import NatGateway
+from dataplane.model.settings import Settings
+from dataplane.reference.lifetimes import limits_of_nat_gateways
 from dataplane.reference.nat import InadmissiblePortError, NatTables, Proposals
+from dataplane.reference.nodes import NatGateway
 from dataplane.reference.packets import Packet, read
 from dataplane.verdict import Reason
 
-GATEWAY = NatGateway(number=1, vpc="shop", subnet=None, mac=b"\2" * 6, address=IPv4Address("10.0.1.5"))  # type: ignore[arg-type]
+GATEWAY = NatGateway(
+    number=1,
+    vpc="shop",
+    name="nat",
+    subnet=None,  # type: ignore[arg-type]
+    mac=b"\2" * 6,
+    addresses=(IPv4Address("10.0.1.5"),),
+    known_as={IPv4Address(each): IPv4Address("10.0.1.5") for each in ("10.0.1.5", "203.0.113.10")},
+    limits=limits_of_nat_gateways(Settings()),
+)
 CLIENT, OTHER, FAR = "10.0.2.10", "10.0.2.11", "198.51.100.10"
 
 
@@ -30,7 +41,7 @@ def out(nat: NatTables, built: IP, now: int = 0, proposals: Proposals = None) ->
 
 
 def back(nat: NatTables, built: IP, now: int = 0) -> Packet | Reason:
-    return nat.inbound(GATEWAY, packet(built), now, from_router=False)
+    return nat.inbound(GATEWAY, packet(built), now, is_ours=False)
 
 
 def test_each_flow_to_one_destination_has_a_port_of_its_own_from_1024_up() -> None:
