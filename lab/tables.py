@@ -131,12 +131,17 @@ def _public_addresses(topology: Topology) -> dict[tuple[str, str], str]:
 
 
 def flows(data_plane: DataPlane, *, limit: int) -> list[dict[str, Any]]:
-    """Flows that security groups track, the latest first."""
+    """Flows that are remembered, the latest first.
+
+    The owner is the interface whose security groups track it; or a gateway or peering, with its kind in front, that
+    lets only answers in.
+    """
     rows = []
-    for session in _sessions(data_plane, "group")[:limit]:
+    for session in _sessions(data_plane, "group", "flow")[:limit]:
+        owner = data_plane.names[session["owner"]]
         rows.append(
             {
-                "owner": data_plane.names[session["owner"]].path,
+                "owner": owner.path if session["kind"] == "group" else str(owner),
                 "protocol": protocol_name(session["forward"][3]),
                 "original": _tuple(session["forward"]),
                 "reply": _tuple(session["reply"]),
@@ -149,8 +154,8 @@ def flows(data_plane: DataPlane, *, limit: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _sessions(data_plane: DataPlane, kind: str) -> list[dict[str, Any]]:
-    found = [session for session in data_plane.engine.sessions() if session["kind"] == kind]
+def _sessions(data_plane: DataPlane, *kinds: str) -> list[dict[str, Any]]:
+    found = [session for session in data_plane.engine.sessions() if session["kind"] in kinds]
     found.sort(key=lambda session: session["idle_ms"])
     return found
 

@@ -207,6 +207,8 @@ def test_workers_call_out_over_ipv6_and_nobody_calls_them(ipv6_egress: Lab) -> N
     assert not connects(ipv6_egress, "www", WORKER, 80)
     assert not ipv6_egress["www"].ping(WORKER, timeout_s=0.5)
     assert ipv6_egress["worker"].ping("2001:db8:ffff::10")
+    remembered = [row for row in ipv6_egress.flows() if row["owner"] == "egress-only-internet-gateway lab"]
+    assert {row["protocol"] for row in remembered} == {"tcp", "icmpv6"}
     trace = ipv6_egress.trace("www", WORKER, protocol="tcp", port=80)
     assert str(trace.forward.object) == "egress-only-internet-gateway lab"
 

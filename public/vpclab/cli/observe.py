@@ -133,7 +133,10 @@ def nat(selection: Selection, output: str) -> None:
 @format_option
 @click.pass_obj
 def flows(selection: Selection, limit: int, output: str) -> None:
-    """Tracked flows: both directions, state, age, and the rule that allowed them."""
+    """Tracked flows: both directions, state, age, and the rule that allowed them.
+
+    Those of security groups, and those that an egress-only internet gateway or a peering lets answers in for.
+    """
     found = selection.lab().flows(limit=limit)
     columns = {
         "at": "owner",

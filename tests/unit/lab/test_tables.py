@@ -86,6 +86,31 @@ def test_translations_of_both_families(topology: Topology) -> None:
     ]
 
 
+def test_flows_of_groups_and_gateways(topology: Topology) -> None:
+    data_plane = plane()
+    names = data_plane.names
+    forward, reply = (6, V6, EMBEDDED, 17, 5, 53), (6, EMBEDDED, V6, 17, 53, 5)
+    common = {"forward": forward, "reply": reply, "packets": (1, 2), "bytes": (100, 200), "state": "stream"}
+    times = {"age_ms": 3000, "limit_ms": 180_000}
+    sessions = [
+        {"kind": "group", "owner": names.intern("interface", "fw/eth0"), "rule": 0, "idle_ms": 2, **common, **times},
+        {
+            "kind": "flow",
+            "owner": names.intern("egress-only-internet-gateway", "v"),
+            "rule": 0,
+            "idle_ms": 1,
+            **common,
+            **times,
+        },
+        {"kind": "nat", "owner": 1, "rule": 0, "idle_ms": 0, **common, **times},
+    ]
+    data_plane.engine.sessions = lambda: sessions  # type: ignore[method-assign]
+    rows = tables.flows(data_plane, limit=10)
+    assert [row["owner"] for row in rows] == ["egress-only-internet-gateway v", "fw/eth0"]
+    assert rows[0]["original"] == "[2001:db8:a:2::10]:5 > [64:ff9b::c633:640a]:53"
+    assert len(tables.flows(data_plane, limit=1)) == 1
+
+
 def test_gateways_show_all_their_addresses_and_their_counters(topology: Topology) -> None:
     public, private = tables.gateways(plane(), topology)
     assert public == {
