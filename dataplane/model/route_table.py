@@ -102,15 +102,15 @@ class Route:
         prefix_list = topology.lab.prefix_lists.get(self.destination.prefix_list)
         return prefix_list.weight if prefix_list is not None and prefix_list.version == version else 0
 
-    def check(self, topology: Topology, vpc: str) -> Iterator[Problem]:
-        """Yield what AWS would refuse about the route itself."""
+    def check(self, topology: Topology, vpc: str, *, of_gateway: bool = False) -> Iterator[Problem]:
+        """Yield what AWS would refuse about the route itself; `of_gateway`: the table is an internet gateway's."""
         destination = self.destination
         if destination.prefix_list and destination.prefix_list not in topology.lab.prefix_lists:
             known = topology.lab.prefix_lists
             yield unknown("destination", "prefix list", destination.prefix_list, known, "InvalidPrefixListID.NotFound")
         refused = False
         for prefix in destination.prefixes(topology):
-            found = [*self._check_prefix(topology, vpc, prefix)]
+            found = [*self._check_prefix(topology, vpc, prefix, of_gateway)]
             if not refused:  # a prefix list is reported once, not for each entry
                 yield from found
             refused = refused or bool(found)
@@ -118,7 +118,7 @@ class Route:
             family = next(destination.prefixes(topology), IPv4Network("0.0.0.0/0"))
             yield from within("target", self.target.check(topology, vpc, family))
 
-    def _check_prefix(self, topology: Topology, vpc: str, prefix: Network) -> Iterator[Problem]:
+    def _check_prefix(self, topology: Topology, vpc: str, prefix: Network, of_gateway: bool) -> Iterator[Problem]:
         for block in UNROUTABLE:
             if inside(prefix, block):
                 yield Problem(
@@ -148,7 +148,7 @@ class Route:
                     "InvalidParameterValue",
                     f"write {near[0]}" if near else "a route more specific than local must be for a whole subnet",
                 )
-            elif not self.target.inside_vpc:
+            elif not self.target.inside_vpc and not (of_gateway and isinstance(self.target, LocalTarget)):
                 yield Problem(
                     "target",
                     f"{prefix} is inside the VPC, and {self.target} cannot take it from local",
@@ -219,9 +219,11 @@ class RouteTable:
     def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse."""
         seen: dict[RouteDestination, int] = {}
+        gateway = topology.vpc(vpc).internet_gateway
+        of_gateway = gateway is not None and gateway.route_table == name
         for index, route in enumerate(self.routes):
             at = f"routes[{index}]"
-            yield from within(at, route.check(topology, vpc))
+            yield from within(at, route.check(topology, vpc, of_gateway=of_gateway))
             if route.destination in seen:
                 yield Problem(
                     f"{at}.destination",
