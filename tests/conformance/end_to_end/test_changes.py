@@ -11,7 +11,6 @@ import pytest
 
 from tests.conformance.behaviours import behaviour
 from tests.conformance.end_to_end.labs import Watch, parsed, running
-from tests.conformance.sources import ec2_guide, vpc_guide
 from tests.e2e.conversation import Conversation, connects, listen, peer_seen
 from vpclab import Lab
 
@@ -90,9 +89,8 @@ def with_groups(*groups: str) -> dict[str, Any]:
 
 
 @behaviour(
-    "A tracked connection gets its answers without an outbound rule, and outlives the removal of its inbound rule",
-    source=ec2_guide("security-group-connection-tracking"),
-    item=32,
+    "The answers of a connection that an inbound rule lets in from one address pass without outbound rules, and "
+    "it lives on when the rule is removed",
     end_to_end=True,
 )
 def test_tracked_connection_outlives_its_rule(lab: Lab) -> None:
@@ -108,9 +106,7 @@ def test_tracked_connection_outlives_its_rule(lab: Lab) -> None:
 
 
 @behaviour(
-    "An untracked connection stops at once when its inbound rule is removed",
-    source=ec2_guide("security-group-connection-tracking"),
-    item=33,
+    "A connection that is let in from everywhere, with everything let out, stops at once when its rule is removed",
     end_to_end=True,
 )
 def test_untracked_connection_ends_with_its_rule(lab: Lab) -> None:
@@ -122,10 +118,8 @@ def test_untracked_connection_ends_with_its_rule(lab: Lab) -> None:
 
 
 @behaviour(
-    "A network ACL that lets requests in and no ephemeral ports out lets the SYN arrive and drops the answer",
-    source=vpc_guide("nacl-ephemeral-ports"),
-    section="Network ACLs",
-    item=35,
+    "Of a deny rule with a lower number and an allow rule with a higher one the deny decides, in whatever order "
+    "they stand; and a SYN that is let in has its answer dropped where ephemeral ports are not let out",
     end_to_end=True,
 )
 def test_ephemeral_ports_closed(lab: Lab) -> None:
@@ -148,13 +142,7 @@ def test_ephemeral_ports_closed(lab: Lab) -> None:
         assert watch.packets("server", proto=6) == []
 
 
-@behaviour(
-    "Two hosts of a subnet reach each other whatever its network ACL denies",
-    source=vpc_guide("vpc-network-acls"),
-    section="Network ACLs",
-    item=36,
-    end_to_end=True,
-)
+@behaviour("Hosts of one subnet talk freely though its ACL denies everything", end_to_end=True)
 def test_acl_does_not_look_inside_a_subnet(lab: Lab) -> None:
     new = copy.deepcopy(parsed(LAB))
     new["vpcs"]["main"]["subnets"]["public"]["network_acl"] = "closed"

@@ -8,7 +8,6 @@ import pytest
 
 from tests.conformance.behaviours import behaviour
 from tests.conformance.end_to_end.labs import running
-from tests.conformance.sources import ec2_guide
 from tests.e2e.conversation import datagrams
 from vpclab import Lab
 
@@ -53,9 +52,7 @@ def lab() -> Iterator[Lab]:
 
 
 @behaviour(
-    "An answer over UDP that no rule admits passes up to 30 s after a single exchange, and up to 180 s after a stream",
-    source=ec2_guide("security-group-connection-tracking"),
-    item=34,
+    "The answer to a single UDP request is late after 30 idle seconds, within a stream of UDP after 180",
     end_to_end=True,
 )
 def test_default_timeouts_of_udp(lab: Lab) -> None:
@@ -74,11 +71,7 @@ def test_default_timeouts_of_udp(lab: Lab) -> None:
         assert not line.answer()
 
 
-@behaviour(
-    "Each interface has its own idle timeouts for UDP, as its connection tracking says",
-    source=ec2_guide("security-group-connection-tracking"),
-    end_to_end=True,
-)
+@behaviour("The idle timeouts of UDP, single and stream, are set per interface", end_to_end=True)
 def test_timeouts_of_an_interface(lab: Lab) -> None:
     with datagrams(lab, "patient", "server", "10.0.1.20", 53) as line:
         assert line.ask()
