@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import sys
+import termios
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
+from typing import Any
 
 from vpclab import Lab
 
@@ -52,6 +57,13 @@ class Conversation:
         except TimeoutError:
             return False
 
+    def settle(self) -> None:
+        """Wait until both kernels have had everything acknowledged, so that neither sends by itself."""
+        deadline = time.monotonic() + WAIT_S
+        for line in (self.near, self.far):
+            while _unacknowledged(line):
+                assert time.monotonic() < deadline, "not acknowledged"
+
     def is_cut(self) -> bool:
         """Whether words from the client do not arrive any more; nothing is said on this line afterwards."""
         self.near.sendall(b"to")
@@ -63,6 +75,11 @@ class Conversation:
                 each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             return True
         return False
+
+
+def _unacknowledged(line: socket.socket) -> int:
+    """Bytes sent that the other end has not acknowledged (tcp(7), SIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(line, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def listen(lab: Lab, server: str, port: int) -> socket.socket:
@@ -82,12 +99,21 @@ def peer_seen(lab: Lab, client: str, server: str, address: str, port: int = 8888
 
 
 def connects(lab: Lab, client: str, address: str, port: int) -> bool:
-    """Whether a TCP connection is made; silence is False, a refusal is an error of the test."""
+    """Whether a TCP connection is made; a refusal is an error of the test."""
     try:
-        lab[client].connect(address, port, timeout_s=SILENCE_S).close()
+        lab[client].connect(address, port, timeout_s=WAIT_S).close()
     except TimeoutError:
         return False
     return True
+
+
+def is_silent(lab: Lab, client: str, address: str, port: int) -> bool:
+    """Whether nobody answers an attempt to connect over TCP; a refusal is an error of the test."""
+    try:
+        lab[client].connect(address, port, timeout_s=SILENCE_S).close()
+    except TimeoutError:
+        return True
+    return False
 
 
 def family_of(lab: Lab, server: str) -> socket.AddressFamily:
@@ -104,29 +130,39 @@ class Datagrams:
         self.near = lab[client].socket(family, socket.SOCK_DGRAM)
         self.far = lab[server].socket(family_of(lab, server), socket.SOCK_DGRAM)
         self.far.bind(("", port))
-        self.peer: tuple[str, int] = ("", 0)
+        self.peer = ("", 0)
         """The client as the server saw it last."""
+        self._answer_to: tuple[Any, ...] = ()
 
     def ask(self, words: bytes = b"question") -> bool:
         """Send to the server; whether it arrives."""
         self.near.sendto(words, self.address)
-        return self._arrives(self.far, words)
+        peer = _arrives(self.far, words, WAIT_S)
+        if peer is not None:
+            self.peer = str(peer[0]).removeprefix("::ffff:"), peer[1]
+            self._answer_to = peer
+        return peer is not None
 
     def answer(self, words: bytes = b"answer") -> bool:
         """Send to whom the server heard last; whether it arrives."""
-        self.far.sendto(words, self.peer)
-        return self._arrives(self.near, words, note=False)
+        self.far.sendto(words, self._answer_to)
+        return _arrives(self.near, words, WAIT_S) is not None
 
-    def _arrives(self, at: socket.socket, words: bytes, *, note: bool = True) -> bool:
-        at.settimeout(SILENCE_S)
-        try:
-            heard, peer = at.recvfrom(65536)
-        except TimeoutError:
-            return False
-        assert heard == words
-        if note:
-            self.peer = peer[:2]
-        return True
+    def answer_is_lost(self) -> bool:
+        """Send to whom the server heard last; whether it does not arrive."""
+        self.far.sendto(b"lost", self._answer_to)
+        return _arrives(self.near, b"lost", SILENCE_S) is None
+
+
+def _arrives(at: socket.socket, words: bytes, timeout_s: float) -> tuple[Any, ...] | None:
+    """From whom these words come within some seconds; other words are an error of the test."""
+    at.settimeout(timeout_s)
+    try:
+        heard, peer = at.recvfrom(65536)
+    except TimeoutError:
+        return None
+    assert heard == words
+    return tuple(peer)
 
 
 @contextmanager

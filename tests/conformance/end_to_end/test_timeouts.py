@@ -60,7 +60,7 @@ def test_default_timeouts_of_udp(lab: Lab) -> None:
         assert line.ask()
         assert line.answer()
         lab.clock.advance(31)
-        assert not line.answer(), "one exchange is forgotten after 30 s"
+        assert line.answer_is_lost(), "one exchange is forgotten after 30 s"
     with datagrams(lab, "default", "server", "10.0.1.20", 53) as line:
         for _ in range(2):
             assert line.ask()
@@ -68,7 +68,7 @@ def test_default_timeouts_of_udp(lab: Lab) -> None:
         lab.clock.advance(170)
         assert line.answer(), "a stream is not"
         lab.clock.advance(181)
-        assert not line.answer()
+        assert line.answer_is_lost()
 
 
 @behaviour("The idle timeouts of UDP, single and stream, are set per interface", end_to_end=True)
@@ -83,4 +83,4 @@ def test_timeouts_of_an_interface(lab: Lab) -> None:
         lab.clock.advance(115)
         assert line.answer(), "a stream: 120 s here"
         lab.clock.advance(121)
-        assert not line.answer()
+        assert line.answer_is_lost()
