@@ -132,6 +132,22 @@ def test_group_reference_is_lost_through_an_appliance(lab: Lab) -> None:
 
 
 @behaviour(
+    "With the source/destination check a packet from an address that is not the interface's own is dropped; "
+    "without it, it is forwarded",
+    end_to_end=True,
+)
+def test_source_check_of_what_a_kernel_sends(lab: Lab) -> None:
+    with Watch(lab, "b1") as watch:
+        for name in ("a1", "firewall"):
+            lab[name].run(["ip", "address", "add", "10.0.1.77/32", "dev", "lo"], check=True)
+            lab[name].run(["ping", "-n", "-c", "1", "-W", "0.3", "-I", "10.0.1.77", B1])
+            lab[name].run(["ip", "address", "del", "10.0.1.77/32", "dev", "lo"], check=True)
+            assert lab[name].ping(B1)
+        sources = [packet.src for packet in watch.packets("b1", proto=1)]
+    assert sources == [A1, "10.0.1.77", FIREWALL], "a1 checks its sources, the firewall does not"
+
+
+@behaviour(
     "With the source/destination check a packet routed to an interface that has not its address is dropped there;"
     " without it, it arrives",
     end_to_end=True,

@@ -11,7 +11,7 @@ from scapy.layers.inet import IP
 from tests.conformance.behaviours import behaviour
 from tests.conformance.end_to_end.labs import Watch, running
 from tests.e2e.conversation import datagrams, is_silent, peer_seen
-from vpclab import Lab
+from vpclab import Lab, Reason
 
 pytestmark = pytest.mark.e2e
 SECTION = "Internet gateways"
@@ -93,6 +93,18 @@ def test_without_a_public_address_nothing_leaves(lab: Lab) -> None:
         assert lab["web"].run(["curl", "-sS", "-o", "/dev/null", f"http://{FAR}/"]).returncode == 0
         assert not [packet for packet in watch.packets("far") if packet.src != WEB_PUBLIC]
         assert {packet.src for packet in watch.packets("bare")} == {WEB}
+
+
+@behaviour(
+    "A default route to the internet gateway takes nothing to private addresses outside of the VPC", end_to_end=True
+)
+def test_private_addresses_stay(lab: Lab) -> None:
+    with Watch(lab, "web") as watch:
+        assert is_silent(lab, "web", "10.99.0.1", 80)
+        assert not lab["web"].ping("192.168.7.7", timeout_s=0.3)
+        assert lab["web"].ping("10.0.1.1")
+        assert {packet.src for packet in watch.packets("web")} == {"10.0.1.1"}, "nobody tells it"
+    assert lab.trace("web", "10.99.0.1").forward.reason is Reason.PRIVATE_DESTINATION
 
 
 @behaviour(

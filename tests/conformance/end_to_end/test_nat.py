@@ -16,7 +16,7 @@ from vpclab import Lab, Reason
 pytestmark = pytest.mark.e2e
 SECTION = "NAT gateways"
 
-CLIENT, PARTNER, FAR = "10.0.2.10", "10.1.1.10", "198.51.100.10"
+STRANGER, PARTNER, FAR = "10.0.3.20", "10.1.1.10", "198.51.100.10"
 NAT_PUBLIC, INNER = "203.0.113.10", "10.0.3.5"
 
 LAB = """
@@ -39,6 +39,7 @@ vpcs:
       transfer:
         routes:
           - {destination: 10.1.0.0/16, target: "peering:main-partner"}
+          - {destination: 10.2.0.0/16, target: "peering:tenant-main"}
           - {destination: 0.0.0.0/0, target: internet-gateway}
     nat_gateways:
       nat: {subnet: public, elastic_ip: 203.0.113.10, private_ip: 10.0.1.5}
@@ -178,6 +179,21 @@ def test_nat_gateway_is_not_for_peers(lab: Lab) -> None:
         assert lab["client"].ping(FAR)
         assert {packet.src for packet in watch.packets("far")} == {NAT_PUBLIC}
     assert grown(before, metrics(lab))["PacketsInFromSource"] == 1
+
+
+@behaviour(
+    "A peering is not transitive: B reaches neither C nor the internet by way of A, nor uses A's NAT gateway",
+    end_to_end=True,
+)
+def test_peering_is_not_transitive(lab: Lab) -> None:
+    with Watch(lab, "partner", "far") as watch:
+        assert lab["desk"].ping(STRANGER), "to the peer itself"
+        assert not lab["desk"].ping(PARTNER, timeout_s=0.5)
+        assert not lab["desk"].ping(FAR, timeout_s=0.5)
+        assert lab["client"].ping(PARTNER)
+        assert lab["client"].ping(FAR)
+        assert {packet.src for packet in watch.packets("partner")} == {INNER}
+        assert {packet.src for packet in watch.packets("far")} == {NAT_PUBLIC}
 
 
 @behaviour("A private NAT gateway translates to its private address for other VPCs", end_to_end=True)
