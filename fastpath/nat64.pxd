@@ -10,7 +10,7 @@ cdef enum:
 
 cdef uint16_t family_refusal(packet *p) noexcept nogil
 cdef uint16_t counterpart_missing(packet *p) noexcept nogil
-cdef void change_family(packet *p, const header *to, packet *q) noexcept nogil
+cdef uint16_t change_family(packet *p, const header *to, packet *q) noexcept nogil
 
 
 # An IPv4 address and the IPv6 address that stands for it: `prefix` is a /96 (RFC 6052, 2.2).

@@ -369,14 +369,15 @@ cdef uint16_t counterpart_missing(packet *p) noexcept nogil:
 
 # Write `p` as a packet of the other family to `q.frame` (room for p.end + FAMILY_HEADROOM bytes) and describe it in `q`.
 # `to` holds its addresses and ports, in the new family, and how many hops the old one has spent. `p` must not be
-# refused by either of the above.
-cdef void change_family(packet *p, const header *to, packet *q) noexcept nogil:
+# refused by either of the above. Returns what a reader of the new packet says of it: 0, or a drop reason.
+cdef uint16_t change_family(packet *p, const header *to, packet *q) noexcept nogil:
     cdef uint8_t *frame = q.frame
     cdef uint8_t *ip = frame + ETH_HEADER
     cdef const uint8_t *old = p.frame + p.l3
     cdef uint8_t family = 6 if p.family == 4 else 4
     cdef uint32_t payload = p.end - p.l4
     cdef uint32_t head
+    cdef uint16_t reason
     cdef uint8_t *l4
     cdef crossing x
     memset(q, 0, sizeof(packet))
@@ -412,8 +413,9 @@ cdef void change_family(packet *p, const header *to, packet *q) noexcept nogil:
     q.family = family
     q.context = p.context
     q.neighbour = p.neighbour
-    parse_ip(q)     # cannot fail: it was written from a packet that had been parsed
+    reason = <uint16_t>parse_ip(q)
     describe(p, to, q, &x)
+    return reason
 
 
 # What a packet does not say of itself: what its first fragment has told, and the offloads asked for.

@@ -98,6 +98,7 @@ cdef bint next_leg(walker *w, const node *n, header *to) noexcept nogil:
     cdef uint32_t need = (LEG_HEADROOM + w.p.end + FAMILY_HEADROOM + 15) & 0xFFFFFFF0U
     cdef edit *e = &w.out.edit
     cdef packet *q
+    cdef uint16_t reason
     cdef uint32_t i, gain = FAMILY_GAIN
     if room.count == MAX_LEGS:
         drop(w, n, REASON_LOOP, 0)
@@ -110,7 +111,10 @@ cdef bint next_leg(walker *w, const node *n, header *to) noexcept nogil:
     q.frame = room.bytes + room.used + LEG_HEADROOM
     room.used += need
     to.ttl_spent = w.h.ttl_spent
-    change_family(w.p, to, q)
+    reason = change_family(w.p, to, q)
+    if reason:
+        drop(w, n, reason, 0)       # not expected: what had been parsed was written anew
+        return False
     w.p = q
     w.out.p = q
     start_header(w.h, q)

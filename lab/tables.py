@@ -108,8 +108,9 @@ def translations(data_plane: DataPlane, topology: Topology) -> list[dict[str, An
     rows = []
     for session in _sessions(data_plane, "nat"):
         gateway = data_plane.names[session["owner"]].path
-        family, source, _, protocol, source_port, destination_port = session["forward"]
-        family_out, far, translated, _, _, translated_port = session["reply"]
+        family, source, _, protocol, source_port, _ = session["forward"]
+        # what the far end sees; of another family than `inside` when it is NAT64
+        family_out, far, translated, _, far_port, translated_port = session["reply"]
         own = _address(family_out, translated)
         rows.append(
             {
@@ -118,7 +119,7 @@ def translations(data_plane: DataPlane, topology: Topology) -> list[dict[str, An
                 "inside": _end(family, source, source_port),
                 "translated": _end(family_out, translated, translated_port),
                 "public": seen_as.get((gateway.partition("/")[0], own)),
-                "outside": _end(family_out, far, destination_port),
+                "outside": _end(family_out, far, far_port),
                 **_times(session),
             }
         )
