@@ -155,12 +155,13 @@ def test_path_mtu_from_the_internet() -> None:
     "packet",
     [
         IP(src=A2, dst=FAR, flags="DF") / ICMP(type=3, code=3) / IP(src=FAR, dst=A2) / UDP() / bytes(1600),
-        IP(src=A2, dst=FAR, flags="DF", proto=17, frag=185) / bytes(1600),
+        IP(src=A2, dst=FAR, flags="DF", proto=17, frag=9, id=7) / bytes(1600),
     ],
     ids=["error", "fragment"],
 )
 def test_no_errors_about_these(packet: IP) -> None:
     network = Network(VPC)
-    network.send("far", IP(src=FAR, dst="203.0.113.12") / UDP(sport=53, dport=53))
-    network.send("a2", IP(src=A2, dst=FAR, flags="MF", proto=17) / bytes(1480))
-    assert network.send("a2", packet).sent == ()
+    first = IP(src=A2, dst=FAR, flags="MF", id=7) / UDP(sport=5, dport=6, len=1672) / bytes(64)
+    assert network.send("a2", first).to == "far"
+    result = network.send("a2", packet)
+    assert (result.reason, result.sent) == (Reason.MTU_EXCEEDED, ())
