@@ -28,6 +28,7 @@ def redirect(journey: Journey, inventory: Inventory, vpc: str) -> Interface | No
     route = table.lookup(journey.packet.destination)
     if route is None:
         raise Dropped(Reason.NO_ROUTE, table.number)
+    journey.note(table.number, "route", route.number)
     target = _target(inventory, vpc, route)
     journey.note(table.number, "route", route.number)
     if route.target != LOCAL and (target is None or not target.is_attached):

@@ -126,11 +126,16 @@ class ReferencePlane:
         translated = [
             Session("nat", number, each.inside, each.life.stage) for number, each in self.router.nat.all(self.now_ms)
         ]
-        return (
-            tracked
-            + translated
-            + [Session("flow", owner, flow, stage) for owner, flow, stage in self.router.remembered(self.now_ms)]
-        )
+        memories = (self.router.egress_only, self.router.sent_by_nat)
+        return [
+            *tracked,
+            *translated,
+            *(
+                Session("flow", number, flow, life.stage)
+                for m in memories
+                for number, flow, life in m.live(self.now_ms)
+            ),
+        ]
 
     def nat_metrics(self) -> dict[str, dict[str, int]]:
         """By NAT gateway (``VPC/NAME``), what CloudWatch would show of it now."""

@@ -6,24 +6,27 @@ errors about it. A SYN begins a closed TCP flow anew on the side that had opened
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.packets import QUERIES, Flow, Packet
 
+Owner = tuple[int, str]
+
 
 class FlowMemory:
-    """Flows by owner (whatever tells them apart), as the side that opened them sends them."""
+    """Flows by owner (a number of `Names`) and place (what it is between), as the side that opened them sends them."""
 
     def __init__(self) -> None:
-        self._flows: dict[tuple[Hashable, Flow], Lifetime] = {}
+        self._flows: dict[tuple[Owner, Flow], Lifetime] = {}
 
-    def see(self, owner: Hashable, packet: Packet, now_ms: int, limits: Limits) -> str:
+    def see(self, owner: Owner, packet: Packet, now_ms: int, limits: Limits) -> str:
         """A packet of the side that opens flows: ``open``, ``known`` (an ICMP error about one too), or nothing."""
         if packet.is_icmp_error:
             quoted = packet.quoted
-            is_identified = quoted is not None and quoted.is_identified
-            return "known" if is_identified and self._find(owner, quoted.flow.reversed(), now_ms) is not None else ""
+            if quoted is None or not quoted.is_identified:
+                return ""
+            return "" if self._find(owner, quoted.flow.reversed(), now_ms) is None else "known"
         if packet.is_icmp and packet.icmp_type not in QUERIES[packet.protocol]:
             return ""
         found = self._find(owner, packet.flow, now_ms)
@@ -33,7 +36,7 @@ class FlowMemory:
         found.see(packet, now_ms, limits, by_opener=True)
         return "known"
 
-    def see_answer(self, owner: Hashable, packet: Packet, now_ms: int, limits: Limits) -> bool:
+    def see_answer(self, owner: Owner, packet: Packet, now_ms: int, limits: Limits) -> bool:
         """Whether a packet of the other side belongs to a flow, which lives on then."""
         if packet.is_icmp_error:
             quoted = packet.quoted
@@ -44,12 +47,12 @@ class FlowMemory:
         found.see(packet, now_ms, limits, by_opener=False)
         return True
 
-    def live(self, now_ms: int) -> Iterator[tuple[Hashable, Flow, Lifetime]]:
-        """Every flow remembered now, with its owner."""
+    def live(self, now_ms: int) -> Iterator[tuple[int, Flow, Lifetime]]:
+        """Every flow there is now, with the number of its owner."""
         for (owner, flow), life in self._flows.items():
             if not life.is_over(now_ms):
-                yield owner, flow, life
+                yield owner[0], flow, life
 
-    def _find(self, owner: Hashable, flow: Flow, now_ms: int) -> Lifetime | None:
+    def _find(self, owner: Owner, flow: Flow, now_ms: int) -> Lifetime | None:
         found = self._flows.get((owner, flow))
         return None if found is None or found.is_over(now_ms) else found

@@ -7,18 +7,14 @@ https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Route_Tables.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from dataplane.reference import edge_routes, egress_only, internet_gateway, peering, resets, return_to_sender
 from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import NAT_MTU, fit, lose_ttl
 from dataplane.reference.interfaces import enter_subnet, go_in, go_out, leave_subnet, serve
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import NAT, PEERING, Dropped, Journey, WantedReset
-from dataplane.reference.lifetimes import Stage
 from dataplane.reference.nat import NatTables
 from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
-from dataplane.reference.packets import Flow
 from dataplane.reference.routes import BLACKHOLE, LOCAL, NOT_FORWARDED, Route
 from dataplane.reference.tracking import Tracking
 from dataplane.verdict import Reason
@@ -88,6 +84,7 @@ class Router:
         journey.note(subnet.table.number, "route", route.number)
         if route.target == NOT_FORWARDED:
             raise Dropped(Reason.DESTINATION_MARTIAN, subnet.table.number, route.number)
+        journey.note(subnet.table.number, "route", route.number)
         if self._is_blackhole(route, subnet.vpc):
             raise Dropped(Reason.BLACKHOLE, subnet.table.number, route.number)
         kind, _, name = route.target.partition(":")
@@ -196,15 +193,6 @@ class Router:
         journey.through = {NAT}
         journey.subnet = gateway.subnet
         return self.leave(journey, gateway.subnet)
-
-    def remembered(self, now_ms: int) -> Iterator[tuple[int, Flow, Stage]]:
-        """The flows that egress-only gateways and peerings remember now, by number."""
-        for owner, flow, life in self.egress_only.live(now_ms):
-            assert isinstance(owner, int)
-            yield owner, flow, life.stage
-        for owner, flow, life in self.sent_by_nat.live(now_ms):
-            assert isinstance(owner, tuple)
-            yield owner[0], flow, life.stage
 
     def own_packet(self, journey: Journey) -> Interface | Host:
         """An ICMP error or a reset of a NAT gateway, which leaves it like anything else it sends."""

@@ -49,7 +49,8 @@ class Playground(Pair):
             self.seen.traits.discard("inter-region")
         inventory = self.reference.router.inventory
         self.nodes = sorted(inventory.ports)
-        every = [address for node in (*inventory.interfaces, *inventory.hosts) for address in node.addresses]
+        every = [address for node in inventory.interfaces for address in node.addresses]
+        every += [address for host in inventory.hosts for address in host.addresses]
         every += list(inventory.public_of.values())
         self.live4 = sorted({str(a) for a in every if a.version == 4} | {str4(n) for n in self.translated})
         self.live6 = sorted({str(a) for a in every if a.version == 6})

@@ -13,6 +13,7 @@ from dataplane.reference.lifetimes import limits_of_egress_only
 from dataplane.reference.packets import Packet, read
 
 LIMITS = limits_of_egress_only(Settings())
+ONE, TWO = (1, "shop"), (1, "store")
 HERE, THERE = "10.0.0.1", "198.51.100.1"
 
 
@@ -32,8 +33,8 @@ def back(layer: Any) -> Packet:
 
 def test_flow_is_opened_once_and_then_known() -> None:
     memory = FlowMemory()
-    assert [memory.see(1, out(UDP(sport=5, dport=6)), 0, LIMITS) for _ in range(2)] == ["open", "known"]
-    assert memory.see(2, out(UDP(sport=5, dport=6)), 0, LIMITS) == "open"
+    assert [memory.see(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS) for _ in range(2)] == ["open", "known"]
+    assert memory.see(TWO, out(UDP(sport=5, dport=6)), 0, LIMITS) == "open"
 
 
 @pytest.mark.parametrize(
@@ -50,35 +51,35 @@ def test_flow_is_opened_once_and_then_known() -> None:
 )
 def test_answers_and_errors_about_it_belong_to_it(answer: Any, belongs: bool) -> None:
     memory = FlowMemory()
-    memory.see(1, out(UDP(sport=5, dport=6)), 0, LIMITS)
-    assert memory.see_answer(1, back(answer), 0, LIMITS) is belongs
-    assert not memory.see_answer(2, back(answer), 0, LIMITS)
+    memory.see(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS)
+    assert memory.see_answer(ONE, back(answer), 0, LIMITS) is belongs
+    assert not memory.see_answer(TWO, back(answer), 0, LIMITS)
 
 
 @pytest.mark.parametrize("layer", [ICMP(type=3) / IP() / UDP(), ICMP(type=5) / IP() / UDP(), ICMP(type=11)])
 def test_icmp_that_asks_nothing_opens_nothing(layer: Any) -> None:
-    assert FlowMemory().see(1, out(layer), 0, LIMITS) == ""
+    assert FlowMemory().see(ONE, out(layer), 0, LIMITS) == ""
 
 
 def test_packet_that_went_out_is_no_answer_to_itself() -> None:
     memory = FlowMemory()
-    memory.see(1, out(UDP(sport=5, dport=6)), 0, LIMITS)
-    assert not memory.see_answer(1, out(UDP(sport=5, dport=6)), 0, LIMITS)
+    memory.see(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS)
+    assert not memory.see_answer(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS)
 
 
 def test_answers_keep_it_alive_and_errors_do_not() -> None:
     memory = FlowMemory()
-    memory.see(1, out(UDP(sport=5, dport=6)), 0, LIMITS)
+    memory.see(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS)
     error = back(ICMP(type=3, code=3) / IP(src=HERE, dst=THERE) / UDP(sport=5, dport=6))
-    assert memory.see_answer(1, back(UDP(sport=6, dport=5)), 100_000, LIMITS)
-    assert memory.see_answer(1, error, 219_999, LIMITS)
-    assert not memory.see_answer(1, error, 220_000, LIMITS)
+    assert memory.see_answer(ONE, back(UDP(sport=6, dport=5)), 100_000, LIMITS)
+    assert memory.see_answer(ONE, error, 219_999, LIMITS)
+    assert not memory.see_answer(ONE, error, 220_000, LIMITS)
 
 
 def test_syn_begins_a_closed_flow_anew_on_its_own_side_only() -> None:
     memory = FlowMemory()
-    memory.see(1, out(TCP(sport=5, dport=6)), 0, LIMITS)
-    assert memory.see_answer(1, back(TCP(sport=6, dport=5, flags="R")), 0, LIMITS)
-    assert not memory.see_answer(1, back(TCP(sport=6, dport=5, flags="S")), 0, LIMITS)
-    assert memory.see(1, out(TCP(sport=5, dport=6)), 0, LIMITS) == "open"
-    assert memory.see_answer(1, back(TCP(sport=6, dport=5, flags="SA")), 349_999, LIMITS)
+    memory.see(ONE, out(TCP(sport=5, dport=6)), 0, LIMITS)
+    assert memory.see_answer(ONE, back(TCP(sport=6, dport=5, flags="R")), 0, LIMITS)
+    assert not memory.see_answer(ONE, back(TCP(sport=6, dport=5, flags="S")), 0, LIMITS)
+    assert memory.see(ONE, out(TCP(sport=5, dport=6)), 0, LIMITS) == "open"
+    assert memory.see_answer(ONE, back(TCP(sport=6, dport=5, flags="SA")), 349_999, LIMITS)
