@@ -50,7 +50,8 @@ class Playground(Pair):
             self.seen.traits.discard("inter-region")
         inventory = self.reference.router.inventory
         self.nodes = sorted(inventory.ports)
-        every = [address for node in (*inventory.interfaces, *inventory.hosts) for address in node.addresses]
+        nodes: list[Any] = [*inventory.interfaces, *inventory.hosts]
+        every = [address for node in nodes for address in node.addresses]
         every += list(inventory.public_of.values())
         self.live4 = sorted({str(a) for a in every if a.version == 4} | {str4(n) for n in self.translated})
         self.live6 = sorted({str(a) for a in every if a.version == 6})
