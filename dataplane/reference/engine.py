@@ -244,7 +244,9 @@ class ReferencePlane:
         except Dropped as dropped:
             if dropped.error is not None:
                 sent = own_packets.send(dropped.error, journey, self.router)
-                if sent is not None:
+                if isinstance(sent, Reason):
+                    self._count(node.number, sent)
+                elif sent is not None:
                     self._arrive(*sent, parent)
             journey.note(dropped.object, "drop", dropped.rule)
             return Outcome(Verdict.DROP, dropped.reason, dropped.object, dropped.rule, tuple(journey.trace))

@@ -43,7 +43,7 @@ class Session:
     """A remembered flow, as whoever opened it sends it; `owner` is a number of `Names`."""
 
     kind: str
-    """``group`` at an interface, ``nat`` at a NAT gateway, ``flow`` at others and at peerings."""
+    """``group`` at an interface, ``nat`` at a NAT gateway, ``flow`` at an egress-only gateway or a peering."""
     owner: int
     flow: Flow
     stage: Stage

@@ -61,8 +61,9 @@ def test_private_destinations(destination: str) -> None:
 @behaviour("Nothing comes in from a private address", source=reachability())
 @pytest.mark.parametrize("source", ["10.99.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1"])
 def test_private_sources(source: str) -> None:
+    """Hosts on the internet cannot even send from one: like their providers, the lab lets out own addresses only."""
     result = Network(VPC).send("far", IP(src=source, dst=PUBLIC) / UDP(sport=5, dport=6))
-    assert (result.verdict, result.sent) == (Verdict.DROP, ())
+    assert (result.reason, result.sent) == (Reason.SOURCE_CHECK, ())
 
 
 @behaviour(
@@ -185,6 +186,15 @@ def test_no_udp_checksum() -> None:
     assert (out.to, out.packet[UDP].chksum) == ("far", 0)
 
 
+@behaviour("A checksum that comes to zero when it is translated is sent as 0xffff by UDP, as 0 by TCP", source=rfc(768))
+@pytest.mark.parametrize(("layer", "written"), [(UDP, 0xFFFF), (TCP, 0)])
+def test_checksum_of_zero(layer: type, written: int) -> None:
+    outside = IP(bytes(IP(src=PUBLIC, dst=FAR) / layer(sport=5, dport=80) / b"\0\0"))
+    makes_zero = outside[layer].chksum.to_bytes(2, "big")
+    seen = Network(VPC).send("a2", IP(src=A2, dst=FAR) / layer(sport=5, dport=80) / makes_zero).packet
+    assert (seen.src, seen[layer].chksum) == (PUBLIC, written)
+
+
 @behaviour("All fragments of a datagram pass the internet gateway, translated", source=PAGE)
 @pytest.mark.parametrize("body", [UDP(sport=5, dport=6), TCP(sport=5, dport=6), ICMP(id=7)])
 def test_fragments(body: object) -> None:
@@ -201,6 +211,21 @@ def test_ipv6() -> None:
     assert (out.to, out.packet.src) == ("far", "2001:db8:a:1::12")
     back = network.send("other", IPv6(src="2001:db8:99::77", dst="2001:db8:a:1::12") / TCP(sport=5, dport=80))
     assert (back.to, back.packet.dst) == ("a2", "2001:db8:a:1::12")
+
+
+@behaviour("An Elastic IP of an interface that is not attached leads nowhere", source=reachability())
+def test_detached_interface() -> None:
+    def text(attachment: str) -> str:
+        extra = f"""    network_interfaces:
+      extra: {{subnet: public, private_ips: [10.0.1.50], elastic_ips: {{10.0.1.50: 203.0.113.50}},
+        security_groups: [open]{attachment}}}
+    nat_gateways:"""
+        return changed(VPC, ("    nat_gateways:", extra))
+
+    probe = IP(src=FAR, dst="203.0.113.50") / ICMP()
+    assert Network(text(", attachment: {instance: a1, device_index: 1}")).send("far", probe).to == "a1"
+    result = Network(text("")).send("far", probe)
+    assert (result.verdict, result.sent) == (Verdict.DROP, ())
 
 
 @behaviour("An IPv6 source that no interface of the VPC has does not leave through a gateway", source=reachability())

@@ -114,6 +114,21 @@ def test_static_before_list() -> None:
         assert found == ["spare", "fw", "spare"]
 
 
+@behaviour(
+    "Of two prefix lists with one block in a table the route that is written first is used, and stays used",
+    silent=True,
+    source=vpc_guide("route-tables-priority"),
+    section="Prefix lists",
+)
+def test_equal_blocks_of_two_lists() -> None:
+    """AWS chooses at random, and then stays with it."""
+    lists = "prefix_lists: {one: {entries: [{cidr: 192.0.2.0/24}]}, two: {entries: [{cidr: 192.0.2.0/24}]}}\n"
+    routes = ["prefix-list:one -> instance:fw", "prefix-list:two -> instance:spare"]
+    for order, to in ((routes, "fw"), (routes[::-1], "spare")):
+        network = Network(lab(*order) + lists)
+        assert {receiver(network, f"192.0.2.{n}") for n in range(1, 9)} == {to}
+
+
 @behaviour("A changed prefix list changes every route to it with the next packet", source=LISTS, section="Prefix lists")
 def test_newest_version() -> None:
     network = Network(listed("192.0.2.0/24"))

@@ -216,6 +216,21 @@ def test_quota() -> None:
     assert refused(lab("protocol: tcp, ports: 80, source: prefix-list:big") + lists) == too_many
 
 
+@behaviour("An interface has at most five security groups, of its own VPC", source=vpc_guide("amazon-vpc-limits"))
+def test_groups_of_an_interface() -> None:
+    more = "".join(f"      g{n}: {{description: one more}}\n" for n in range(4))
+    text = changed(lab(), ("      second:", more + "      second:"))
+    five = changed(text, ("security_groups: [server]", "security_groups: [server, g0, g1, g2, g3]"))
+    assert not admits(Network(five), ICMP())
+    six = changed(five, ("g2, g3]", "g2, g3, second]"))
+    assert {code for _, code in refused(six)} == {"SecurityGroupsPerInterfaceLimitExceeded"}
+    elsewhere = changed(
+        lab(), ("vpcs:\n", "vpcs:\n  w: {cidr: 10.9.0.0/16, security_groups: {theirs: {description: x}}}\n")
+    )
+    foreign = changed(elsewhere, ("security_groups: [server]", "security_groups: [theirs]"))
+    assert {code for _, code in refused(foreign)} == {"InvalidGroup.NotFound"}
+
+
 @behaviour("A changed rule decides about the next new flow", source=ec2_guide("ena-nitro-perf"))
 def test_changed_rule() -> None:
     network = Network(lab("protocol: icmp, source: 10.0.2.0/24"))

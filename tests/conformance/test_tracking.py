@@ -79,9 +79,10 @@ def test_tracked_flow() -> None:
     source=PAGE,
     item=33,
 )
-def test_untracked_flow() -> None:
-    network = open_ssh(lab(ssh(WORLD), ALL_OUT))
-    network.apply(lab("", ALL_OUT))
+@pytest.mark.parametrize("outbound", [ALL_OUT, "{protocol: tcp, ports: 0-65535, destination: 0.0.0.0/0}"])
+def test_untracked_flow(outbound: str) -> None:
+    network = open_ssh(lab(ssh(WORLD), outbound))
+    network.apply(lab("", outbound))
     assert request(network, "PA") is Reason.GROUP_INGRESS
 
 

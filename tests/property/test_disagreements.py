@@ -23,7 +23,6 @@ UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, s
 
 FAST, REFERENCE = "fast", "reference"
 UNSETTLED = {
-    "test_flow_that_a_nat_gateway_drops_is_not_tracked_by_it": FAST,
     "test_every_icmp_message_is_tracked": FAST,
 }
 """Which engine still says otherwise."""
