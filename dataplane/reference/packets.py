@@ -295,7 +295,7 @@ def read_quoted(raw: bytes, at: int) -> Quoted | None:
         return Quoted(at, at + header, flow, is_identified=False)
     if protocol in (TCP, UDP):
         flow = replace(flow, source_port=int.from_bytes(body[:2]), destination_port=int.from_bytes(body[2:4]))
-    elif protocol in QUERIES:
+    elif protocol == (ICMP if version == 4 else ICMPV6):
         if body[0] not in QUERIES[protocol]:  # what asks nothing is of no flow that could come back
             return Quoted(at, at + header, flow, is_identified=False)
         identifier = int.from_bytes(body[4:6])
