@@ -29,7 +29,10 @@ GATEWAY = NatGateway(
 TWO = replace(
     GATEWAY,
     addresses=(IPv4Address("10.0.1.5"), IPv4Address("10.0.1.6")),
-    known_as=GATEWAY.known_as | {IPv4Address(each): IPv4Address("10.0.1.6") for each in ("10.0.1.6", "203.0.113.11")},
+    known_as={
+        **GATEWAY.known_as,
+        **{IPv4Address(each): IPv4Address("10.0.1.6") for each in ("10.0.1.6", "203.0.113.11")},
+    },
 )
 CLIENT, OTHER, FAR = "10.0.2.10", "10.0.2.11", "198.51.100.10"
 
