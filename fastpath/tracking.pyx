@@ -222,7 +222,7 @@ cdef bint is_untracked(walker *w, group_policy *policy, const rule *admitting, b
     cdef bint there = ((policy.ingress_open if egress else policy.egress_open) & bit) != 0
     if (w.p.proto != PROTO_TCP and w.p.proto != PROTO_UDP) or not admitting.any_address or (w.out.meta.via & VIA_TRACKED):
         return False
-    return there or (here and answers_open_rule(w, &policy.ingress if egress else &policy.egress))
+    return there or (here and not opens_tcp(w) and answers_open_rule(w, &policy.ingress if egress else &policy.egress))
 
 
 cdef bint group_session(walker *w, const node *n) noexcept nogil:
