@@ -182,7 +182,7 @@ class Pair:
 
     def _compare_plan(self, planned: dict[str, Any], outcome: Any) -> None:
         """What was planned is what became of it."""
-        found: tuple[Any, ...] = outcome.verdict, outcome.reason, outcome.object, outcome.rule
+        found: tuple[int, ...] = (outcome.verdict, outcome.reason, outcome.object, outcome.rule)
         if outcome.verdict is not Verdict.DROP or not planned["hops"]:
             found = found[:2]
         promised = tuple(planned[each] for each in ("verdict", "reason", "object", "rule")[: len(found)])
