@@ -85,7 +85,6 @@ class Router:
         journey.note(subnet.table.number, "route", route.number)
         if route.target == NOT_FORWARDED:
             raise Dropped(Reason.DESTINATION_MARTIAN, subnet.table.number, route.number)
-        journey.note(subnet.table.number, "route", route.number)
         if self._is_blackhole(route, subnet.vpc):
             raise Dropped(Reason.BLACKHOLE, subnet.table.number, route.number)
         kind, _, name = route.target.partition(":")
