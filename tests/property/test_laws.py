@@ -18,7 +18,7 @@ from scapy.layers.inet import IP, UDP
 
 from dataplane.errors import ConfigurationError
 from dataplane.load import load_topology
-from tests.property.playing import Case, Network, Step, cases, plays
+from tests.property.histories import Case, Network, Step, cases, plays
 from tests.property.quick_load import topology_of
 from tests.property.strategies import HOSTS, PORTS
 from tests.property.test_memo import TYPES

@@ -14,7 +14,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from dataplane.topology import Topology
 from dataplane.verdict import Reason
 from fastpath.engine import Overlay
-from tests.property.playing import Case, Network, Step, aimed, cases, dense_cases, own_addresses, packets_of
+from tests.property.histories import Case, Network, Step, aimed, cases, dense_cases, own_addresses, packets_of
 from tests.property.strategies import PORTS
 from tests.property.test_laws import ANYWHERE, came_up
 from tests.property.test_memo import TYPES

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
-from tests.property.playing import Case, Network, dense_cases
+from tests.property.histories import Case, Network, dense_cases
 from tests.property.strategies import HOSTS, NAT_PUBLIC, PORTS
 from tests.property.test_laws import came_up
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
