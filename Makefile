@@ -93,6 +93,12 @@ e2e: develop  ## everything with real kernel stacks, as the user you are
 rootless: develop  ## as root: the end-to-end tests as an ordinary user
 	@tools/rootless
 
+.PHONY: conformance
+conformance: develop  ## what AWS says packets do, asserted one by one; writes docs/conformance.md
+	@$(PY) -P lab/preflight.py lab
+	@$(PY) -P lab/preflight.py test
+	@$(PY) -m tests.conformance.page --write $(ARGS)
+
 # -- checks -----------------------------------------------------------------------------------------------------------
 
 .PHONY: check lint format type stubs docs docs-check wheel-smoke
@@ -121,6 +127,7 @@ docs: develop  ## write the generated documents anew
 
 docs-check: develop  ## fail when a generated document is not what would be written now
 	@$(PY) -P -m dataplane.schema --check
+	@$(PY) -m tests.conformance.page --check
 
 wheel-smoke: develop  ## sdist, wheel, clean environment, smoke test from another folder
 	@tools/wheel-smoke $(PY)

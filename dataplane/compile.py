@@ -7,7 +7,7 @@ refuses is a mistake in a construct's `lower`, never a user's, and raises `Compi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Network, IPv6Address
 
 from dataplane.errors import VpclabError
 from dataplane.program import (
@@ -17,6 +17,7 @@ from dataplane.program import (
     Emit,
     Enter,
     Filter,
+    FlowGate,
     GroupPolicy,
     GroupSession,
     Guard,
@@ -33,6 +34,7 @@ from dataplane.program import (
     Serve,
     Test,
     Timeouts,
+    Translation,
 )
 from dataplane.verdict import Reason
 from fastpath.snapshot import Snapshot
@@ -40,7 +42,7 @@ from fastpath.snapshot import Snapshot
 TCP, UDP = 6, 17
 SMALLEST_MTU = 576  # what every IPv4 host must take (RFC 791)
 # node_op of fastpath/snapshot.pxd
-DROP, GUARD, BRIDGE, FILTER, GROUP_SESSION, NAT_SESSION, LOOKUP, REWRITE, HOP, ENTER, EMIT, SERVE = range(12)
+DROP, GUARD, BRIDGE, FILTER, GROUP_SESSION, NAT_SESSION, LOOKUP, REWRITE, HOP, ENTER, EMIT, SERVE, FLOW_GATE = range(13)
 
 
 class CompileError(VpclabError):
@@ -116,6 +118,7 @@ class _Packer:
         self.interfaces = _Index("interface", program.interfaces)
         self.group_policies = _Index("group policy", program.group_policies)
         self.nat_policies = _Index("NAT policy", program.nat_policies)
+        self.flow_policies = _Index("flow policy", program.flow_policies)
         self.maps = _Index("map", program.maps)
         self.bridges = _Index("bridge", program.bridges)
         self.filters = _Index("filter", program.filters)
@@ -171,7 +174,7 @@ class _Packer:
         return (op, *fields.values(), node.object)
 
     def _guard(self, n: Guard) -> tuple[int, Mapping[str, int]]:
-        table = 0 if n.test is Test.VIA else self._set(n.table)
+        table = self._set(n.table) if n.test in (Test.SOURCE_IN, Test.DESTINATION_IN) else 0
         other = self.nodes[n.otherwise] if n.otherwise else 0
         return GUARD, {
             "mode": n.test,
@@ -180,7 +183,7 @@ class _Packer:
             "reason": n.reason,
             "other": other,
             "table": table,
-            "value": n.via,
+            "value": n.subnet if n.test is Test.FROM_SUBNET else n.via,
         }
 
     def _bridge(self, n: Bridge) -> tuple[int, Mapping[str, int]]:
@@ -193,12 +196,22 @@ class _Packer:
         return GROUP_SESSION, {"mode": n.direction, "table": self.group_policies[n.policy]}
 
     def _nat_session(self, n: NatSession) -> tuple[int, Mapping[str, int]]:
-        return NAT_SESSION, {"table": self.nat_policies[n.policy]}
+        return NAT_SESSION, {"table": self.nat_policies[n.policy], "extra": self.interfaces[n.answer_as] + 1}
+
+    def _flow_gate(self, n: FlowGate) -> tuple[int, Mapping[str, int]]:
+        return FLOW_GATE, {
+            "mode": n.mode,
+            "flags": int(n.tracks),
+            "reason": n.reason,
+            "other": self.nodes[n.otherwise] if n.otherwise else 0,
+            "table": self.flow_policies[n.policy],
+            "value": n.direction,
+        }
 
     def _lookup(self, n: Lookup) -> tuple[int, Mapping[str, int]]:
         if n.fib not in self.fibs:
             raise CompileError(f"no fib is called {n.fib!r}")
-        return LOOKUP, {"table": self.fibs[n.fib], "reason": n.reason}
+        return LOOKUP, {"mode": n.side, "flags": int(n.quiet), "table": self.fibs[n.fib], "reason": n.reason}
 
     def _rewrite(self, n: Rewrite) -> tuple[int, Mapping[str, int]]:
         return REWRITE, {"mode": n.side, "table": self.maps[n.map], "reason": n.reason}
@@ -272,15 +285,19 @@ class _Packer:
     def _nat_policy(self, p: NatPolicy) -> tuple[object, ...]:
         first = len(self.addresses)
         self.addresses += [int(a) for a in p.addresses]
-        return (p.owner, first, len(p.addresses), p.port_first, p.port_last, p.per_destination, _limits(p.timeouts))
+        prefix6 = None if p.prefix6 is None else int(p.prefix6.network_address)
+        ports = (p.port_first, p.port_last, p.per_destination)
+        return (p.owner, first, len(p.addresses), *ports, prefix6, _limits(p.timeouts))
 
-    def _map(self, entries: list[tuple[IPv4Address, IPv4Address]]) -> tuple[int, int]:
+    def _map(self, entries: list[Translation]) -> tuple[int, int]:
+        outward = [(each.inside, each.outside) for each in entries if each.outward]
+        inward = [(each.outside, each.inside) for each in entries]
         tables = []
-        for key, value in ((0, 1), (1, 0)):
+        for pairs in (outward, inward):
             rows = []
-            for entry in entries:
-                self.addresses.append(int(entry[value]))
-                rows.append((IPv4Network(entry[key]), len(self.addresses)))
+            for key, value in pairs:
+                self.addresses.append(int(value))
+                rows.append((IPv4Network(key), len(self.addresses)))
             tables.append(self._table(rows))
         return tables[0], tables[1]
 
@@ -344,6 +361,8 @@ class _Packer:
             "filters": filters,
             "group_policies": group_policies,
             "nat_policies": nat_policies,
+            "flow_policies": [(policy.owner, _limits(policy.timeouts)) for policy in p.flow_policies.values()],
+            "fragment_timeout": [p.fragment_timeout],
             "maps": maps,
             "group_sets": group_sets,
             "group_members": members,
@@ -371,6 +390,7 @@ _NODES: dict[type[Node], Callable[..., tuple[int, Mapping[str, int]]]] = {
     Filter: _Packer._filter,
     GroupSession: _Packer._group_session,
     NatSession: _Packer._nat_session,
+    FlowGate: _Packer._flow_gate,
     Lookup: _Packer._lookup,
     Rewrite: _Packer._rewrite,
     Hop: _Packer._hop,

@@ -12,15 +12,16 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dataplane.compile import compile_program
 from dataplane.errors import VpclabError
 from dataplane.names import Names
+from dataplane.nat_metrics import metrics_of
 from dataplane.probe import ICMP, ICMPV6, TCP, UDP, Probe, protocol_number, read_probe
 from dataplane.program import Address, Context, Interface, Program
 from dataplane.trace import Trace
-from dataplane.tracing import walk_of
+from dataplane.tracing import TraceStep, steps_of, walk_of
 from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.engine import Engine, Overlay
 
@@ -38,6 +39,8 @@ class Outcome:
     reason: Reason
     object: int
     rule: int
+    trace: tuple[TraceStep, ...] = ()
+    """What decided on its way, when `process` was asked to tell: (object, action, rule) of each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +96,31 @@ class DataPlane:
             self._contexts = {c.number: c for c in program.contexts}
 
     def process(
-        self, frames: Sequence[bytes], ports: Sequence[int], now_ms: int, offloads: Sequence[bytes | None] | None = None
+        self,
+        frames: Sequence[bytes],
+        ports: Sequence[int],
+        now_ms: int,
+        offloads: Sequence[bytes | None] | None = None,
+        *,
+        traced: bool = False,
     ) -> tuple[list[Outcome], list[Emission]]:
-        """Receive `frames`, each through its port, at `now_ms`; one Outcome per frame, and all that left, in order."""
-        return _typed(self.engine.process(frames, ports, now_ms, offloads))
+        """Receive `frames`, each through its port, at `now_ms`; one Outcome per frame, and all that left, in order.
+
+        `traced`: each Outcome tells what decided on the way.
+        """
+        return _typed(self.engine.process(frames, ports, now_ms, offloads, traced=traced))
 
     def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
         """Let time pass: what died of it and what left because of it."""
         return _typed(self.engine.advance(now_ms))
+
+    def nat_metrics(self) -> dict[str, dict[str, int]]:
+        """What each NAT gateway (``"vpc/name"``) has counted up to now, under CloudWatch's names.
+
+        Those of gateways that are gone stay. Bytes are of IP packets.
+        https://docs.aws.amazon.com/vpc/latest/userguide/metrics-dimensions-nat-gateway.html
+        """
+        return {self.names[owner].path: metrics_of(row) for owner, row in self.engine.gateways().items()}
 
     def port(self, interface: str) -> int:
         """The port number of an interface, e.g. ``"web/eth0"``.
@@ -196,10 +216,15 @@ class DataPlane:
 
 
 def _typed(
-    result: tuple[list[tuple[int, int, int, int]], list[tuple[int, bytes, int, int, bytes]]],
+    result: tuple[list[tuple[Any, ...]], list[tuple[int, bytes, int, int, bytes]]],
 ) -> tuple[list[Outcome], list[Emission]]:
     outcomes, emissions = result
     return (
-        [Outcome(Verdict(verdict), Reason(reason), object_, rule) for verdict, reason, object_, rule in outcomes],
+        [_outcome(*row) for row in outcomes],
         [Emission(port, frame, Cause(cause), parent, offload) for port, frame, cause, parent, offload in emissions],
     )
+
+
+def _outcome(verdict: int, reason: int, object_: int, rule: int, story: list[Any] | None = None) -> Outcome:
+    trace = () if story is None else steps_of(story, Verdict(verdict), object_, rule)
+    return Outcome(Verdict(verdict), Reason(reason), object_, rule, trace)

@@ -12,7 +12,6 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from dataplane.errors import Problem
-from dataplane.program import Timeouts
 
 VPC_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html"
 EC2_TRACKING: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html"
@@ -75,6 +74,13 @@ class Quotas:
     pending_peerings_per_vpc: int = _quota(
         25, "peerings a VPC has asked for", "OutstandingVpcPeeringConnectionLimitExceeded", None, PEERING_QUOTAS
     )
+    elastic_ips_per_nat_gateway: int = _quota(2, "Elastic IP addresses of a NAT gateway", "NatGatewayLimitExceeded", 8)
+    private_ips_per_nat_gateway: int = _quota(
+        8, "private IP addresses of a NAT gateway", "PrivateIpAddressLimitExceeded", 8
+    )
+    propagated_routes_per_table: int = _quota(
+        100, "propagated routes of a route table, each family by itself", "RouteLimitExceeded", 100
+    )
     prefix_lists_per_region: int = _quota(100, "prefix lists in a Region", "ResourceLimitExceeded")
 
     def check(self) -> Iterator[Problem]:
@@ -102,28 +108,8 @@ PREFIX_LIST_ENTRIES: Final = 1000
 ACL_RULE_NUMBERS: Final = range(1, 32767)
 """32767 and up are AWS's own (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateNetworkAclEntry.html)."""
 
-GROUP_TIMEOUTS: Final = Timeouts(
-    tcp_established=432_000_000,
-    tcp_opening=60_000,
-    tcp_closing=60_000,
-    udp_single=30_000,
-    udp_stream=180_000,
-    icmp=30_000,
-    other=600_000,
-)
-"""Idle limits of tracked flows in milliseconds (`EC2_TRACKING`): TCP established 5 days, UDP 30 s and as a stream
-180 s, other protocols 600 s. TCP that opens or closes, and ICMP, are not published: ours."""
-NAT_TIMEOUTS: Final = Timeouts(
-    tcp_established=350_000,
-    tcp_opening=350_000,
-    tcp_closing=60_000,
-    udp_single=350_000,
-    udp_stream=350_000,
-    icmp=350_000,
-    other=350_000,
-)
-"""A connection idle for 350 s times out (`NAT_BASICS`), whatever its protocol. How long a closed one keeps its port
-is not published: ours."""
+NAT_IDLE_S: Final = 350
+"""Seconds after which an idle connection through a NAT gateway times out, whatever its protocol (`NAT_BASICS`)."""
 NAT_PORTS: Final = range(1024, 65536)
 """Source ports of a NAT gateway (`NAT_BASICS`)."""
 NAT_FLOWS_PER_DESTINATION: Final = 55_000

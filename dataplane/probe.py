@@ -149,19 +149,24 @@ def read_probe(frame: bytes) -> Probe:
     )
 
 
-def as_packet(probe: Probe, source: str, destination: str, ports: tuple[int, int]) -> Packet:
-    """The packet of a trace step: `probe` with the addresses and ports it has at that step."""
-    icmp = None
+def as_packet(probe: Probe, source: Address, destination: Address, ports: tuple[int, int]) -> Packet:
+    """The packet of a trace step: `probe` with the addresses and ports it has at that step.
+
+    Addresses of the other version: there it has been translated (RFC 7915).
+    """
+    icmp, version, protocol = None, source.version, probe.protocol
+    if version != probe.source.version:
+        protocol = {ICMP: ICMPV6, ICMPV6: ICMP}.get(protocol, protocol)
     shown: tuple[int | None, int | None] = (None, None)
     if probe.protocol in (TCP, UDP):
         shown = ports
     elif probe.protocol in (ICMP, ICMPV6):
-        icmp = ((ECHO_REPLY if probe.is_reply else ECHO_REQUEST)[probe.source.version], 0)
-    head = (20 if probe.source.version == 4 else 40) + {TCP: 20}.get(probe.protocol, 8)
+        icmp = ((ECHO_REPLY if probe.is_reply else ECHO_REQUEST)[version], 0)
+    head = (20 if version == 4 else 40) + {TCP: 20}.get(probe.protocol, 8)
     return Packet(
-        protocol=probe.protocol,
-        source=source,
-        destination=destination,
+        protocol=protocol,
+        source=str(source),
+        destination=str(destination),
         source_port=shown[0],
         destination_port=shown[1],
         icmp=icmp,

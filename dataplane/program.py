@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
 
 from dataplane.names import Names
 from dataplane.verdict import Reason
@@ -33,6 +34,8 @@ class Via(IntFlag):
     NAT = 4
     ENDPOINT = 8
     TUNNEL = 16
+    TRACKED = 32
+    """Something that has every flow through it tracked, whatever the rules of groups say."""
 
 
 class Test(IntEnum):
@@ -42,6 +45,8 @@ class Test(IntEnum):
     DESTINATION_IN = 2
     VIA = 3
     """True when the packet came through any of the given via bits."""
+    FROM_SUBNET = 4
+    """True when the packet is in the given subnet, or has just left it."""
 
 
 class Side(IntEnum):
@@ -56,6 +61,17 @@ class Direction(IntEnum):
 
     EGRESS = 1
     INGRESS = 2
+
+
+class GateMode(IntEnum):
+    """What a FlowGate does with a packet of a flow it does not know."""
+
+    OPEN = 1
+    """Remember the flow, and let it pass."""
+    REQUIRE = 2
+    """Drop."""
+    RESUME = 3
+    """Let it pass; packets of known flows take another way."""
 
 
 class TtlAction(IntEnum):
@@ -80,12 +96,14 @@ class Guard(Node):
     """Go on when the test is true (or, with `negate`, false); else to `otherwise`, or drop with `reason`.
 
     `family` 4 or 6 limits the guard to that family; packets of the other family just go on.
-    `tables` names an entry of `Program.sets` for the two address tests; `via` is for `Test.VIA`.
+    `tables` names an entry of `Program.sets` for the two address tests; `via` is for `Test.VIA`, `subnet` (a number)
+    for `Test.FROM_SUBNET`.
     """
 
     test: Test
     table: str = ""
     via: Via = Via.NONE
+    subnet: int = 0
     negate: bool = False
     family: int = 0
     reason: Reason = Reason.NONE
@@ -126,17 +144,46 @@ class GroupSession(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatSession(Node):
-    """Port translation (`Program.nat_policies`): to its own address = a reply, else outbound."""
+    """Port translation (`Program.nat_policies`): to its own address = a reply, else outbound.
+
+    TCP from inside that belongs to no connection is answered with a reset, sent by interface `answer_as` (a label of
+    `Program.interfaces`).
+    """
 
     policy: str
+    answer_as: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowGate(Node):
+    """Remembers flows between two sides (`Program.flow_policies`) without looking at rules or changing packets.
+
+    `direction` is the packet's, as the owner sees it: what passed one way is recognised as an answer the other way.
+    With `GateMode.REQUIRE` packets of no flow are dropped with `reason`; with `GateMode.RESUME` those of one go to
+    `otherwise`. ICMP errors pass by what they are about, and open nothing.
+    """
+
+    policy: str
+    mode: GateMode
+    direction: Direction
+    reason: Reason = Reason.NONE
+    otherwise: str = ""
+    tracks: bool = False
+    """Whether group policies must track what passes here, whatever their rules say."""
     next: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lookup(Node):
-    """ROUTE: longest match of the destination in `Program.fibs[fib]`; no match drops with `reason`."""
+    """ROUTE: longest match of an address in `Program.fibs[fib]`; no match drops with `reason`.
+
+    A `quiet` lookup is part of another decision: it shows in no trace, and its routes decide no drop.
+    """
 
     fib: str
+    side: Side = Side.DESTINATION
+    quiet: bool = False
     reason: Reason
 
 
@@ -172,11 +219,11 @@ class Hop(Node):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enter(Node):
-    """Change the packet's metadata: it is now in `realm` and `subnet` (0: in none), and came through `via`.
+    """Change the packet's metadata: it is now in `realm` and `subnet` (0: in none), and came through `via` as well.
 
     `interface` (a label of `Program.interfaces`): from here on the packet comes from that interface (its
-    subnet and zone are taken from it, `subnet` is ignored). With `keep_groups` false the sender's identity
-    is lost: group references no longer match.
+    subnet and zone are taken from it, `subnet` is ignored), and through `via` alone. With `keep_groups` false the
+    sender's identity is lost: group references no longer match.
     """
 
     realm: int
@@ -274,7 +321,25 @@ class NatPolicy:
     port_last: int
     per_destination: int
     """Most simultaneous flows per own address towards one destination (address, port, protocol)."""
+    prefix6: IPv6Network | None = None
+    """A /96: IPv6 packets to it are translated to IPv4, to the address in their last 32 bits (RFC 6052)."""
     timeouts: Timeouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowPolicy:
+    """What a FlowGate remembers; `owner` is the number of the object it belongs to."""
+
+    owner: int
+    timeouts: Timeouts
+
+
+class Translation(NamedTuple):
+    """One pair of a 1:1 translation; not `outward`: it holds for what comes in only."""
+
+    inside: IPv4Address
+    outside: IPv4Address
+    outward: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -328,9 +393,12 @@ class Program:
     filters: dict[str, list[Rule]] = field(default_factory=dict)
     group_policies: dict[str, GroupPolicy] = field(default_factory=dict)
     nat_policies: dict[str, NatPolicy] = field(default_factory=dict)
-    maps: dict[str, list[tuple[IPv4Address, IPv4Address]]] = field(default_factory=dict)
-    """1:1 translations as (inside, outside)."""
+    flow_policies: dict[str, FlowPolicy] = field(default_factory=dict)
+    maps: dict[str, list[Translation]] = field(default_factory=dict)
+    """1:1 translations."""
     bridges: dict[str, list[tuple[bytes, str]]] = field(default_factory=dict)
     """Per subnet: (MAC, node) of each interface in it."""
     neighbours: dict[str, list[tuple[Prefix, bytes]]] = field(default_factory=dict)
     """Per subnet: who answers for which addresses (longest match)."""
+    fragment_timeout: int = 30_000
+    """Milliseconds that fragments of one datagram are kept together."""

@@ -16,6 +16,8 @@ _ACTION_TEXT = {
     Action.PERMIT: "permits",
     Action.TRACK: "new flow",
     Action.MATCH: "known flow",
+    Action.OPEN: "remembers the flow",
+    Action.KNOWN: "knows the flow",
     Action.ROUTE: "routes",
     Action.TRANSLATE: "translates",
     Action.CROSS: "crosses",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from dataplane.names import Name, Names
 from dataplane.probe import Probe, as_packet
-from dataplane.trace import Action, Step, Walk, hops_of
+from dataplane.trace import QUIET, Action, Packet, Step, Walk, hops_of
 from dataplane.verdict import Reason, Verdict
 
 # (operation, what it did) -> action; a pair not listed falls back to the operation's own entry.
@@ -32,6 +32,9 @@ _ACTIONS: dict[tuple[str, str], Action] = {
     ("emit", "passed"): Action.DELIVER,
     ("serve", "passed"): Action.ANSWER,
     ("guard", "passed"): Action.CHECK,
+    ("flow-gate", "new"): Action.OPEN,
+    ("flow-gate", "known"): Action.KNOWN,
+    ("flow-gate", "related"): Action.KNOWN,
 }
 _NOTES: dict[tuple[str, str], str] = {
     ("group-session", "untracked"): "not tracked",
@@ -39,7 +42,33 @@ _NOTES: dict[tuple[str, str], str] = {
     ("nat-session", "new"): "new connection",
     ("nat-session", "known"): "known connection",
     ("nat-session", "inbound"): "reply of a known connection",
+    ("flow-gate", "related"): "an ICMP error about it",
 }
+_TRACKED_BY = ("nat-gateway", "egress-only-internet-gateway")
+"""Kinds of the gateways by which groups track every flow, whatever their rules say."""
+
+TraceStep = tuple[int, str, int]
+"""(object, action, rule): what decided in one step, as numbers of `Names`; actions are `dataplane.trace.Action`."""
+
+_TOLD = frozenset(Action) - QUIET - {Action.SEND, Action.CROSS}
+
+
+def steps_of(
+    story: Iterable[tuple[str, str, int, int]], verdict: Verdict, object_: int, rule: int
+) -> tuple[TraceStep, ...]:
+    """The steps of one processed packet that decided something, from the rows of `Engine.process`.
+
+    A packet that was dropped or answered before it came to any node has that one step.
+    """
+    steps: list[TraceStep] = []
+    for operation, detail, at, by in story:
+        action = Action.DROP if detail == "dropped" else _ACTIONS[operation, detail]
+        if action in _TOLD:
+            steps.append((at, action.value, by))
+    ends = {Verdict.DROP: Action.DROP, Verdict.SERVE: Action.ANSWER}
+    if verdict in ends and (not steps or steps[-1][1] != ends[verdict]):
+        steps.append((object_, ends[verdict].value, rule))
+    return tuple(steps)
 
 
 def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Walk:
@@ -58,18 +87,15 @@ def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) 
 
 def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Iterator[tuple[Name, Step]]:
     ports = (probe.source_port, probe.destination_port)
-    yield start, Step(action=Action.SEND, packet=as_packet(probe, str(probe.source), str(probe.destination), ports))
-    address = IPv4Address if probe.source.version == 4 else IPv6Address
+    yield start, Step(action=Action.SEND, packet=as_packet(probe, probe.source, probe.destination, ports))
+    gateway = next((name for name in map(names.__getitem__, _objects(answer)) if name.kind in _TRACKED_BY), None)
     for row in answer["hops"]:
         key = (row["op"], row["detail"])
-        packet = as_packet(
-            probe,
-            str(address(row["source"])),
-            str(address(row["destination"])),
-            (row["source_port"], row["destination_port"]),
-        )
+        packet = _packet_at(row, probe)
         action = Action.DROP if row["detail"] == "dropped" else _ACTIONS[key]
         note = _NOTES.get(key, "")
+        if key == ("group-session", "untracked") and gateway is not None:
+            note = f"tracked, as it goes by {gateway}"
         if action is Action.DROP and not row["rule"] and row["op"] == "filter":
             note = "implicit deny: rule *"
         yield (
@@ -84,10 +110,17 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
             else "an ICMP error was due, but did not get through"
         )
         last = answer["hops"][-1]
-        packet = as_packet(
-            probe,
-            str(address(last["source"])),
-            str(address(last["destination"])),
-            (last["source_port"], last["destination_port"]),
-        )
+        packet = _packet_at(last, probe)
         yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)
+
+
+def _objects(answer: Mapping[str, Any]) -> Iterator[int]:
+    """The objects of the hops that let the packet pass, in order."""
+    return (row["object"] for row in answer["hops"] if row["detail"] != "dropped")
+
+
+def _packet_at(row: Mapping[str, Any], probe: Probe) -> Packet:
+    """`probe` as it was at the hop that `row` is about."""
+    address = IPv4Address if row["family"] == 4 else IPv6Address
+    ports = (row["source_port"], row["destination_port"])
+    return as_packet(probe, address(row["source"]), address(row["destination"]), ports)

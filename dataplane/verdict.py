@@ -36,6 +36,8 @@ class Cause(IntEnum):
     """One piece of a packet that was larger than the MTU ahead."""
     RELEASED = 5
     """A fragment that had waited for the first one of its datagram."""
+    RESET = 6
+    """TCP reset made by a gateway for a connection it does not know (any more)."""
 
 
 class Reason(IntEnum):
@@ -107,6 +109,9 @@ class Reason(IntEnum):
     PORT_QUEUE_FULL = 56
     PORT_DOWN = 57
     GATEWAY_SPOOFED = 58
+    EGRESS_ONLY_NO_SESSION = 59
+    EDGE_NO_PUBLIC_ADDRESS = 60
+    EDGE_REDIRECTED = 61
 
 
 class ReasonText(NamedTuple):
@@ -200,5 +205,15 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.PORT_DOWN: ReasonText("the receiving interface is down"),
     Reason.GATEWAY_SPOOFED: ReasonText(
         "gateway: the source is not an address of an interface in the VPC", "GATEWAY_REJECTS_SPOOFED_TRAFFIC"
+    ),
+    Reason.EGRESS_ONLY_NO_SESSION: ReasonText(
+        "egress-only internet gateway: no connection from inside matches this packet"
+    ),
+    Reason.EDGE_NO_PUBLIC_ADDRESS: ReasonText(
+        "gateway route table: the interface it leads to has no public address", "INGRESS_RTB_NO_PUBLIC_IP"
+    ),
+    Reason.EDGE_REDIRECTED: ReasonText(
+        "internet gateway: what comes in for this subnet is redirected, so it may not go out directly",
+        "INGRESS_RTB_TRAFFIC_REDIRECTION",
     ),
 }

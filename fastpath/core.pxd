@@ -5,10 +5,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.fragment cimport fragment_table
 from fastpath.memo cimport flow_table
 from fastpath.packet cimport packet
+from fastpath.plan cimport leg_room, plan, trace_buffer
 from fastpath.reason cimport REASONS
-from fastpath.session cimport session_table
+from fastpath.session cimport gateway, session_table
 from fastpath.snapshot cimport context, interface, tables
-from fastpath.walk cimport plan, trace_buffer
 from fastpath.wire cimport VNET_HEADER
 
 cdef enum:
@@ -59,6 +59,8 @@ cdef struct core:
     uint32_t out_count
     uint8_t *scratch
     uint32_t scratch_used
+    trace_buffer *trace     # or NULL: filled by the next packet that is walked
+    uint32_t gateway_count  # of sessions.gateways, which are ours
     plan work               # of the packet being walked
     plan error_work         # of an error about it
 
@@ -68,8 +70,8 @@ cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet,
 cdef void clear_emissions(core *c) noexcept nogil
 cdef void sweep(core *c) noexcept nogil
 cdef void set_time(core *c, uint64_t now) noexcept nogil
-cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_t *frame, packet *q, plan *out,
-                     uint64_t now, trace_buffer *trace) noexcept nogil
+cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, packet *q, leg_room *legs, plan *out, uint64_t now,
+                     trace_buffer *trace) noexcept nogil
 cdef bint count_sent(core *c, const emission *e) noexcept nogil
 cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil
 cdef int classify(core *c, const context *x, const interface *i, packet *p, const uint8_t *vnet, uint32_t parent,

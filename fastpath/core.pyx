@@ -11,10 +11,11 @@ from fastpath.edit cimport *
 from fastpath.fragment cimport *
 from fastpath.memo cimport flow, flow_hit, flow_remember, may_use_flow
 from fastpath.packet cimport *
+from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport context, interface, interval_find, bridge_find
-from fastpath.walk cimport *
+from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport *
 
 cdef enum:
@@ -22,6 +23,7 @@ cdef enum:
     ND_ROUTER_SOLICITATION = 133
     ND_NEIGHBOUR_SOLICITATION = 135
     ND_REDIRECT = 137
+    VIA_OWN = 4 | 32        # of what a translating interface sends by itself: as of what it translates (dataplane.program.Via)
 
 
 cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil:
@@ -50,6 +52,12 @@ cdef uint8_t *scratch_frame(core *c, uint32_t size) noexcept nogil:
     frame = c.scratch + c.scratch_used + SLOT_HEADROOM
     c.scratch_used += need
     return frame
+
+
+# What is left of it, for the legs of one packet: the caller takes what they have used.
+cdef void offer_room(core *c, leg_room *legs) noexcept nogil:
+    legs.bytes = c.scratch + c.scratch_used
+    legs.size = <uint32_t>SCRATCH - c.scratch_used
 
 
 cdef bint put(core *c, packet *p, uint8_t *frame, uint32_t length, uint32_t port, uint8_t cause, uint32_t parent) noexcept nogil:
@@ -98,8 +106,12 @@ cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
     s.idle = e.step.idle
     s.rule = e.rule
     s.pool = NO_SESSION
+    s.gateway = e.gateway
     s.packets[0] = p.segments
-    s.bytes[0] = p.end - p.l3
+    s.bytes[0] = e.size
+    if e.answered:
+        s.packets[1] = p.segments
+        s.bytes[1] = e.size
     if e.session_kind == SESSION_NAT:
         pool = table_find(&c.sessions, &e.pool, c.now)
         if pool == NO_SESSION:
@@ -111,6 +123,8 @@ cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
             pool >>= 1
         c.sessions.rows[pool].packets[0] += 1
         s.pool = pool
+        if s.key[0].tuple.proto == PROTO_TCP:
+            c.sessions.gateways[s.gateway - 1].attempts += 1
 
 
 # Carry out a plan's effects, in the order of its hops; also those of a packet that a later hop dropped.
@@ -124,13 +138,19 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
             if not e.pending:
                 open_planned(c, e, p)
             continue
+        if e.kind == EFFECT_GATEWAY:
+            count_gateway(&c.sessions.gateways[e.row], e.way, p.segments, e.size, e.size_out, e.passed)
+            c.sessions.gateways[e.row].exhausted += e.exhausted
+            continue
         s = &c.sessions.rows[e.row]
         if not s.live or memcmp(&s.key[0], &e.forward, sizeof(session_key)) != 0:
             continue
         s.last_seen = c.now
         s.packets[e.way] += p.segments
-        s.bytes[e.way] += p.end - p.l3
+        s.bytes[e.way] += e.size
         if e.changes:
+            if s.gateway and s.state == STATE_OPENING and e.step.state == STATE_OPEN:
+                c.sessions.gateways[s.gateway - 1].established += 1
             s.state = e.step.state
             s.seen = e.step.seen
             s.idle = e.step.idle
@@ -139,38 +159,56 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
 
 # --- sending -------------------------------------------------------------------------------------------------------
 
-# Edit the packet in place and emit it, in fragments where a hop asked for them. Returns a reason or 0.
-cdef uint16_t send(core *c, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil:
+# Cut an edited packet to the `level`th size of its edit, and the pieces to the next. Returns a reason or 0.
+cdef uint16_t send_pieces(core *c, packet *p, const edit *e, uint32_t level, uint32_t parent) noexcept nogil:
     cdef uint32_t at = 0, size
     cdef uint32_t payload = p.end - p.l4
     cdef uint8_t *piece
-    apply_header(p, &e.to)
-    memcpy(p.frame, e.dst_mac, 6)
-    memcpy(p.frame + 6, e.src_mac, 6)
-    if e.mtu == 0:
-        return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
-    if p.gso_size:
-        # a TCP super-segment is cut into smaller segments rather than IP fragments
-        p.gso_size = <uint16_t>(e.mtu - (p.header_length - p.l3))
-        p.segments = (p.end - p.header_length + p.gso_size - 1) // p.gso_size
-        return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
-    complete_checksum(p)
+    cdef packet q
+    cdef uint16_t reason
     while at < payload:
-        piece = scratch_frame(c, ETH_HEADER + e.mtu)
+        piece = scratch_frame(c, ETH_HEADER + e.cuts[level])
         if piece == NULL:
             return REASON_EMISSION_LIMIT
-        size = next_fragment(p, piece, e.mtu, &at)
+        size = next_fragment(p, piece, e.cuts[level], &at)
         if size == 0:
             return REASON_MTU_EXCEEDED      # no room for 8 bytes behind this header
+        if level + 1 < e.cut_count and size - ETH_HEADER > e.cuts[level + 1]:
+            memset(&q, 0, sizeof(packet))
+            q.frame = piece
+            q.length = size
+            q.l3 = ETH_HEADER
+            q.family = p.family
+            if parse_ip(&q) == 0:
+                reason = send_pieces(c, &q, e, level + 1, parent)
+                if reason:
+                    return reason
+                continue
         if not put(c, NULL, piece, size, e.port, CAUSE_FRAGMENT, parent):
             return REASON_EMISSION_LIMIT
     return REASON_NONE
 
 
-# Build the ICMP error that plan `x` asked for into `frame` (room for ERROR_MAX) and plan its way to its receiver.
+# Edit the packet in place and emit it, in fragments where a hop asked for them. Returns a reason or 0.
+cdef uint16_t send(core *c, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil:
+    apply_header(p, &e.to)
+    memcpy(p.frame, e.dst_mac, 6)
+    memcpy(p.frame + 6, e.src_mac, 6)
+    if e.cut_count and p.gso_size:
+        # a TCP super-segment is cut into smaller segments rather than IP fragments
+        p.gso_size = <uint16_t>(e.cuts[e.cut_count - 1] - (p.header_length - p.l3))
+        p.segments = (p.end - p.header_length + p.gso_size - 1) // p.gso_size
+    elif e.cut_count:
+        complete_checksum(p)
+        return send_pieces(c, p, e, 0, parent)
+    return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
+
+
+# Build the ICMP error or reset that plan `x` asked for into `frame` (room for ERROR_MAX) and plan its way to its receiver.
 # False: nobody to send it as.
-cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_t *frame, packet *q, plan *out,
-                     uint64_t now, trace_buffer *trace) noexcept nogil:
+cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, packet *q, leg_room *legs, plan *out, uint64_t now,
+                     trace_buffer *trace) noexcept nogil:
+    cdef packet *p = x.error_packet
     cdef interface *i = &c.t.interfaces[x.error_interface - 1]
     cdef metadata m
     cdef addr source
@@ -182,6 +220,7 @@ cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_
         source = i.address4 if four else i.address6
         entry = i.out
         start_metadata(c.t, x.error_interface, &m)
+        m.via = VIA_OWN         # as what it translates
     else:
         if not (i.has_router4 if four else i.has_router6):
             return False
@@ -193,30 +232,36 @@ cdef bint plan_error(core *c, packet *p, plan *x, session_table *overlay, uint8_
         m.zone = i.zone
     memset(q, 0, sizeof(packet))
     q.frame = frame
-    q.length = build_error(p, &x.error_view, frame, source, x.error == ERROR_TOO_BIG, x.error_mtu)
+    if x.error == ERROR_RESET:
+        q.length = build_reset(p, &x.error_view, frame)
+    else:
+        q.length = build_error(p, &x.error_view, frame, source, x.error == ERROR_TOO_BIG, x.error_mtu)
     q.l3 = ETH_HEADER
     q.family = p.family
     q.context = p.context
     if parse_ip(q):
         return False
     q.generated = 1
-    walk(c.t, &c.sessions, overlay, q, out, entry, &m, now, c.seed, trace)
+    walk(c.t, &c.sessions, overlay, q, legs, out, entry, &m, now, c.seed, trace)
     return True
 
 
-# INJECT: an error of the router's own is a packet like any other from here on.
-cdef void inject_error(core *c, packet *p, plan *x, uint32_t parent) noexcept nogil:
+# INJECT: an error or reset of the router's own is a packet like any other from here on.
+cdef void inject_error(core *c, plan *x, uint32_t parent) noexcept nogil:
     cdef uint8_t *frame = scratch_frame(c, ERROR_MAX)
     cdef packet q
+    cdef leg_room legs
     cdef uint16_t reason
-    if frame == NULL or not plan_error(c, p, x, NULL, frame, &q, &c.error_work, c.now, NULL):
+    offer_room(c, &legs)
+    if frame == NULL or not plan_error(c, x, NULL, frame, &q, &legs, &c.error_work, c.now, NULL):
         return
+    c.scratch_used += legs.used
     commit(c, &c.error_work, &q)
     reason = c.error_work.reason
     if c.error_work.verdict == VERDICT_FORWARD:
-        reason = send(c, &q, &c.error_work.edit, CAUSE_ERROR, parent)
+        reason = send(c, c.error_work.p, &c.error_work.edit, CAUSE_RESET if x.error == ERROR_RESET else CAUSE_ERROR, parent)
     if reason:
-        count_reason(c, p.context, reason)
+        count_reason(c, q.context, reason)
 
 
 # --- what the router answers itself --------------------------------------------------------------------------------
@@ -285,32 +330,41 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
     cdef metadata m
     cdef flow *f
     cdef uint16_t reason
+    cdef leg_room legs
     cdef plan *w = &c.work
     cdef bint memo = c.memo and may_use_flow(p)
-    if memo:
+    cdef trace_buffer *trace = c.trace if cause == CAUSE_FORWARDED else NULL
+    if memo and trace == NULL:
         f = flow_hit(&c.flows, &c.sessions, p, c.t.generation, c.now)
         if f != NULL:
             reason = send(c, p, &f.edit, cause, parent)
             give(result, VERDICT_DROP if reason else VERDICT_FORWARD, reason, f.object, 0)
             return
     start_metadata(c.t, x.interface, &m)
-    walk(c.t, &c.sessions, NULL, p, w, x.entry, &m, c.now, c.seed, NULL)
+    offer_room(c, &legs)
+    walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
+    if w.reason == REASON_NAT_PORTS_EXHAUSTED and table_expire(&c.sessions, c.now):
+        # ports of the dead are free, though nobody had looked yet
+        if trace != NULL:
+            trace.count = 0
+        walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
+    c.scratch_used += legs.used
     commit(c, w, p)
     give(result, w.verdict, w.reason, w.object, w.rule)
     if w.verdict == VERDICT_FORWARD:
         if memo:
             flow_remember(&c.flows, p, w, c.t.generation, c.now)
-        reason = send(c, p, &w.edit, cause, parent)
+        reason = send(c, w.p, &w.edit, cause, parent)
         if reason:
             give(result, VERDICT_DROP, reason, w.object, 0)
     elif w.verdict == VERDICT_SERVE:
         turn_echo(p)
         memcpy(p.frame, c.t.interfaces[x.interface - 1].mac, 6)
         memcpy(p.frame + 6, c.t.interfaces[x.interface - 1].router_mac, 6)
-        if not put(c, p, p.frame, p.length, c.t.interfaces[x.interface - 1].port, CAUSE_ANSWER, parent):
+        if not put(c, p, p.frame, p.end, c.t.interfaces[x.interface - 1].port, CAUSE_ANSWER, parent):
             give(result, VERDICT_DROP, REASON_EMISSION_LIMIT, w.object, 0)
     if w.error:
-        inject_error(c, p, w, parent)
+        inject_error(c, w, parent)
 
 
 # A fragment: the first one goes on (True), a later one too if the first has come; else it waits or dies.
@@ -474,7 +528,7 @@ cdef void sweep(core *c) noexcept nogil:
     table_expire(&c.sessions, c.now)
     for i in range(DATAGRAMS):
         d = &c.fragments.rows[i]
-        if d.state == DATAGRAM_FREE or c.now < d.started + FRAGMENT_LIFETIME:
+        if d.state == DATAGRAM_FREE or c.now < d.started + c.fragments.lifetime:
             continue
         while True:
             at = release(&c.fragments, d)

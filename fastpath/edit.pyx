@@ -8,7 +8,7 @@ pseudo-header: an address changes it, a port does not.
 
 from libc.string cimport memcpy, memset
 
-from fastpath.packet cimport FRAGMENT_LATER, L4_ERROR, L4_PORTS, L4_QUERY, addr_eq
+from fastpath.packet cimport FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, addr_eq
 from fastpath.wire cimport *
 
 cdef enum:
@@ -133,13 +133,41 @@ cdef void complete_checksum(packet *p) noexcept nogil:
     p.partial_checksum = 0
 
 
-# Write the next fragment of IPv4 packet `p` to `to` and return its frame length; 0 when there is none left.
+# The same of an IPv6 packet, without extension headers other than a fragment header. No router cuts IPv6, but what has
+# become IPv6 behind a hop that cut it arrives in as many pieces.
+cdef uint32_t next_fragment6(packet *p, uint8_t *to, uint32_t mtu, uint32_t *at) noexcept nogil:
+    cdef uint32_t payload = p.end - p.l4
+    cdef uint32_t size
+    cdef uint32_t more = p.frame[p.l4 - 5] & 1 if p.fragment != FRAGMENT_NONE else 0
+    cdef uint8_t *ip = to + p.l3
+    if at[0] >= payload or mtu < 48 + 8:
+        return 0
+    size = (mtu - 48) & 0xFFFFFFF8U
+    if at[0] + size < payload:
+        more = 1
+    else:
+        size = payload - at[0]
+    memcpy(to, p.frame, p.l3 + 40)
+    store16(ip + 4, 8 + size)
+    ip[6] = PROTO_FRAGMENT
+    ip[40] = p.proto
+    ip[41] = 0
+    store16(ip + 42, (p.fragment_offset + at[0]) | more)
+    store32(ip + 44, p.fragment_id)
+    memcpy(ip + 48, p.frame + p.l4 + at[0], size)
+    at[0] += size
+    return p.l3 + 48 + size
+
+
+# Write the next fragment of packet `p` to `to` and return its frame length; 0 when there is none left.
 # `at` starts at 0 and counts payload bytes done. Options without the copy bit become padding in later ones.
 cdef uint32_t next_fragment(packet *p, uint8_t *to, uint32_t mtu, uint32_t *at) noexcept nogil:
     cdef uint32_t head = p.l4 - p.l3
     cdef uint32_t payload = p.end - p.l4
     cdef uint32_t size, flags, i
     cdef uint8_t *ip = to + p.l3
+    if p.family == 6:
+        return next_fragment6(p, to, mtu, at)
     if at[0] >= payload or mtu < head + 8:
         return 0
     size = (mtu - head) & 0xFFFFFFF8U
@@ -217,6 +245,46 @@ cdef uint32_t build_error(packet *p, const header *view, uint8_t *to, addr sourc
         pseudo = sum_bytes(ip + 8, 32) + PROTO_ICMPV6 + 8 + quote
         store16(icmp + 2, 0xFFFFU - fold(pseudo + sum_bytes(icmp, 8 + quote)))
     return ETH_HEADER + head + 8 + quote
+
+
+# Write the TCP reset that answers segment `p`, seen as in `view`, to `to` and return its frame length: what a host
+# would send that knows no such connection (RFC 9293, 3.10.7.1).
+cdef uint32_t build_reset(packet *p, const header *view, uint8_t *to) noexcept nogil:
+    cdef uint32_t head = 20 if p.family == 4 else 40
+    cdef uint8_t *ip = to + ETH_HEADER
+    cdef uint8_t *tcp = ip + head
+    cdef const uint8_t *segment = p.frame + p.l4
+    cdef uint32_t length = p.end - p.l4 - <uint32_t>(segment[12] >> 4) * 4
+    memset(to, 0, ETH_HEADER + head + 20)
+    store16(to + 12, ETHERTYPE_IPV4 if p.family == 4 else ETHERTYPE_IPV6)
+    store16(tcp, view.dport)
+    store16(tcp + 2, view.sport)
+    tcp[12] = 5 << 4
+    if p.tcp_flags & TCP_ACK:
+        store32(tcp + 4, load32(segment + 8))
+        tcp[13] = TCP_RST
+    else:
+        length += ((p.tcp_flags & TCP_SYN) != 0) + ((p.tcp_flags & TCP_FIN) != 0)
+        store32(tcp + 8, load32(segment + 4) + length)
+        tcp[13] = TCP_RST | TCP_ACK
+    if p.family == 4:
+        ip[0] = 0x45
+        store16(ip + 2, 40)
+        ip[8] = ROUTER_TTL
+        ip[9] = PROTO_TCP
+        store32(ip + 12, <uint32_t>view.dst.lo)
+        store32(ip + 16, <uint32_t>view.src.lo)
+        store16(ip + 10, 0xFFFFU - fold(sum_bytes(ip, 20)))
+    else:
+        ip[0] = 0x60
+        store16(ip + 4, 20)
+        ip[6] = PROTO_TCP
+        ip[7] = ROUTER_TTL
+        store_addr6(ip + 8, view.dst)
+        store_addr6(ip + 24, view.src)
+    store16(tcp + 16, 0xFFFFU - fold(sum_bytes(ip + (12 if p.family == 4 else 8), 2 * (4 if p.family == 4 else 16))
+                                     + PROTO_TCP + 20 + sum_bytes(tcp, 20)))
+    return ETH_HEADER + head + 20
 
 
 # Make the echo request `p` its own answer, in place.

@@ -4,9 +4,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastpath.core cimport core, emission
 from fastpath.packet cimport edit, packet
+from fastpath.plan cimport plan
 from fastpath.session cimport session_table
 from fastpath.snapshot cimport Snapshot
-from fastpath.walk cimport plan
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -45,8 +45,9 @@ cdef class Engine:
     cdef Snapshot snapshot
     cdef bint ready
     cdef object control             # one swap at a time
+    cdef dict slots                 # of counters, by the number of their translator; kept as long as the engine
     cdef void acquire(self) noexcept nogil
     cdef void release(self) noexcept nogil
     cdef void take(self, taken *t) noexcept nogil
-    cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, list outcomes,
+    cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, bint traced, list outcomes,
                             list emissions) except -1

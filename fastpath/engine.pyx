@@ -18,10 +18,11 @@ from fastpath.edit cimport ERROR_MAX, apply_header
 from fastpath.fragment cimport fragments_close, fragments_open
 from fastpath.memo cimport flows_clear, flows_close, flows_open
 from fastpath.packet cimport *
+from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport Snapshot
-from fastpath.walk cimport *
+from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport ETH_HEADER, VNET_HEADER
 
 cdef enum:
@@ -29,10 +30,12 @@ cdef enum:
     COPY_ROWS = 4096        # sessions copied per locked slice of sessions()
     MOST_ROWS = 1 << 28     # a reference is row * 2 + 1 in 32 bits
     LONGEST_FRAME = 131072
+    LEG_GROWTH = 512        # most that frames grow by from leg to leg, headroom included
 
-HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve")
+HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve",
+           "flow-gate")
 HOP_DETAILS = ("passed", "dropped", "skipped", "branched", "new", "known", "related", "untracked", "outbound", "inbound", "fragments")
-SESSION_KINDS = ("", "group", "nat", "pool")
+SESSION_KINDS = ("", "group", "nat", "pool", "flow")
 SESSION_STATES = ("", "opening", "open", "closing", "single", "replied", "stream", "query", "other")
 
 
@@ -59,7 +62,7 @@ cdef class Overlay:
         cdef effect *e
         for i in range(x.effect_count):
             e = &x.effects[i]
-            if e.kind == EFFECT_OPEN and e.pending:
+            if e.kind == EFFECT_GATEWAY or (e.kind == EFFECT_OPEN and e.pending):
                 continue
             row = table_find(&self.table, &e.forward, now)
             row = table_insert(&self.table, &e.forward, &e.reply, now) if row == NO_SESSION else row >> 1
@@ -100,16 +103,23 @@ cdef uint64_t checked_time(object now_ms) except? 0xFFFFFFFFFFFFFFFFU:
 
 
 # A packet that would leave, as bytes.
-cdef dict planned(plan *x, packet *p, trace_buffer *hops):
+cdef dict planned(plan *x, trace_buffer *hops):
+    cdef packet *p = x.p
     cdef dict answer = {"verdict": x.verdict, "reason": x.reason, "object": x.object, "rule": x.rule, "hops": hops_of(hops)}
     if x.verdict == VERDICT_FORWARD:
         apply_header(p, &x.edit.to)
         memcpy(p.frame, x.edit.dst_mac, 6)
         memcpy(p.frame + 6, x.edit.src_mac, 6)
         answer["port"] = x.edit.port
-        answer["mtu"] = x.edit.mtu
+        answer["mtu"] = x.edit.cuts[x.edit.cut_count - 1] if x.edit.cut_count else 0
         answer["frame"] = PyBytes_FromStringAndSize(<char *>p.frame, p.end)
     return answer
+
+
+# What a processed packet went through: (operation, what it did, object, rule), all numbers but for the words.
+cdef list story_of(trace_buffer *b):
+    cdef uint32_t i
+    return [(HOP_OPS[b.hops[i].op], HOP_DETAILS[b.hops[i].detail], b.hops[i].object, b.hops[i].rule) for i in range(b.count)]
 
 
 cdef list hops_of(trace_buffer *b):
@@ -119,7 +129,7 @@ cdef list hops_of(trace_buffer *b):
     for i in range(b.count):
         x = &b.hops[i]
         rows.append({
-            "op": HOP_OPS[x.op], "mode": x.mode, "detail": HOP_DETAILS[x.detail], "object": x.object, "rule": x.rule,
+            "op": HOP_OPS[x.op], "mode": x.mode, "detail": HOP_DETAILS[x.detail], "family": x.family, "object": x.object, "rule": x.rule,
             "realm": x.realm, "source": number_of(x.src), "destination": number_of(x.dst),
             "source_port": x.sport, "destination_port": x.dport,
         })
@@ -143,6 +153,7 @@ cdef class Engine:
         if not 16 <= sessions <= MOST_ROWS or not 16 <= flows <= MOST_ROWS:
             raise ValueError("sessions and flows must be from 16 to 2**28")
         self.control = threading.Lock()
+        self.slots = {}
         pthread_mutex_init(&self.lock, NULL)
         self.ready = True
         c.seed = seed
@@ -157,6 +168,7 @@ cdef class Engine:
         table_close(&self.c.sessions)
         flows_close(&self.c.flows)
         fragments_close(&self.c.fragments)
+        free(self.c.sessions.gateways)
         free(self.c.out)
         free(self.c.scratch)
         free(self.c.ports)
@@ -224,17 +236,34 @@ cdef class Engine:
         cdef Snapshot old
         cdef port_counters *ports
         cdef port_counters *unused
-        cdef uint32_t count
+        cdef gateway *gateways
+        cdef gateway *old_gateways
+        cdef uint32_t count, i, first
         with self.control:
             old = self.snapshot
             if snapshot.t.generation == 0 or (old is not None and snapshot.t.generation <= old.t.generation):
                 raise ValueError("a Snapshot's generation must be larger than that of the one in use")
             count = max(snapshot.t.context_count, self.c.port_count)
             ports = <port_counters *>calloc(count if count else 1, sizeof(port_counters))
-            if ports == NULL:
+            for i in range(snapshot.t.nat_count):
+                snapshot.t.nat_policies[i].slot = self.slots.setdefault(snapshot.t.nat_policies[i].owner, len(self.slots))
+            first = self.c.gateway_count
+            gateways = <gateway *>calloc(len(self.slots) + 1, sizeof(gateway))
+            if ports == NULL or gateways == NULL:
+                free(ports)
+                free(gateways)
                 raise MemoryError
+            for owner, slot in self.slots.items():
+                gateways[<uint32_t>slot].owner = owner
+            i = len(self.slots)
             with nogil:
                 self.acquire()
+                if self.c.sessions.gateways != NULL:
+                    memcpy(gateways, self.c.sessions.gateways, first * sizeof(gateway))
+                old_gateways = self.c.sessions.gateways
+                self.c.sessions.gateways = gateways
+                self.c.gateway_count = i
+                self.c.fragments.lifetime = snapshot.t.fragment_lifetime
                 if self.c.ports != NULL:
                     memcpy(ports, self.c.ports, self.c.port_count * sizeof(port_counters))
                 unused = self.c.ports
@@ -243,9 +272,10 @@ cdef class Engine:
                 self.c.t = &snapshot.t
                 self.release()
             free(unused)
+            free(old_gateways)
             self.snapshot = snapshot
 
-    def process(self, frames, contexts, now_ms, offloads=None):
+    def process(self, frames, contexts, now_ms, offloads=None, *, bint traced=False):
         """Take frames as if they had come in one after the other at `now_ms` through `contexts`.
 
         Args:
@@ -253,8 +283,10 @@ cdef class Engine:
             contexts: for each frame the number of the context (port) it came in by.
             now_ms: time in milliseconds; never goes back.
             offloads: for each frame None or its 12-byte virtio_net_hdr_v1.
+            traced: whether to tell what each frame went through; packets then always walk.
 
-        Returns `(outcomes, emissions)`: per frame `(verdict, reason, object, rule)`; and in order of emission
+        Returns `(outcomes, emissions)`: per frame `(verdict, reason, object, rule)`, and when `traced` a list of
+        `(operation, what it did, object, rule)` behind them; and in order of emission
         `(port, frame, cause, parent, offload)`, where `parent` is the index of the frame it stems from (for a
         fragment that had waited: of the first one of its datagram).
         """
@@ -265,10 +297,11 @@ cdef class Engine:
             raise ValueError("frames, contexts and offloads must be equally many")
         for first in range(0, total, SLICE):
             self._process_slice(frames[first:first + SLICE], contexts[first:first + SLICE],
-                                None if offloads is None else offloads[first:first + SLICE], first, now, outcomes, emissions)
+                                None if offloads is None else offloads[first:first + SLICE], first, now, traced, outcomes,
+                                emissions)
         return outcomes, emissions
 
-    cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, list outcomes,
+    cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, bint traced, list outcomes,
                             list emissions) except -1:
         cdef uint32_t numbers[SLICE]
         cdef uint32_t lengths[SLICE]
@@ -277,6 +310,7 @@ cdef class Engine:
         cdef outcome results[SLICE]
         cdef taken out
         cdef uint8_t *arena
+        cdef trace_buffer *stories = NULL
         cdef size_t size = 0, at = 0
         cdef uint32_t i, count = len(frames)
         cdef bytes frame, offload
@@ -294,7 +328,11 @@ cdef class Engine:
                 memcpy(vnet[i], PyBytes_AS_STRING(offload), VNET_HEADER)
             size += SLOT_HEADROOM + lengths[i]
         arena = <uint8_t *>malloc(size + 1)
-        if arena == NULL:
+        if traced:
+            stories = <trace_buffer *>calloc(SLICE, sizeof(trace_buffer))
+        if arena == NULL or (traced and stories == NULL):
+            free(arena)
+            free(stories)
             raise MemoryError
         for i in range(count):
             frame = frames[i]
@@ -307,17 +345,21 @@ cdef class Engine:
             at = 0
             for i in range(count):
                 at += SLOT_HEADROOM
+                self.c.trace = NULL if stories == NULL else &stories[i]
                 receive(&self.c, arena + at, lengths[i], vnet[i] if has_vnet[i] else NULL, numbers[i], first + i, &results[i])
                 at += lengths[i]
+            self.c.trace = NULL
             self.take(&out)
             self.release()
         try:
             emissions.extend(emissions_of(&out))
+            for i in range(count):
+                outcome_row = (results[i].verdict, results[i].reason, results[i].object, results[i].rule)
+                outcomes.append(outcome_row if stories == NULL else (*outcome_row, story_of(&stories[i])))
         finally:
             free_taken(&out)
             free(arena)
-        for i in range(count):
-            outcomes.append((results[i].verdict, results[i].reason, results[i].object, results[i].rule))
+            free(stories)
         return 0
 
     def advance(self, now_ms):
@@ -350,6 +392,7 @@ cdef class Engine:
         cdef packet p, q
         cdef plan x, y
         cdef metadata m
+        cdef leg_room legs, error_legs
         cdef trace_buffer hops, error_hops
         cdef uint8_t error_frame[ERROR_MAX]
         cdef uint32_t length = <uint32_t>len(frame), number = 0
@@ -359,9 +402,13 @@ cdef class Engine:
         cdef dict answer
         if length > LONGEST_FRAME:
             raise ValueError("a frame has at most 131072 bytes")
-        copy = <uint8_t *>malloc(SLOT_HEADROOM + length)
+        legs.size = MAX_LEGS * (length + LEG_GROWTH)
+        error_legs.size = MAX_LEGS * (ERROR_MAX + LEG_GROWTH)
+        copy = <uint8_t *>malloc(SLOT_HEADROOM + length + legs.size + error_legs.size)
         if copy == NULL:
             raise MemoryError
+        legs.bytes = copy + SLOT_HEADROOM + length
+        error_legs.bytes = legs.bytes + legs.size
         memset(&result, 0, sizeof(outcome))
         memset(&p, 0, sizeof(packet))
         memcpy(copy + SLOT_HEADROOM, PyBytes_AS_STRING(frame), length)
@@ -383,19 +430,20 @@ cdef class Engine:
                 clear_emissions(&self.c)
                 if reason == 0 and result.verdict == 0:
                     start_metadata(self.c.t, self.c.t.contexts[context].interface, &m)
-                    walk(self.c.t, &self.c.sessions, &overlay.table, &p, &x, self.c.t.contexts[context].entry, &m, now,
-                         self.c.seed, &hops)
+                    walk(self.c.t, &self.c.sessions, &overlay.table, &p, &legs, &x, self.c.t.contexts[context].entry, &m,
+                         now, self.c.seed, &hops)
                     overlay.commit(&x, now)
                     walked = True
-                    errs = x.error and plan_error(&self.c, &p, &x, &overlay.table, error_frame, &q, &y, now, &error_hops)
+                    errs = x.error and plan_error(&self.c, &x, &overlay.table, error_frame, &q, &error_legs, &y, now,
+                                                  &error_hops)
             self.release()
         try:
             if not walked:
                 return {"verdict": result.verdict or VERDICT_DROP, "reason": reason or result.reason, "object": number,
                         "rule": 0, "hops": []}
-            answer = planned(&x, &p, &hops)
+            answer = planned(&x, &hops)
             if errs:
-                answer["error"] = planned(&y, &q, &error_hops)
+                answer["error"] = planned(&y, &error_hops)
             return answer
         finally:
             free(copy)
@@ -482,6 +530,47 @@ cdef class Engine:
         finally:
             free(copy)
         return rows
+
+    def gateways(self):
+        """Per translator (its owner's number) what it has counted up to now, as a dict: packets_in, bytes_in, packets_out
+        and bytes_out, each as (from inside, from outside); attempts and established, of TCP; exhausted, packets that
+        found no port; timed_out, connections that died of silence; active, TCP connections living and not closing."""
+        cdef gateway *copy
+        cdef gateway *g
+        cdef uint64_t *active
+        cdef session *s
+        cdef uint32_t i, count = self.c.gateway_count
+        copy = <gateway *>malloc((count + 1) * sizeof(gateway))
+        active = <uint64_t *>calloc(count + 1, sizeof(uint64_t))
+        if copy == NULL or active == NULL:
+            free(copy)
+            free(active)
+            raise MemoryError
+        with nogil:
+            self.acquire()
+            table_expire(&self.c.sessions, self.c.now)
+            if count > self.c.gateway_count:
+                count = self.c.gateway_count
+            for i in range(self.c.sessions.used):
+                s = &self.c.sessions.rows[i]
+                if s.live and s.gateway and s.gateway <= count and s.key[0].tuple.proto == 6 and s.state != STATE_CLOSING:
+                    active[s.gateway - 1] += 1
+            memcpy(copy, self.c.sessions.gateways, count * sizeof(gateway))
+            self.release()
+        try:
+            rows = {}
+            for i in range(count):
+                g = &copy[i]
+                rows[g.owner] = {
+                    "packets_in": (g.packets_in[0], g.packets_in[1]), "bytes_in": (g.bytes_in[0], g.bytes_in[1]),
+                    "packets_out": (g.packets_out[0], g.packets_out[1]), "bytes_out": (g.bytes_out[0], g.bytes_out[1]),
+                    "attempts": g.attempts, "established": g.established, "exhausted": g.exhausted,
+                    "timed_out": g.timed_out, "active": active[i],
+                }
+            return rows
+        finally:
+            free(copy)
+            free(active)
 
     def statistics(self):
         """Sizes of what is kept: sessions and their limit, flow entry hits and misses, waiting fragments."""

@@ -10,7 +10,6 @@ cdef enum:
     HELD_FRAGMENTS = 2048       # waiting at once, all contexts together
     HELD_PER_CONTEXT = 64
     HELD_SIZE = 9216            # longest frame that may wait
-    FRAGMENT_LIFETIME = 30000   # milliseconds (RFC 791 asks for 15 s at least, RFC 8200 for 60 s)
     NO_HELD = 0xFFFFFFFFU
 
 cdef enum datagram_state:
@@ -38,8 +37,10 @@ cdef struct datagram:
     uint8_t icmp_code
     uint8_t proto
     uint8_t query
+    uint8_t unsummed
     # of an ICMP error: the packet it quotes
     uint8_t inner_known
+    uint8_t inner_identified
     uint8_t inner_proto
     uint8_t inner_query
     uint16_t inner_sport
@@ -57,6 +58,7 @@ cdef struct fragment_table:
     uint8_t *bytes              # HELD_SIZE for each held fragment
     uint32_t free               # chain of unused held fragments
     uint32_t waiting
+    uint64_t lifetime           # milliseconds that a datagram is followed
     uint64_t secret
 
 cdef bint fragments_open(fragment_table *t, uint64_t secret) noexcept nogil

@@ -2,7 +2,8 @@
 
 Later fragments get the first one's ports and ICMP type and are then walked like any packet. One that comes
 before the first waits for it, within bounds: HELD_PER_CONTEXT per sender, HELD_FRAGMENTS in all (19 MB),
-DATAGRAMS datagrams (the oldest nobody waits in makes room), FRAGMENT_LIFETIME. What goes wrong in filters without
+DATAGRAMS datagrams (the oldest nobody waits in makes room), `lifetime` (RFC 791 asks for 15 s
+at least, RFC 8200 for 60 s). What goes wrong in filters without
 such a memory is told in RFC 1858.
 """
 
@@ -54,7 +55,7 @@ cdef datagram *datagram_find(fragment_table *t, packet *p, uint64_t now, bint ma
     key.family = p.family
     d = &t.rows[(<uint32_t>hash_bytes(&key, sizeof(datagram_key), t.secret) % (DATAGRAMS // DATAGRAM_WAYS)) * DATAGRAM_WAYS]
     for _ in range(DATAGRAM_WAYS):
-        if d.state != DATAGRAM_FREE and now < d.started + FRAGMENT_LIFETIME:
+        if d.state != DATAGRAM_FREE and now < d.started + t.lifetime:
             if memcmp(&d.key, &key, sizeof(datagram_key)) == 0:
                 return d
             if d.held == NO_HELD and (vacant == NULL or (vacant.state != DATAGRAM_FREE and d.started < vacant.started)):
@@ -82,7 +83,9 @@ cdef void datagram_learn(datagram *d, packet *p) noexcept nogil:
     d.icmp_code = p.icmp_code
     d.proto = p.proto
     d.query = p.query
+    d.unsummed = p.unsummed
     d.inner_known = p.inner_known
+    d.inner_identified = p.inner_identified
     d.inner_proto = p.inner_proto
     d.inner_query = p.inner_query
     d.inner_sport = p.inner_sport
@@ -99,7 +102,9 @@ cdef void datagram_tell(datagram *d, packet *p) noexcept nogil:
     p.icmp_code = d.icmp_code
     p.proto = d.proto
     p.query = d.query
+    p.unsummed = d.unsummed
     p.inner_known = d.inner_known
+    p.inner_identified = d.inner_identified
     p.inner_proto = d.inner_proto
     p.inner_query = d.inner_query
     p.inner_sport = d.inner_sport

@@ -4,10 +4,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.packet cimport edit, packet, tuple5
 from fastpath.session cimport session_table
-from fastpath.walk cimport plan
+from fastpath.plan cimport plan
 
 cdef enum:
     FLOW_REFS = 8           # sessions one entry may touch
+    FLOW_COUNTS = 2         # gateways one entry may count at
     FLOW_WAYS = 4           # entries one bucket holds
 
 cdef struct flow_key:
@@ -27,7 +28,9 @@ cdef struct flow:
     uint32_t path_mtu
     uint32_t object
     uint32_t ref_count
+    uint32_t count_count
     flow_ref refs[FLOW_REFS]
+    flow_ref counts[FLOW_COUNTS]    # row: index of the gateway
     edit edit
     uint64_t last_used
 

@@ -12,8 +12,8 @@ from libc.string cimport memcmp, memset
 
 from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, wire_length
 from fastpath.reason cimport VERDICT_FORWARD
-from fastpath.session cimport hash_bytes, session, session_alive
-from fastpath.walk cimport EFFECT_OPEN, EFFECT_TOUCH
+from fastpath.plan cimport EFFECT_GATEWAY, EFFECT_OPEN, effect
+from fastpath.session cimport count_gateway, hash_bytes, session, session_alive
 from fastpath.wire cimport PROTO_TCP, TCP_FIN, TCP_RST, TCP_SYN
 
 
@@ -86,28 +86,34 @@ cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t 
         s.last_seen = now
         s.packets[f.refs[k].way] += p.segments
         s.bytes[f.refs[k].way] += p.end - p.l3
+    for k in range(f.count_count):
+        count_gateway(&sessions.gateways[f.counts[k].row], f.counts[k].way, p.segments, p.end - p.l3, p.end - p.l3, True)
     f.last_used = now
     t.hits += 1
     return f
 
 
-# Remember a plan that changed nothing but last-seen times; the oldest entry of a full bucket makes room.
+# Remember a plan that changed nothing but last-seen times and counters; the oldest entry of a full bucket makes room.
 cdef void flow_remember(flow_table *t, packet *p, const plan *x, uint32_t generation, uint64_t now) noexcept nogil:
     cdef flow *bucket
     cdef flow *f
     cdef flow_key key
-    cdef uint32_t i, count = 0
-    if x.verdict != VERDICT_FORWARD or x.edit.mtu or not may_use_flow(p):
+    cdef const effect *e
+    cdef uint32_t i, touched = 0, counted = 0
+    if x.verdict != VERDICT_FORWARD or x.p != p or x.edit.cut_count or not may_use_flow(p):
         return
     for i in range(x.effect_count):
-        if x.effects[i].kind == EFFECT_OPEN:
-            if not x.effects[i].pending:
+        e = &x.effects[i]
+        if e.kind == EFFECT_OPEN:
+            if not e.pending:
                 return
-        elif x.effects[i].changes:
+        elif e.kind == EFFECT_GATEWAY:
+            counted += 1
+        elif e.changes:
             return
         else:
-            count += 1
-    if count > FLOW_REFS:
+            touched += 1
+    if touched > FLOW_REFS or counted > FLOW_COUNTS:
         return
     flow_key_of(&key, p)
     bucket = &t.rows[(<uint32_t>hash_bytes(&key, sizeof(flow_key), t.secret) & t.mask) * FLOW_WAYS]
@@ -126,8 +132,13 @@ cdef void flow_remember(flow_table *t, packet *p, const plan *x, uint32_t genera
     f.edit = x.edit
     f.last_used = now
     for i in range(x.effect_count):
-        if x.effects[i].kind == EFFECT_TOUCH:
-            f.refs[f.ref_count].row = x.effects[i].row
-            f.refs[f.ref_count].version = x.effects[i].version
-            f.refs[f.ref_count].way = x.effects[i].way
+        e = &x.effects[i]
+        if e.kind == EFFECT_GATEWAY:
+            f.counts[f.count_count].row = e.row
+            f.counts[f.count_count].way = e.way
+            f.count_count += 1
+        elif e.kind != EFFECT_OPEN:
+            f.refs[f.ref_count].row = e.row
+            f.refs[f.ref_count].version = e.version
+            f.refs[f.ref_count].way = e.way
             f.ref_count += 1

@@ -27,6 +27,9 @@ cdef enum icmp_query:
     QUERY_TIMESTAMP = 4
     QUERY_TIMESTAMP_REPLY = 5
 
+cdef enum:
+    MAX_CUTS = 3            # sizes one packet is cut to on its way, one after the other
+
 # What the sessions of a flow are found by. For an ICMP error it is the tuple of a packet going the error's way.
 cdef struct tuple5:
     addr src
@@ -57,6 +60,7 @@ cdef struct packet:
     uint8_t query           # icmp_query
     uint8_t dont_fragment   # always 1 for IPv6
     uint8_t generated       # made by the router: no errors about it
+    uint8_t unsummed        # a first fragment of UDP without a checksum, or one that follows it
     addr src
     addr dst
     uint16_t sport
@@ -65,7 +69,8 @@ cdef struct packet:
     uint32_t fragment_offset
     # the packet an ICMP error is about, as far as it is quoted; inner_l4 0: no ports quoted. A later fragment
     # of an error knows it from the first one, and has none of its bytes (inner_l3 0).
-    uint8_t inner_known
+    uint8_t inner_known     # its addresses are there
+    uint8_t inner_identified    # and enough to say of which flow it is
     uint32_t inner_l3
     uint32_t inner_l4
     uint8_t inner_proto
@@ -109,9 +114,23 @@ cdef struct header:
 cdef struct edit:
     header to
     uint32_t port
-    uint32_t mtu            # bytes of IP packet; larger ones are fragmented; 0: no limit
+    uint32_t cut_count
+    uint32_t cuts[MAX_CUTS]     # bytes of IP packet, descending: it is cut to the first size, the pieces to the next
     uint8_t dst_mac[6]
     uint8_t src_mac[6]
+
+
+# The header values of a packet as it is.
+cdef inline void start_header(header *h, const packet *p) noexcept nogil:
+    h.src = p.src
+    h.dst = p.dst
+    h.sport = p.sport
+    h.dport = p.dport
+    h.inner_src = p.inner_src
+    h.inner_dst = p.inner_dst
+    h.inner_sport = p.inner_sport
+    h.inner_dport = p.inner_dport
+    h.ttl_spent = 0
 
 
 cdef inline bint addr_eq(addr a, addr b) noexcept nogil:

@@ -83,49 +83,57 @@ cdef int check_options(const uint8_t *p, uint32_t length) noexcept nogil:
     return REASON_NONE
 
 
-# Walk the extension headers from `offset`; sets l4, proto and the fragment fields.
-cdef int parse_extensions(packet *p, uint8_t next_header, uint32_t offset) noexcept nogil:
+# Follow the chain of IPv6 extension headers from `offset` up to `end`. Tells the upper protocol, where it begins and
+# where a fragment header stands (0: nowhere); behind that of a later fragment there is no chain.
+cdef int follow_chain(const uint8_t *frame, uint8_t next_header, uint32_t offset, uint32_t end, uint8_t *proto, uint32_t *upper,
+                      uint32_t *fragment) noexcept nogil:
     cdef int count = 0
-    cdef uint32_t size, field
-    while True:
-        if (next_header == PROTO_HOPOPTS or next_header == PROTO_DSTOPTS or next_header == PROTO_ROUTING
-                or next_header == PROTO_AH or next_header == PROTO_FRAGMENT):
-            count += 1
-            if count > MAX_EXTENSIONS or offset + 8 > p.end:
+    cdef uint32_t size
+    fragment[0] = 0
+    while (next_header == PROTO_HOPOPTS or next_header == PROTO_DSTOPTS or next_header == PROTO_ROUTING
+            or next_header == PROTO_AH or next_header == PROTO_FRAGMENT):
+        count += 1
+        if count > MAX_EXTENSIONS or offset + 8 > end or (next_header == PROTO_HOPOPTS and count > 1):
+            return REASON_IP_EXTENSION
+        if next_header == PROTO_ROUTING and frame[offset + 3] != 0:
+            return REASON_IP_EXTENSION      # it still wants to choose its way (RFC 5095)
+        if next_header == PROTO_FRAGMENT:
+            if fragment[0]:
                 return REASON_IP_EXTENSION
-            if next_header == PROTO_HOPOPTS and count > 1:
-                return REASON_IP_EXTENSION
-            if next_header == PROTO_ROUTING and p.frame[offset + 2] == 0 and p.frame[offset + 3] != 0:
-                return REASON_IP_EXTENSION      # type 0 routing header, RFC 5095
-            if next_header == PROTO_FRAGMENT:
-                if p.fragment != FRAGMENT_NONE:
-                    return REASON_IP_EXTENSION
-                size = 8
-                field = load16(p.frame + offset + 2)
-                p.fragment_offset = field & 0xFFF8U
-                p.fragment_id = load32(p.frame + offset + 4)
-                if p.fragment_offset:
-                    p.fragment = FRAGMENT_LATER
-                elif field & 1:
-                    p.fragment = FRAGMENT_FIRST
-                if (field & 1) and ((p.end - offset - 8) & 7):
-                    return REASON_FRAGMENT_MALFORMED
-                if p.fragment_offset + (p.end - offset - 8) > 65535:
-                    return REASON_FRAGMENT_MALFORMED
-            elif next_header == PROTO_AH:
-                size = (<uint32_t>p.frame[offset + 1] + 2) * 4
-            else:
-                size = (<uint32_t>p.frame[offset + 1] + 1) * 8
-            if offset + size > p.end:
-                return REASON_IP_EXTENSION
-            next_header = p.frame[offset]
-            offset += size
-            if p.fragment == FRAGMENT_LATER:
-                break
+            fragment[0] = offset
+            size = 8
+        elif next_header == PROTO_AH:
+            size = (<uint32_t>frame[offset + 1] + 2) * 4
         else:
+            size = (<uint32_t>frame[offset + 1] + 1) * 8
+        next_header = frame[offset]
+        offset += size
+        if offset > end:
+            return REASON_IP_EXTENSION
+        if fragment[0] and (load16(frame + fragment[0] + 2) & 0xFFF8U):
             break
-    p.proto = next_header
-    p.l4 = offset
+    proto[0] = next_header
+    upper[0] = offset
+    return REASON_NONE
+
+
+# Sets l4, proto and the fragment fields of an IPv6 packet whose extension headers begin at `offset`.
+cdef int parse_extensions(packet *p, uint8_t next_header, uint32_t offset) noexcept nogil:
+    cdef uint32_t at, field
+    cdef int reason = follow_chain(p.frame, next_header, offset, p.end, &p.proto, &p.l4, &at)
+    if reason or at == 0:
+        return reason
+    field = load16(p.frame + at + 2)
+    p.fragment_offset = field & 0xFFF8U
+    p.fragment_id = load32(p.frame + at + 4)
+    if p.fragment_offset:
+        p.fragment = FRAGMENT_LATER
+    elif field & 1:
+        p.fragment = FRAGMENT_FIRST
+    if (field & 1) and ((p.end - p.l4) & 7):
+        return REASON_FRAGMENT_MALFORMED
+    if p.fragment_offset + (p.end - p.l4) > 65535:
+        return REASON_FRAGMENT_MALFORMED
     return REASON_NONE
 
 
@@ -157,6 +165,7 @@ cdef int parse_l4(packet *p) noexcept nogil:
         p.kind = L4_PORTS
         p.sport = load16(h)
         p.dport = load16(h + 2)
+        p.unsummed = p.fragment != FRAGMENT_NONE and load16(h + 6) == 0
     elif (p.proto == PROTO_ICMP and p.family == 4) or (p.proto == PROTO_ICMPV6 and p.family == 6):
         if room < 8:
             return REASON_FRAGMENT_MALFORMED if p.fragment else REASON_L4_TRUNCATED
@@ -174,12 +183,15 @@ cdef int parse_l4(packet *p) noexcept nogil:
     return REASON_NONE
 
 
-# The packet quoted in an ICMP error. What cannot be read leaves inner_l3 0: the error then relates to nothing.
+# The packet quoted in an ICMP error. What cannot be read leaves inner_l3 0: the error then relates to nothing. Of a
+# flow it is only if the first 8 bytes behind its headers are there (RFC 792), and if it is not itself a message that
+# asks nothing.
 cdef void parse_inner(packet *p) noexcept nogil:
     cdef uint32_t at = p.l4 + 8
     cdef uint8_t *h = p.frame + at
     cdef uint32_t room = p.end - at
-    cdef uint32_t l4
+    cdef uint32_t l4 = 0, fragment = 0
+    cdef bint later
     if p.family == 4:
         if room < 20 or (h[0] >> 4) != 4 or (h[0] & 15) < 5:
             return
@@ -191,35 +203,37 @@ cdef void parse_inner(packet *p) noexcept nogil:
         p.inner_src.lo = load32(h + 12)
         p.inner_dst.hi = 0
         p.inner_dst.lo = load32(h + 16)
-        p.inner_l3 = at
-        p.inner_known = 1
-        if load16(h + 6) & 0x1FFF:
-            return
+        later = (load16(h + 6) & 0x1FFF) != 0
     else:
-        if room < 40 or (h[0] >> 4) != 6:
+        if room < 40 or (h[0] >> 4) != 6 or follow_chain(p.frame, h[6], at + 40, p.end, &p.inner_proto, &l4, &fragment):
             return
-        l4 = at + 40
-        p.inner_proto = h[6]
         p.inner_src = load_addr6(h + 8)
         p.inner_dst = load_addr6(h + 24)
-        p.inner_l3 = at
-        p.inner_known = 1
+        later = fragment != 0 and (load16(p.frame + fragment + 2) & 0xFFF8U) != 0
+    p.inner_l3 = at
+    p.inner_known = 1
+    if later:
+        return
     h = p.frame + l4
     room = p.end - l4
-    if (p.inner_proto == PROTO_TCP or p.inner_proto == PROTO_UDP) and room >= 8:
+    if p.inner_proto == PROTO_TCP or p.inner_proto == PROTO_UDP:
+        if room < 8:
+            return
         p.inner_kind = L4_PORTS
         p.inner_sport = load16(h)
         p.inner_dport = load16(h + 2)
         p.inner_l4 = l4
-    elif ((p.inner_proto == PROTO_ICMP and p.family == 4) or (p.inner_proto == PROTO_ICMPV6 and p.family == 6)) and room >= 8:
-        if icmp_kind(p.family, h[0]) == L4_QUERY:
-            p.inner_kind = L4_QUERY
-            p.inner_query = query_of(p.family, h[0])
-            if p.inner_query & 1:
-                p.inner_dport = load16(h + 4)
-            else:
-                p.inner_sport = load16(h + 4)
-            p.inner_l4 = l4
+    elif (p.inner_proto == PROTO_ICMP and p.family == 4) or (p.inner_proto == PROTO_ICMPV6 and p.family == 6):
+        if room < 8 or icmp_kind(p.family, h[0]) != L4_QUERY:
+            return
+        p.inner_kind = L4_QUERY
+        p.inner_query = query_of(p.family, h[0])
+        if p.inner_query & 1:
+            p.inner_dport = load16(h + 4)
+        else:
+            p.inner_sport = load16(h + 4)
+        p.inner_l4 = l4
+    p.inner_identified = 1
 
 
 # Parse the IP packet at p.l3 (family, frame, length, l3 set; all else zeroed). Returns a drop reason or 0.

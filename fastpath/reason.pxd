@@ -12,6 +12,7 @@ cdef enum:
     CAUSE_ERROR = 3
     CAUSE_FRAGMENT = 4
     CAUSE_RELEASED = 5
+    CAUSE_RESET = 6
 
 cdef enum:
     REASON_NONE = 0
@@ -73,6 +74,9 @@ cdef enum:
     REASON_PORT_QUEUE_FULL = 56
     REASON_PORT_DOWN = 57
     REASON_GATEWAY_SPOOFED = 58
+    REASON_EGRESS_ONLY_NO_SESSION = 59
+    REASON_EDGE_NO_PUBLIC_ADDRESS = 60
+    REASON_EDGE_REDIRECTED = 61
 
 cdef enum:
     REASONS = 64    # size of a counter row: more than there are reasons

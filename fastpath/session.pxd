@@ -9,6 +9,7 @@ cdef enum session_kind:
     SESSION_GROUP = 1       # owner: an interface. Both keys are one tuple and its reverse
     SESSION_NAT = 2         # owner: a NAT gateway. Second key: replies, to the translated address and port
     SESSION_POOL = 3        # owner: a NAT gateway. Counts its flows from one address towards one destination
+    SESSION_FLOW = 4        # owner: a gate that remembers flows. Both keys are one tuple and its reverse
 
 cdef enum session_state:
     STATE_OPENING = 1       # TCP: not yet seen both ways
@@ -24,6 +25,8 @@ cdef enum tcp_seen:
     SEEN_REPLY = 1          # the far side has sent
     SEEN_FIN_FORWARD = 2
     SEEN_FIN_REPLY = 4
+    SEEN_ACK_FORWARD = 8
+    SEEN_ACK_REPLY = 16
 
 # `direction` is that of the packet relative to the owner (0: the owner has none), so that a packet which comes back
 # in is never taken for the one that went out.
@@ -47,13 +50,27 @@ cdef struct session:
     uint32_t version        # changes with its state: flow entries made before are walked again
     uint32_t rule           # what admitted it
     uint32_t pool           # SESSION_NAT: its SESSION_POOL row
+    uint32_t gateway        # SESSION_NAT: index + 1 of the gateway that counts it
     uint8_t live
     uint8_t kind
     uint8_t state
     uint8_t seen            # tcp_seen
 
+# What a translator has counted since it was first seen. Each pair: from inside, from outside.
+cdef struct gateway:
+    uint32_t owner
+    uint64_t packets_in[2]
+    uint64_t bytes_in[2]    # of IP packets
+    uint64_t packets_out[2]
+    uint64_t bytes_out[2]
+    uint64_t attempts       # TCP connections opened
+    uint64_t established
+    uint64_t exhausted      # packets that found no free port
+    uint64_t timed_out      # connections that died of silence
+
 cdef struct session_table:
     session *rows
+    gateway *gateways       # not owned; NULL in tables that count nothing
     uint32_t *buckets
     uint32_t capacity
     uint32_t mask
@@ -77,13 +94,23 @@ cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil
 cdef void session_key_of(session_key *key, uint32_t owner, uint8_t direction, const tuple5 *t) noexcept nogil
 cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now) noexcept nogil
 cdef uint32_t table_insert(session_table *t, const session_key *forward, const session_key *reply, uint64_t now) noexcept nogil
-cdef void table_remove(session_table *t, uint32_t row) noexcept nogil
+cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept nogil
 cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil
 cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, const timeouts *limits) noexcept nogil
-cdef void session_next(session_step *step, const session *s, int way, uint8_t tcp_flags, const timeouts *limits) noexcept nogil
+cdef void session_next(session_step *step, uint8_t state, uint8_t seen, uint8_t proto, int way, uint8_t tcp_flags,
+                       const timeouts *limits) noexcept nogil
 cdef uint64_t state_limit(uint8_t state, const timeouts *limits) noexcept nogil
+
+
+cdef inline void count_gateway(gateway *g, uint8_t way, uint32_t packets, uint32_t size, uint32_t size_out,
+                               bint passed) noexcept nogil:
+    g.packets_in[way] += packets
+    g.bytes_in[way] += size
+    if passed:
+        g.packets_out[way] += packets
+        g.bytes_out[way] += size_out
 
 
 cdef inline bint session_alive(const session *s, uint64_t now) noexcept nogil:

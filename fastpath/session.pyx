@@ -7,7 +7,7 @@ array and never move, so a row number stays valid while the session lives; hash 
 
 States and limits (EC2 User Guide, "Security group connection tracking"; NAT gateways use one limit for all):
 
-    TCP   OPENING --both ways seen--> OPEN --FIN both ways or RST--> CLOSING
+    TCP   OPENING --both acknowledged--> OPEN --FIN both ways or RST--> CLOSING
     UDP   SINGLE --reply--> REPLIED --next request--> STREAM
     ICMP  QUERY          other protocols  OTHER
 
@@ -17,7 +17,7 @@ A session dies of silence: `now - last_seen >= idle`. Time is an argument, in mi
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
-from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_FIN, TCP_RST, TCP_SYN
+from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_FIN, TCP_RST
 
 
 cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexcept nogil:
@@ -141,7 +141,7 @@ cdef uint32_t table_insert(session_table *t, const session_key *forward, const s
         while ref != NO_SESSION:
             s = &t.rows[ref >> 1]
             if memcmp(&s.key[ref & 1], keys[i], sizeof(session_key)) == 0:
-                table_remove(t, ref >> 1)
+                table_remove(t, ref >> 1, now)
                 ref = t.buckets[<uint32_t>hash_bytes(keys[i], sizeof(session_key), t.secret) & t.mask]
             else:
                 ref = s.next[ref & 1]
@@ -169,11 +169,13 @@ cdef uint32_t table_insert(session_table *t, const session_key *forward, const s
     return row
 
 
-cdef void table_remove(session_table *t, uint32_t row) noexcept nogil:
+cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept nogil:
     cdef session *s = &t.rows[row]
     cdef session *pool
     if not s.live:
         return
+    if s.gateway and t.gateways != NULL and not session_alive(s, now) and s.state != STATE_CLOSING:
+        t.gateways[s.gateway - 1].timed_out += 1
     _unlink(t, row * 2)
     if memcmp(&s.key[0], &s.key[1], sizeof(session_key)) != 0:
         _unlink(t, row * 2 + 1)
@@ -186,7 +188,7 @@ cdef void table_remove(session_table *t, uint32_t row) noexcept nogil:
         pool = &t.rows[s.pool]
         pool.packets[0] -= 1
         if pool.packets[0] == 0:
-            table_remove(t, s.pool)
+            table_remove(t, s.pool, now)
 
 
 # Remove all that have been silent too long; returns how many.
@@ -194,7 +196,7 @@ cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil:
     cdef uint32_t i, removed = 0
     for i in range(t.used):
         if t.rows[i].live and not session_alive(&t.rows[i], now):
-            table_remove(t, i)
+            table_remove(t, i, now)
             removed += 1
     return removed
 
@@ -244,13 +246,21 @@ cdef uint64_t state_limit(uint8_t state, const timeouts *limits) noexcept nogil:
     return limits.other
 
 
+cdef inline uint8_t seen_of(uint8_t tcp_flags, int way) noexcept nogil:
+    cdef uint8_t seen = SEEN_REPLY if way else 0
+    if tcp_flags & TCP_FIN:
+        seen |= SEEN_FIN_REPLY if way else SEEN_FIN_FORWARD
+    if tcp_flags & TCP_ACK:
+        seen |= SEEN_ACK_REPLY if way else SEEN_ACK_FORWARD
+    return seen
+
+
 # State of a session that this packet opens.
 cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, const timeouts *limits) noexcept nogil:
     step.seen = 0
     if proto == PROTO_TCP:
         step.state = STATE_CLOSING if tcp_flags & TCP_RST else STATE_OPENING
-        if tcp_flags & TCP_FIN:
-            step.seen = SEEN_FIN_FORWARD
+        step.seen = seen_of(tcp_flags, 0)
     elif proto == PROTO_UDP:
         step.state = STATE_SINGLE
     elif proto == PROTO_ICMP or proto == PROTO_ICMPV6:
@@ -261,23 +271,20 @@ cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, co
 
 
 # State after one more packet, going the opener's way (0) or back (1).
-cdef void session_next(session_step *step, const session *s, int way, uint8_t tcp_flags, const timeouts *limits) noexcept nogil:
-    step.state = s.state
-    step.seen = s.seen
-    if s.key[0].tuple.proto == PROTO_TCP:
-        if way:
-            step.seen |= SEEN_REPLY
-        if tcp_flags & TCP_FIN:
-            step.seen |= SEEN_FIN_REPLY if way else SEEN_FIN_FORWARD
+cdef void session_next(session_step *step, uint8_t state, uint8_t seen, uint8_t proto, int way, uint8_t tcp_flags,
+                       const timeouts *limits) noexcept nogil:
+    step.state = state
+    step.seen = seen
+    if proto == PROTO_TCP:
+        step.seen |= seen_of(tcp_flags, way)
         if tcp_flags & TCP_RST:
             step.state = STATE_CLOSING
         elif (step.seen & SEEN_FIN_REPLY) and (step.seen & SEEN_FIN_FORWARD):
             step.state = STATE_CLOSING
-        elif s.state == STATE_OPENING and (step.seen & SEEN_REPLY) and (not way or not (tcp_flags & TCP_SYN)):
-            # the opener has heard back and goes on, or the far side is past its SYN (picked up mid-stream)
-            step.state = STATE_OPEN
-    elif s.state == STATE_SINGLE and way:
+        elif state == STATE_OPENING and (step.seen & SEEN_ACK_REPLY) and (step.seen & SEEN_ACK_FORWARD):
+            step.state = STATE_OPEN     # both sides have been heard by the other, also when both began (RFC 9293, 3.5)
+    elif state == STATE_SINGLE and way:
         step.state = STATE_REPLIED
-    elif s.state == STATE_REPLIED and not way:
+    elif state == STATE_REPLIED and not way:
         step.state = STATE_STREAM
     step.idle = state_limit(step.state, limits)

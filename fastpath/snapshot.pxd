@@ -17,11 +17,18 @@ cdef enum node_op:
     OP_ENTER = 9
     OP_EMIT = 10
     OP_SERVE = 11
+    OP_FLOW_GATE = 12
 
 cdef enum guard_test:
     TEST_SOURCE_IN = 1
     TEST_DESTINATION_IN = 2
     TEST_VIA = 3
+    TEST_FROM_SUBNET = 4
+
+cdef enum gate_mode:
+    GATE_OPEN = 1
+    GATE_REQUIRE = 2
+    GATE_RESUME = 3
 
 cdef enum side:
     SIDE_SOURCE = 1
@@ -40,19 +47,21 @@ cdef enum node_flag:
     FLAG_NEGATE = 1         # GUARD
     FLAG_KEEP_GROUPS = 1    # ENTER
     FLAG_ANSWERS_MTU = 1    # HOP
+    FLAG_QUIET = 1          # LOOKUP
+    FLAG_TRACKS = 1         # FLOW_GATE
 
 cdef struct node:
     uint8_t op
-    uint8_t mode            # test, side, direction or ttl action
+    uint8_t mode            # test, side, direction, gate mode or ttl action
     uint8_t family
     uint8_t flags
     uint16_t reason
     uint16_t mtu
     uint32_t next
-    uint32_t other          # GUARD: node to go to instead of dropping; 0: drop
+    uint32_t other          # GUARD: node to go to instead of dropping; 0: drop. FLOW_GATE: node for known flows
     uint32_t table          # index of the set, filter, policy, fib, map or bridge; ENTER: subnet
-    uint32_t value          # GUARD: via bits; FILTER: subnet to skip; ENTER: realm
-    uint32_t extra          # HOP, ENTER, EMIT: interface index + 1
+    uint32_t value          # GUARD: via bits or subnet; FILTER: subnet to skip; ENTER: realm; FLOW_GATE: direction
+    uint32_t extra          # HOP, ENTER, EMIT, NAT_SESSION: interface index + 1
     uint32_t via            # ENTER: bits to add
     uint32_t object
 
@@ -115,6 +124,13 @@ cdef struct nat_policy:
     uint32_t port_first
     uint32_t port_last
     uint32_t per_destination
+    uint32_t slot           # of its counters; given when the tables come into use
+    uint8_t has_prefix6
+    addr prefix6            # a /96
+    timeouts limits
+
+cdef struct flow_policy:
+    uint32_t owner
     timeouts limits
 
 cdef struct translation:
@@ -167,6 +183,8 @@ cdef struct tables:
     uint32_t interface_count
     uint32_t table_count
     uint32_t map_count
+    uint32_t nat_count
+    uint32_t fragment_lifetime      # milliseconds
     uint32_t bridge_count
     node *nodes
     context *contexts       # by context number
@@ -177,6 +195,7 @@ cdef struct tables:
     rule_list *filters
     group_policy *group_policies
     nat_policy *nat_policies
+    flow_policy *flow_policies
     translation *maps
     group_set *group_sets
     uint32_t *group_members

@@ -87,6 +87,7 @@ cdef class Snapshot:
             raise TypeError("a Snapshot is made once")
         self._blocks = []
         t.generation = generation
+        t.fragment_lifetime = rows["fragment_timeout"][0]
 
         nodes = rows["nodes"]   # (op, mode, family, flags, reason, mtu, next, other, table, value, extra, via, object)
         t.node_count = len(nodes)
@@ -133,12 +134,22 @@ cdef class Snapshot:
             to_limits(&t.group_policies[i].limits, row[7])
 
         nats = rows["nat_policies"]
-        # (owner, first_address, address_count, port_first, port_last, per_destination, limits)
+        # (owner, first_address, address_count, port_first, port_last, per_destination, prefix6 or None, limits)
+        t.nat_count = len(nats)
         t.nat_policies = <nat_policy *>self._block(len(nats), sizeof(nat_policy))
         for i, row in enumerate(nats):
             (t.nat_policies[i].owner, t.nat_policies[i].first_address, t.nat_policies[i].address_count,
              t.nat_policies[i].port_first, t.nat_policies[i].port_last, t.nat_policies[i].per_destination) = row[:6]
-            to_limits(&t.nat_policies[i].limits, row[6])
+            t.nat_policies[i].has_prefix6 = row[6] is not None
+            if row[6] is not None:
+                t.nat_policies[i].prefix6 = to_addr(row[6])
+            to_limits(&t.nat_policies[i].limits, row[7])
+
+        gates = rows["flow_policies"]   # (owner, limits)
+        t.flow_policies = <flow_policy *>self._block(len(gates), sizeof(flow_policy))
+        for i, row in enumerate(gates):
+            t.flow_policies[i].owner = row[0]
+            to_limits(&t.flow_policies[i].limits, row[1])
 
         maps = rows["maps"]             # (inside_table, outside_table)
         t.map_count = len(maps)

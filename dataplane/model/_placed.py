@@ -5,12 +5,13 @@ Constructs say what they want (`WantedInterface`); the topology gives addresses 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal, NamedTuple
 
 from dataplane.model._cidr import Address, Network
+from dataplane.model.connection_tracking import ConnectionTracking
 
 ROUTER_LINK_LOCAL = IPv6Address("fe80:ec2::1")
 """Where the router of every subnet is found, besides the address derived from its MAC
@@ -113,6 +114,7 @@ class WantedInterface:
     """An address is to be chosen when none is named."""
     groups: tuple[str, ...] = ()
     source_dest_check: bool = True
+    connection_tracking: ConnectionTracking = field(default_factory=ConnectionTracking)
     elastic_ips: tuple[AskedPublic, ...] = ()
     wants_public: bool = False
     """A public address is to be chosen for the primary private one when it has none."""

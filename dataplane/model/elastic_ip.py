@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from dataplane.errors import Problem
 from dataplane.model import internet_gateway
 from dataplane.model._cidr import host_network, is_public
-from dataplane.program import Program
+from dataplane.program import Program, Translation
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
@@ -40,6 +40,8 @@ class PublicAddress:
     """Where in the lab file it was asked for."""
     automatic: bool = False
     """Assigned by AWS, not an Elastic IP."""
+    is_attached: bool = True
+    """Whether the interface that has the private address is; else nobody goes out with the public one."""
 
     def check(self, topology: Topology) -> Iterator[Problem]:
         """Yield what AWS would refuse. Paths are complete."""
@@ -64,5 +66,6 @@ class PublicAddress:
         """Add the translation, and the internet's route to it. Without a gateway nobody can use it."""
         if topology.vpc(self.vpc).internet_gateway is None:
             return
-        program.maps.setdefault(internet_gateway.label(self.vpc), []).append((self.private, self.public))
+        translation = Translation(self.private, self.public, outward=self.is_attached)
+        program.maps.setdefault(internet_gateway.label(self.vpc), []).append(translation)
         internet_gateway.add_internet_route(program, self.vpc, host_network(self.public))

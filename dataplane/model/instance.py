@@ -22,6 +22,7 @@ from dataplane.model._cidr import Network
 from dataplane.model._fields import doc, unknown, within
 from dataplane.model._placed import Asked, AskedPublic, PlacedSubnet, WantedInterface
 from dataplane.model._route_target import RouteTarget
+from dataplane.model.connection_tracking import ConnectionTracking
 from dataplane.model.program_spec import ProgramSpec, check_environment
 from dataplane.model.subnet import Subnet
 
@@ -49,6 +50,9 @@ class Instance:
     source_dest_check: bool = field(
         default=True, metadata=doc("whether to drop what is neither from nor for it; false for appliances that forward")
     )
+    connection_tracking: ConnectionTracking = field(
+        default=ConnectionTracking(), metadata=doc("how long its security groups remember idle flows")
+    )
     environment: dict[str, str] = field(
         default_factory=dict, metadata=doc("environment variables of everything run in it", {"STAGE": "test"})
     )
@@ -68,6 +72,7 @@ class Instance:
             yield unknown("subnet", f"subnet of VPC {self.vpc}", self.subnet, known, code)
         groups = security_group.check_membership(topology, self.vpc, self.security_groups)
         yield from within("security_groups", groups)
+        yield from within("connection_tracking", self.connection_tracking.check())
 
     def wanted(self, home: PlacedSubnet, subnet: Subnet, name: str) -> WantedInterface:
         """What its first interface needs; `home` and `subnet` are its subnet, placed and as declared."""
@@ -89,6 +94,7 @@ class Instance:
             wants_ipv6=subnet.assign_ipv6_address_on_creation,
             groups=self.security_groups or (security_group.DEFAULT,),
             source_dest_check=self.source_dest_check,
+            connection_tracking=self.connection_tracking,
             elastic_ips=elastic,
             wants_public=subnet.map_public_ip_on_launch,
         )

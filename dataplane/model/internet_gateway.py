@@ -5,28 +5,36 @@ address becomes that address; coming in, the other way round. IPv6 passes as it 
 addresses (RFC 1918, RFC 6598) stay where they are.
 https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Internet_Gateway.html
 
-    out: route -> came by gateway or peering? drop -> private destination? drop -> source to public -> MTU 1500
-         -> internet
-    in:  internet -> private source? drop -> destination to private -> delivery inside the VPC, by address
+    out: route -> came by gateway or peering? drop -> redirected on the way in? drop -> private destination? drop
+         -> source to public -> MTU 1500 -> internet
+    in:  internet -> private source? drop -> destination to private -> gateway route table, if it has one
+         -> delivery inside the VPC, by address
+
+A *gateway route table* sends what comes in for a subnet to a network interface instead, for inspection. A subnet whose
+incoming traffic is redirected may not go out through the gateway directly.
+https://docs.aws.amazon.com/vpc/latest/userguide/gateway-route-tables.html
 
 Deviations from AWS:
 - Outgoing packets lose one of their TTL, and one that has none left is dropped silently: AWS does not document it, and
-  traceroutes from instances show nothing there.
+  traceroutes from instances show nothing there (`settings.internet_gateway_ttl`).
 - "The internet" is the hosts of the lab file and the public addresses of its VPCs.
-- Gateway route tables, and with them bring-your-own pools, do not exist here.
+- Bring-your-own pools on a gateway route table do not exist here.
+- A gateway route for a whole VPC block does not redirect the subnet that its own target lives in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
 from dataplane.limits import INTERNET_MTU
+from dataplane.model import _gateway_routes
 from dataplane.model._cidr import PRIVATE, Network, host_network
+from dataplane.model._fields import doc, within
 from dataplane.model._route_target import RouteTarget
-from dataplane.program import Enter, Guard, Hop, Program, Rewrite, Route, Side, Test, TtlAction, Via
+from dataplane.program import Enter, Guard, Hop, Node, Program, Rewrite, Route, Side, Test, TtlAction, Via
 from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
@@ -39,33 +47,30 @@ PRIVATE_SET = "internet-gateway/private"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InternetGateway:
-    """An internet gateway, attached to the VPC it is written in. It has nothing to set."""
+    """An internet gateway, attached to the VPC it is written in."""
+
+    route_table: str | None = field(
+        default=None, metadata=doc("its gateway route table, for what comes in; null: delivery by address", "ingress")
+    )
 
     def check(self, topology: Topology, vpc: str) -> Iterator[Problem]:
-        """Yield nothing: there is nothing to get wrong."""
-        yield from ()
+        """Yield what AWS would refuse."""
+        if self.route_table is not None:
+            yield from within("route_table", _gateway_routes.check(topology, vpc, self.route_table))
 
     def lower(self, topology: Topology, program: Program, vpc: str) -> None:
         """Make both ways, and the internet's routes to IPv6 addresses of the VPC."""
         number = program.names.intern("internet-gateway", vpc)
-        internet = program.names.intern("internet", INTERNET)
         realm = program.names.intern("vpc", vpc)
         here = label(vpc)
-        sources6 = f"{here}/ipv6"
+        deliver = f"vpc:{vpc}/deliver"
+        redirects = () if self.route_table is None else _gateway_routes.redirected(topology, vpc, self.route_table)
+        if self.route_table is not None:
+            deliver = _gateway_routes.lower(topology, program, vpc, self.route_table, f"{here}/in/table")
         program.sets[PRIVATE_SET] = list(PRIVATE)
-        program.sets[sources6] = [
-            host_network(address) for interface in topology.interfaces_of_vpc(vpc) for address in interface.addresses6
-        ]
         program.maps.setdefault(here, [])
         program.nodes |= {
-            f"{here}/out": Guard(
-                object=number,
-                test=Test.VIA,
-                via=Via.PEERING | Via.GATEWAY,
-                negate=True,
-                reason=Reason.EDGE_TO_EDGE,
-                next=f"{here}/out/destination",
-            ),
+            **guards(topology, program, vpc, here, number, f"{here}/out/destination", redirects),
             f"{here}/out/destination": Guard(
                 object=number,
                 test=Test.DESTINATION_IN,
@@ -73,14 +78,6 @@ class InternetGateway:
                 family=4,
                 negate=True,
                 reason=Reason.PRIVATE_DESTINATION,
-                next=f"{here}/out/source",
-            ),
-            f"{here}/out/source": Guard(
-                object=number,
-                test=Test.SOURCE_IN,
-                table=sources6,
-                family=6,
-                reason=Reason.GATEWAY_SPOOFED,
                 next=f"{here}/out/translate",
             ),
             f"{here}/out/translate": Rewrite(
@@ -90,8 +87,8 @@ class InternetGateway:
                 reason=Reason.PUBLIC_SOURCE_MISSING,
                 next=f"{here}/out/hop",
             ),
-            f"{here}/out/hop": Hop(object=number, mtu=INTERNET_MTU, ttl=TtlAction.SILENT, next=f"{here}/out/cross"),
-            f"{here}/out/cross": Enter(object=number, realm=internet, via=Via.GATEWAY, next=f"{INTERNET}/route"),
+            f"{here}/out/hop": Hop(object=number, mtu=INTERNET_MTU, ttl=ttl_action(topology), next=f"{here}/out/cross"),
+            f"{here}/out/cross": into_internet(program, number),
             f"{here}/in": Guard(
                 object=number,
                 test=Test.SOURCE_IN,
@@ -108,10 +105,10 @@ class InternetGateway:
                 reason=Reason.PUBLIC_DESTINATION_MISSING,
                 next=f"{here}/in/cross",
             ),
-            f"{here}/in/cross": Enter(object=number, realm=realm, via=Via.GATEWAY, next=f"vpc:{vpc}/deliver"),
+            f"{here}/in/cross": Enter(object=number, realm=realm, via=Via.GATEWAY, next=deliver),
         }
-        for cidr in topology.vpc(vpc).ipv6_cidrs:
-            add_internet_route(program, vpc, cidr)
+        if topology.vpc(vpc).egress_only_internet_gateway is None:
+            add_internet_routes6(topology, program, vpc, f"{here}/in")
 
 
 def label(vpc: str) -> str:
@@ -119,10 +116,76 @@ def label(vpc: str) -> str:
     return f"internet-gateway:{vpc}"
 
 
+def ttl_action(topology: Topology) -> TtlAction:
+    """What a gateway to the internet does to the TTL."""
+    return TtlAction.SILENT if topology.lab.settings.internet_gateway_ttl == "decrement" else TtlAction.KEEP
+
+
+def into_internet(program: Program, number: int) -> Enter:
+    """The node where a packet leaves the VPC through gateway `number`."""
+    internet = program.names.intern("internet", INTERNET)
+    return Enter(object=number, realm=internet, via=Via.GATEWAY, next=f"{INTERNET}/route")
+
+
+def guards(
+    topology: Topology,
+    program: Program,
+    vpc: str,
+    here: str,
+    number: int,
+    following: str,
+    redirects: tuple[_gateway_routes.Redirect, ...] = (),
+) -> dict[str, Node]:
+    """What every gateway to the internet looks at first, from ``HERE/out`` on: where the packet has been, and whose
+    it is."""
+    sources6 = f"{here}/ipv6"
+    program.sets[sources6] = [
+        host_network(address) for interface in topology.interfaces_of_vpc(vpc) for address in interface.addresses6
+    ]
+    steps = [f"{here}/out/redirected:{r.subnet}:{r.family}" for r in redirects]
+    steps.append(f"{here}/out/source")
+    nodes: dict[str, Node] = {
+        f"{here}/out": Guard(
+            object=number,
+            test=Test.VIA,
+            via=Via.PEERING | Via.GATEWAY,
+            negate=True,
+            reason=Reason.EDGE_TO_EDGE,
+            next=steps[0],
+        ),
+        f"{here}/out/source": Guard(
+            object=number, test=Test.SOURCE_IN, table=sources6, family=6, reason=Reason.GATEWAY_SPOOFED, next=following
+        ),
+    }
+    for redirect, step, next_step in zip(redirects, steps, steps[1:], strict=False):
+        nodes[step] = Guard(
+            object=number,
+            test=Test.FROM_SUBNET,
+            subnet=program.names.intern("subnet", f"{vpc}/{redirect.subnet}"),
+            family=redirect.family,
+            negate=True,
+            reason=Reason.EDGE_REDIRECTED,
+            next=next_step,
+        )
+    return nodes
+
+
 def add_internet_route(program: Program, vpc: str, prefix: Network) -> None:
-    """Let the internet find `prefix` at the gateway of `vpc`."""
-    rule = program.names.intern("route", f"internet {prefix} -> internet-gateway:{vpc}")
-    program.fibs.setdefault(INTERNET, []).append(Route(prefix=prefix, node=f"{label(vpc)}/in", rule=rule))
+    """Let the internet find `prefix` at the internet gateway of `vpc`."""
+    _add_route(program, prefix, label(vpc), f"{label(vpc)}/in")
+
+
+def add_internet_routes6(topology: Topology, program: Program, vpc: str, node: str) -> None:
+    """Let the internet find the IPv6 blocks of `vpc` at `node`."""
+    declared = topology.vpc(vpc)
+    gateway = label(vpc) if declared.internet_gateway is not None else f"egress-only-internet-gateway:{vpc}"
+    for cidr in declared.ipv6_cidrs:
+        _add_route(program, cidr, gateway, node)
+
+
+def _add_route(program: Program, prefix: Network, gateway: str, node: str) -> None:
+    rule = program.names.intern("route", f"internet {prefix} -> {gateway}")
+    program.fibs.setdefault(INTERNET, []).append(Route(prefix=prefix, node=node, rule=rule))
 
 
 class InternetGatewayTarget(RouteTarget):

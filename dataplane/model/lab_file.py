@@ -1,4 +1,4 @@
-"""The lab file as a whole: ours. AWS constructs by name, the internet around them, and what runs in it all."""
+"""Lab file: AWS constructs by name, the internet around them, and what runs in it all. The file is ours."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dataplane.model.internet_gateway import INTERNET
 from dataplane.model.internet_host import InternetHost
 from dataplane.model.prefix_list import PrefixList
 from dataplane.model.region import Region
+from dataplane.model.settings import Settings
 from dataplane.model.vpc import Vpc
 from dataplane.model.vpc_peering import VpcPeering
 from dataplane.program import Lookup, Program
@@ -43,6 +44,7 @@ class LabFile:
     name: str = field(default="", metadata=doc("name of the lab", "quickstart"))
     region: Region = field(default=Region("us-east-1"), metadata=doc("AWS Region of the VPCs", "us-east-1"))
     quotas: Quotas = field(default=Quotas(), metadata=doc("quotas, where they differ from AWS's defaults"))
+    settings: Settings = field(default=Settings(), metadata=doc("behaviour that AWS leaves open"))
     prefix_lists: dict[str, PrefixList] = field(default_factory=dict, metadata=doc("prefix lists by name"))
     vpcs: dict[str, Vpc] = field(default_factory=dict, metadata=doc("VPCs by name"))
     peerings: dict[str, VpcPeering] = field(default_factory=dict, metadata=doc("VPC peerings by name"))
@@ -66,12 +68,14 @@ class LabFile:
         for public in topology.public_addresses:
             yield from public.check(topology)
         yield from within("quotas", self.quotas.check())
+        yield from within("settings", self.settings.check())
         regions = dict.fromkeys((self.region, *(topology.region_of(vpc) for vpc in self.vpcs)))
         for region in regions:
             yield from region.check(topology)
 
     def lower(self, topology: Topology, program: Program) -> None:
         """Lower everything."""
+        program.fragment_timeout = self.settings.fragment_timeout * 1000
         program.fibs.setdefault(INTERNET, [])
         program.nodes[f"{INTERNET}/route"] = Lookup(
             object=program.names.intern("internet", INTERNET), fib=INTERNET, reason=Reason.OUTSIDE_NO_ROUTE

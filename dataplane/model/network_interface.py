@@ -29,6 +29,7 @@ from dataplane.model._cidr import Address, Network, host_network
 from dataplane.model._fields import did_you_mean, doc, unknown, within
 from dataplane.model._placed import Asked, AskedPublic, PlacedInterface, PlacedSubnet, WantedInterface
 from dataplane.model._route_target import RouteTarget
+from dataplane.model.connection_tracking import ConnectionTracking
 from dataplane.model.subnet import Subnet
 from dataplane.program import (
     Context,
@@ -72,6 +73,9 @@ class NetworkInterface:
     source_dest_check: bool = field(
         default=True, metadata=doc("whether to drop what is neither from nor for it; false for appliances that forward")
     )
+    connection_tracking: ConnectionTracking = field(
+        default=ConnectionTracking(), metadata=doc("how long its security groups remember idle flows")
+    )
     elastic_ips: dict[IPv4Address, IPv4Address] = field(
         default_factory=dict, metadata=doc("private address: its Elastic IP", {"10.0.1.7": "203.0.113.27"})
     )
@@ -84,6 +88,7 @@ class NetworkInterface:
             yield unknown("subnet", f"subnet of VPC {vpc}", self.subnet, known, "InvalidSubnetID.NotFound")
         groups = security_group.check_membership(topology, vpc, self.security_groups)
         yield from within("security_groups", groups)
+        yield from within("connection_tracking", self.connection_tracking.check())
         if self.attachment is not None:
             yield from within("attachment", self._check_attachment(topology, vpc, name, self.attachment))
 
@@ -140,6 +145,7 @@ class NetworkInterface:
             wants_ipv6=declared.assign_ipv6_address_on_creation,
             groups=self.security_groups or (security_group.DEFAULT,),
             source_dest_check=self.source_dest_check,
+            connection_tracking=self.connection_tracking,
             elastic_ips=tuple(
                 AskedPublic(f"{at}.elastic_ips.{private}", private, public)
                 for private, public in self.elastic_ips.items()
@@ -165,7 +171,8 @@ def lower_interface(topology: Topology, program: Program, interface: PlacedInter
         program.nodes[f"{here}/in"] = Drop(object=number, reason=Reason.PORT_DOWN)
         return
     program.sets[here] = [host_network(address) for address in addresses]
-    security_group.add_policy(topology, program, here, number, home.vpc, interface.groups)
+    timeouts = interface.wanted.connection_tracking.timeouts(topology.lab.settings)
+    security_group.add_policy(topology, program, here, number, home.vpc, interface.groups, timeouts)
     subnet.add_neighbour(program, home, interface.mac, addresses, f"{here}/in")
     program.interfaces[here] = Interface(
         number=number,

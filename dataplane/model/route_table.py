@@ -1,21 +1,24 @@
 """Route table: where packets that leave a subnet go.
 
 Every subnet uses one: its own, else the VPC's main table. Each table has a route `local` for every CIDR block of the
-VPC. The longest prefix wins; for one prefix a static route wins over one of a prefix list. IPv4 and IPv6 do not mix.
+VPC. The longest prefix wins; for one prefix a static route wins over one of a prefix list, and that over a propagated
+one. IPv4 and IPv6 do not mix.
 https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Route_Tables.html
 https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html
+https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html
 
     subnet S, leaving -> egress rules of S's ACL -> **route table of S** -> gateway, NAT gateway, peering, interface
                                                                        \\-> local: delivery inside the VPC
 
 A route whose target is gone or not active is a *blackhole*: it still wins, and drops. The same is written as target
-``blackhole``.
+``blackhole``. A propagated route never takes anything from `local`, however specific it is.
 
 Deviations from AWS:
 - Tables have a name; the main one is that with ``main: true``, else the one called ``main``, which is there whether
   declared or not.
 - Two prefix-list routes with one prefix: AWS chooses at random; here the first in the file wins.
-- Gateway route tables (edge associations) and propagated routes do not exist here.
+- Propagated routes are written down: what a VPC route server has learned from an appliance. Virtual private gateways do
+  not exist here.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 MAIN = "main"
 """The main table, unless another one says that it is."""
+LEARNED_FROM = ("network-interface", "instance")
+"""Words of the targets that a propagated route may have."""
 TAKES_LOCAL = "only a NAT gateway, a network interface or an instance can (or blackhole, when it is gone)"
 UNROUTABLE: tuple[Network, ...] = (IPv4Network("169.254.168.0/22"), IPv6Network("fd00:ec2::/32"))
 """Reserved for AWS services: routes to these, or inside them, are refused
@@ -84,8 +89,8 @@ class Route:
     destination: RouteDestination = field(metadata=doc("CIDR block or prefix-list:NAME", "0.0.0.0/0"))
     target: RouteTarget = field(
         metadata=doc(
-            "internet-gateway, nat-gateway:NAME, peering:NAME, network-interface:NAME or INSTANCE/ethN, instance:NAME, "
-            "local or blackhole",
+            "internet-gateway, egress-only-internet-gateway, nat-gateway:NAME, peering:NAME, network-interface:NAME or "
+            "INSTANCE/ethN, instance:NAME, local or blackhole",
             "internet-gateway",
         )
     )
@@ -97,15 +102,15 @@ class Route:
         prefix_list = topology.lab.prefix_lists.get(self.destination.prefix_list)
         return prefix_list.weight if prefix_list is not None and prefix_list.version == version else 0
 
-    def check(self, topology: Topology, vpc: str) -> Iterator[Problem]:
-        """Yield what AWS would refuse about the route itself."""
+    def check(self, topology: Topology, vpc: str, *, of_gateway: bool = False) -> Iterator[Problem]:
+        """Yield what AWS would refuse about the route itself; `of_gateway`: the table is an internet gateway's."""
         destination = self.destination
         if destination.prefix_list and destination.prefix_list not in topology.lab.prefix_lists:
             known = topology.lab.prefix_lists
             yield unknown("destination", "prefix list", destination.prefix_list, known, "InvalidPrefixListID.NotFound")
         refused = False
         for prefix in destination.prefixes(topology):
-            found = [*self._check_prefix(topology, vpc, prefix)]
+            found = [*self._check_prefix(topology, vpc, prefix, of_gateway)]
             if not refused:  # a prefix list is reported once, not for each entry
                 yield from found
             refused = refused or bool(found)
@@ -113,7 +118,7 @@ class Route:
             family = next(destination.prefixes(topology), IPv4Network("0.0.0.0/0"))
             yield from within("target", self.target.check(topology, vpc, family))
 
-    def _check_prefix(self, topology: Topology, vpc: str, prefix: Network) -> Iterator[Problem]:
+    def _check_prefix(self, topology: Topology, vpc: str, prefix: Network, of_gateway: bool) -> Iterator[Problem]:
         for block in UNROUTABLE:
             if inside(prefix, block):
                 yield Problem(
@@ -143,7 +148,7 @@ class Route:
                     "InvalidParameterValue",
                     f"write {near[0]}" if near else "a route more specific than local must be for a whole subnet",
                 )
-            elif not self.target.inside_vpc:
+            elif not self.target.inside_vpc and not (of_gateway and isinstance(self.target, LocalTarget)):
                 yield Problem(
                     "target",
                     f"{prefix} is inside the VPC, and {self.target} cannot take it from local",
@@ -157,6 +162,36 @@ class Route:
                 "InvalidParameterValue",
                 TAKES_LOCAL,
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PropagatedRoute:
+    """A route that a VPC route server has propagated; it leads to the interface of the appliance it was learned from.
+
+    https://docs.aws.amazon.com/vpc/latest/userguide/route-server-how-it-works.html
+    """
+
+    destination: RouteDestination = field(metadata=doc("CIDR block", "172.20.0.0/16"))
+    target: RouteTarget = field(
+        metadata=doc("network-interface:NAME or INSTANCE/ethN, or instance:NAME", "instance:router")
+    )
+
+    def check(self, topology: Topology, vpc: str) -> Iterator[Problem]:
+        """Yield what AWS would refuse about the route itself."""
+        cidr = self.destination.cidr
+        if cidr is None:
+            message = "what is propagated is a CIDR block, no prefix list"
+            yield Problem("destination", message, "InvalidParameterValue", "write the blocks")
+            return
+        if any(inside(cidr, block) for block in UNROUTABLE):
+            message = f"{cidr} is reserved by AWS for its services"
+            yield Problem("destination", message, "InvalidParameterValue", "remove the route")
+        if self.target.word not in LEARNED_FROM:
+            message = f"{self.target} propagates no routes"
+            hint = "write network-interface:NAME or instance:NAME"
+            yield Problem("target", message, "InvalidParameterValue", hint)
+            return
+        yield from within("target", self.target.check(topology, vpc, cidr))
 
 
 class EffectiveRoute(NamedTuple):
@@ -177,13 +212,18 @@ class RouteTable:
         metadata=doc("whether subnets that name no table use this one; the table called main is by itself"),
     )
     routes: tuple[Route, ...] = field(default=(), metadata=doc("routes besides local"))
+    propagated_routes: tuple[PropagatedRoute, ...] = field(
+        default=(), metadata=doc("routes that a route server has propagated; static ones win over them")
+    )
 
     def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse."""
         seen: dict[RouteDestination, int] = {}
+        gateway = topology.vpc(vpc).internet_gateway
+        of_gateway = gateway is not None and gateway.route_table == name
         for index, route in enumerate(self.routes):
             at = f"routes[{index}]"
-            yield from within(at, route.check(topology, vpc))
+            yield from within(at, route.check(topology, vpc, of_gateway=of_gateway))
             if route.destination in seen:
                 yield Problem(
                     f"{at}.destination",
@@ -192,12 +232,20 @@ class RouteTable:
                     f"remove this one or routes[{seen[route.destination]}]",
                 )
             seen.setdefault(route.destination, index)
+        for index, learned in enumerate(self.propagated_routes):
+            yield from within(f"propagated_routes[{index}]", learned.check(topology, vpc))
         for version in (4, 6):
+            learned_of = [p.destination.cidr for p in self.propagated_routes if p.destination.cidr is not None]
+            propagated = sum(cidr.version == version for cidr in learned_of)
+            yield from topology.over_quota("propagated_routes_per_table", propagated, "propagated_routes")
             count = sum(route.weight(topology, version) for route in self.routes)
             yield from topology.over_quota("routes_per_table", count, "routes")
 
     def effective(self, topology: Topology, vpc: str) -> Iterator[EffectiveRoute]:
-        """The table as it is looked up: local routes, then static ones, then those of prefix lists; one per prefix."""
+        """The table as it is looked up: one route per prefix.
+
+        Static ones before those of prefix lists before propagated ones, of which none takes anything from `local`.
+        """
         found: dict[Network, EffectiveRoute] = {}
         for route in self.routes:
             cidr = route.destination.cidr
@@ -210,6 +258,11 @@ class RouteTable:
                 for cidr in route.destination.prefixes(topology):
                     name = f"{cidr} ({route.destination}) -> {route.target}"
                     found.setdefault(cidr, EffectiveRoute(cidr, route.target, name))
+        for learned in self.propagated_routes:
+            prefix = learned.destination.cidr
+            if prefix is not None and not any(inside(prefix, cidr) for cidr in topology.vpc(vpc).cidrs()):
+                name = f"{prefix} (propagated) -> {learned.target}"
+                found.setdefault(prefix, EffectiveRoute(prefix, learned.target, name))
         yield from found.values()
 
     def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:

@@ -29,13 +29,12 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
-from dataplane.limits import GROUP_TIMEOUTS
 from dataplane.model import prefix_list
 from dataplane.model._cidr import host_network
 from dataplane.model._fields import doc, unknown, within
 from dataplane.model._rule_peer import RulePeer
 from dataplane.model._traffic import Protocol, Traffic
-from dataplane.program import GroupPolicy, Program, Rule
+from dataplane.program import GroupPolicy, Program, Rule, Timeouts
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
@@ -160,7 +159,13 @@ def group_number(program: Program, vpc: str, name: str) -> int:
 
 
 def add_policy(
-    topology: Topology, program: Program, policy: str, owner: int, vpc: str, groups: tuple[str, ...]
+    topology: Topology,
+    program: Program,
+    policy: str,
+    owner: int,
+    vpc: str,
+    groups: tuple[str, ...],
+    timeouts: Timeouts,
 ) -> None:
     """Add the policy of one interface: the rules of all its groups.
 
@@ -170,7 +175,7 @@ def add_policy(
         owner=owner,
         egress=tuple(_lowered(topology, program, vpc, groups, "egress")),
         ingress=tuple(_lowered(topology, program, vpc, groups, "ingress")),
-        timeouts=GROUP_TIMEOUTS,
+        timeouts=timeouts,
     )
 
 

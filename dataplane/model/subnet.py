@@ -7,13 +7,15 @@ https://docs.aws.amazon.com/vpc/latest/userguide/configure-subnets.html
 https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
 
     guest -> ... groups -> to a neighbour's MAC? to it, else
-      -> inside the subnet? delivery, else -> **egress rules of the ACL** -> **route table**
+      -> inside the subnet? delivery, else -> **egress rules of the ACL** -> answer to a NAT gateway over a peering?
+      back over it, else -> **route table**
 
 Deviations from AWS:
 - Every subnet has an IPv4 block; IPv6-only subnets are refused.
 - The router answers pings to its first address of each family, from inside the subnet, and nothing else.
 - Addresses AWS would choose are the lowest free ones, in the order of the file: NAT gateways, network interfaces,
   instances.
+- ARP for an address that nobody has is not answered (`settings.arp_for_unassigned`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING, TypedDict
 
 from dataplane.errors import Problem
-from dataplane.model import network_acl, route_table
+from dataplane.model import network_acl, route_table, vpc_peering
 from dataplane.model._cidr import Address, Network, host_network, inside, overlap
 from dataplane.model._fields import doc, unknown
 from dataplane.model._placed import PlacedSubnet
@@ -133,12 +135,15 @@ class Subnet:
         program.sets[here] = list(self.cidrs())
         program.bridges.setdefault(here, [])
         program.neighbours.setdefault(here, []).extend((host_network(a), placed.router_mac) for a in routers)
+        if topology.lab.settings.arp_for_unassigned == "router":
+            program.neighbours[here] += [(cidr, placed.router_mac) for cidr in self.cidrs()]
         hosts = program.fibs.setdefault(f"vpc:{vpc}/hosts", [])
         hosts += [
             Route(prefix=host_network(address), node=router_label(placed), rule=number)
             for address in (placed.router4, placed.router6)
             if address is not None
         ]
+        routed = vpc_peering.lower_returns(topology, program, vpc, leave, route_table.label(vpc, placed.route_table))
         program.nodes |= {
             router_label(placed): Serve(object=number),
             leave: Guard(
@@ -149,7 +154,7 @@ class Subnet:
                 otherwise=f"vpc:{vpc}/deliver",
                 next=f"{leave}/acl",
             ),
-            f"{leave}/acl": network_acl.crossing(program, placed, "egress", route_table.label(vpc, placed.route_table)),
+            f"{leave}/acl": network_acl.crossing(program, placed, "egress", routed),
         }
 
 

@@ -30,6 +30,7 @@ from dataplane.model import network_acl, route_table, security_group
 from dataplane.model._cidr import Network, overlap
 from dataplane.model._fields import doc, within
 from dataplane.model._vpc_blocks import check_blocks
+from dataplane.model.egress_only_internet_gateway import EgressOnlyInternetGateway
 from dataplane.model.internet_gateway import InternetGateway
 from dataplane.model.nat_gateway import NatGateway
 from dataplane.model.network_acl import NetworkAcl
@@ -57,6 +58,9 @@ class Vpc:
     )
     internet_gateway: InternetGateway | None = field(
         default=None, metadata=doc("{}: it has an internet gateway; null: it has none")
+    )
+    egress_only_internet_gateway: EgressOnlyInternetGateway | None = field(
+        default=None, metadata=doc("{}: it has an egress-only internet gateway, for IPv6; null: it has none")
     )
     subnets: dict[str, Subnet] = field(default_factory=dict, metadata=doc("subnets by name"))
     route_tables: dict[str, RouteTable] = field(
@@ -127,6 +131,9 @@ class Vpc:
             )
         if self.internet_gateway is not None:
             yield from within("internet_gateway", self.internet_gateway.check(topology, name))
+        if self.egress_only_internet_gateway is not None:
+            problems = self.egress_only_internet_gateway.check(topology, name)
+            yield from within("egress_only_internet_gateway", problems)
         for key in ("subnets", "route_tables", "network_acls", "security_groups", "nat_gateways", "network_interfaces"):
             for each, construct in getattr(self, key).items():
                 yield from within(f"{key}.{each}", construct.check(topology, name, each))
@@ -168,6 +175,8 @@ class Vpc:
         )
         if self.internet_gateway is not None:
             self.internet_gateway.lower(topology, program, name)
+        if self.egress_only_internet_gateway is not None:
+            self.egress_only_internet_gateway.lower(topology, program, name)
         for constructs in (
             self.subnets,
             self.all_route_tables(),

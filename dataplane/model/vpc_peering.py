@@ -5,13 +5,17 @@ peer itself, and what came through a gateway or another peering goes no further.
 https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html
 
     route -> came by gateway or peering? drop -> destination in the peer? else drop -> MTU 9001 (8500 between Regions)
-    -> delivery inside the peer VPC, by address
+    -> sent by a NAT gateway? **remember** -> delivery inside the peer VPC, by address
 
-Within a Region, security groups of one side may name groups of the other.
+Within a Region, security groups of one side may name groups of the other. What a NAT gateway sends over a peering is
+remembered, and the answers to it go back over the peering whatever the route tables of the peer VPC say (AWS calls it
+return to sender): https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html
 
 Deviations from AWS:
 - A VPC is in the Region of the lab unless a peering says otherwise (``accepter_region``); it is in one only.
-- An inter-Region packet that is too large is answered as by other gateways; AWS does not document what happens.
+- An inter-Region packet that is too large is answered as by other gateways; AWS does not document what happens
+  (`settings.inter_region_too_big`). The TTL stays as it is (`settings.peering_ttl`).
+- Flows of NAT gateways are remembered for 350 s of silence, as by the NAT gateway itself; AWS does not say how long.
 - A request does not expire.
 """
 
@@ -22,12 +26,25 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
-from dataplane.limits import INTER_REGION_MTU, VPC_MTU
+from dataplane.limits import INTER_REGION_MTU, NAT_IDLE_S, VPC_MTU
 from dataplane.model._cidr import Network, overlap
 from dataplane.model._fields import doc, unknown
 from dataplane.model._route_target import RouteTarget
 from dataplane.model.region import Region
-from dataplane.program import Enter, Guard, Hop, Program, Test, Via
+from dataplane.program import (
+    Direction,
+    Enter,
+    FlowGate,
+    FlowPolicy,
+    GateMode,
+    Guard,
+    Hop,
+    Program,
+    Test,
+    Timeouts,
+    TtlAction,
+    Via,
+)
 from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
@@ -128,6 +145,20 @@ class VpcPeering:
             return
         number = program.names.intern("vpc-peering", name)
         near = topology.region_of(self.requester) == topology.region_of(self.accepter)
+        settings = topology.lab.settings
+        idle, closing = NAT_IDLE_S * 1000, settings.nat_closing_timeout * 1000
+        program.flow_policies[policy_label(name)] = FlowPolicy(
+            owner=number,
+            timeouts=Timeouts(
+                tcp_established=idle,
+                tcp_opening=idle,
+                tcp_closing=closing,
+                udp_single=idle,
+                udp_stream=idle,
+                icmp=idle,
+                other=idle,
+            ),
+        )
         for origin in (self.requester, self.accepter):
             here, peer = label(name, origin), self.other(origin)
             program.sets[here] = list(topology.vpc(peer).cidrs())
@@ -147,7 +178,23 @@ class VpcPeering:
                     reason=Reason.PEER_DESTINATION,
                     next=f"{here}/hop",
                 ),
-                f"{here}/hop": Hop(object=number, mtu=VPC_MTU if near else INTER_REGION_MTU, next=f"{here}/cross"),
+                f"{here}/hop": Hop(
+                    object=number,
+                    mtu=VPC_MTU if near else INTER_REGION_MTU,
+                    answers_mtu=settings.inter_region_too_big == "answer",
+                    ttl=TtlAction.SILENT if settings.peering_ttl == "decrement" else TtlAction.KEEP,
+                    next=f"{here}/translated" if topology.vpc(origin).nat_gateways else f"{here}/cross",
+                ),
+                f"{here}/translated": Guard(
+                    object=number, test=Test.VIA, via=Via.NAT, otherwise=f"{here}/cross", next=f"{here}/remember"
+                ),
+                f"{here}/remember": FlowGate(
+                    object=number,
+                    policy=policy_label(name),
+                    mode=GateMode.OPEN,
+                    direction=Direction.INGRESS,
+                    next=f"{here}/cross",
+                ),
                 f"{here}/cross": Enter(
                     object=number,
                     realm=program.names.intern("vpc", peer),
@@ -161,6 +208,35 @@ class VpcPeering:
 def label(name: str, origin: str) -> str:
     """The label of the way from VPC `origin` to its peer."""
     return f"vpc-peering:{name}/from:{origin}"
+
+
+def policy_label(name: str) -> str:
+    """The label of what a peering remembers."""
+    return f"vpc-peering:{name}"
+
+
+def lower_returns(topology: Topology, program: Program, vpc: str, leave: str, table: str) -> str:
+    """Make the way of packets that leave a subnet of `vpc`: answers to NAT gateways of peers go back to them.
+
+    `leave` is the label of the subnet's way out, `table` that of its route table; returns where the way begins.
+    """
+    following = table
+    for name, peering in topology.lab.peerings.items():
+        if vpc not in (peering.requester, peering.accepter) or not peering.is_active:
+            continue
+        if not topology.vpc(peering.other(vpc)).nat_gateways:
+            continue
+        here = f"{leave}/return:{name}"
+        program.nodes[here] = FlowGate(
+            object=program.names.intern("vpc-peering", name),
+            policy=policy_label(name),
+            mode=GateMode.RESUME,
+            direction=Direction.EGRESS,
+            otherwise=label(name, vpc),
+            next=following,
+        )
+        following = here
+    return following
 
 
 class PeeringTarget(RouteTarget):

@@ -3,7 +3,8 @@
 It shares the model with the fast engine, and nothing else: no parser, checksum, table or translation.
 """
 
-from dataplane.reference.engine import Emission, Outcome, ReferencePlane
+from dataplane.reference.engine import ReferencePlane
 from dataplane.reference.nat import InadmissiblePortError
+from dataplane.reference.outcomes import Emission, Outcome
 
 __all__ = ["Emission", "InadmissiblePortError", "Outcome", "ReferencePlane"]

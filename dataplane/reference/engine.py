@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from dataplane.names import Names
+from dataplane.reference import own_packets
 from dataplane.reference.checksum import Address
-from dataplane.reference.errors import build_error, may_be_answered
 from dataplane.reference.fragmentation import cut
 from dataplane.reference.fragments import Fragments, Waiting
-from dataplane.reference.inventory import Host, Interface, Inventory
-from dataplane.reference.journey import NAT, Answered, Dropped, Journey, WantedError
-from dataplane.reference.lifetimes import Stage
+from dataplane.reference.inventory import Inventory
+from dataplane.reference.journey import Answered, Dropped, Journey
 from dataplane.reference.nat import Proposals
 from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_neighbour_discovery, mac_of
-from dataplane.reference.packets import Flow, Packet, check_addresses, read
+from dataplane.reference.nodes import Host, Interface
+from dataplane.reference.outcomes import Emission, Outcome, Session
+from dataplane.reference.packets import Packet, check_addresses, read
 from dataplane.reference.router import Router
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
@@ -29,42 +30,6 @@ from dataplane.verdict import Cause, Reason, Verdict
 ARP, VLAN = b"\x08\x06", (b"\x81\x00", b"\x88\xa8")
 VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
 TYPES = {version: kind for kind, version in VERSIONS.items()}
-NO_OFFLOAD = bytes(12)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one received frame; `object` and `rule` are numbers of `Names`."""
-
-    verdict: Verdict
-    reason: Reason
-    object: int
-    rule: int
-
-
-@dataclass(frozen=True, slots=True)
-class Emission:
-    """One frame that left: by which port, why, and the index of the received frame it stems from.
-
-    What had waited since an earlier burst stems from the frame that released it.
-    """
-
-    port: int
-    frame: bytes
-    cause: Cause
-    parent: int
-    offload: bytes = NO_OFFLOAD
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A remembered flow, as whoever opened it sends it; `owner` is a number of `Names`."""
-
-    kind: str
-    """``group`` at an interface, ``nat`` at a NAT gateway."""
-    owner: int
-    flow: Flow
-    stage: Stage
 
 
 class ReferencePlane:
@@ -78,7 +43,7 @@ class ReferencePlane:
     def __init__(self, topology: Topology, *, names: Names | None = None) -> None:
         self.names = Names() if names is None else names
         self.now_ms = 0
-        self._fragments = Fragments()
+        self._fragments = Fragments(topology.lab.settings.fragment_timeout * 1000)
         self._emissions: list[Emission] = []
         self.drops: dict[int, Counter[Reason]] = {}
         """What died, by port and reason."""
@@ -88,6 +53,7 @@ class ReferencePlane:
     def apply(self, topology: Topology) -> None:
         """Change over to another topology: what is remembered of flows stays."""
         self.router.inventory = Inventory(topology, self.names)
+        self._fragments.timeout_ms = topology.lab.settings.fragment_timeout * 1000
         self.topology = topology
 
     def process(
@@ -96,6 +62,8 @@ class ReferencePlane:
         ports: Sequence[int],
         now_ms: int,
         proposals: Sequence[Sequence[bytes]] | None = None,
+        *,
+        traced: bool = False,
     ) -> tuple[list[Outcome], list[Emission]]:
         """Receive `frames`, each through its port, at `now_ms`; one Outcome per frame, and all that left, in order.
 
@@ -104,7 +72,8 @@ class ReferencePlane:
             ports: the port of each.
             now_ms: lab time in milliseconds.
             proposals: for each frame, the frames that another engine forwarded for it. What AWS leaves open (the port
-                of a NAT gateway) is adopted from them.
+                and address of a NAT gateway) is adopted from them.
+            traced: outcomes tell what happened on the way.
 
         Raises:
             InadmissiblePortError: what was proposed breaks a rule of AWS.
@@ -115,10 +84,9 @@ class ReferencePlane:
         for number, (frame, port) in enumerate(zip(frames, ports, strict=True)):
             proposed = None if proposals is None else _packets_of(proposals[number])
             outcome = self._receive(frame, port, number, proposed)
-            outcomes.append(outcome)
+            outcomes.append(outcome if traced else replace(outcome, trace=()))
             if outcome.verdict is Verdict.DROP:
                 self._count(port, outcome.reason)
-        self._fragments.end_burst()
         return outcomes, self._emissions
 
     def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
@@ -155,9 +123,24 @@ class ReferencePlane:
             Session("group", number, each.flow if each.is_outgoing else each.flow.reversed(), each.life.stage)
             for number, each in self.router.tracking.live(self.now_ms)
         ]
-        return tracked + [
+        translated = [
             Session("nat", number, each.inside, each.life.stage) for number, each in self.router.nat.all(self.now_ms)
         ]
+        memories = (self.router.egress_only, self.router.sent_by_nat)
+        return [
+            *tracked,
+            *translated,
+            *(
+                Session("flow", number, flow, life.stage)
+                for m in memories
+                for number, flow, life in m.live(self.now_ms)
+            ),
+        ]
+
+    def nat_metrics(self) -> dict[str, dict[str, int]]:
+        """By NAT gateway (``VPC/NAME``), what CloudWatch would show of it now."""
+        gateways = self.router.inventory.nat_gateways
+        return {f"{vpc}/{name}": self.router.nat.metrics(each, self.now_ms) for (vpc, name), each in gateways.items()}
 
     @property
     def fragments_waiting(self) -> int:
@@ -218,7 +201,7 @@ class ReferencePlane:
             return _drop(Reason.FRAGMENT_LIMIT, node.number)
         if packet.is_later_fragment:
             if datagram.first is None:
-                datagram.waiting.append(Waiting(packet, frame, parent))
+                datagram.waiting.append(Waiting(packet, frame))
                 return Outcome(Verdict.HOLD, Reason.NONE, node.number, 0)
             return self._forward(packet.follow(datagram.first), frame, node, parent, proposals)
         datagram.first = packet
@@ -226,8 +209,9 @@ class ReferencePlane:
         waiting, datagram.waiting = datagram.waiting, []
         for each in waiting:
             released = each.packet.follow(packet)
-            stems_from = parent if each.parent is None else each.parent
-            self._forward(released, each.frame, node, stems_from, proposals, cause=Cause.RELEASED)
+            came_of_it = self._forward(released, each.frame, node, parent, proposals, cause=Cause.RELEASED)
+            if came_of_it.verdict is Verdict.DROP:
+                self._count(node.number, came_of_it.reason)
         return outcome
 
     def _forward(
@@ -253,37 +237,20 @@ class ReferencePlane:
         except Answered as answered:
             reply = node.mac + node.router_mac + TYPES[packet.version] + answered.answer.raw
             self._emissions.append(Emission(node.number, reply, Cause.ANSWER, parent))
-            return Outcome(Verdict.SERVE, Reason.NONE, answered.object, 0)
+            journey.note(answered.object, "answer")
+            return Outcome(Verdict.SERVE, Reason.NONE, answered.object, 0, tuple(journey.trace))
         except Dropped as dropped:
             if dropped.error is not None:
-                self._send_error(journey, dropped.error, parent)
-            return Outcome(Verdict.DROP, dropped.reason, dropped.object, dropped.rule)
+                sent = own_packets.send(dropped.error, journey, self.router)
+                if isinstance(sent, Reason):
+                    self._count(node.number, sent)
+                elif sent is not None:
+                    self._arrive(*sent, parent)
+            journey.note(dropped.object, "drop", dropped.rule)
+            return Outcome(Verdict.DROP, dropped.reason, dropped.object, dropped.rule, tuple(journey.trace))
         self._arrive(journey, receiver, parent)
-        return Outcome(Verdict.FORWARD, Reason.NONE, receiver.number, 0)
-
-    def _send_error(self, journey: Journey, wanted: WantedError, parent: int) -> None:
-        """Send an ICMP error, which goes its way like any packet; about the error itself nobody sends one."""
-        about, sender = wanted.about, wanted.by or journey.sender
-        if isinstance(sender, Host) or not may_be_answered(about):
-            return
-        routers: dict[int, Address] = {address.version: address for address in sender.subnet.router}
-        error = build_error(routers[about.version] if wanted.by is None else wanted.by.address, about, wanted.mtu)
-        way = Journey(
-            packet=error,
-            sender=sender,
-            as_sent=error,
-            now_ms=self.now_ms,
-            subnet=sender.subnet,
-            cause=Cause.ERROR,
-            from_router=True,
-        )
-        if wanted.by is not None:
-            way.through.add(NAT)
-        try:
-            receiver = self.router.own_error(way) if wanted.by is not None else self.router.give_error(way)
-        except (Answered, Dropped):
-            return
-        self._arrive(way, receiver, parent)
+        journey.note(receiver.number, "deliver")
+        return Outcome(Verdict.FORWARD, Reason.NONE, receiver.number, 0, tuple(journey.trace))
 
     # -- frames that leave
 
@@ -291,7 +258,7 @@ class ReferencePlane:
         if isinstance(answer, Reason):
             return _drop(answer, node.number)
         self._emissions.append(Emission(node.number, answer, Cause.ANSWER, parent))
-        return Outcome(Verdict.SERVE, Reason.NONE, node.number, 0)
+        return Outcome(Verdict.SERVE, Reason.NONE, node.number, 0, ((node.number, "answer", 0),))
 
     def _arrive(self, journey: Journey, receiver: Interface | Host, parent: int) -> None:
         pieces = [journey.packet.raw]
@@ -305,7 +272,7 @@ class ReferencePlane:
 
 
 def _drop(reason: Reason, object: int = 0) -> Outcome:
-    return Outcome(Verdict.DROP, reason, object, 0)
+    return Outcome(Verdict.DROP, reason, object, 0, ((object, "drop", 0),))
 
 
 def _packets_of(frames: Sequence[bytes]) -> list[Packet]:

@@ -1,7 +1,7 @@
 """Fragments: the first one of a datagram says whose it is; the others follow it, or wait for it.
 
 https://docs.aws.amazon.com/vpc/latest/userguide/vpc-network-acls.html says nothing of them: the rule, the time they
-wait and how many may are of ours.
+wait (`settings.fragment_timeout`) and how many may are of ours.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from dataplane.reference.checksum import Address
 from dataplane.reference.packets import Packet
 
-LIFETIME = 30_000
-"""Milliseconds that a datagram is remembered, from its first piece on that came, whichever that was."""
 MOST_WAITING = 64
 """Datagrams of one interface that may wait for their first piece at once."""
 
@@ -22,18 +20,18 @@ Key = tuple[int, Address, Address, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A fragment that waits: the packet, the frame it came in, and where in the burst (None: in an earlier one)."""
+    """A fragment that waits: the packet, and the frame it came in."""
 
     packet: Packet
     frame: bytes
-    parent: int | None
 
 
 @dataclass(slots=True)
 class Datagram:
     """A datagram in pieces."""
 
-    since_ms: int
+    until_ms: int
+    """It is remembered for a while from its first piece on that came, whichever that was."""
     first: Packet | None = None
     waiting: list[Waiting] = field(default_factory=list)
 
@@ -41,7 +39,9 @@ class Datagram:
 class Fragments:
     """The datagrams in pieces of all ports."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_ms: int) -> None:
+        self.timeout_ms = timeout_ms
+        """How long a datagram is remembered that begins now."""
         self._datagrams: dict[Key, Datagram] = {}
         self._died: list[int] = []
 
@@ -52,27 +52,22 @@ class Fragments:
         protocol = packet.protocol if packet.version == 4 else 0
         key = port, packet.source, packet.destination, piece.identification, protocol
         found = self._datagrams.get(key)
-        if found is not None and now_ms - found.since_ms < LIFETIME:
+        if found is not None and now_ms < found.until_ms:
             return found
         if packet.is_later_fragment and self._waiting_at(port, now_ms) >= MOST_WAITING:
             return None
         if found is not None:  # too old, and another one begins
             self._died += [port] * len(found.waiting)
-        self._datagrams[key] = Datagram(now_ms)
+        self._datagrams[key] = Datagram(now_ms + self.timeout_ms)
         return self._datagrams[key]
 
     def _waiting_at(self, port: int, now_ms: int) -> int:
-        alive = (each for key, each in self._datagrams.items() if key[0] == port and now_ms - each.since_ms < LIFETIME)
+        alive = (each for key, each in self._datagrams.items() if key[0] == port and now_ms < each.until_ms)
         return sum(each.first is None for each in alive)
-
-    def end_burst(self) -> None:
-        """What waits now was received in an earlier burst than whatever comes next."""
-        for datagram in self._datagrams.values():
-            datagram.waiting = [Waiting(each.packet, each.frame, None) for each in datagram.waiting]
 
     def expire(self, now_ms: int) -> list[int]:
         """Forget what is too old; return the port of each fragment that died waiting."""
-        over = [key for key, each in self._datagrams.items() if now_ms - each.since_ms >= LIFETIME]
+        over = [key for key, each in self._datagrams.items() if now_ms >= each.until_ms]
         died = self._died + [key[0] for key in over for _ in self._datagrams.pop(key).waiting]
         self._died = []
         return died

@@ -75,6 +75,12 @@ class GroupRules:
         rules, remote = (self.egress, packet.destination) if outgoing else (self.ingress, packet.source)
         return [rule for rule in rules if rule.allows(packet, remote, sender)]
 
+    def first_allowing(self, packet: Packet, *, outgoing: bool, sender: frozenset[Group]) -> GroupRule | None:
+        """Which of them a trace shows: the first one written, but one for anybody before all others."""
+        allowing = self.allowing(packet, outgoing=outgoing, sender=sender)
+        for_anybody = (rule for rule in allowing if rule.is_for_anywhere(packet.version))
+        return next(for_anybody, allowing[0] if allowing else None)
+
     def leaves_untracked(self, packet: Packet, *, outgoing: bool, sender: frozenset[Group]) -> bool:
         """Whether a flow that begins with this packet is one that AWS does not track.
 

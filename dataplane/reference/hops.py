@@ -6,8 +6,9 @@ the sender is told the MTU (RFC 1191, RFC 8201). https://docs.aws.amazon.com/AWS
 
 from __future__ import annotations
 
-from dataplane.reference.inventory import NatGateway
-from dataplane.reference.journey import Dropped, Journey, WantedError
+from dataplane.reference.inventory import Inventory
+from dataplane.reference.journey import GATEWAY, Dropped, Journey, WantedError
+from dataplane.reference.nodes import NatGateway
 from dataplane.reference.packets import Packet
 from dataplane.reference.translation import decrement_ttl
 from dataplane.verdict import Reason
@@ -27,8 +28,18 @@ def lose_ttl(journey: Journey, number: int, *, teller: NatGateway | None = None,
     journey.packet = decrement_ttl(journey.packet)
 
 
-def fit(journey: Journey, number: int, mtu: int, *, teller: NatGateway | None = None, about: Packet) -> None:
-    """A link with this MTU is ahead.
+def fit(
+    journey: Journey,
+    number: int,
+    mtu: int,
+    *,
+    teller: NatGateway | None = None,
+    about: Packet | None,
+    told: int | None = None,
+) -> None:
+    """A link with this MTU is ahead. `about` is what the sender is told about; None: it is told nothing.
+
+    `told` is the MTU it is told, where the packet had another size when it was sent.
 
     Raises:
         Dropped: the packet is larger and must not be fragmented.
@@ -36,5 +47,20 @@ def fit(journey: Journey, number: int, mtu: int, *, teller: NatGateway | None = 
     if len(journey.packet.raw) <= mtu:
         return
     if not journey.packet.may_be_fragmented:
-        raise Dropped(Reason.MTU_EXCEEDED, number, error=WantedError(about, mtu, teller))
+        error = None if about is None else WantedError(about, mtu if told is None else told, teller)
+        raise Dropped(Reason.MTU_EXCEEDED, number, error=error)
+    journey.note(number, "fragment")
     journey.mtus.append(mtu)
+
+
+def cross_into_internet(journey: Journey, inventory: Inventory, gateway: int) -> None:
+    """The hop of a gateway to the internet, and what it leaves behind: it is in no subnet, and of no group.
+
+    Raises:
+        Dropped: it may go no further, or is too large.
+    """
+    if inventory.lab.settings.internet_gateway_ttl == "decrement":
+        lose_ttl(journey, gateway)
+    fit(journey, gateway, INTERNET_MTU, about=journey.as_sent)
+    journey.through.add(GATEWAY)
+    journey.subnet, journey.groups = None, frozenset()

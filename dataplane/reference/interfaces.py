@@ -9,11 +9,17 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-eni.html
 from __future__ import annotations
 
 from dataplane.reference.errors import build_echo_reply
-from dataplane.reference.inventory import Interface, Subnet
-from dataplane.reference.journey import NAT, Answered, Dropped, Journey
+from dataplane.reference.journey import EGRESS_ONLY, NAT, Answered, Dropped, Journey
+from dataplane.reference.nodes import Interface, Subnet
 from dataplane.reference.packets import ECHO
-from dataplane.reference.tracking import Admission, Tracking
+from dataplane.reference.tracking import Tracking
 from dataplane.verdict import Reason
+
+HAVE_FLOWS_TRACKED = {NAT, EGRESS_ONLY}
+"""Gateways whose flows are tracked whatever the rules say.
+
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html (automatically tracked)
+"""
 
 
 def serve(journey: Journey, subnet: Subnet) -> None:
@@ -71,6 +77,7 @@ def leave_subnet(journey: Journey, subnet: Subnet) -> None:
     passes, rule = subnet.acl.judge(subnet.acl.egress, journey.packet, journey.packet.destination)
     if not passes:
         raise Dropped(Reason.ACL_EGRESS, subnet.acl.number, rule)
+    journey.note(subnet.acl.number, "permit", rule)
 
 
 def enter_subnet(journey: Journey, subnet: Subnet) -> None:
@@ -84,6 +91,7 @@ def enter_subnet(journey: Journey, subnet: Subnet) -> None:
     passes, rule = subnet.acl.judge(subnet.acl.ingress, journey.packet, journey.packet.source)
     if not passes:
         raise Dropped(Reason.ACL_INGRESS, subnet.acl.number, rule)
+    journey.note(subnet.acl.number, "permit", rule)
     journey.subnet = subnet
 
 
@@ -91,10 +99,12 @@ def _pass_groups(journey: Journey, interface: Interface, tracking: Tracking, *, 
     packet, now = journey.packet, journey.now_ms
     sender = frozenset() if outgoing else journey.groups
     admitted = tracking.admit(interface, packet, now, outgoing=outgoing, sender=sender)
-    if admitted is Admission.REFUSED:
+    if admitted is None:
         raise Dropped(Reason.GROUP_EGRESS if outgoing else Reason.GROUP_INGRESS, interface.number)
-    if admitted is Admission.UNTRACKED:
-        if NAT in journey.through:
-            tracking.track(interface, packet, now, outgoing=outgoing)
-        else:
-            journey.untracked.append(lambda: tracking.track(interface, packet, now, outgoing=outgoing))
+    action, rule = admitted.action, admitted.rule
+    if admitted.may_be_tracked and journey.through & HAVE_FLOWS_TRACKED:
+        tracking.track(interface, packet, now, outgoing=outgoing, rule=rule)
+        action = "track"
+    elif admitted.may_be_tracked:
+        journey.untracked.append(lambda: tracking.track(interface, packet, now, outgoing=outgoing, rule=rule))
+    journey.note(interface.number, action, rule)

@@ -10,7 +10,8 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 
 from dataplane.reference.checksum import Address
-from dataplane.reference.hops import INTERNET_MTU, fit, lose_ttl
+from dataplane.reference.edge_routes import is_redirected
+from dataplane.reference.hops import cross_into_internet
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import GATEWAY, PEERING, Dropped, Journey
 from dataplane.reference.packets import Packet
@@ -46,6 +47,8 @@ def leave(journey: Journey, inventory: Inventory, vpc: str) -> None:
     gateway, packet = inventory.names.intern("internet-gateway", vpc), journey.packet
     if journey.through & {PEERING, GATEWAY}:
         raise Dropped(Reason.EDGE_TO_EDGE, gateway)
+    if is_redirected(inventory, vpc, journey.subnet, packet.version):
+        raise Dropped(Reason.EDGE_REDIRECTED, gateway)
     if packet.version == 4:
         if _is_private(packet.destination):
             raise Dropped(Reason.PRIVATE_DESTINATION, gateway)
@@ -54,12 +57,10 @@ def leave(journey: Journey, inventory: Inventory, vpc: str) -> None:
             raise Dropped(Reason.PUBLIC_SOURCE_MISSING, gateway)
         packet = translate(packet, replace(packet.flow, source=public))
         journey.packet = _translate_quoted(packet, lambda a: inventory.public_address(vpc, a), source=False)
+        journey.note(gateway, "translate")
     elif not inventory.has_address6(vpc, packet.source):
         raise Dropped(Reason.GATEWAY_SPOOFED, gateway)
-    lose_ttl(journey, gateway)
-    fit(journey, gateway, INTERNET_MTU, about=journey.as_sent)
-    journey.through.add(GATEWAY)
-    journey.subnet, journey.groups = None, frozenset()
+    cross_into_internet(journey, inventory, gateway)
 
 
 def enter(journey: Journey, inventory: Inventory, vpc: str) -> None:
@@ -77,5 +78,6 @@ def enter(journey: Journey, inventory: Inventory, vpc: str) -> None:
             raise Dropped(Reason.PUBLIC_DESTINATION_MISSING, gateway)
         packet = translate(packet, replace(packet.flow, destination=private))
         journey.packet = _translate_quoted(packet, lambda a: inventory.private_address(vpc, a), source=True)
+        journey.note(gateway, "translate")
     journey.through.add(GATEWAY)
     journey.subnet, journey.groups = None, frozenset()

@@ -1,99 +1,29 @@
 """What there is, in AWS words: interfaces, gateways, tables and rules, derived from the lab file.
 
-Defaults are AWS's and are filled in here: the main route table, the default network ACL, the default security group,
-its egress rules, the public addresses that AWS assigns. Names are numbers of `Names`, as everywhere.
+Defaults are AWS's and are filled in: the main route table, the default network ACL, the default security group, its
+egress rules, the public addresses that AWS assigns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
 
+from dataplane.model.instance import Instance
+from dataplane.model.network_interface import NetworkInterface
 from dataplane.model.route_table import RouteTable
 from dataplane.names import Names
-from dataplane.reference.acl import Acl, acls_of
+from dataplane.reference.acl import acls_of
 from dataplane.reference.checksum import Address
-from dataplane.reference.groups import GroupRules, rules_of
+from dataplane.reference.groups import rules_of
+from dataplane.reference.lifetimes import limits_of_interface, limits_of_nat_gateways
+from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
+from dataplane.reference.public_addresses import public_addresses
 from dataplane.reference.routes import Table, tables_of
 from dataplane.topology import Topology
 
-PUBLIC_POOLS = (IPv4Network("203.0.113.128/25"), IPv4Network("198.18.0.0/16"))
-"""Where assigned public addresses are from, the lowest free one first (see `dataplane.model.elastic_ip`)."""
 ROUTER_LINK_LOCAL = IPv6Address("fe80:ec2::1")
 """https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subnet:
-    """A subnet: its blocks, router, network ACL and route table."""
-
-    number: int
-    vpc: str
-    cidrs: tuple[IPv4Network | IPv6Network, ...]
-    router_mac: bytes
-    router: tuple[Address, ...]
-    """The second address of each block: these answer."""
-    router_link_local: tuple[IPv6Address, ...]
-    acl: Acl
-    table: Table
-
-    def holds(self, address: Address) -> bool:
-        """Whether an address is inside."""
-        return any(address in cidr for cidr in self.cidrs)
-
-    def is_router(self, address: Address) -> bool:
-        """Whether an address is one of its router's."""
-        return address in self.router or address in self.router_link_local
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interface:
-    """A network interface of an instance, or one that is not attached (`is_attached`)."""
-
-    number: int
-    path: str
-    """``web/eth0``."""
-    declared_name: str
-    """Of a network interface; empty for the first one of an instance."""
-    vpc: str
-    subnet: Subnet
-    mac: bytes
-    addresses: tuple[Address, ...]
-    groups: frozenset[tuple[str, str]]
-    """VPC and name of its security groups."""
-    rules: GroupRules
-    source_dest_check: bool
-    is_attached: bool
-
-    @property
-    def router_mac(self) -> bytes:
-        """The MAC of its subnet's router."""
-        return self.subnet.router_mac
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NatGateway:
-    """A NAT gateway: its interface, which AWS owns."""
-
-    number: int
-    vpc: str
-    subnet: Subnet
-    mac: bytes
-    address: IPv4Address
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """A host on the internet."""
-
-    number: int
-    addresses: tuple[Address, ...]
-    mac: bytes
-    router_mac: bytes
-
-
-Node = Interface | NatGateway | Host
 
 
 class Inventory:
@@ -106,6 +36,9 @@ class Inventory:
         members = {key: tuple(found) for key, found in _members(topology).items()}
         tables = {vpc: tables_of(self.lab, names, vpc) for vpc in self.lab.vpcs}
         acls = {vpc: acls_of(self.lab.vpcs[vpc], names, vpc) for vpc in self.lab.vpcs}
+        self.tables: dict[tuple[str, str], Table] = {
+            (vpc, name): table for vpc, found in tables.items() for name, table in found.items()
+        }
         self.subnets: dict[tuple[str, str], Subnet] = {}
         for (vpc, name), placed in topology.subnets.items():
             declared = self.lab.vpcs[vpc].subnets[name]
@@ -121,6 +54,8 @@ class Inventory:
                 acl=acls[vpc][declared.network_acl or "default"],
                 table=tables[vpc][declared.route_table or _main(self.lab.vpcs[vpc].route_tables)],
             )
+        self.public_of = public_addresses(topology)
+        """(VPC, private address) -> public address."""
         self.interfaces: list[Interface] = []
         self.nat_gateways: dict[tuple[str, str], NatGateway] = {}
         for each in topology.interfaces:
@@ -130,12 +65,17 @@ class Inventory:
                 self.nat_gateways[vpc, each.wanted.name] = NatGateway(
                     number=names.intern("nat-gateway", each.path),
                     vpc=vpc,
+                    name=each.wanted.name,
                     subnet=subnet,
                     mac=each.mac,
-                    address=each.addresses4[0],
+                    addresses=each.addresses4,
+                    known_as={self.public_of.get((vpc, a), a): a for a in each.addresses4}
+                    | {a: a for a in each.addresses4},
+                    limits=limits_of_nat_gateways(self.lab.settings),
                 )
                 continue
-            groups = self._groups(vpc, each.wanted.is_declared, each.wanted.name)
+            declared_as = self._declared(vpc, each.wanted.is_declared, each.wanted.name)
+            groups = declared_as.security_groups or ("default",)
             self.interfaces.append(
                 Interface(
                     number=names.intern(each.kind, each.path),
@@ -147,7 +87,8 @@ class Inventory:
                     addresses=(*each.addresses4, *each.addresses6),
                     groups=frozenset((vpc, group) for group in groups),
                     rules=rules_of(self.lab, names, vpc, groups, members, self.regions),
-                    source_dest_check=self._checked(vpc, each.wanted.is_declared, each.wanted.name),
+                    limits=limits_of_interface(declared_as.connection_tracking, self.lab.settings),
+                    source_dest_check=declared_as.source_dest_check,
                     is_attached=each.is_attached,
                 )
             )
@@ -160,8 +101,6 @@ class Inventory:
             )
             for name, host in self.lab.internet.hosts.items()
         ]
-        self.public_of = self._public_addresses(topology)
-        """(VPC, private address) -> public address."""
         self.ports: dict[int, Interface | Host] = {h.number: h for h in self.hosts}
         self.ports |= {i.number: i for i in self.interfaces if i.is_attached}
         self.port_of = {
@@ -171,39 +110,8 @@ class Inventory:
         for kind, path in (("internet", "internet"), *(("vpc", vpc) for vpc in self.lab.vpcs)):
             names.intern(kind, path)
 
-    def _groups(self, vpc: str, is_declared: bool, name: str) -> tuple[str, ...]:
-        declared = self.lab.vpcs[vpc].network_interfaces[name] if is_declared else self.lab.instances[name]
-        return declared.security_groups or ("default",)
-
-    def _checked(self, vpc: str, is_declared: bool, name: str) -> bool:
-        declared = self.lab.vpcs[vpc].network_interfaces[name] if is_declared else self.lab.instances[name]
-        return declared.source_dest_check
-
-    def _public_addresses(self, topology: Topology) -> dict[tuple[str, IPv4Address], IPv4Address]:
-        """Elastic IPs as declared; then one for each first interface whose subnet gives them and that has none."""
-        found: dict[tuple[str, IPv4Address], IPv4Address] = {}
-        wanting: list[tuple[str, IPv4Address]] = []
-        for each in topology.interfaces:
-            vpc, name, primary = each.subnet.vpc, each.wanted.name, each.addresses4[0]
-            if each.kind == "nat-gateway":
-                found[vpc, primary] = self.lab.vpcs[vpc].nat_gateways[name].elastic_ip
-            elif each.wanted.is_declared:
-                for private, public in self.lab.vpcs[vpc].network_interfaces[name].elastic_ips.items():
-                    found[vpc, private] = public
-            elif (elastic := self.lab.instances[name].elastic_ip) is not None:
-                found[vpc, primary] = elastic
-            elif self.lab.vpcs[vpc].subnets[each.subnet.name].map_public_ip_on_launch:
-                wanting.append((vpc, primary))
-        taken = {*found.values(), *(host.address for host in self.lab.internet.hosts.values())}
-        free = self._free_public(taken)
-        return found | {where: next(free) for where in wanting}
-
-    def _free_public(self, taken: set[IPv4Address]) -> Iterator[IPv4Address]:
-        blocks = [cidr for vpc in self.lab.vpcs.values() for cidr in vpc.cidrs()]
-        for pool in PUBLIC_POOLS:
-            for address in pool:
-                if address not in taken and not any(address in block for block in blocks):
-                    yield address
+    def _declared(self, vpc: str, is_declared: bool, name: str) -> NetworkInterface | Instance:
+        return self.lab.vpcs[vpc].network_interfaces[name] if is_declared else self.lab.instances[name]
 
     # -- who has an address
 
@@ -213,16 +121,19 @@ class Inventory:
             if interface.vpc == vpc and address in interface.addresses:
                 return interface
         for gateway in self.nat_gateways.values():
-            if gateway.vpc == vpc and gateway.address == address:
+            if gateway.vpc == vpc and address in gateway.addresses:
                 return gateway
         return next((s for s in self.subnets.values() if s.vpc == vpc and address in s.router), None)
 
+    def interface(self, vpc: str, name: str) -> Interface | None:
+        """The interface of a VPC called ``INSTANCE/ethN``, or declared under a name, attached or not."""
+        mine = (each for each in self.interfaces if each.vpc == vpc)
+        return next((each for each in mine if name in (each.path, each.declared_name)), None)
+
     def attached(self, vpc: str, name: str) -> Interface | None:
-        """The attached interface of a VPC called ``INSTANCE/ethN``, or declared under a name."""
-        for each in self.interfaces:
-            if each.vpc == vpc and each.is_attached and name in (each.path, each.declared_name):
-                return each
-        return None
+        """The same, while it is attached."""
+        found = self.interface(vpc, name)
+        return found if found is not None and found.is_attached else None
 
     def public_address(self, vpc: str, private: Address) -> IPv4Address | None:
         """The public address of a private one, as long as the interface that has it is attached."""
@@ -257,12 +168,15 @@ class Inventory:
         """Whether an interface of a VPC has an IPv6 address."""
         return any(address in i.addresses for i in self.interfaces if i.vpc == vpc)
 
-    def vpc_of_block6(self, address: Address) -> str | None:
-        """The VPC with an internet gateway whose IPv6 blocks hold an address."""
+    def vpc_of_block6(self, address: Address) -> tuple[str | None, str]:
+        """The VPC with a gateway to the internet (of either kind) whose IPv6 blocks hold an address, and the block."""
         for vpc, declared in self.lab.vpcs.items():
-            if declared.internet_gateway is not None and any(address in cidr for cidr in declared.ipv6_cidrs):
-                return vpc
-        return None
+            if declared.internet_gateway is None and declared.egress_only_internet_gateway is None:
+                continue
+            for cidr in declared.ipv6_cidrs:
+                if address in cidr:
+                    return vpc, str(cidr)
+        return None, ""
 
 
 def _main(tables: Mapping[str, RouteTable]) -> str:

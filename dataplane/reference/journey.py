@@ -6,12 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dataplane.reference.groups import Group
-from dataplane.reference.inventory import Host, Interface, NatGateway, Subnet
 from dataplane.reference.nat import Proposals
+from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
 from dataplane.reference.packets import Packet
 from dataplane.verdict import Cause, Reason
 
-GATEWAY, PEERING, NAT = "internet gateway", "peering", "NAT gateway"
+GATEWAY, EGRESS_ONLY, PEERING, NAT = "internet gateway", "egress-only gateway", "peering", "NAT gateway"
+
+Note = tuple[int, str, int]
+"""Of a trace: object, what happened there, rule."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +45,18 @@ class Journey:
     """Route tables seen."""
     from_router: bool = False
     """Whether the network made it: an ICMP error about what has just gone through."""
+    trace: list[Note] = field(default_factory=list)
+    """What happened to it so far."""
+
+    def note(self, object: int, action: str, rule: int = 0) -> None:
+        """Something has happened to it, at `object` and by `rule` (numbers of `Names`)."""
+        self.trace.append((object, action, rule))
+
+    def have_tracked(self) -> None:
+        """A gateway that it comes to has its flow tracked, whatever the rules say."""
+        for track in self.untracked:
+            track()
+        self.untracked.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +70,20 @@ class WantedError:
     """Who sends it; None: the router of the sender's subnet."""
 
 
+@dataclass(frozen=True, slots=True)
+class WantedReset:
+    """A TCP reset that is due, for a segment of no connection."""
+
+    about: Packet
+    by: NatGateway
+
+
 class Dropped(Exception):
     """A packet died: inside this package only, a packet never raises."""
 
-    def __init__(self, reason: Reason, object: int = 0, rule: int = 0, error: WantedError | None = None) -> None:
+    def __init__(
+        self, reason: Reason, object: int = 0, rule: int = 0, error: WantedError | WantedReset | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason, self.object, self.rule, self.error = reason, object, rule, error
 

@@ -1,9 +1,8 @@
 """How long an idle flow is remembered (milliseconds), and how a TCP flow gets from one stage to the next.
 
-Documented by AWS: 432000 s for TCP, 30 s and 180 s for UDP, 600 s for other protocols at an interface
-(https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html), 350 s at a NAT gateway
-(https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html). Of ours, as AWS does not say: 60 s for TCP
-that opens or closes, 30 s for ICMP.
+Documented by AWS: 432000 s for TCP, 30 s and 180 s for UDP, all configurable, and 600 s for other protocols at an
+interface (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html), 350 s at a NAT
+gateway (https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html). All else is in the lab's `settings`.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from dataplane.model.connection_tracking import ConnectionTracking
+from dataplane.model.settings import Settings
 from dataplane.reference.packets import ACK, FIN, ICMP, ICMPV6, RST, TCP, UDP, Packet
 
 
@@ -43,36 +44,54 @@ class Limits:
     query: int
     other: int
 
+    def of(self, stage: Stage) -> int:
+        """The limit of a flow at some stage."""
+        limit: int = getattr(self, stage.value)
+        return limit
 
-INTERFACE = Limits(
-    opening=60_000,
-    open=432_000_000,
-    closing=60_000,
-    single=30_000,
-    stream=180_000,
-    query=30_000,
-    other=600_000,
-)
-NAT_GATEWAY = Limits(
-    opening=350_000,
-    open=350_000,
-    closing=60_000,
-    single=350_000,
-    stream=350_000,
-    query=350_000,
-    other=350_000,
-)
+
+OTHER_MS, NAT_GATEWAY_MS = 600_000, 350_000
+
+
+def limits_of_interface(tracking: ConnectionTracking, settings: Settings) -> Limits:
+    """What a network interface's security groups remember."""
+    return Limits(
+        opening=settings.tcp_opening_timeout * 1000,
+        open=tracking.tcp_established_timeout * 1000,
+        closing=settings.tcp_closing_timeout * 1000,
+        single=tracking.udp_timeout * 1000,
+        stream=tracking.udp_stream_timeout * 1000,
+        query=settings.icmp_timeout * 1000,
+        other=OTHER_MS,
+    )
+
+
+def limits_of_nat_gateways(settings: Settings) -> Limits:
+    """What NAT gateways remember, whatever the protocol; also of what they sent over a peering."""
+    return _two_limits(NAT_GATEWAY_MS, NAT_GATEWAY_MS, settings)
+
+
+def limits_of_egress_only(settings: Settings) -> Limits:
+    """What egress-only internet gateways remember."""
+    return _two_limits(settings.egress_only_tcp_timeout * 1000, settings.egress_only_other_timeout * 1000, settings)
+
+
+def _two_limits(tcp: int, rest: int, settings: Settings) -> Limits:
+    closing = settings.nat_closing_timeout * 1000
+    return Limits(opening=tcp, open=tcp, closing=closing, single=rest, stream=rest, query=rest, other=rest)
 
 
 @dataclass(slots=True)
 class Lifetime:
     """The life of one flow: who has spoken, who is through, and when somebody last spoke.
 
+    How long it may be idle is settled by its last packet: limits that are changed later count from the next one on.
     True stands for the one that opened it, False for the other.
     """
 
     stage: Stage
     last_ms: int
+    limit_ms: int = 0
     spoke: set[bool] = field(default_factory=set)
     acknowledged: set[bool] = field(default_factory=set)
     """TCP: who has sent an ACK."""
@@ -80,23 +99,22 @@ class Lifetime:
     """TCP: who has sent FIN."""
 
     @classmethod
-    def begin(cls, packet: Packet, now_ms: int) -> Lifetime:
+    def begin(cls, packet: Packet, now_ms: int, limits: Limits) -> Lifetime:
         """A flow that begins with this packet."""
         stages = {TCP: Stage.OPENING, UDP: Stage.SINGLE, ICMP: Stage.QUERY, ICMPV6: Stage.QUERY}
         life = cls(stages.get(packet.protocol, Stage.OTHER), now_ms)
-        life.see(packet, now_ms, by_opener=True)
+        life.see(packet, now_ms, limits, by_opener=True)
         return life
 
-    def is_over(self, now_ms: int, limits: Limits) -> bool:
+    def is_over(self, now_ms: int) -> bool:
         """Whether it has been idle for too long."""
-        limit: int = getattr(limits, self.stage.value)
-        return now_ms - self.last_ms >= limit
+        return now_ms - self.last_ms >= self.limit_ms
 
     def is_reopened_by(self, packet: Packet) -> bool:
         """Whether a SYN comes after the end: that is a new flow, not part of this one."""
         return self.stage is Stage.CLOSING and packet.opens_tcp
 
-    def see(self, packet: Packet, now_ms: int, *, by_opener: bool) -> None:
+    def see(self, packet: Packet, now_ms: int, limits: Limits, *, by_opener: bool) -> None:
         """A packet of the flow has passed."""
         self.last_ms = now_ms
         if packet.protocol == UDP and by_opener and False in self.spoke:
@@ -104,6 +122,7 @@ class Lifetime:
         self.spoke.add(by_opener)
         if packet.protocol == TCP and not packet.is_later_fragment:
             self._see_tcp(packet.tcp_flags, by_opener)
+        self.limit_ms = limits.of(self.stage)
 
     def _see_tcp(self, flags: int, by_opener: bool) -> None:
         if flags & FIN:

@@ -1,54 +1,40 @@
-"""NAT gateways: connections from inside get an own source port; answers find them by it.
+"""NAT gateways: connections from inside get an own address and source port; answers find them by it.
 
-TCP, UDP and ICMP queries are translated; ports are 1024 to 65535, at most 55000 connections per destination address,
-port and protocol; which port is AWS's choice, so it is adopted where proposed and checked. Filtering is by address and
-port of the far end. https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html
+TCP, UDP and ICMP queries are translated, from IPv6 to 64:ff9b::/96 too; which of its addresses and ports a gateway
+takes is AWS's choice, so it is adopted where proposed and checked. Filtering is by address and port of the far end.
+https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from ipaddress import IPv4Address
 
-from dataplane.reference.inventory import NatGateway
-from dataplane.reference.lifetimes import NAT_GATEWAY, Lifetime
-from dataplane.reference.packets import ICMP, QUERIES, TCP, UDP, Flow, Packet
+from dataplane.reference import nat64
+from dataplane.reference.checksum import Address
+from dataplane.reference.lifetimes import Lifetime, Stage
+from dataplane.reference.nat_counters import NatCounters
+from dataplane.reference.nat_ports import MOST_PER_DESTINATION, PORTS, Connection, PortsTaken, as_sent, destination_of
+from dataplane.reference.nodes import NatGateway
+from dataplane.reference.packets import ICMP, ICMPV6, QUERIES, TCP, UDP, Flow, Packet
 from dataplane.reference.translation import translate, translate_quoted
 from dataplane.verdict import Reason
 
-PORTS = range(1024, 65536)
-MOST_PER_DESTINATION = 55_000
-
 Proposals = list[Packet] | None
-"""The packets that another engine let out for the same packet, whose choice of a port is to be adopted; None: nobody
-proposes."""
+"""The packets that another engine let out for the same packet, whose choice of an address and port is to be adopted;
+None: nobody proposes."""
 
 
 class InadmissiblePortError(AssertionError):
-    """A proposed port breaks a rule of AWS: the engine that proposed it is wrong."""
-
-
-@dataclass(slots=True)
-class Connection:
-    """One connection: as the client sends it, and the port it has outside."""
-
-    inside: Flow
-    life: Lifetime
-    port: int = 0
-    is_seen: bool = False
-    """Whether the port has been seen outside. While it has not (the packet died behind the gateway), nobody can
-    know it, and `port` only stands in for it."""
-
-    def outside(self, gateway: NatGateway) -> Flow:
-        """As the gateway sends it."""
-        if self.inside.protocol == ICMP:
-            return replace(self.inside, source=gateway.address, source_port=self.port, destination_port=self.port)
-        return replace(self.inside, source=gateway.address, source_port=self.port)
+    """A proposed address and port break a rule of AWS: the engine that proposed them is wrong."""
 
 
 def _refuse(packet: Packet) -> Reason | None:
-    """What no NAT gateway translates, in either direction: IPv6 too, and of ICMP all but queries and errors."""
-    if packet.version != 4 or packet.protocol not in (TCP, UDP, ICMP):
+    """What no NAT gateway translates, in either direction: of ICMP all but queries and errors, of IPv6 nearly all."""
+    if packet.version == 6:
+        return nat64.refuse(packet)
+    if packet.protocol not in (TCP, UDP, ICMP):
         return Reason.NAT_PROTOCOL
     if packet.fragment is not None and packet.protocol != UDP:
         return Reason.NAT_FRAGMENT
@@ -63,26 +49,69 @@ def _opens(packet: Packet) -> bool:
     """
     if packet.protocol == TCP:
         return packet.opens_tcp
-    return packet.protocol == UDP or QUERIES[ICMP].get(packet.icmp_type) == packet.icmp_type
+    return packet.protocol == UDP or QUERIES[packet.protocol].get(packet.icmp_type) == packet.icmp_type
+
+
+class _Memory:
+    """What one NAT gateway remembers."""
+
+    def __init__(self) -> None:
+        self.by_client: dict[Flow, Connection] = {}
+        self.ports = PortsTaken()
+        self.counters = NatCounters()
+
+    def find(self, inside: Flow, now_ms: int) -> Connection | None:
+        """The connection of a client's flow; one that has died of silence is forgotten."""
+        found = self.by_client.get(inside)
+        if found is not None and found.life.is_over(now_ms):
+            self.forget(found, of_silence=True)
+            return None
+        return found
+
+    def forget(self, connection: Connection, *, of_silence: bool) -> None:
+        """A connection is over."""
+        if of_silence and connection.life.stage is not Stage.CLOSING:
+            self.counters.idle_timeouts += 1
+        del self.by_client[connection.inside]
+        self.ports.release(connection)
+
+    def expire(self, now_ms: int, connections: list[Connection] | None = None) -> None:
+        """Forget what has died of silence, among `connections` or all."""
+        for each in list(self.by_client.values()) if connections is None else connections:
+            if each.life.is_over(now_ms):
+                self.forget(each, of_silence=True)
+
+    def see(self, connection: Connection, packet: Packet, now_ms: int, gateway: NatGateway, *, by_client: bool) -> None:
+        """A packet of a connection passes."""
+        before = connection.life.stage
+        connection.life.see(packet, now_ms, gateway.limits, by_opener=by_client)
+        if before is Stage.OPENING and connection.life.stage is Stage.OPEN:
+            self.counters.established += 1
 
 
 class NatTables:
     """The connections of all NAT gateways."""
 
     def __init__(self) -> None:
-        self._connections: dict[int, dict[Flow, Connection]] = {}
+        self._memories: dict[int, _Memory] = {}
 
-    def live(self, gateway: int, now_ms: int) -> Iterator[Connection]:
-        """The connections a gateway has now."""
-        for connection in self._connections.get(gateway, {}).values():
-            if not connection.life.is_over(now_ms, NAT_GATEWAY):
-                yield connection
+    def counters(self, gateway: NatGateway) -> NatCounters:
+        """What a gateway has counted."""
+        return self._memory(gateway).counters
+
+    def metrics(self, gateway: NatGateway, now_ms: int) -> dict[str, int]:
+        """What CloudWatch would show now, under its names."""
+        memory = self._memory(gateway)
+        memory.expire(now_ms)
+        tcp = (each for each in memory.by_client.values() if each.inside.protocol == TCP)
+        return memory.counters.as_metrics(sum(each.life.stage is not Stage.CLOSING for each in tcp))
 
     def all(self, now_ms: int) -> Iterator[tuple[int, Connection]]:
         """The connections there are now, with the number of their gateway."""
-        for gateway in self._connections:
-            for connection in self.live(gateway, now_ms):
-                yield gateway, connection
+        for gateway, memory in self._memories.items():
+            for connection in memory.by_client.values():
+                if not connection.life.is_over(now_ms):
+                    yield gateway, connection
 
     def outbound(self, gateway: NatGateway, packet: Packet, now_ms: int, proposals: Proposals) -> Packet | Reason:
         """Translate a packet from inside."""
@@ -90,46 +119,45 @@ class NatTables:
             return refused
         if packet.is_icmp_error:
             return self._outbound_error(gateway, packet, now_ms, proposals)
-        connections = self._connections.setdefault(gateway.number, {})
-        found = connections.get(packet.flow)
-        if found is None or found.life.is_over(now_ms, NAT_GATEWAY) or found.life.is_reopened_by(packet):
-            if not _opens(packet):
-                return Reason.NAT_NO_SESSION
-            connections.pop(packet.flow, None)
-            if len(self._rivals(gateway, packet.flow, now_ms)) >= MOST_PER_DESTINATION:
-                return Reason.NAT_PORTS_EXHAUSTED
-            found = Connection(packet.flow, Lifetime.begin(packet, now_ms))
-            connections[packet.flow] = found
+        memory = self._memory(gateway)
+        found = memory.find(packet.flow, now_ms)
+        if found is not None and found.life.is_reopened_by(packet):
+            memory.forget(found, of_silence=False)
+            found = None
+        if found is not None:
+            memory.see(found, packet, now_ms, gateway, by_client=True)
+        elif not _opens(packet):
+            return Reason.NAT_NO_SESSION
         else:
-            found.life.see(packet, now_ms, by_opener=True)
-        if not found.is_seen:
-            self._settle(gateway, found, now_ms, proposals)
-        return translate(packet, found.outside(gateway))
+            found = self._open(gateway, packet, now_ms)
+            if found is None:
+                return Reason.NAT_PORTS_EXHAUSTED
+        self._settle(gateway, found, now_ms, proposals)
+        if packet.version == 6:
+            return nat64.to_ipv4(packet, found.outside)
+        return translate(packet, found.outside)
 
-    def inbound(self, gateway: NatGateway, packet: Packet, now_ms: int, *, from_router: bool) -> Packet | Reason:
-        """Translate a packet for the gateway's own address: of a connection, or an error about one.
+    def inbound(self, gateway: NatGateway, packet: Packet, now_ms: int, *, is_ours: bool) -> Packet | Reason:
+        """Translate a packet for an address of the gateway: of a connection, or an error about one.
 
-        `from_router`: it is an error that the network made, about what has just gone through.
+        `is_ours`: the network made it, or another NAT gateway has changed it; both know what nobody has seen outside.
         """
         if (refused := _refuse(packet)) is not None:
             return refused
-        about = packet.flow
+        outside, memory = packet.flow.reversed(), self._memory(gateway)
         if packet.is_icmp_error:
             if packet.quoted is None or not packet.quoted.is_identified:
                 return Reason.NAT_NO_SESSION
-            about = packet.quoted.flow.reversed()
-        for connection in self.live(gateway.number, now_ms):
-            if not (connection.is_seen or from_router) or connection.outside(gateway).reversed() != about:
-                continue
-            inside = connection.inside
-            if connection.life.is_reopened_by(packet):
-                return Reason.NAT_NO_SESSION  # nobody opens a connection from outside
-            if packet.is_icmp_error:
-                error = replace(packet.flow, destination=inside.source)
-                return translate_quoted(translate(packet, error), inside)
-            connection.life.see(packet, now_ms, by_opener=False)
-            return translate(packet, inside.reversed())
-        return Reason.NAT_NO_SESSION
+            outside = packet.quoted.flow
+        found = memory.ports.holder(outside)
+        if found is None or found.life.is_over(now_ms) or not (found.is_seen or is_ours):
+            return Reason.NAT_NO_SESSION
+        if found.life.is_reopened_by(packet):
+            return Reason.NAT_NO_SESSION  # nobody opens a connection from outside
+        after = _to_client(packet, found.inside)
+        if isinstance(after, Packet) and not packet.is_icmp_error:
+            memory.see(found, packet, now_ms, gateway, by_client=False)
+        return after
 
     def _outbound_error(
         self, gateway: NatGateway, packet: Packet, now_ms: int, proposals: Proposals
@@ -137,39 +165,85 @@ class NatTables:
         """An ICMP error from inside, about an answer that came through the gateway (RFC 5508, section 4.2)."""
         if packet.quoted is None or not packet.quoted.is_identified:
             return Reason.NAT_NO_SESSION
-        about = packet.quoted.flow.reversed()
-        for connection in self.live(gateway.number, now_ms):
-            if connection.inside == about:
-                for each in proposals or ():
-                    if not connection.is_seen and each.quoted is not None:
-                        connection.port, connection.is_seen = each.quoted.flow.destination_port, True
-                error = replace(packet.flow, source=gateway.address)
-                return translate_quoted(translate(packet, error), connection.outside(gateway).reversed())
-        return Reason.NAT_NO_SESSION
+        found = self._memory(gateway).find(packet.quoted.flow.reversed(), now_ms)
+        if found is None:
+            return Reason.NAT_NO_SESSION
+        if not found.is_seen:
+            answers = [each.quoted.flow for each in proposals or () if each.quoted is not None]
+            self._adopt(gateway, found, now_ms, [(flow.destination, flow.destination_port) for flow in answers])
+        if packet.version == 6:
+            far = nat64.embedded(packet.destination)
+            assert far is not None, "others have been refused"
+            return nat64.to_ipv4(packet, Flow(ICMP, found.address, 0, far, 0), found.outside.reversed())
+        error = replace(packet.flow, source=found.address)
+        return translate_quoted(translate(packet, error), found.outside.reversed())
 
-    def _rivals(self, gateway: NatGateway, flow: Flow, now_ms: int) -> list[Connection]:
-        """Connections to the same destination address, port and protocol."""
-        return [
-            each
-            for each in self.live(gateway.number, now_ms)
-            if (each.inside.protocol, each.inside.destination, each.inside.query)
-            == (flow.protocol, flow.destination, flow.query)
-            and (flow.protocol == ICMP or each.inside.destination_port == flow.destination_port)
-        ]
+    def _memory(self, gateway: NatGateway) -> _Memory:
+        return self._memories.setdefault(gateway.number, _Memory())
+
+    def _open(self, gateway: NatGateway, packet: Packet, now_ms: int) -> Connection | None:
+        """A new connection, at the first address that has room; None: none has."""
+        memory = self._memory(gateway)
+        places = [(address, destination_of(as_sent(packet.flow, address, 0))) for address in gateway.addresses]
+        if all(memory.ports.count(*place) >= MOST_PER_DESTINATION for place in places):
+            for place in places:
+                memory.expire(now_ms, memory.ports.rivals(*place))
+        for place in places:
+            if memory.ports.count(*place) < MOST_PER_DESTINATION:
+                found = Connection(packet.flow, Lifetime.begin(packet, now_ms, gateway.limits))
+                memory.by_client[packet.flow] = found
+                memory.ports.take_lowest(found, place[0])
+                memory.counters.attempts += packet.protocol == TCP
+                return found
+        memory.counters.exhausted += 1
+        return None
 
     def _settle(self, gateway: NatGateway, connection: Connection, now_ms: int, proposals: Proposals) -> None:
-        """Choose a port (the lowest that no connection to the same destination has), or adopt the one proposed."""
-        rivals = self._rivals(gateway, connection.inside, now_ms)
-        taken = {rival.port for rival in rivals if rival is not connection}
-        connection.port = next(port for port in PORTS if port not in taken)
+        """Adopt address and port that are proposed; when nobody proposes, what was chosen counts."""
+        if connection.is_seen:
+            return
         if proposals is None:
             connection.is_seen = True
             return
-        protocol = connection.inside.protocol
-        seen = [p.source_port for p in proposals if p.protocol == protocol and not p.is_later_fragment]
-        if not seen:
+        protocol = connection.outside.protocol
+        seen = [p for p in proposals if p.version == 4 and p.protocol == protocol and not p.is_later_fragment]
+        self._adopt(gateway, connection, now_ms, [(p.source, p.source_port) for p in seen])
+
+    def _adopt(self, gateway: NatGateway, connection: Connection, now_ms: int, seen: list[tuple[Address, int]]) -> None:
+        """Adopt the first address and port seen that are the gateway's own, not those another one made of them."""
+        memory = self._memory(gateway)
+        for source, port in seen:
+            address = gateway.known_as.get(source) if isinstance(source, IPv4Address) else None
+            if address is None:
+                continue
+            place = address, destination_of(connection.outside)
+            memory.ports.release(connection)
+            if memory.ports.count(*place) >= MOST_PER_DESTINATION:
+                memory.expire(now_ms, memory.ports.rivals(*place))
+            other = memory.ports.at(*place, port)
+            if other is not None and other.life.is_over(now_ms):
+                memory.forget(other, of_silence=True)
+                other = None
+            is_taken = other is not None and other.is_seen
+            if is_taken or port not in PORTS or memory.ports.count(*place) >= MOST_PER_DESTINATION:
+                raise InadmissiblePortError(f"port {port} of {address} for {connection.inside}")
+            if other is not None:
+                memory.ports.release(other)
+            memory.ports.take(connection, address, port)
+            connection.is_seen = True
+            if other is not None:
+                memory.ports.take_lowest(other, address)
             return
-        known = {rival.port for rival in rivals if rival is not connection and rival.is_seen}
-        if seen[0] in known or seen[0] not in PORTS:
-            raise InadmissiblePortError(f"port {seen[0]} of NAT gateway {gateway.address} for {connection.inside}")
-        connection.port, connection.is_seen = seen[0], True
+
+
+def _to_client(packet: Packet, inside: Flow) -> Packet | Reason:
+    """A packet from outside as a client gets it."""
+    if inside.source.version == 6:
+        if packet.is_icmp_error:
+            assert isinstance(packet.source, IPv4Address)
+            error = Flow(ICMPV6, nat64.embed(packet.source), 0, inside.source, 0)
+            return nat64.to_ipv6(packet, error, inside)
+        return nat64.to_ipv6(packet, inside.reversed())
+    if packet.is_icmp_error:
+        return translate_quoted(translate(packet, replace(packet.flow, destination=inside.source)), inside)
+    return translate(packet, inside.reversed())

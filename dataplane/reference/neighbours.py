@@ -10,7 +10,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from dataplane.reference.checksum import Address, checksum, pseudo_header
 from dataplane.reference.errors import build
-from dataplane.reference.inventory import Host, Interface, Inventory
+from dataplane.reference.inventory import Inventory
+from dataplane.reference.nodes import Host, Interface
 from dataplane.reference.packets import ICMPV6, Packet
 from dataplane.verdict import Reason
 
@@ -34,8 +35,20 @@ def mac_of(inventory: Inventory, asker: Interface | Host, address: Address) -> b
     for each in inventory.interfaces:
         if each.subnet is subnet and each.is_attached and address in each.addresses:
             return each.mac
-    gateways = (g for g in inventory.nat_gateways.values() if g.subnet is subnet and g.address == address)
+    gateways = (g for g in inventory.nat_gateways.values() if g.subnet is subnet and address in g.addresses)
     return next((gateway.mac for gateway in gateways), None)
+
+
+def answering_mac(inventory: Inventory, asker: Interface | Host, address: Address) -> bytes | None:
+    """Whose MAC the network tells a node in the subnet of `asker`: of a free address, perhaps the router's.
+
+    AWS's pages do not say what becomes of such a question (`settings.arp_for_unassigned`).
+    """
+    mac = mac_of(inventory, asker, address)
+    if mac is not None or isinstance(asker, Host) or inventory.lab.settings.arp_for_unassigned == "silent":
+        return mac
+    is_free = asker.subnet.holds(address) and inventory.owner(asker.vpc, address) is None
+    return asker.router_mac if is_free else None
 
 
 def answer_arp(inventory: Inventory, asker: Interface | Host, body: bytes) -> bytes | Reason:
@@ -43,7 +56,7 @@ def answer_arp(inventory: Inventory, asker: Interface | Host, body: bytes) -> by
     if len(body) < 28 or body[:7] != ARP_IPV4_ETHERNET or body[7] not in (REQUEST, REPLY):
         return Reason.ARP_MALFORMED
     target = IPv4Address(body[24:28])
-    mac = mac_of(inventory, asker, target) if body[7] == REQUEST else None
+    mac = answering_mac(inventory, asker, target) if body[7] == REQUEST else None
     if mac is None:
         return Reason.ARP_UNANSWERED
     answer = ARP_IPV4_ETHERNET + bytes([REPLY]) + mac + target.packed + body[8:18]
@@ -67,7 +80,7 @@ def answer_solicitation(inventory: Inventory, asker: Interface | Host, packet: P
     if len(message) < 24:
         return Reason.ND_MALFORMED
     target = IPv6Address(message[8:24])
-    mac = None if target.is_multicast else mac_of(inventory, asker, target)
+    mac = None if target.is_multicast else answering_mac(inventory, asker, target)
     if mac is None or packet.source == IPv6Address(0):  # who looks for duplicates of its own address finds none
         return Reason.ND_UNANSWERED
     flags = (ROUTER if mac == asker.router_mac else 0) | SOLICITED | OVERRIDE

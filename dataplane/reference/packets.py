@@ -98,6 +98,8 @@ class Packet:
     source_port: int = 0
     destination_port: int = 0
     tcp_flags: int = 0
+    is_unsummed: bool = False
+    """UDP whose sender did without a checksum (RFC 768)."""
     icmp_type: int = 0
     icmp_code: int = 0
     quoted: Quoted | None = None
@@ -135,6 +137,7 @@ class Packet:
             protocol=first.protocol,
             source_port=first.source_port,
             destination_port=first.destination_port,
+            is_unsummed=first.is_unsummed,
             icmp_type=first.icmp_type,
             icmp_code=first.icmp_code,
             quoted=first.quoted,
@@ -254,6 +257,7 @@ def _read_transport(packet: Packet) -> Packet | Reason:
             source_port=int.from_bytes(body[0:2]),
             destination_port=int.from_bytes(body[2:4]),
             tcp_flags=body[13] if packet.protocol == TCP else 0,
+            is_unsummed=packet.protocol == UDP and body[6:8] == b"\0\0",
         )
     if not packet.is_icmp:
         return packet

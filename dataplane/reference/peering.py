@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html
 
 from __future__ import annotations
 
-from dataplane.reference.hops import INSIDE_MTU, INTER_REGION_MTU, fit
+from dataplane.reference.hops import INSIDE_MTU, INTER_REGION_MTU, fit, lose_ttl
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import GATEWAY, PEERING, Dropped, Journey
 from dataplane.verdict import Reason
@@ -29,7 +29,11 @@ def cross(journey: Journey, inventory: Inventory, name: str, vpc: str) -> str:
     if not any(journey.packet.destination in cidr for cidr in inventory.lab.vpcs[peer].cidrs()):
         raise Dropped(Reason.PEER_DESTINATION, number)
     near = inventory.regions[vpc] == inventory.regions[peer]
-    fit(journey, number, INSIDE_MTU if near else INTER_REGION_MTU, about=journey.as_sent)
+    settings = inventory.lab.settings
+    if settings.peering_ttl == "decrement":
+        lose_ttl(journey, number)
+    is_told = near or settings.inter_region_too_big == "answer"
+    fit(journey, number, INSIDE_MTU if near else INTER_REGION_MTU, about=journey.as_sent if is_told else None)
     if not near:
         journey.groups = frozenset()
     journey.through.add(PEERING)

@@ -7,16 +7,21 @@ https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Route_Tables.html
 
 from __future__ import annotations
 
-from dataplane.reference import internet_gateway, peering
+from dataplane.reference import edge_routes, egress_only, internet_gateway, peering, resets, return_to_sender
+from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import NAT_MTU, fit, lose_ttl
 from dataplane.reference.interfaces import enter_subnet, go_in, go_out, leave_subnet, serve
-from dataplane.reference.inventory import Host, Interface, Inventory, NatGateway, Subnet
-from dataplane.reference.journey import NAT, PEERING, Dropped, Journey
+from dataplane.reference.inventory import Inventory
+from dataplane.reference.journey import NAT, PEERING, Dropped, Journey, WantedReset
 from dataplane.reference.nat import NatTables
-from dataplane.reference.routes import BLACKHOLE, LOCAL, NOT_FORWARDED
+from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
+from dataplane.reference.routes import BLACKHOLE, LOCAL, NOT_FORWARDED, Route
 from dataplane.reference.tracking import Tracking
 from dataplane.verdict import Reason
 
+MTU_DIFFERS = 20
+"""An IPv6 header is so many bytes longer than one of IPv4: who is told an MTU beyond NAT64 is told that of its own side
+(RFC 7915, section 1.4)."""
 MOST_PLACES = 32
 """Route tables one packet may see: beyond, it goes in circles."""
 
@@ -28,6 +33,8 @@ class Router:
         self.inventory = inventory
         self.tracking = Tracking()
         self.nat = NatTables()
+        self.egress_only = FlowMemory()
+        self.sent_by_nat = FlowMemory()
 
     def send(self, journey: Journey, destination_mac: bytes) -> Interface | Host:
         """A packet that a guest has sent: who gets it.
@@ -68,37 +75,61 @@ class Router:
         journey.places += 1
         if journey.places > MOST_PLACES:
             raise Dropped(Reason.LOOP, subnet.table.number)
+        way_back = return_to_sender.way_back(journey, self.inventory, self.sent_by_nat, subnet.vpc)
+        if way_back is not None:
+            return self._peer(journey, way_back, subnet.vpc)
         route = subnet.table.lookup(journey.packet.destination)
         if route is None:
             raise Dropped(Reason.NO_ROUTE, subnet.table.number)
+        journey.note(subnet.table.number, "route", route.number)
         if route.target == NOT_FORWARDED:
             raise Dropped(Reason.DESTINATION_MARTIAN, subnet.table.number, route.number)
+        journey.note(subnet.table.number, "route", route.number)
+        if self._is_blackhole(route, subnet.vpc):
+            raise Dropped(Reason.BLACKHOLE, subnet.table.number, route.number)
         kind, _, name = route.target.partition(":")
         inventory, vpc = self.inventory, subnet.vpc
         if kind == LOCAL:
             return self._deliver(journey, vpc)
-        if kind == "internet-gateway" and inventory.lab.vpcs[vpc].internet_gateway is not None:
+        if kind == "internet-gateway":
             internet_gateway.leave(journey, inventory, vpc)
             return self._internet(journey)
-        if kind == "peering" and peering.is_active(inventory, name):
-            return self._deliver(journey, peering.cross(journey, inventory, name, vpc))
-        target: Interface | NatGateway | None = None
+        if kind == egress_only.WORD:
+            egress_only.leave(journey, inventory, self.egress_only, vpc)
+            return self._internet(journey)
+        if kind == "peering":
+            return self._peer(journey, name, vpc)
         if kind == "nat-gateway":
-            target = inventory.nat_gateways[vpc, name]
-        elif kind == "instance":
-            target = inventory.attached(vpc, f"{name}/eth0")
-        elif kind == "network-interface":
-            target = inventory.attached(vpc, name)
-        if target is None:
-            assert kind in ("network-interface", "internet-gateway", "peering", BLACKHOLE), kind
-            raise Dropped(Reason.BLACKHOLE, subnet.table.number, route.number)
+            return self._into(journey, inventory.nat_gateways[vpc, name])
+        target = inventory.attached(vpc, f"{name}/eth0" if kind == "instance" else name)
+        assert target is not None, "or it were a blackhole"
         return self._into(journey, target)
+
+    def _is_blackhole(self, route: Route, vpc: str) -> bool:
+        """Whether what a route leads to is gone, or not active."""
+        kind, _, name = route.target.partition(":")
+        declared = self.inventory.lab.vpcs[vpc]
+        if kind == "internet-gateway":
+            return declared.internet_gateway is None
+        if kind == "peering":
+            return not peering.is_active(self.inventory, name)
+        if kind == "network-interface":
+            return self.inventory.attached(vpc, name) is None
+        return kind == BLACKHOLE
+
+    def _peer(self, journey: Journey, name: str, vpc: str) -> Interface | Host:
+        """Over the peering `name`, from `vpc` to the other one."""
+        peer = peering.cross(journey, self.inventory, name, vpc)
+        return_to_sender.remember(journey, self.inventory, self.sent_by_nat, name, peer)
+        return self._deliver(journey, peer)
 
     def _deliver(self, journey: Journey, vpc: str) -> Interface | Host:
         """Inside a VPC packets find their interface by address, whatever the subnet."""
         owner = self.inventory.owner(vpc, journey.packet.destination)
         if owner is None:
             raise Dropped(Reason.DESTINATION_UNKNOWN, self.inventory.names.intern("vpc", vpc))
+        is_gone = isinstance(owner, Interface) and not owner.is_attached
+        journey.note(self.inventory.names.intern("vpc", vpc), "route", 0 if is_gone else owner.number)
         if isinstance(owner, Subnet):
             serve(journey, owner)
             raise AssertionError("a router either answers or drops")
@@ -112,35 +143,50 @@ class Router:
 
     def _internet(self, journey: Journey) -> Interface | Host:
         """Among hosts and public addresses, everybody reaches everybody."""
-        destination = journey.packet.destination
-        host = self.inventory.host(destination)
+        inventory, packet = self.inventory, journey.packet
+        internet = inventory.names.intern("internet", "internet")
+        host = inventory.host(packet.destination)
         if host is not None:
+            journey.note(internet, "route", host.number)
             return host
-        six = destination.version == 6
-        vpc = self.inventory.vpc_of_block6(destination) if six else self.inventory.vpc_of_public(destination)
+        if packet.version == 6:
+            vpc, block = inventory.vpc_of_block6(packet.destination)
+        else:
+            vpc, block = inventory.vpc_of_public(packet.destination), f"{packet.destination}/32"
         if vpc is None:
-            raise Dropped(Reason.OUTSIDE_NO_ROUTE, self.inventory.names.intern("internet", "internet"))
-        internet_gateway.enter(journey, self.inventory, vpc)
-        return self._deliver(journey, vpc)
+            raise Dropped(Reason.OUTSIDE_NO_ROUTE, internet)
+        word = "internet-gateway" if inventory.lab.vpcs[vpc].internet_gateway is not None else egress_only.WORD
+        journey.note(internet, "route", inventory.names.intern("route", f"internet {block} -> {word}:{vpc}"))
+        if egress_only.is_entrance(inventory, vpc, packet):
+            egress_only.enter(journey, inventory, self.egress_only, vpc)
+            return self._deliver(journey, vpc)
+        internet_gateway.enter(journey, inventory, vpc)
+        target = edge_routes.redirect(journey, inventory, vpc)
+        return self._deliver(journey, vpc) if target is None else self._into(journey, target)
 
     def _through_nat(self, journey: Journey, gateway: NatGateway) -> Interface | Host:
         """A NAT gateway: into its subnet, through it, and out of its subnet again."""
         enter_subnet(journey, gateway.subnet)
-        before = journey.packet
-        if before.destination == gateway.address:
-            after = self.nat.inbound(gateway, before, journey.now_ms, from_router=journey.from_router)
-        elif PEERING in journey.through:
+        before, counters = journey.packet, self.nat.counters(gateway)
+        is_inbound = before.destination in gateway.addresses
+        if not is_inbound and PEERING in journey.through:
             raise Dropped(Reason.NAT_FROM_PEER, gateway.number)
+        counters.count("InFromDestination" if is_inbound else "InFromSource", len(before.raw))
+        if is_inbound:
+            is_ours = journey.from_router or NAT in journey.through
+            after = self.nat.inbound(gateway, before, journey.now_ms, is_ours=is_ours)
         else:
             after = self.nat.outbound(gateway, before, journey.now_ms, journey.proposals)
         if isinstance(after, Reason):
-            raise Dropped(after, gateway.number)
-        for track in journey.untracked:  # flows through a NAT gateway are tracked, whatever the rules
-            track()
-        journey.untracked.clear()
+            is_reset = not is_inbound and after is Reason.NAT_NO_SESSION and resets.is_due(before)
+            raise Dropped(after, gateway.number, error=WantedReset(before, gateway) if is_reset else None)
+        journey.have_tracked()
         journey.packet = after
+        journey.note(gateway.number, "translate")
         lose_ttl(journey, gateway.number, teller=gateway, about=before)
-        fit(journey, gateway.number, NAT_MTU, teller=gateway, about=before)
+        told = NAT_MTU + MTU_DIFFERS * (before.version - after.version) // 2
+        fit(journey, gateway.number, NAT_MTU, teller=gateway, about=before, told=told)
+        counters.count("OutToSource" if is_inbound else "OutToDestination", len(journey.packet.raw))
         journey.sender, journey.as_sent = gateway, journey.packet
         journey.source_mac = None
         journey.groups = frozenset()
@@ -148,7 +194,7 @@ class Router:
         journey.subnet = gateway.subnet
         return self.leave(journey, gateway.subnet)
 
-    def own_error(self, journey: Journey) -> Interface | Host:
-        """An ICMP error of a NAT gateway, which leaves it like anything else it sends."""
+    def own_packet(self, journey: Journey) -> Interface | Host:
+        """An ICMP error or a reset of a NAT gateway, which leaves it like anything else it sends."""
         assert isinstance(journey.sender, NatGateway)
         return self.leave(journey, journey.sender.subnet)

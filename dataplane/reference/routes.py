@@ -1,15 +1,18 @@
 """Route tables: every route is looked at, the longest prefix wins.
 
-For one prefix a static route (``local`` included, unless a route takes its place) wins over a route of a prefix list;
-of several prefix-list routes the first in the file. 169.254.168.0/22 and fd00:ec2::/32 are never forwarded.
+For one prefix a static route (``local`` included, unless a route takes its place) wins over a route of a prefix list,
+and that over a propagated one; of several of a kind the first in the file. What is propagated for addresses of the VPC
+itself counts for nothing, however specific. 169.254.168.0/22 and fd00:ec2::/32 are never forwarded.
 https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html
 https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html
+https://docs.aws.amazon.com/vpn/latest/s2svpn/VPNRoutingTypes.html (propagated routes and ``local``)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import IntEnum
 from ipaddress import IPv4Network, IPv6Network
 
 from dataplane.model.lab_file import LabFile
@@ -22,6 +25,14 @@ RESERVED: tuple[Network, ...] = (IPv4Network("169.254.168.0/22"), IPv6Network("f
 LOCAL, BLACKHOLE, NOT_FORWARDED = "local", "blackhole", "not forwarded"
 
 
+class Origin(IntEnum):
+    """Where a route comes from; of one prefix the highest wins."""
+
+    PROPAGATED = 0
+    PREFIX_LIST = 1
+    STATIC = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One route: `target` as it is written in a lab file, e.g. ``nat-gateway:nat``."""
@@ -29,7 +40,7 @@ class Route:
     prefix: Network
     target: str
     number: int
-    is_static: bool
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +61,8 @@ class Table:
         return best
 
 
-def _rank(route: Route) -> tuple[int, bool]:
-    return route.prefix.prefixlen, route.is_static
+def _rank(route: Route) -> tuple[int, Origin]:
+    return route.prefix.prefixlen, route.origin
 
 
 def tables_of(lab: LabFile, names: Names, vpc: str) -> dict[str, Table]:
@@ -72,14 +83,23 @@ def _routes(lab: LabFile, names: Names, vpc: str, name: str, table: RouteTable) 
     written = {route.destination.cidr for route in table.routes}
     for cidr in lab.vpcs[vpc].cidrs():
         if cidr not in written:
-            yield Route(cidr, LOCAL, number(f"{cidr} -> local"), True)
+            yield Route(cidr, LOCAL, number(f"{cidr} -> local"), Origin.STATIC)
     for route in table.routes:
         prefix, target = route.destination.cidr, str(route.target)
         if prefix is not None:
-            yield Route(prefix, target, number(f"{prefix} -> {target}"), True)
+            yield Route(prefix, target, number(f"{prefix} -> {target}"), Origin.STATIC)
             continue
         for entry in lab.prefix_lists[route.destination.prefix_list].entries:
             words = f"{entry.cidr} ({route.destination}) -> {target}"
-            yield Route(entry.cidr, target, number(words), False)
+            yield Route(entry.cidr, target, number(words), Origin.PREFIX_LIST)
+    for learned in table.propagated_routes:
+        prefix = learned.destination.cidr
+        if prefix is not None and not any(_is_inside(prefix, cidr) for cidr in lab.vpcs[vpc].cidrs()):
+            words = f"{prefix} (propagated) -> {learned.target}"
+            yield Route(prefix, str(learned.target), number(words), Origin.PROPAGATED)
     for block in RESERVED:
-        yield Route(block, NOT_FORWARDED, number(f"{block} -> {NOT_FORWARDED}"), True)
+        yield Route(block, NOT_FORWARDED, number(f"{block} -> {NOT_FORWARDED}"), Origin.STATIC)
+
+
+def _is_inside(prefix: Network, block: Network) -> bool:
+    return prefix.version == block.version and prefix.network_address in block and prefix.prefixlen >= block.prefixlen

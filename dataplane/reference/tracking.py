@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from enum import Enum
 
 from dataplane.reference.groups import Group
-from dataplane.reference.inventory import Interface
-from dataplane.reference.lifetimes import INTERFACE, Lifetime
+from dataplane.reference.lifetimes import Lifetime
+from dataplane.reference.nodes import Interface
 from dataplane.reference.packets import TCP, UDP, Flow, Packet
 
 
@@ -24,15 +23,20 @@ class Tracked:
     flow: Flow
     is_outgoing: bool
     life: Lifetime
+    rule: int
+    """The rule that let it pass at first."""
 
 
-class Admission(Enum):
-    """What an interface's groups say to a packet."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Why an interface's groups let a packet pass."""
 
-    REFUSED = "refused"
-    PASSED = "passed"
-    UNTRACKED = "untracked"
-    """It passes, by a rule and not by memory; a gateway further on may still have its flow tracked."""
+    action: str
+    """``match``: by memory; ``track``: by a rule, and its flow is tracked from here on; ``permit``: by a rule alone."""
+    rule: int
+    """The rule; for a known flow the one that had let its first packet pass."""
+    may_be_tracked: bool = False
+    """Permitted, but a gateway further on may still have its flow tracked."""
 
 
 class Tracking:
@@ -44,39 +48,41 @@ class Tracking:
     def find(self, interface: Interface, flow: Flow, now_ms: int) -> Tracked | None:
         """The tracked flow between the interface and a far end, unless it was idle for too long."""
         found = self._flows.get((interface.number, flow))
-        return None if found is None or found.life.is_over(now_ms, INTERFACE) else found
+        return None if found is None or found.life.is_over(now_ms) else found
 
-    def track(self, interface: Interface, packet: Packet, now_ms: int, *, outgoing: bool) -> None:
-        """Remember a flow from its first packet on; what there was between the same ends is over."""
+    def track(self, interface: Interface, packet: Packet, now_ms: int, *, outgoing: bool, rule: int) -> None:
+        """Remember a flow from its first packet on, let in by `rule`; what was between the same ends is over."""
         flow = _from_interface(packet.flow, outgoing)
-        self._flows[interface.number, flow] = Tracked(flow, outgoing, Lifetime.begin(packet, now_ms))
+        self._flows[interface.number, flow] = Tracked(
+            flow, outgoing, Lifetime.begin(packet, now_ms, interface.limits), rule
+        )
 
     def admit(
         self, interface: Interface, packet: Packet, now_ms: int, *, outgoing: bool, sender: frozenset[Group]
-    ) -> Admission:
-        """Judge a packet that leaves or enters an interface; ICMP errors pass by what they are about."""
+    ) -> Admission | None:
+        """Judge a packet that leaves or enters an interface; ICMP errors pass by what they are about. None: refused."""
+        rule = interface.rules.first_allowing(packet, outgoing=outgoing, sender=sender)
         if packet.is_icmp_error:
             if packet.quoted is not None and packet.quoted.is_identified:
-                about = _from_interface(packet.quoted.flow, not outgoing)
-                if self.find(interface, about, now_ms) is not None:
-                    return Admission.PASSED
-            allowed = interface.rules.allowing(packet, outgoing=outgoing, sender=sender)
-            return Admission.PASSED if allowed else Admission.REFUSED
+                about = self.find(interface, _from_interface(packet.quoted.flow, not outgoing), now_ms)
+                if about is not None:
+                    return Admission("match", about.rule)
+            return None if rule is None else Admission("permit", rule.number)
         tracked = self.find(interface, _from_interface(packet.flow, outgoing), now_ms)
         if tracked is not None and not tracked.life.is_reopened_by(packet):
-            tracked.life.see(packet, now_ms, by_opener=tracked.is_outgoing == outgoing)
-            return Admission.PASSED
-        if not interface.rules.allowing(packet, outgoing=outgoing, sender=sender):
-            return Admission.REFUSED
+            tracked.life.see(packet, now_ms, interface.limits, by_opener=tracked.is_outgoing == outgoing)
+            return Admission("match", tracked.rule)
+        if rule is None:
+            return None
         if packet.protocol in (TCP, UDP) and _is_untracked(interface, packet, outgoing=outgoing, sender=sender):
-            return Admission.UNTRACKED
-        self.track(interface, packet, now_ms, outgoing=outgoing)
-        return Admission.PASSED
+            return Admission("permit", rule.number, may_be_tracked=True)
+        self.track(interface, packet, now_ms, outgoing=outgoing, rule=rule.number)
+        return Admission("track", rule.number)
 
     def live(self, now_ms: int) -> Iterator[tuple[int, Tracked]]:
         """Every flow tracked now, with the number of its interface."""
         for (number, _), tracked in self._flows.items():
-            if not tracked.life.is_over(now_ms, INTERFACE):
+            if not tracked.life.is_over(now_ms):
                 yield number, tracked
 
 

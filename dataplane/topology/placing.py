@@ -147,7 +147,8 @@ def public_addresses(lab: LabFile, interfaces: tuple[PlacedInterface, ...]) -> t
             inside = private if private is not None else next(iter(interface.addresses4), None)
             if inside is not None:
                 vpc = interface.subnet.vpc
-                found.append(PublicAddress(public=public, private=inside, vpc=vpc, path=path))
+                attached = interface.kind != "network-interface"
+                found.append(PublicAddress(public=public, private=inside, vpc=vpc, path=path, is_attached=attached))
     taken = {each.public for each in found} | {host.address for host in lab.internet.hosts.values()}
     mapped = {(each.vpc, each.private) for each in found}
     blocks = [cidr for vpc in lab.vpcs.values() for cidr in vpc.cidrs()]

@@ -1,90 +1,25 @@
 """Two engines, one network: the fast engine and the reference engine say the same of every packet.
 
-The fast engine proposes where AWS leaves a choice open (the port of a NAT gateway); the reference engine checks that
-the choice is admissible, and adopts it.
+What is compared, and how, is in `pairing`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import struct
-from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataplane.engine import DataPlane
-from dataplane.errors import ConfigurationError
 from dataplane.load import load_topology
-from dataplane.names import Names
-from dataplane.reference import ReferencePlane
-from dataplane.topology import Topology
-from dataplane.verdict import Cause, Reason
-from tests.property.disagreements import Difference, IncomparableError, tolerate
+from tests.property.disagreements import IncomparableError
+from tests.property.exercised import TALLY, Tally, required
+from tests.property.pairing import Pair
+from tests.property.playing import Playground, play
 from tests.property.strategies import RandomLab, Step, labs, steps
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
-from tests.property.wide_labs import as_text, changed, error_about, packets, questions, wide_labs
-
-
-class InCirclesError(IncomparableError):
-    """A packet went in circles."""
-
-
-class Pair:
-    """Both engines, which get the same frames at the same times."""
-
-    def __init__(self, topology: Topology, *, seed: int = 0) -> None:
-        names = Names()
-        self.fast = DataPlane(topology, names=names, seed=seed)
-        self.reference = ReferencePlane(topology, names=names)
-        self.now = 1_000
-        self.emitted: list[tuple[int, bytes]] = []
-        self.seen: Counter[Reason | Cause] = Counter()
-
-    def apply(self, topology: Topology) -> None:
-        self.fast.apply(topology)
-        self.reference.apply(topology)
-
-    def send(self, port: int, frames: Sequence[bytes]) -> None:
-        outcomes, emissions = self.fast.process(frames, [port] * len(frames), self.now)
-        chosen = (Cause.FORWARDED, Cause.FRAGMENT)
-        proposals = [[e.frame for e in emissions if e.parent == n and e.cause in chosen] for n in range(len(frames))]
-        told, left = self.reference.process(frames, [port] * len(frames), self.now, proposals)
-        if Reason.LOOP in {*(o.reason for o in outcomes), *(o.reason for o in told)}:
-            # Where a packet in circles is cut off, and what it leaves behind, is each engine's own affair.
-            assert [outcome.verdict for outcome in outcomes] == [outcome.verdict for outcome in told]
-            raise InCirclesError
-        ours, theirs = [self.outcome(o) for o in outcomes], [self.outcome(o) for o in told]
-        for frame, one, other in zip(frames, ours, theirs, strict=True):
-            if one != other:
-                tolerate(Difference(self, port, frame, one, other))
-        self.compare(ours, theirs)
-        sent, built = [self.emission(e) for e in emissions], [self.emission(e) for e in left]
-        if sent != built:
-            tolerate(Difference(self, port, frames[0], sent, built))
-        self.compare(sent, built)
-        self.seen.update(o.reason for o in outcomes)
-        self.seen.update(e.cause for e in emissions)
-        self.emitted += [(e.port, e.frame) for e in emissions]
-
-    def advance(self, wait_ms: int) -> None:
-        self.now += wait_ms
-        outcomes, emissions = self.fast.advance(self.now)
-        told, left = self.reference.advance(self.now)
-        self.compare([self.outcome(o) for o in outcomes], [self.outcome(o) for o in told])
-        self.compare([self.emission(e) for e in emissions], [self.emission(e) for e in left])
-
-    def compare(self, fast: list[Any], reference: list[Any]) -> None:
-        assert fast == reference, "\n".join(["", "fast:", *map(str, fast), "reference:", *map(str, reference)])
-
-    def outcome(self, outcome: Any) -> tuple[str, str, str, str]:
-        names = self.fast.names
-        return outcome.verdict.name, outcome.reason.name, str(names[outcome.object]), str(names[outcome.rule])
-
-    def emission(self, emission: Any) -> tuple[str, str, int, str]:
-        return str(self.fast.names[emission.port]), emission.cause.name, emission.parent, emission.frame.hex()
+from tests.property.wide_labs import wide_labs
 
 
 class Lab(Pair):
@@ -141,118 +76,29 @@ def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
     with contextlib.suppress(IncomparableError):
         for _ in range(data.draw(st.integers(1, 12), label="steps")):
             step(pair, data)
-    for each in pair.seen:
-        event(each.name)
-
-
-class WideLab(Pair):
-    """Both engines running a lab of every construct."""
-
-    def __init__(self, lab: dict[str, Any]) -> None:
-        super().__init__(load_topology(as_text(lab), file_name="wide.yaml"))
-        self.lab = lab
-
-    def nodes(self) -> list[str]:
-        return [str(self.fast.names[number].path) for number in sorted(self.reference.router.inventory.ports)]
-
-    def own(self, node: str) -> list[str]:
-        inventory = self.reference.router.inventory
-        return [str(address) for address in inventory.ports[inventory.port_of[node]].addresses]
-
-    def change(self, lab: dict[str, Any]) -> None:
-        try:
-            topology = load_topology(as_text(lab), file_name="wide.yaml")
-        except ConfigurationError:
-            return  # AWS would refuse it
-        self.lab = lab
-        self.apply(topology)
-
-
-def play(pair: WideLab, data: st.DataObject) -> None:
-    """One drawn step."""
-    inventory = pair.reference.router.inventory
-    kind = data.draw(
-        st.sampled_from(["packet", "packet", "packet", "answer", "answer", "error", "ask", "wait", "change"])
-    )
-    if kind == "wait":
-        pair.advance(data.draw(st.sampled_from([1, 999, 29_999, 30_000, 60_000, 180_000, 350_000, 600_000])))
-    elif kind == "change":
-        pair.change(data.draw(changed(pair.lab)))
-    elif kind == "packet" or kind == "ask" or not pair.emitted:
-        node = data.draw(st.sampled_from(pair.nodes()))
-        port = inventory.port_of[node]
-        interface = inventory.ports[port]
-        if kind == "ask":
-            pair.send(port, [data.draw(questions(interface.mac, pair.own(node)))])
-            return
-        version, packet = data.draw(packets(pair.own(node)))
-        macs = [each.mac for each in inventory.interfaces] + [each.mac for each in inventory.nat_gateways.values()]
-        near = data.draw(st.integers(0, 5)) == 0
-        to = data.draw(st.sampled_from([*macs, b"\xff" * 6])) if near else interface.router_mac
-        frame = to + interface.mac + TYPES[version] + packet
-        pair.send(port, [frame] * data.draw(st.sampled_from([1, 1, 2])))
-    else:
-        port, frame = pair.emitted[data.draw(st.integers(0, 50)) % len(pair.emitted)]
-        if port not in inventory.ports or frame[12:14] not in TYPES.values():
-            return
-        interface = inventory.ports[port]
-        ether = interface.router_mac + interface.mac
-        if kind == "answer":
-            pair.send(port, [ether + swap_ends(frame)])
-        else:
-            pair.send(port, [ether + frame[12:14] + data.draw(errors(frame))])
-
-
-@st.composite
-def errors(draw: st.DrawFn, frame: bytes) -> bytes:
-    return error_about(draw, frame)
+    TALLY.add(pair.seen)
 
 
 @given(lab=wide_labs(), data=st.data())
 def test_both_engines_agree_on_every_construct(lab: dict[str, Any], data: st.DataObject) -> None:
-    try:
-        pair = WideLab(lab)
-    except ConfigurationError:
-        event("refused")
-        return
-    with contextlib.suppress(IncomparableError):
-        for _ in range(data.draw(st.integers(1, 12), label="steps")):
-            play(pair, data)
-    for each in pair.seen:
-        event(each.name)
+    play(Playground(lab), data.draw, most=12)
 
 
 def test_the_comparison_is_not_vacuous() -> None:
-    """Over the examples drawn, packets die of many reasons, and few examples end early."""
-    seen: Counter[Reason | Cause] = Counter()
-    cut_short = compared = 0
+    """The same examples each time: packets meet every construct and operation, and few examples end early."""
+    tally = Tally()
+    moves = 0
 
     @settings(max_examples=150, database=None, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
     @given(lab=wide_labs(), data=st.data())
     def collect(lab: dict[str, Any], data: st.DataObject) -> None:
-        nonlocal cut_short, compared
-        pair = WideLab(lab)
-        try:
-            for _ in range(10):
-                play(pair, data)
-                compared += 1
-        except IncomparableError:
-            cut_short += 1
-        seen.update(pair.seen)
+        nonlocal moves
+        pair = Playground(lab)
+        play(pair, data.draw, most=12)
+        tally.add(pair.seen)
+        moves += pair.steps
 
     collect()
-    wanted = {
-        Cause.FORWARDED,
-        Cause.ANSWER,
-        Cause.ERROR,
-        Reason.NONE,
-        Reason.GROUP_INGRESS,
-        Reason.GROUP_EGRESS,
-        Reason.SOURCE_CHECK,
-        Reason.NO_ROUTE,
-    }
-    wanted |= {Reason.ACL_EGRESS, Reason.BLACKHOLE, Reason.NAT_NO_SESSION, Reason.PUBLIC_SOURCE_MISSING}
-    wanted |= {Reason.DESTINATION_UNKNOWN, Reason.ARP_UNANSWERED, Reason.IP_TRUNCATED, Reason.TTL_EXCEEDED}
-    assert wanted <= set(seen), f"never seen: {wanted - set(seen)}"
-    assert cut_short < 50
-    assert compared > 800
+    assert tally.lacking(1, required()) == {}
+    assert tally.counts["cut short"] < 30
+    assert moves > 800

@@ -101,6 +101,19 @@ class Network:
         outcomes, emissions = self.plane.process(frames, [self.port(node)] * len(frames), self.now)
         return [self._result(outcome, [e for e in emissions if e.parent == n]) for n, outcome in enumerate(outcomes)]
 
+    def put(self, node: str, frame: Any) -> Result:
+        """Hand over one frame as it is."""
+        [outcome], emissions = self.plane.process([bytes(frame)], [self.port(node)], self.now)
+        return self._result(outcome, emissions)
+
+    def mac(self, node: str) -> str:
+        """The MAC of an interface, as scapy writes it."""
+        return str(self.plane.interface(self.port(node)).mac.hex(":"))
+
+    def router_mac(self, node: str) -> str:
+        """The MAC of the router of the interface's subnet, as scapy writes it."""
+        return str(self.plane.interface(self.port(node)).router_mac.hex(":"))
+
     def _result(self, outcome: Outcome, emissions: list[Emission]) -> Result:
         names = self.plane.names
         return Result(

@@ -15,12 +15,14 @@ UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, s
 
 
 def test_middle_of_a_connection_the_nat_gateway_does_not_know_opens_none() -> None:
-    """AWS answers it with a reset (NAT gateway troubleshooting); ours drops it, as `nat_gateway` says."""
+    """AWS answers it with a reset (VPC User Guide, "Troubleshoot NAT gateways")."""
     shop = Network(SHOP)
     shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80))
     shop.wait(350)
     late = shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80, flags="A"))
-    assert (late.verdict, late.reason, late.sent) == (Verdict.DROP, Reason.NAT_NO_SESSION, ())
+    assert (late.verdict, late.reason) == (Verdict.DROP, Reason.NAT_NO_SESSION)
+    [reset] = late.sent
+    assert (reset.node, reset.cause, reset.packet.src, reset.packet[TCP].flags) == ("app", Cause.RESET, EXAMPLE, "R")
 
 
 def test_packet_that_comes_back_in_is_no_answer_to_itself() -> None:

@@ -13,8 +13,8 @@ from dataplane.program import Address, Prefix
 from fastpath.snapshot import Snapshot
 
 TABLES = """intervals routes rules filters group_policies nat_policies maps group_sets group_members bridges
-bridge_ports addresses macs interfaces contexts"""
-EMPTY: dict[str, list[object]] = {name: [] for name in TABLES.split()}
+bridge_ports addresses macs interfaces contexts flow_policies"""
+EMPTY: dict[str, list[object]] = {"fragment_timeout": [30_000], **{name: [] for name in TABLES.split()}}
 
 
 def snapshot_of(entries: list[tuple[Prefix, int]]) -> Snapshot:

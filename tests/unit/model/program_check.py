@@ -16,6 +16,7 @@ from dataplane.program import (
     Emit,
     Enter,
     Filter,
+    FlowGate,
     GroupSession,
     Guard,
     Hop,
@@ -52,6 +53,7 @@ def lowered(topology: Topology, names: Names | None = None) -> Program:
         filters=Once(),
         group_policies=Once(),
         nat_policies=Once(),
+        flow_policies=Once(),
     )
     topology.lab.lower(topology, program)
     assert unsound(program) == []
@@ -141,8 +143,10 @@ def _uses_of_node(node: Node) -> Iterator[tuple[str, str]]:
     if following is not None:
         yield "nodes", following
     match node:
-        case Guard(test=Test.VIA):
+        case Guard(test=Test.VIA | Test.FROM_SUBNET):
             assert not node.table
+        case FlowGate():
+            yield "flow_policies", node.policy
         case Guard():
             yield "sets", node.table
         case Bridge():
@@ -153,6 +157,7 @@ def _uses_of_node(node: Node) -> Iterator[tuple[str, str]]:
             yield "group_policies", node.policy
         case NatSession():
             yield "nat_policies", node.policy
+            yield "interfaces", node.answer_as
         case Lookup():
             yield "fibs", node.fib
         case Rewrite():
@@ -161,5 +166,5 @@ def _uses_of_node(node: Node) -> Iterator[tuple[str, str]]:
             yield "interfaces", node.interface
         case Enter(interface=label) | Hop(answer_as=label) if label:
             yield "interfaces", label
-    if isinstance(node, Guard) and node.otherwise:
+    if isinstance(node, (Guard, FlowGate)) and node.otherwise:
         yield "nodes", node.otherwise

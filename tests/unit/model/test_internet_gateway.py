@@ -22,14 +22,14 @@ def test_the_way_out() -> None:
     lowered = program(**SECTIONS)
     assert shape(lowered, "internet-gateway:shop/out") == [
         "Guard EDGE_TO_EDGE",
-        "Guard PRIVATE_DESTINATION",
         "Guard GATEWAY_SPOOFED",
+        "Guard PRIVATE_DESTINATION",
         "Rewrite PUBLIC_SOURCE_MISSING",
         "Hop",
         "Enter",
         "Lookup OUTSIDE_NO_ROUTE",
     ]
-    edge, private, spoofed, translate, hop, enter, _ = chain(lowered, "internet-gateway:shop/out")
+    edge, spoofed, private, translate, hop, enter, _ = chain(lowered, "internet-gateway:shop/out")
     assert isinstance(edge, Guard)
     assert (edge.test, edge.via, edge.negate) == (GuardTest.VIA, Via.PEERING | Via.GATEWAY, True)
     assert isinstance(private, Guard)

@@ -29,6 +29,56 @@ def test_what_aws_refuses(fields: dict[str, Any], key: str, code: str, words: st
     expect(lab(vpcs={"shop": shop(**fields)}), f"vpcs.shop.nat_gateways.nat.{key}", code, words)
 
 
+@pytest.mark.parametrize(
+    ("fields", "key", "code", "words"),
+    [
+        ({"elastic_ip": None}, "", "MissingParameter", "needs an Elastic IP"),
+        ({"connectivity": "private"}, ".elastic_ip", "InvalidParameterCombination", "no Elastic IPs"),
+        (
+            {"secondary_private_ips": ["10.0.1.30"]},
+            ".secondary_elastic_ips",
+            "InvalidParameterCombination",
+            "has one for each",
+        ),
+        (
+            {"connectivity": "private", "elastic_ip": None, "secondary_elastic_ips": ["203.0.113.11"]},
+            ".secondary_elastic_ips",
+            "InvalidParameterCombination",
+            "no Elastic IPs",
+        ),
+    ],
+)
+def test_elastic_ips_go_with_its_kind(fields: dict[str, Any], key: str, code: str, words: str) -> None:
+    expect(lab(vpcs={"shop": shop(**fields)}), f"vpcs.shop.nat_gateways.nat{key}", code, words)
+
+
+def test_it_has_eight_addresses_at_most() -> None:
+    """VPC User Guide, "Amazon VPC quotas": 8 private IPv4 addresses, 2 Elastic IPs unless raised."""
+    private = {"connectivity": "private", "elastic_ip": None}
+    many = [f"10.0.1.{n}" for n in range(30, 38)]
+    path = "vpcs.shop.nat_gateways.nat.secondary_private_ips"
+    declared = lab(vpcs={"shop": shop(**private, secondary_private_ips=many)})
+    expect(declared, path, "PrivateIpAddressLimitExceeded", "8")
+    public = {"secondary_private_ips": many[:2], "secondary_elastic_ips": ["203.0.113.11", "203.0.113.12"]}
+    path = "vpcs.shop.nat_gateways.nat.secondary_elastic_ips"
+    expect(lab(vpcs={"shop": shop(**public)}), path, "NatGatewayLimitExceeded", "2")
+
+
+def test_each_address_is_its_own() -> None:
+    further = {"secondary_private_ips": ["10.0.1.21"], "secondary_elastic_ips": ["203.0.113.11"]}
+    lowered = program(vpcs={"shop": shop(private_ip="10.0.1.20", **further)})
+    assert [str(each) for each in lowered.nat_policies["nat-gateway:shop/nat"].addresses] == ["10.0.1.20", "10.0.1.21"]
+    found = routes(lowered, "vpc:shop/hosts")
+    assert found["10.0.1.20/32"] == found["10.0.1.21/32"] == "nat-gateway:shop/nat/in"
+    pairs = [(str(t.inside), str(t.outside)) for t in lowered.maps["internet-gateway:shop"]]
+    assert pairs == [("10.0.1.20", "203.0.113.10"), ("10.0.1.21", "203.0.113.11")]
+
+
+def test_a_private_one_needs_no_internet_gateway() -> None:
+    private = {"subnet": "one", "connectivity": "private"}
+    assert program(vpcs={"shop": vpc(nat_gateways={"nat": private})}).maps == {}
+
+
 def test_it_needs_an_internet_gateway() -> None:
     declared = lab(vpcs={"shop": {**shop(), "internet_gateway": None}})
     expect(declared, "vpcs.shop.nat_gateways.nat.elastic_ip", "Gateway.NotAttached", "has no internet gateway")
@@ -63,7 +113,7 @@ def test_the_way_through() -> None:
     assert isinstance(hop, Hop)
     assert (hop.mtu, hop.ttl, hop.answer_as) == (8500, TtlAction.ANSWER, "nat-gateway:shop/nat")
     assert isinstance(enter, Enter)
-    assert (enter.interface, enter.via, enter.keep_groups) == ("nat-gateway:shop/nat", Via.NAT, False)
+    assert (enter.interface, enter.via, enter.keep_groups) == ("nat-gateway:shop/nat", Via.NAT | Via.TRACKED, False)
 
 
 def test_its_policy_is_what_aws_documents() -> None:
@@ -80,5 +130,5 @@ def test_it_is_an_interface_of_its_subnet_without_port_and_groups() -> None:
     assert lowered.names[interface.number].kind == "nat-gateway"
     assert lowered.bridges["subnet:shop/one"] == [(interface.mac, "nat-gateway:shop/nat/in")]
     assert routes(lowered, "vpc:shop/hosts")["10.0.1.20/32"] == "nat-gateway:shop/nat/in"
-    assert lowered.maps["internet-gateway:shop"] == [(IPv4Address("10.0.1.20"), IPv4Address("203.0.113.10"))]
+    assert lowered.maps["internet-gateway:shop"] == [(IPv4Address("10.0.1.20"), IPv4Address("203.0.113.10"), True)]
     assert lowered.contexts == []

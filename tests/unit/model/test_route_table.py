@@ -115,8 +115,8 @@ def test_targets_of_one_name_and_different_kinds_differ() -> None:
             "InvalidPrefixListID.NotFound",
             "did you mean partners?",
         ),
-        ("2001:db8:5::/48", "nat-gateway:nat", "target", "InvalidParameterValue", "NAT64 does not exist here"),
-        ("prefix-list:six", "nat-gateway:nat", "target", "InvalidParameterValue", "NAT64 does not exist here"),
+        ("2001:db8:5::/48", "nat-gateway:nat", "target", "InvalidParameterValue", "translate 64:ff9b::/96 only"),
+        ("prefix-list:six", "nat-gateway:nat", "target", "InvalidParameterValue", "translate 64:ff9b::/96 only"),
         ("169.254.169.0/24", "instance:web", "destination", "InvalidParameterValue", "inside 169.254.168.0/22"),
         ("169.254.168.0/22", "instance:web", "destination", "InvalidParameterValue", "AWS reserves"),
         ("fd00:ec2::/32", "internet-gateway", "destination", "InvalidParameterValue", "inside fd00:ec2::/32"),
@@ -253,3 +253,43 @@ def test_any_table_has_each_prefix_once_and_local_unless_replaced(drawn: list[tu
     effective = list(table.vpc("shop").route_tables["main"].effective(table, "shop"))
     prefixes = [str(each.prefix) for each in effective]
     assert sorted(prefixes) == sorted({"10.0.0.0/16", "2001:db8::/56", *(destination for destination, _ in declared)})
+
+
+@pytest.mark.parametrize(
+    ("destination", "target", "key", "words"),
+    [
+        ("prefix-list:partners", "instance:fw", "destination", "no prefix list"),
+        ("169.254.169.0/24", "network-interface:fw/eth0", "destination", "reserved by AWS"),
+        ("172.20.0.0/16", "internet-gateway", "target", "propagates no routes"),
+        ("172.20.0.0/16", "nat-gateway:nat", "target", "propagates no routes"),
+    ],
+)
+def test_what_is_not_propagated(destination: str, target: str, key: str, words: str) -> None:
+    table = {"main": {"propagated_routes": [{"destination": destination, "target": target}]}}
+    path = f"vpcs.shop.route_tables.main.propagated_routes[0].{key}"
+    expect(lab(**sections(route_tables=table)), path, "InvalidParameterValue", words)
+
+
+def test_propagated_routes_are_a_hundred_at_most() -> None:
+    learned = [{"destination": f"172.20.{n}.0/24", "target": "network-interface:spare"} for n in range(101)]
+    found = lab(**sections(route_tables={"main": {"propagated_routes": learned}}))
+    expect(found, "vpcs.shop.route_tables.main.propagated_routes", "RouteLimitExceeded", "100")
+
+
+def test_static_before_prefix_list_before_propagated_and_local_before_all_that_is_propagated() -> None:
+    """VPC User Guide, "Route tables and route priority"; Site-to-Site VPN User Guide for what lies inside the VPC."""
+    table = {
+        "routes": [
+            {"destination": "prefix-list:partners", "target": "nat-gateway:nat"},
+            {"destination": "192.0.2.0/24", "target": "internet-gateway"},
+        ],
+        "propagated_routes": [
+            {"destination": destination, "target": "network-interface:inner"}
+            for destination in ("192.0.2.0/24", "198.51.100.0/24", "172.20.0.0/16", "10.0.1.0/24", "10.0.2.128/25")
+        ],
+    }
+    found = routes(program(**sections(route_tables={"main": table})), "route-table:shop/main")
+    assert found["192.0.2.0/24"] == "internet-gateway:shop/out"
+    assert found["198.51.100.0/24"] == "nat-gateway:shop/nat/in"
+    assert found["172.20.0.0/16"] == "interface:fw/eth1/in"
+    assert not {"10.0.1.0/24", "10.0.2.128/25"} & set(found)

@@ -1,0 +1,53 @@
+"""What a gateway remembers of flows that it does not translate: who opened them, and for how long.
+
+Any packet opens a flow, but ICMP that asks nothing; what belongs to it is its own packets, their answers, and ICMP
+errors about it. A SYN begins a closed TCP flow anew on the side that had opened it; on the other it is of no flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dataplane.reference.lifetimes import Lifetime, Limits
+from dataplane.reference.packets import QUERIES, Flow, Packet
+
+Owner = tuple[int, str]
+
+
+class FlowMemory:
+    """Flows by owner (a number of `Names`) and place (what it is between), as the side that opened them sends them."""
+
+    def __init__(self) -> None:
+        self._flows: dict[tuple[Owner, Flow], Lifetime] = {}
+
+    def see(self, owner: Owner, packet: Packet, now_ms: int, limits: Limits) -> str:
+        """A packet of the side that opens flows: ``open``, ``known``, or nothing for what has no flow."""
+        if packet.is_icmp_error or (packet.is_icmp and packet.icmp_type not in QUERIES[packet.protocol]):
+            return ""
+        found = self._find(owner, packet.flow, now_ms)
+        if found is None or found.is_reopened_by(packet):
+            self._flows[owner, packet.flow] = Lifetime.begin(packet, now_ms, limits)
+            return "open"
+        found.see(packet, now_ms, limits, by_opener=True)
+        return "known"
+
+    def see_answer(self, owner: Owner, packet: Packet, now_ms: int, limits: Limits) -> bool:
+        """Whether a packet of the other side belongs to a flow, which lives on then."""
+        if packet.is_icmp_error:
+            quoted = packet.quoted
+            return quoted is not None and quoted.is_identified and self._find(owner, quoted.flow, now_ms) is not None
+        found = self._find(owner, packet.flow.reversed(), now_ms)
+        if found is None or found.is_reopened_by(packet):
+            return False
+        found.see(packet, now_ms, limits, by_opener=False)
+        return True
+
+    def live(self, now_ms: int) -> Iterator[tuple[int, Flow, Lifetime]]:
+        """Every flow there is now, with the number of its owner."""
+        for (owner, flow), life in self._flows.items():
+            if not life.is_over(now_ms):
+                yield owner[0], flow, life
+
+    def _find(self, owner: Owner, flow: Flow, now_ms: int) -> Lifetime | None:
+        found = self._flows.get((owner, flow))
+        return None if found is None or found.is_over(now_ms) else found

@@ -1,0 +1,57 @@
+"""Packets that the network itself sends about others: ICMP errors of routers and NAT gateways, TCP resets.
+
+They go their way like any packet; about them nobody is told anything.
+"""
+
+from __future__ import annotations
+
+from dataplane.reference import nat64
+from dataplane.reference.checksum import Address
+from dataplane.reference.errors import build_error, may_be_answered
+from dataplane.reference.journey import NAT, Answered, Dropped, Journey, WantedError, WantedReset
+from dataplane.reference.nodes import Host, Interface, NatGateway
+from dataplane.reference.packets import Packet
+from dataplane.reference.resets import build_reset
+from dataplane.reference.router import Router
+from dataplane.verdict import Cause, Reason
+
+Arrival = tuple[Journey, Interface | Host]
+"""A packet at the end of its way, and who gets it."""
+
+
+def send(wanted: WantedError | WantedReset, journey: Journey, router: Router) -> Arrival | Reason | None:
+    """Send what is due about the packet of `journey`: who gets it, or what it dies of; None: nothing is sent."""
+    way = _reset(wanted, journey) if isinstance(wanted, WantedReset) else _error(wanted, journey)
+    if way is None:
+        return None
+    try:
+        return way, router.give_error(way) if wanted.by is None else router.own_packet(way)
+    except Dropped as dropped:
+        return dropped.reason
+    except Answered:
+        return None
+
+
+def _error(wanted: WantedError, journey: Journey) -> Journey | None:
+    about, sender = wanted.about, wanted.by or journey.sender
+    if isinstance(sender, Host) or not may_be_answered(about):
+        return None
+    if wanted.by is not None:
+        source: Address = nat64.embed(wanted.by.address) if about.version == 6 else wanted.by.address
+    else:
+        source = next(address for address in sender.subnet.router if address.version == about.version)
+    way = _way(build_error(source, about, wanted.mtu), sender, journey.now_ms, Cause.ERROR)
+    way.from_router = True
+    if wanted.by is not None:
+        way.through.add(NAT)
+    return way
+
+
+def _reset(wanted: WantedReset, journey: Journey) -> Journey:
+    way = _way(build_reset(wanted.about), wanted.by, journey.now_ms, Cause.RESET)
+    way.through.add(NAT)
+    return way
+
+
+def _way(packet: Packet, sender: Interface | NatGateway, now_ms: int, cause: Cause) -> Journey:
+    return Journey(packet=packet, sender=sender, as_sent=packet, now_ms=now_ms, subnet=sender.subnet, cause=cause)

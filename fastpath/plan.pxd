@@ -1,0 +1,149 @@
+# The plan of one packet: what a walk through the graph found out, before anything is changed; and the walker that
+# writes it, shared by the modules that know one kind of node each.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastpath.packet cimport addr, edit, header, metadata, packet
+from fastpath.reason cimport VERDICT_DROP
+from fastpath.session cimport session_key, session_step, session_table
+from fastpath.snapshot cimport node, tables
+
+cdef enum:
+    MAX_STEPS = 96          # nodes a packet may visit before it is a loop
+    MAX_EFFECTS = 20        # sessions and counters one packet may change
+    MAX_HOPS = 100
+    MAX_LEGS = 4            # times one packet may change family
+
+cdef enum effect_kind:
+    EFFECT_OPEN = 1
+    EFFECT_TOUCH = 2
+    EFFECT_GATEWAY = 3      # counts at a translator
+
+# Something a commit will do. `pending`: an untracked flow, opened only if a later node makes it tracked after all.
+cdef struct effect:
+    uint8_t kind
+    uint8_t session_kind
+    uint8_t way             # 0: the opener's direction (GATEWAY: from inside), 1: back
+    uint8_t pending
+    uint8_t changes         # the session's state changes
+    uint8_t answered        # OPEN: this very packet came by again as its own answer
+    uint8_t passed          # GATEWAY: it left the translator
+    uint8_t exhausted       # GATEWAY: there was no free port
+    uint32_t size           # bytes of the packet there and then
+    uint32_t size_out       # GATEWAY: and as it left
+    uint32_t row            # TOUCH; GATEWAY: index of the gateway
+    uint32_t version        # TOUCH
+    uint32_t rule           # OPEN: what admitted it
+    uint32_t gateway        # OPEN of a NAT session: index + 1 of its gateway
+    session_key forward     # OPEN, TOUCH
+    session_key reply       # OPEN
+    session_key pool        # OPEN of a NAT session
+    session_step step
+
+cdef enum error_kind:
+    ERROR_NONE = 0
+    ERROR_TOO_BIG = 1
+    ERROR_TTL = 2
+    ERROR_RESET = 3         # no ICMP: a TCP reset, as if from the far end
+
+# One line of a trace. `rule` 0 with a filter or policy: no rule matched. `detail`: what the node did.
+cdef struct hop:
+    uint8_t op
+    uint8_t mode
+    uint8_t detail
+    uint8_t family
+    uint32_t object
+    uint32_t rule
+    uint32_t realm
+    uint32_t row
+    addr src
+    addr dst
+    uint16_t sport
+    uint16_t dport
+
+cdef enum hop_detail:
+    DETAIL_PASSED = 0
+    DETAIL_DROPPED = 1
+    DETAIL_SKIPPED = 2      # not a crossing, or another family
+    DETAIL_BRANCHED = 3
+    DETAIL_NEW = 4          # opens a session
+    DETAIL_KNOWN = 5        # belongs to one
+    DETAIL_RELATED = 6      # an ICMP error about one
+    DETAIL_UNTRACKED = 7
+    DETAIL_OUTBOUND = 8
+    DETAIL_INBOUND = 9
+    DETAIL_FRAGMENTS = 10
+
+cdef struct trace_buffer:
+    uint32_t count
+    hop hops[MAX_HOPS]
+
+# What a packet becomes when it changes family on its way; each leg is made of the one before.
+cdef struct leg_room:
+    uint8_t *bytes          # for their frames, with headroom in front of each
+    uint32_t size
+    uint32_t used
+    uint32_t count
+    packet legs[MAX_LEGS]
+
+cdef struct plan:
+    uint8_t verdict
+    uint8_t served          # SERVE: an echo answer
+    uint8_t bridged         # handed from neighbour to neighbour: the sender's MAC stays
+    uint8_t error           # error_kind: an error the router sends about the packet
+    uint8_t error_routed    # sent out by that interface (else handed to it by its subnet's router)
+    uint16_t reason
+    uint32_t object         # where it ended
+    uint32_t rule           # the rule, route or entry that decided, if one did
+    metadata meta
+    packet *p               # on its last leg, which `edit` is about
+    edit edit
+    uint32_t error_mtu
+    uint32_t error_interface    # index + 1
+    header error_view       # the packet as the error quotes it: as it entered the realm where it died
+    packet *error_packet
+    uint32_t path_mtu       # smallest MTU of the hops passed; 0: no limit
+    uint32_t effect_count
+    effect effects[MAX_EFFECTS]     # last: only the part in use is ever cleared
+
+cdef struct walker:
+    tables *t
+    session_table *sessions
+    session_table *overlay  # or NULL: consulted before `sessions`
+    packet *p               # on its present leg
+    packet *entered         # and on the one on which it entered the present realm
+    leg_room *legs
+    plan *out
+    header *h               # header values as they are now
+    header entry            # and as they were when the packet entered the present realm
+    uint64_t now
+    uint64_t seed
+    trace_buffer *trace
+
+
+cdef inline void note(walker *w, const node *n, uint8_t detail, uint32_t rule, uint32_t row=0) noexcept nogil:
+    cdef hop *x
+    if w.trace == NULL or w.trace.count >= MAX_HOPS:
+        return
+    x = &w.trace.hops[w.trace.count]
+    w.trace.count += 1
+    x.op = n.op
+    x.mode = n.mode
+    x.detail = detail
+    x.family = w.p.family
+    x.object = n.object
+    x.rule = rule
+    x.row = row
+    x.realm = w.out.meta.realm
+    x.src = w.h.src
+    x.dst = w.h.dst
+    x.sport = w.h.sport
+    x.dport = w.h.dport
+
+
+cdef inline void drop(walker *w, const node *n, uint16_t reason, uint32_t rule) noexcept nogil:
+    w.out.verdict = VERDICT_DROP
+    w.out.reason = reason
+    w.out.object = n.object
+    w.out.rule = rule
+    note(w, n, DETAIL_DROPPED, rule)

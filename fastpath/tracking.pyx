@@ -1,0 +1,300 @@
+"""Sessions as a walk sees them; the group policies of interfaces, and gates that remember flows.
+
+All of it only reads: what is to be opened or refreshed becomes an effect of the plan. Effects of earlier hops count for
+later ones of the same walk, as they will have been carried out by then: a packet that comes back to its sender is an
+answer to itself.
+"""
+
+from libc.string cimport memcmp, memset
+
+from fastpath.packet cimport L4_ERROR, L4_ICMP
+from fastpath.plan cimport *
+from fastpath.reason cimport *
+from fastpath.session cimport *
+from fastpath.snapshot cimport *
+from fastpath.packet cimport addr_lt
+from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_RST, TCP_SYN
+
+cdef enum:
+    VIA_TRACKED = 32        # came through something that has every flow tracked, whatever the rules say
+
+
+# An ICMP error goes the way of a reply to the packet it quotes, so that packet's tuple, reversed, is its own.
+cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
+    cdef packet *p = w.p
+    memset(t, 0, sizeof(tuple5))
+    t.family = p.family
+    if p.kind == L4_ERROR:
+        t.src = w.h.inner_dst
+        t.dst = w.h.inner_src
+        t.sport = w.h.inner_dport
+        t.dport = w.h.inner_sport
+        t.proto = p.inner_proto
+        t.query = p.inner_query ^ 1 if p.inner_query else 0
+        return p.inner_identified != 0
+    t.src = w.h.src
+    t.dst = w.h.dst
+    t.sport = w.h.sport
+    t.dport = w.h.dport
+    t.proto = p.proto
+    t.query = p.query
+    return True
+
+
+cdef inline bint same_key(const session_key *a, const session_key *b) noexcept nogil:
+    return memcmp(a, b, sizeof(session_key)) == 0
+
+
+# Was a session with this key opened by an earlier hop of this walk?
+cdef bint find_planned(walker *w, const session_key *key, known *k) noexcept nogil:
+    cdef uint32_t i
+    cdef effect *e
+    for i in range(w.out.effect_count):
+        e = &w.out.effects[i]
+        if e.kind != EFFECT_OPEN or e.pending:
+            continue
+        if same_key(&e.forward, key) or same_key(&e.reply, key):
+            memset(k, 0, sizeof(known))
+            k.planned = e
+            k.forward = &e.forward
+            k.reply = &e.reply
+            k.rule = e.rule
+            k.kind = e.session_kind
+            k.state = e.step.state
+            k.seen = e.step.seen
+            k.way = 0 if same_key(&e.forward, key) else 1
+            return True
+    return False
+
+
+cdef bint find(walker *w, const session_key *key, known *k) noexcept nogil:
+    cdef uint32_t i, ref = NO_SESSION
+    cdef session_table *table = w.overlay
+    cdef effect *e
+    if find_planned(w, key, k):
+        return True
+    if table != NULL:
+        ref = table_find(table, key, w.now)
+    if ref == NO_SESSION:
+        table = w.sessions
+        ref = table_find(table, key, w.now)
+    if ref == NO_SESSION:
+        return False
+    memset(k, 0, sizeof(known))
+    k.row = ref >> 1
+    k.s = &table.rows[k.row]
+    k.way = <int>(ref & 1)
+    k.forward = &k.s.key[0]
+    k.reply = &k.s.key[1]
+    k.rule = k.s.rule
+    k.kind = k.s.kind
+    k.state = k.s.state
+    k.seen = k.s.seen
+    for i in range(w.out.effect_count):     # an earlier hop may have taken it further
+        e = &w.out.effects[i]
+        if e.kind == EFFECT_TOUCH and e.row == k.row and same_key(&e.forward, k.forward):
+            k.state = e.step.state
+            k.seen = e.step.seen
+    return True
+
+
+cdef effect *add_effect(walker *w, const node *n) noexcept nogil:
+    cdef effect *e
+    if w.out.effect_count >= MAX_EFFECTS:
+        drop(w, n, REASON_PLAN_LIMIT, 0)
+        return NULL
+    e = &w.out.effects[w.out.effect_count]
+    w.out.effect_count += 1
+    memset(e, 0, sizeof(effect))
+    e.size = w.p.end - w.p.l3
+    return e
+
+
+# The packet belongs to session `k`: it lives on, and may change its state.
+cdef bint touch(walker *w, const node *n, known *k, const timeouts *limits) noexcept nogil:
+    cdef effect *e = k.planned
+    if e != NULL:
+        session_next(&e.step, k.state, k.seen, k.forward.tuple.proto, k.way, w.p.tcp_flags, limits)
+        e.answered |= k.way
+        return True
+    e = add_effect(w, n)
+    if e == NULL:
+        return False
+    e.kind = EFFECT_TOUCH
+    e.row = k.row
+    e.version = k.s.version
+    e.way = <uint8_t>k.way
+    e.forward = k.forward[0]
+    e.reply = k.reply[0]
+    e.session_kind = k.kind
+    e.rule = k.rule
+    session_next(&e.step, k.state, k.seen, k.forward.tuple.proto, k.way, w.p.tcp_flags, limits)
+    e.changes = e.step.state != k.state or e.step.seen != k.seen or e.step.idle != k.s.idle
+    return True
+
+
+cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_number, const session_key *forward,
+                          const session_key *reply, const timeouts *limits) noexcept nogil:
+    cdef effect *e
+    if w.overlay == NULL and w.sessions.live + 2 * (w.out.effect_count + 1) > w.sessions.capacity:
+        drop(w, n, REASON_SESSION_LIMIT, 0)
+        return NULL
+    e = add_effect(w, n)
+    if e == NULL:
+        return NULL
+    e.kind = EFFECT_OPEN
+    e.session_kind = kind
+    e.rule = rule_number
+    e.forward = forward[0]
+    e.reply = reply[0]
+    session_begin(&e.step, forward.tuple.proto, w.p.tcp_flags, limits)
+    return e
+
+
+cdef bint opens_tcp(walker *w) noexcept nogil:
+    return w.p.proto == PROTO_TCP and (w.p.tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN
+
+
+# A SYN on a session that is closing starts a new connection with the same ports.
+cdef bint restarts(walker *w, const known *k) noexcept nogil:
+    return k.state == STATE_CLOSING and opens_tcp(w)
+
+
+# Everything that hops so far let pass untracked is tracked after all.
+cdef void track_all(walker *w) noexcept nogil:
+    cdef uint32_t i
+    for i in range(w.out.effect_count):
+        w.out.effects[i].pending = 0
+
+
+# --- rules ---------------------------------------------------------------------------------------------------------
+
+cdef bint rule_matches(walker *w, const rule *r, addr remote) noexcept nogil:
+    cdef packet *p = w.p
+    if r.protocol >= 0:
+        if r.protocol != p.proto:
+            return False
+        if p.proto == PROTO_TCP or p.proto == PROTO_UDP:
+            if not r.any_port and (w.h.dport < r.port_first or w.h.dport > r.port_last):
+                return False
+        elif p.proto == PROTO_ICMP or p.proto == PROTO_ICMPV6:
+            if r.icmp_type >= 0 and r.icmp_type != p.icmp_type:
+                return False
+            if r.icmp_code >= 0 and r.icmp_code != p.icmp_code:
+                return False
+    if r.family:
+        if r.family != p.family:
+            return False
+        return not addr_lt(remote, r.first) and not addr_lt(r.last, remote)
+    if r.table:
+        return interval_find(&w.t.intervals[r.table - 1], p.family, remote) != 0
+    return w.out.meta.groups != 0 and group_set_has(w.t, w.out.meta.groups - 1, r.group)
+
+
+# --- group policies ------------------------------------------------------------------------------------------------
+
+cdef inline uint8_t open_bit(packet *p) noexcept nogil:
+    return <uint8_t>((1 if p.family == 4 else 4) << (1 if p.proto == PROTO_UDP else 0))
+
+
+# Is this the response to a flow that the other direction admits from anywhere? Its far port is then the
+# near port of this packet.
+cdef bint answers_open_rule(walker *w, const rule_list *other) noexcept nogil:
+    cdef uint32_t i
+    cdef const rule *r
+    for i in range(other.first, other.first + other.count):
+        r = &w.t.rules[i]
+        if r.any_address and r.family == w.p.family and (r.protocol == -1 or r.protocol == w.p.proto) \
+                and (r.any_port or r.protocol == -1 or (r.port_first <= w.h.sport <= r.port_last)):
+            return True
+    return False
+
+
+# A TCP or UDP flow is not tracked when one direction admits it from anywhere and the other admits all ports from
+# anywhere (EC2 User Guide, "Untracked connections"); that holds for its requests and for its responses.
+cdef bint is_untracked(walker *w, group_policy *policy, const rule *admitting, bint egress) noexcept nogil:
+    cdef uint8_t bit = open_bit(w.p)
+    cdef bint here = ((policy.egress_open if egress else policy.ingress_open) & bit) != 0
+    cdef bint there = ((policy.ingress_open if egress else policy.egress_open) & bit) != 0
+    if (w.p.proto != PROTO_TCP and w.p.proto != PROTO_UDP) or not admitting.any_address or (w.out.meta.via & VIA_TRACKED):
+        return False
+    return there or (here and answers_open_rule(w, &policy.ingress if egress else &policy.egress))
+
+
+cdef bint group_session(walker *w, const node *n) noexcept nogil:
+    cdef group_policy *policy = &w.t.group_policies[n.table]
+    cdef bint egress = n.mode == DIRECTION_EGRESS
+    cdef rule_list *rules = &policy.egress if egress else &policy.ingress
+    cdef addr remote = w.h.dst if egress else w.h.src
+    cdef tuple5 t, reversed_tuple
+    cdef session_key key, back
+    cdef known k
+    cdef const rule *admitting = NULL
+    cdef const rule *r
+    cdef effect *e
+    cdef uint32_t i
+    cdef bint untracked
+    if session_tuple(w, &t):
+        session_key_of(&key, policy.owner, n.mode, &t)
+        if find(w, &key, &k) and not restarts(w, &k):
+            if w.p.kind == L4_ERROR:
+                note(w, n, DETAIL_RELATED, k.rule, k.row)
+                return True
+            if not touch(w, n, &k, &policy.limits):
+                return False
+            note(w, n, DETAIL_KNOWN, k.rule, k.row)
+            return True
+    # Rules are a union without order; which of several that admit counts matters only for tracking, and there
+    # "from anywhere" wins wherever it was written.
+    for i in range(rules.first, rules.first + rules.count):
+        r = &w.t.rules[i]
+        if rule_matches(w, r, remote):
+            if admitting == NULL or (r.any_address and not admitting.any_address):
+                admitting = r
+    if admitting == NULL:
+        drop(w, n, REASON_GROUP_EGRESS if egress else REASON_GROUP_INGRESS, 0)
+        return False
+    if w.p.kind == L4_ERROR or w.p.kind == L4_ICMP:
+        # nothing is to be expected in answer
+        note(w, n, DETAIL_PASSED, admitting.number)
+        return True
+    untracked = is_untracked(w, policy, admitting, egress)
+    reverse_tuple(&reversed_tuple, &t)
+    session_key_of(&back, policy.owner, DIRECTION_INGRESS if egress else DIRECTION_EGRESS, &reversed_tuple)
+    e = open_session(w, n, SESSION_GROUP, admitting.number, &key, &back, &policy.limits)
+    if e == NULL:
+        return False
+    e.pending = untracked
+    note(w, n, DETAIL_UNTRACKED if untracked else DETAIL_NEW, admitting.number)
+    return True
+
+
+# --- gates ---------------------------------------------------------------------------------------------------------
+
+cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
+    cdef flow_policy *policy = &w.t.flow_policies[n.table]
+    cdef uint8_t direction = <uint8_t>n.value
+    cdef tuple5 t, reversed_tuple
+    cdef session_key key, back
+    cdef known k
+    cdef bint told = session_tuple(w, &t)
+    session_key_of(&key, policy.owner, direction, &t)
+    if told and find(w, &key, &k) and not restarts(w, &k):
+        if w.p.kind != L4_ERROR and not touch(w, n, &k, &policy.limits):
+            return 0
+        if n.flags & FLAG_TRACKS:
+            track_all(w)
+        note(w, n, DETAIL_RELATED if w.p.kind == L4_ERROR else DETAIL_KNOWN, 0, k.row)
+        return n.other if n.mode == GATE_RESUME else n.next
+    if n.mode == GATE_REQUIRE:
+        drop(w, n, n.reason, 0)
+        return 0
+    if n.flags & FLAG_TRACKS:
+        track_all(w)
+    if n.mode == GATE_OPEN and w.p.kind != L4_ERROR and w.p.kind != L4_ICMP:
+        reverse_tuple(&reversed_tuple, &t)
+        session_key_of(&back, policy.owner, 3 - direction, &reversed_tuple)
+        if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits) == NULL:
+            return 0
+        note(w, n, DETAIL_NEW, 0)
+    return n.next

@@ -1,0 +1,43 @@
+"""Addresses of the pages that the behaviours stand on."""
+
+from __future__ import annotations
+
+from typing import Final
+
+AWS: Final = "https://docs.aws.amazon.com/"
+RFC: Final = "https://www.rfc-editor.org/rfc/rfc"
+
+
+def vpc_guide(page: str) -> str:
+    """A page of the VPC User Guide."""
+    return f"{AWS}vpc/latest/userguide/{page}.html"
+
+
+def ec2_guide(page: str) -> str:
+    """A page of the EC2 User Guide."""
+    return f"{AWS}AWSEC2/latest/UserGuide/{page}.html"
+
+
+def ec2_api(page: str) -> str:
+    """A page of the EC2 API Reference."""
+    return f"{AWS}AWSEC2/latest/APIReference/API_{page}.html"
+
+
+def peering_guide(page: str) -> str:
+    """A page of the VPC Peering Guide."""
+    return f"{AWS}vpc/latest/peering/{page}.html"
+
+
+def vpn_guide(page: str) -> str:
+    """A page of the Site-to-Site VPN User Guide."""
+    return f"{AWS}vpn/latest/s2svpn/{page}.html"
+
+
+def reachability(page: str = "explanation-codes") -> str:
+    """A page of the Reachability Analyzer guide."""
+    return f"{AWS}vpc/latest/reachability/{page}.html"
+
+
+def rfc(number: int, section: str = "") -> str:
+    """An RFC, perhaps a section of it."""
+    return f"{RFC}{number}" + (f"#section-{section}" if section else "")

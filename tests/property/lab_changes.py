@@ -1,0 +1,146 @@
+"""What somebody does to a lab while packets cross it: one thing taken away, put back, moved or set otherwise.
+
+A change that AWS would refuse is refused when the lab is loaded, and nothing changes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.property.lab_packets import Draw
+
+Lab = dict[str, Any]
+
+
+def changed(draw: Draw, lab: Lab) -> tuple[str, Lab]:
+    """What was changed, and the lab after it."""
+    other = copy.deepcopy(lab)
+    kind = draw(st.sampled_from(sorted(CHANGES)))
+    CHANGES[kind](draw, other)
+    return kind, other
+
+
+def _rule(draw: Draw, lab: Lab) -> None:
+    """A group loses a rule, or all it allows, or gets one for everything."""
+    side, end = draw(st.sampled_from([("ingress", "source"), ("egress", "destination")]))
+    group = lab["vpcs"]["shop"]["security_groups"][draw(st.sampled_from(["one", "two", "open"]))]
+    rules = group.get(side)
+    if rules:
+        del rules[draw(st.integers(0, len(rules) - 1))]
+    elif rules is None:
+        group[side] = []
+    else:
+        group[side] = [{"protocol": "all", end: draw(st.sampled_from(["0.0.0.0/0", "::/0", "10.0.0.0/8"]))}]
+
+
+def _groups(draw: Draw, lab: Lab) -> None:
+    who = draw(st.sampled_from("abcd"))
+    lab["instances"][who]["security_groups"] = [draw(st.sampled_from(["one", "two", "open"]))]
+
+
+def _route(draw: Draw, lab: Lab) -> None:
+    """A route is gone, or leads nowhere."""
+    tables = lab["vpcs"]["shop"]["route_tables"]
+    routes = tables[draw(st.sampled_from(sorted(tables)))].get("routes")
+    if routes:
+        at = draw(st.integers(0, len(routes) - 1))
+        if draw(st.booleans()):
+            del routes[at]
+        else:
+            routes[at]["target"] = "blackhole"
+
+
+def _table(draw: Draw, lab: Lab) -> None:
+    """A subnet gets another route table."""
+    subnet = lab["vpcs"]["shop"]["subnets"][draw(st.sampled_from(["public", "private", "plain", "shared"]))]
+    subnet["route_table"] = draw(st.sampled_from(["public", "private"]))
+
+
+def _acl(draw: Draw, lab: Lab) -> None:
+    subnet = lab["vpcs"]["shop"]["subnets"][draw(st.sampled_from(["public", "private", "plain"]))]
+    if subnet.pop("network_acl", None) is None:
+        subnet["network_acl"] = "edge"
+
+
+def _acl_rule(draw: Draw, lab: Lab) -> None:
+    """An ACL rule is gone, or says the opposite."""
+    rules = lab["vpcs"]["shop"]["network_acls"]["edge"][draw(st.sampled_from(["ingress", "egress"]))]
+    if rules:
+        at = draw(st.integers(0, len(rules) - 1))
+        if draw(st.booleans()):
+            del rules[at]
+        else:
+            rules[at]["action"] = "deny" if rules[at]["action"] == "allow" else "allow"
+
+
+def _peering(draw: Draw, lab: Lab) -> None:
+    lab["peerings"]["p"]["status"] = draw(st.sampled_from(["active", "active", "deleted"]))
+
+
+def _check(draw: Draw, lab: Lab) -> None:
+    lab["instances"][draw(st.sampled_from("abcd"))]["source_dest_check"] = draw(st.booleans())
+
+
+def _elastic(draw: Draw, lab: Lab) -> None:
+    """An Elastic IP moves, or comes and goes."""
+    instances = lab["instances"]
+    holder = next((name for name in "abcd" if instances[name].get("elastic_ip") == "203.0.113.20"), None)
+    if holder is not None:
+        del instances[holder]["elastic_ip"]
+    if holder is None or draw(st.booleans()):
+        instances[draw(st.sampled_from("abcd"))]["elastic_ip"] = "203.0.113.20"
+
+
+def _address(draw: Draw, lab: Lab) -> None:
+    """A secondary address moves from one interface of its subnet to the other."""
+    a, b = lab["instances"]["a"], lab["instances"]["b"]
+    for one, other in ((a, b), (b, a)):
+        if "10.0.1.12" in one.get("secondary_private_ips", ()):
+            one["secondary_private_ips"].remove("10.0.1.12")
+            other.setdefault("secondary_private_ips", []).append("10.0.1.12")
+            return
+    a.setdefault("secondary_private_ips", []).append("10.0.1.12")
+
+
+def _instance(draw: Draw, lab: Lab) -> None:
+    """An instance and its VPC are gone, which nobody else minds."""
+    lab["vpcs"].pop("twin", None)
+    lab["instances"].pop("t", None)
+
+
+def _nat(draw: Draw, lab: Lab) -> None:
+    """The NAT gateway is gone: routes to it lead nowhere; another time it may be back."""
+    shop = lab["vpcs"]["shop"]
+    if shop.pop("nat_gateways", None) is not None:
+        for table in shop["route_tables"].values():
+            for route in table.get("routes", ()):
+                if route["target"].startswith("nat-gateway:"):
+                    route["target"] = "blackhole"
+
+
+def _attachment(draw: Draw, lab: Lab) -> None:
+    """A network interface is detached, or attached."""
+    spare = lab["vpcs"]["shop"]["network_interfaces"]["spare"]
+    if spare.pop("attachment", None) is None:
+        spare["attachment"] = {"instance": draw(st.sampled_from("ab")), "device_index": 2}
+
+
+CHANGES: dict[str, Callable[[Draw, Lab], None]] = {
+    "group-rule": _rule,
+    "groups": _groups,
+    "route": _route,
+    "route-table": _table,
+    "acl": _acl,
+    "acl-rule": _acl_rule,
+    "peering": _peering,
+    "source-check": _check,
+    "elastic-ip": _elastic,
+    "address": _address,
+    "instance": _instance,
+    "nat-gateway": _nat,
+    "attachment": _attachment,
+}

@@ -1,0 +1,237 @@
+"""Both engines side by side: they get the same frames at the same times, and everything they say is compared.
+
+The fast engine runs in three forms at once: with its memo, without it, and with it emptied at random. All three must
+say the same to the bit, traced or not, and so must the reference engine in what AWS decides. Where AWS leaves a choice
+open (the port of a NAT gateway) the fast engine proposes; the reference engine checks that the choice is admissible,
+and adopts it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dataplane.engine import DataPlane
+from dataplane.names import Names
+from dataplane.reference import ReferencePlane
+from dataplane.reference.packets import Packet, read
+from dataplane.topology import Topology
+from dataplane.verdict import Cause, Reason, Verdict
+from fastpath.engine import Overlay
+from tests.property.disagreements import (
+    VERSIONS,
+    Difference,
+    IncomparableError,
+    tolerate,
+    tolerate_memories,
+)
+from tests.property.exercised import Seen
+
+KEEP = 2**64 - 1
+"""Flow entries kept by `Engine.forget`: all of them."""
+REMEMBERED = 64
+"""Emitted frames that can be answered later."""
+STAGES = {"replied": "single"}
+"""The fast engine tells two stages of UDP apart that the reference engine holds as one."""
+CHOSEN = (Cause.FORWARDED, Cause.FRAGMENT, Cause.RELEASED)
+FORMS = ("plain", "memo", "emptied")
+
+
+class InCirclesError(IncomparableError):
+    """A packet went in circles."""
+
+
+class Pair:
+    """The engines, and what is remembered of what they did.
+
+    Args:
+        topology: what all of them run.
+        seed: of the fast engine's choices.
+        now_ms: when it begins.
+    """
+
+    def __init__(self, topology: Topology, *, seed: int = 0, now_ms: int = 1_000) -> None:
+        self.names = Names()
+        self.planes = {
+            form: DataPlane(topology, names=self.names, seed=seed, memo=form != "plain", sessions=2048, flows=256)
+            for form in FORMS
+        }
+        self.reference = ReferencePlane(topology, names=self.names)
+        self.now = now_ms
+        self.emitted: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
+        self.translated: set[int] = set()
+        """Addresses of NAT gateways, now or before."""
+        self.seen = Seen(self.names)
+        self._learn_gateways()
+        self.advance(0)
+
+    @property
+    def fast(self) -> DataPlane:
+        """The fast engine without its memo."""
+        return self.planes["plain"]
+
+    def apply(self, topology: Topology) -> None:
+        """Change over to another topology."""
+        for plane in self.planes.values():
+            plane.apply(topology)
+        self.reference.apply(topology)
+        self._learn_gateways()
+
+    def send(self, port: int, frames: Sequence[bytes], *, keep: int = 0, traced: bool = True) -> None:
+        """Have everybody receive frames.
+
+        Args:
+            port: through which port.
+            frames: Ethernet frames, back to back.
+            keep: which flow entries survive where they are emptied at random.
+            traced: whether the forms with a memo trace too (where they do, they may not use it).
+
+        Raises:
+            AssertionError: they disagree.
+            IncomparableError: from here on they cannot be compared.
+        """
+        self.planes["emptied"].engine.forget(keep)
+        planned = self._plan(port, frames[0])
+        outcomes, emissions = self._process(port, frames, traced)
+        proposals = [[e.frame for e in emissions if e.parent == n and e.cause in CHOSEN] for n in range(len(frames))]
+        told, left = self.reference.process(frames, [port] * len(frames), self.now, proposals, traced=True)
+        if Reason.LOOP in {*(o.reason for o in outcomes), *(o.reason for o in told)}:
+            # Where a packet in circles is cut off, and what it leaves behind, is each engine's own affair.
+            assert [outcome.verdict for outcome in outcomes] == [outcome.verdict for outcome in told]
+            self.seen.reason(Reason.LOOP)
+            raise InCirclesError
+        ours, theirs = [self.outcome(o) for o in outcomes], [self.outcome(o) for o in told]
+        for frame, one, other in zip(frames, ours, theirs, strict=True):
+            if one != other:
+                tolerate(Difference(self, port, frame, one, other))
+        compare(ours, theirs)
+        sent, built = [self.emission(e) for e in emissions], [self.emission(e) for e in left]
+        if sent != built:
+            tolerate(Difference(self, port, frames[0], sent, built))
+        compare(sent, built)
+        if not is_fragment(frames[0]):
+            self._compare_plan(planned, outcomes[0])
+        self.seen.processed(frames, outcomes, emissions, planned["hops"])
+        self.emitted.extend((e.port, e.frame) for e in emissions)
+        self.compare_memories()
+
+    def advance(self, wait_ms: int) -> None:
+        """Let time pass: the same must die of it, and the meters of NAT gateways show the same."""
+        self.now += wait_ms
+        results = {form: plane.advance(self.now) for form, plane in self.planes.items()}
+        for form in FORMS[1:]:
+            assert results[form] == results["plain"], form
+        outcomes, emissions = results["plain"]
+        told, left = self.reference.advance(self.now)
+        self.compare_drops()
+        compare([self.outcome(o) for o in outcomes], [self.outcome(o) for o in told])
+        compare([self.emission(e) for e in emissions], [self.emission(e) for e in left])
+        self.seen.died(outcomes)
+        waiting = {form: plane.engine.statistics()["fragments_waiting"] for form, plane in self.planes.items()}
+        assert waiting == dict.fromkeys(FORMS, self.reference.fragments_waiting)
+        meters = self.reference.nat_metrics()
+        for form, plane in self.planes.items():
+            shown = plane.nat_metrics()  # of gateways that are gone too
+            compare([(name, shown[name]) for name in meters], list(meters.items()), form)
+        self.compare_memories()
+
+    def compare_memories(self) -> None:
+        """Sessions are the same, counters of all forms too, and tables are sound."""
+        rows = {form: plane.engine.sessions() for form, plane in self.planes.items()}
+        counters = {form: plane.engine.counters() for form, plane in self.planes.items()}
+        plain = sorted(map(repr, rows["plain"]))
+        for form, plane in self.planes.items():
+            plane.engine.selfcheck()
+            if form != "plain":
+                assert sorted(map(repr, rows[form])) == plain, form
+                assert counters[form] == counters["plain"], form
+        ours, theirs = Counter(map(self._session, rows["plain"])), Counter(self._remembered())
+        if ours != theirs:
+            tolerate_memories([*(ours - theirs)], [*(theirs - ours)])
+        assert ours == theirs, f"sessions only of fast: {[*(ours - theirs)]}\nonly of reference: {[*(theirs - ours)]}"
+
+    def compare_drops(self) -> None:
+        """The same died at each port, once time has passed for both: waiting fragments die of it, sooner or later."""
+        drops = {
+            port: {Reason(reason): count for reason, count in row["reasons"].items()}
+            for port, row in self.fast.engine.counters().items()
+            if row["reasons"]
+        }
+        # What came in where no interface is has no port to be counted at.
+        known = {port: dict(found) for port, found in self.reference.drops.items() if found}
+        assert drops == known, f"drops counted: fast {drops}, reference {known}"
+
+    # -- one by one
+
+    def _process(self, port: int, frames: Sequence[bytes], traced: bool) -> tuple[list[Any], list[Any]]:
+        results = {}
+        for form, plane in self.planes.items():
+            tells = form == "plain" or traced
+            results[form] = plane.process(frames, [port] * len(frames), self.now, traced=tells)
+        outcomes, emissions = results["plain"]
+        for form in FORMS[1:]:
+            others, left = results[form]
+            if traced:
+                compare([self.outcome(o) for o in others], [self.outcome(o) for o in outcomes], form, "plain")
+            else:
+                compare([self.outcome(o)[:4] for o in others], [self.outcome(o)[:4] for o in outcomes], form, "plain")
+            assert left == emissions, form
+        return outcomes, emissions
+
+    def _plan(self, port: int, frame: bytes) -> dict[str, Any]:
+        """What `vpclab trace` would say of a frame, before it is sent."""
+        return self.fast.engine.trace(frame, port, Overlay(), self.now)
+
+    def _compare_plan(self, planned: dict[str, Any], outcome: Any) -> None:
+        """What was planned is what became of it."""
+        found = outcome.verdict, outcome.reason, outcome.object, outcome.rule
+        if outcome.verdict is not Verdict.DROP or not planned["hops"]:
+            found = found[:2]
+        promised = tuple(planned[each] for each in ("verdict", "reason", "object", "rule")[: len(found)])
+        assert found == promised, f"processed: {found}, planned: {promised}"
+
+    def outcome(self, outcome: Any) -> tuple[Any, ...]:
+        """An outcome in words: verdict, reason, who decided, by what rule, and the trace."""
+        trace = [(str(self.names[o]), action, str(self.names[r])) for o, action, r in outcome.trace]
+        object_, rule = str(self.names[outcome.object]), str(self.names[outcome.rule])
+        return outcome.verdict.name, outcome.reason.name, object_, rule, tuple(trace)
+
+    def emission(self, emission: Any) -> tuple[str, str, int, str]:
+        """An emission in words: who gets it, why, because of which frame, and its bytes."""
+        return str(self.names[emission.port]), emission.cause.name, emission.parent, emission.frame.hex()
+
+    def _learn_gateways(self) -> None:
+        for gateway in self.reference.router.inventory.nat_gateways.values():
+            own = getattr(gateway, "addresses", None) or (gateway.address,)
+            self.translated.update(map(int, own))
+
+    def _end(self, address: int, port: int) -> tuple[int, int]:
+        """One end of a flow; without what a NAT gateway chose, which may never have been seen outside."""
+        return (0, 0) if address in self.translated else (address, port)
+
+    def _session(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        _, source, destination, protocol, source_port, destination_port = row["forward"]
+        if protocol in (1, 58):  # the identifier is where the request's is
+            source_port, destination_port = max(source_port, destination_port), 0
+        ends = *self._end(source, source_port), *self._end(destination, destination_port)
+        return row["kind"], str(self.names[row["owner"]]), protocol, *ends, STAGES.get(row["state"], row["state"])
+
+    def _remembered(self) -> Iterable[tuple[Any, ...]]:
+        for each in self.reference.sessions():
+            flow = each.flow
+            far_port = 0 if flow.protocol in (1, 58) else flow.destination_port
+            ends = *self._end(int(flow.source), flow.source_port), *self._end(int(flow.destination), far_port)
+            yield each.kind, str(self.names[each.owner]), flow.protocol, *ends, each.stage.value
+
+
+def compare(fast: list[Any], reference: list[Any], one: str = "fast", other: str = "reference") -> None:
+    """Two lists are the same, or both are shown."""
+    assert fast == reference, "\n".join(["", f"{one}:", *map(str, fast), f"{other}:", *map(str, reference)])
+
+
+def is_fragment(frame: bytes) -> bool:
+    """Whether there is a piece of a datagram in a frame: what becomes of it depends on the others."""
+    version = VERSIONS.get(frame[12:14])
+    packet = read(version, frame[14:]) if version else None
+    return isinstance(packet, Packet) and packet.fragment is not None

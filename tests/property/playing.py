@@ -1,0 +1,250 @@
+"""What can happen in a lab: the moves that long histories and short comparisons are made of.
+
+Each move draws what it needs (`draw` is that of Hypothesis) and does it to both engines. Time passes up to the ends of
+what is remembered just then, one millisecond to either side; packets are new ones, earlier ones again, answers to
+what somebody got, errors about it, and pieces in any order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from dataplane.errors import ConfigurationError
+from dataplane.load import load_topology
+from tests.property.disagreements import IncomparableError
+from tests.property.exercised import TALLY
+from tests.property.lab_changes import changed
+from tests.property.lab_packets import Draw, error_about, pieces, questions, some_packet
+from tests.property.pairing import KEEP, Pair
+from tests.property.test_memo import TYPES, internet_sum, swap_ends
+from tests.property.wide_labs import as_text
+
+KEPT = (KEEP, KEEP, 0, 0x5555555555555555, 0x00FF00FF00FF00FF)
+"""Which flow entries survive a burst, where they are emptied at random."""
+WAITS = (1, 29_999, 30_000, 60_000, 120_000, 180_000, 350_000, 600_000, 432_000_000)
+
+
+class Playground(Pair):
+    """Both engines in a lab, and what has happened there."""
+
+    def __init__(self, lab: dict[str, Any]) -> None:
+        super().__init__(load_topology(as_text(lab), file_name="wide.yaml"))
+        self.lab = lab
+        self.before: list[dict[str, Any]] = []
+        """Labs that were, the present one's predecessor last."""
+        self.sent: deque[tuple[int, bytes]] = deque(maxlen=32)
+        self.late: list[tuple[int, bytes]] = []
+        """Pieces of datagrams that are still to come."""
+        self.steps = 0
+        self._learn()
+
+    def _learn(self) -> None:
+        if any("accepter_region" in peering for peering in self.lab["peerings"].values()):
+            self.seen.traits.add("inter-region")
+        else:
+            self.seen.traits.discard("inter-region")
+        inventory = self.reference.router.inventory
+        self.nodes = sorted(inventory.ports)
+        every = [address for node in (*inventory.interfaces, *inventory.hosts) for address in node.addresses]
+        every += list(inventory.public_of.values())
+        self.live4 = sorted({str(a) for a in every if a.version == 4} | {str4(n) for n in self.translated})
+        self.live6 = sorted({str(a) for a in every if a.version == 6})
+
+    # -- what is sent
+
+    def ether(self, port: int) -> bytes:
+        """The addresses of a frame from a port to its router."""
+        node = self.reference.router.inventory.ports[port]
+        return node.router_mac + node.mac
+
+    def own(self, port: int) -> list[str]:
+        """The addresses behind a port."""
+        return [str(address) for address in self.reference.router.inventory.ports[port].addresses]
+
+    def put(self, draw: Draw, port: int, frames: list[bytes]) -> None:
+        """Send frames; sometimes nobody traces, so that memos are used."""
+        self.sent.extend((port, frame) for frame in frames)
+        self.send(port, frames, keep=draw(st.sampled_from(KEPT)), traced=draw(st.integers(0, 3)) == 0)
+
+    def packet(self, draw: Draw) -> None:
+        """Somebody sends a packet."""
+        port = draw(st.sampled_from(self.nodes))
+        version, packet = some_packet(draw, self.own(port), self.live4, self.live6)
+        self.put(draw, port, [self._frame(draw, port, version, packet)] * draw(st.sampled_from([1, 1, 2])))
+
+    def _frame(self, draw: Draw, port: int, version: int, packet: bytes) -> bytes:
+        inventory = self.reference.router.inventory
+        ether = self.ether(port)
+        if draw(st.integers(0, 7)) == 0:
+            macs = [each.mac for each in inventory.interfaces] + [each.mac for each in inventory.nat_gateways.values()]
+            ether = draw(st.sampled_from([*macs, b"\xff" * 6, b"\x02\0\0\0\0\x09"])) + ether[6:]
+        return ether + TYPES[version] + packet
+
+    def again(self, draw: Draw) -> None:
+        """Somebody sends an earlier packet again; of TCP perhaps another segment."""
+        if not self.sent:
+            return self.packet(draw)
+        port, frame = draw(st.sampled_from(list(self.sent)))
+        if port in self.nodes:
+            self.put(draw, port, [self.ether(port) + resegmented(draw, frame)])
+        return None
+
+    def answer(self, draw: Draw) -> None:
+        """Whoever got an earlier frame sends back what it makes of it."""
+        if (found := self._received(draw)) is None:
+            return self.packet(draw)
+        port, frame = found
+        self.put(draw, port, [self.ether(port) + resegmented(draw, bytes(12) + swap_ends(frame))])
+        return None
+
+    def error(self, draw: Draw) -> None:
+        """Whoever got an earlier frame, or sits elsewhere, sends an ICMP error about it."""
+        if (found := self._received(draw)) is None:
+            return self.packet(draw)
+        port, frame = found
+        if draw(st.integers(0, 4)) == 0:
+            port = draw(st.sampled_from(self.nodes))
+        self.put(draw, port, [self.ether(port) + frame[12:14] + error_about(draw, frame)])
+        return None
+
+    def _received(self, draw: Draw) -> tuple[int, bytes] | None:
+        if not self.emitted:
+            return None
+        back = draw(st.integers(1, len(self.emitted)).map(lambda n: min(n, 1 + n // 3)))
+        port, frame = self.emitted[-back]
+        return (port, frame) if port in self.nodes and frame[12:14] in TYPES.values() else None
+
+    def ask(self, draw: Draw) -> None:
+        """Somebody asks who has an address."""
+        port = draw(st.sampled_from(self.nodes))
+        mac = self.reference.router.inventory.ports[port].mac
+        self.put(draw, port, [questions(draw, mac, self.own(port))])
+
+    def fragments(self, draw: Draw) -> None:
+        """Somebody sends a datagram in pieces, in some order, some of them later or never."""
+        port = draw(st.sampled_from(self.nodes))
+        version, packets = pieces(draw, self.own(port), self.live4, self.live6)
+        frames = [self.ether(port) + TYPES[version] + packet for packet in draw(st.permutations(packets))]
+        now = draw(st.integers(1, len(frames)))
+        self.late += [(port, frame) for frame in frames[now:]]
+        del self.late[:-16]
+        self.put(draw, port, frames[:now])
+
+    def late_fragment(self, draw: Draw) -> None:
+        """A piece that had not come yet comes."""
+        if not self.late:
+            return self.fragments(draw)
+        port, frame = self.late.pop(draw(st.integers(0, len(self.late) - 1)))
+        if port in self.nodes:
+            self.put(draw, port, [self.ether(port) + frame[12:]])
+        return None
+
+    # -- what else happens
+
+    def wait(self, draw: Draw) -> None:
+        """Time passes: to the end of something that is remembered, a millisecond less or more; or some other time."""
+        rows = self.fast.engine.sessions()
+        ends = sorted({row["limit_ms"] - row["idle_ms"] for row in rows})
+        ends += [30_000] if self.fast.engine.statistics()["fragments_waiting"] else []
+        if ends and draw(st.integers(0, 3)):
+            end, beside = draw(st.sampled_from(ends)), draw(st.sampled_from([-1, 0, 1]))
+            for row in rows:
+                if row["limit_ms"] - row["idle_ms"] == end:
+                    self.seen.note(f"expiry {row['kind']} {row['state']} {beside:+d}")
+            self.advance(max(0, end + beside))
+        else:
+            self.advance(draw(st.sampled_from(WAITS)))
+
+    def change(self, draw: Draw) -> None:
+        """Somebody works on the lab."""
+        kind, lab = changed(draw, self.lab)
+        self._become(lab, kind)
+
+    def undo(self, draw: Draw) -> None:
+        """What was changed last is changed back."""
+        if not self.before:
+            return self.change(draw)
+        lab = self.before.pop()
+        if self._become(lab, "undo"):
+            self.before.pop()
+        return None
+
+    def _become(self, lab: dict[str, Any], kind: str) -> bool:
+        try:
+            topology = load_topology(as_text(lab), file_name="wide.yaml")
+        except ConfigurationError:
+            self.seen.note(f"refused {kind}")  # AWS would refuse it
+            return False
+        self.before.append(self.lab)
+        del self.before[:-8]
+        self.lab = lab
+        self.apply(topology)
+        self._learn()
+        self.seen.note(f"change {kind}")
+        self.compare_memories()
+        return True
+
+    def done(self) -> None:
+        """The example is over."""
+        TALLY.add(self.seen)
+
+
+Move = Callable[[Playground, Draw], None]
+MOVES: dict[str, Move] = {
+    name: getattr(Playground, name)
+    for name in (
+        "packet",
+        "again",
+        "answer",
+        "error",
+        "ask",
+        "fragments",
+        "late_fragment",
+        "wait",
+        "change",
+        "undo",
+    )
+}
+OFTEN = ("packet", "packet", "packet", "answer", "answer", "answer", "again", "error", "wait")
+"""Moves of a comparison, by how often they come, besides each once."""
+
+
+def play(pair: Playground, draw: Draw, *, most: int) -> None:
+    """Some moves; it ends where the engines cannot be compared any further."""
+    try:
+        for _ in range(draw(st.integers(1, most))):
+            move = draw(st.sampled_from([*OFTEN, *MOVES]))
+            pair.seen.note(f"move {move}")
+            pair.steps += 1
+            MOVES[move](pair, draw)
+    except IncomparableError:
+        pair.seen.note("cut short")
+    pair.done()
+
+
+def resegmented(draw: Draw, frame: bytes) -> bytes:
+    """EtherType and packet; a TCP segment perhaps with other flags, and a checksum as right or wrong as before."""
+    packet = bytearray(frame[14:])
+    if frame[12:14] == TYPES[4]:
+        at = (packet[0] & 15) * 4 if packet else 0
+        is_tcp = len(packet) >= at + 20 and packet[9] == 6 and not (packet[6] & 31 or packet[7])
+    else:
+        at, is_tcp = 40, len(packet) >= 60 and packet[6] == 6
+    if is_tcp and draw(st.integers(0, 2)):
+        before = bytes(packet[at + 12 : at + 14])
+        packet[at + 13] = draw(st.sampled_from([2, 16, 16, 16, 18, 17, 4, 20]))
+        # RFC 1624, equation 3
+        [old] = struct.unpack(">H", packet[at + 16 : at + 18])
+        inverted = struct.pack(">HH", ~old & 0xFFFF, ~int.from_bytes(before) & 0xFFFF)
+        packet[at + 16 : at + 18] = struct.pack(">H", internet_sum(inverted + bytes(packet[at + 12 : at + 14])))
+    return frame[12:14] + bytes(packet)
+
+
+def str4(number: int) -> str:
+    """An IPv4 address as one writes it."""
+    return ".".join(map(str, number.to_bytes(4, "big")))

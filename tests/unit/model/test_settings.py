@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dataplane.program import Filter, FlowPolicy, Hop, TtlAction
+from tests.unit.model.building import expect, lab, peered, program, topology, vpc
+
+
+@pytest.mark.parametrize("value", [0, -1, 86401])
+def test_times_are_from_a_second_to_a_day(value: int) -> None:
+    expect(lab(settings={"icmp_timeout": value}), "settings.icmp_timeout", "InvalidParameterValue", "the default is 30")
+
+
+def test_every_setting_has_a_default_that_changes_nothing() -> None:
+    sections: dict[str, Any] = {"vpcs": {"shop": vpc(internet_gateway={})}, "instances": {}}
+    assert topology(**sections).lab.settings == topology(settings={}, **sections).lab.settings
+
+
+@pytest.mark.parametrize(("word", "action"), [("decrement", TtlAction.SILENT), ("keep", TtlAction.KEEP)])
+def test_gateways_to_the_internet_may_keep_the_ttl(word: str, action: TtlAction) -> None:
+    gateways = {"internet_gateway": {}, "egress_only_internet_gateway": {}, "ipv6_cidrs": ["2001:db8::/56"]}
+    lowered = program(vpcs={"shop": vpc(**gateways)}, settings={"internet_gateway_ttl": word})
+    for label in ("internet-gateway:shop/out/hop", "egress-only-internet-gateway:shop/out/hop"):
+        hop = lowered.nodes[label]
+        assert isinstance(hop, Hop)
+        assert hop.ttl is action
+
+
+def test_a_peering_may_count_as_a_hop_and_be_silent() -> None:
+    sections = peered()
+    sections["peerings"]["link"]["accepter_region"] = "eu-west-1"
+    lowered = program(**sections, settings={"peering_ttl": "decrement", "inter_region_too_big": "silent"})
+    hop = lowered.nodes["vpc-peering:link/from:shop/hop"]
+    assert isinstance(hop, Hop)
+    assert (hop.ttl, hop.answers_mtu, hop.mtu) == (TtlAction.SILENT, False, 8500)
+
+
+def test_free_addresses_may_be_answered_with_the_router() -> None:
+    silent, loud = (
+        program(vpcs={"shop": vpc()}, settings={"arp_for_unassigned": word}).neighbours["subnet:shop/one"]
+        for word in ("silent", "router")
+    )
+    assert {str(prefix) for prefix, _ in loud} - {str(prefix) for prefix, _ in silent} == {"10.0.1.0/24"}
+
+
+def test_timers_reach_what_they_are_about() -> None:
+    times = {
+        "nat_closing_timeout": 7,
+        "egress_only_tcp_timeout": 8,
+        "egress_only_other_timeout": 9,
+        "fragment_timeout": 10,
+    }
+    gateways = {"egress_only_internet_gateway": {}, "ipv6_cidrs": ["2001:db8::/56"], "internet_gateway": {}}
+    nat = {"nat_gateways": {"nat": {"subnet": "one", "elastic_ip": "203.0.113.10"}}}
+    lowered = program(vpcs={"shop": vpc(**gateways, **nat)}, settings=times)
+    policy = lowered.flow_policies["egress-only-internet-gateway:shop"]
+    assert isinstance(policy, FlowPolicy)
+    limits = policy.timeouts
+    assert (limits.tcp_established, limits.tcp_opening, limits.tcp_closing) == (8_000, 8_000, 7_000)
+    assert {limits.udp_single, limits.udp_stream, limits.icmp, limits.other} == {9_000}
+    assert lowered.nat_policies["nat-gateway:shop/nat"].timeouts.tcp_closing == 7_000
+    assert lowered.fragment_timeout == 10_000
+    assert isinstance(lowered.nodes["nat-gateway:shop/nat/in"], Filter)
