@@ -1,8 +1,8 @@
-"""The JSON Schema and the reference page of lab files, generated from the model.
+"""The JSON Schema, the reference page of lab files and the page of constructs, generated from the model.
 
 ``python -m dataplane.schema`` prints the schema (editors complete and check lab files with it). In a source tree,
-``--write`` writes ``docs/lab-file.schema.json`` and ``docs/lab-file.md`` anew; ``--check`` fails when one of them is
-not what would be written now.
+``--write`` writes ``docs/lab-file.schema.json``, ``docs/lab-file.md`` and ``docs/constructs.md`` anew; ``--check``
+fails when one of them is not what would be written now.
 
 The schema says what `dataplane.load` reads, key by key and type by type; what only a look across the file can tell
 (unknown names, overlapping CIDRs) is left to ``vpclab validate``.
@@ -17,6 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, assert_never, get_args, get_origin
 
+from dataplane.load.constructs_page import constructs_page
 from dataplane.load.reference_page import reference_page
 from dataplane.load.shapes import (
     Construct,
@@ -149,7 +150,12 @@ def _name(shape: Construct) -> str:
 def generated() -> dict[str, str]:
     """Return what each generated document of the tree holds, by its file name."""
     schema = json.dumps(lab_file_schema(), indent=2, ensure_ascii=False) + "\n"
-    return {"lab-file.schema.json": schema, "lab-file.md": reference_page(Construct(LabFile))}
+    root = Construct(LabFile)
+    return {
+        "lab-file.schema.json": schema,
+        "lab-file.md": reference_page(root),
+        "constructs.md": constructs_page(root),
+    }
 
 
 def stale(folder: Path) -> list[str]:

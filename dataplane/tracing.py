@@ -44,7 +44,8 @@ _NOTES: dict[tuple[str, str], str] = {
     ("nat-session", "inbound"): "reply of a known connection",
     ("flow-gate", "related"): "an ICMP error about it",
 }
-
+_TRACKED_BY = ("nat-gateway", "egress-only-internet-gateway")
+"""Kinds of the gateways by which groups track every flow, whatever their rules say."""
 
 TraceStep = tuple[int, str, int]
 """(object, action, rule): what decided in one step, as numbers of `Names`; actions are `dataplane.trace.Action`."""
@@ -87,11 +88,14 @@ def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) 
 def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Iterator[tuple[Name, Step]]:
     ports = (probe.source_port, probe.destination_port)
     yield start, Step(action=Action.SEND, packet=as_packet(probe, probe.source, probe.destination, ports))
+    gateway = next((name for name in map(names.__getitem__, _objects(answer)) if name.kind in _TRACKED_BY), None)
     for row in answer["hops"]:
         key = (row["op"], row["detail"])
         packet = _packet_at(row, probe)
         action = Action.DROP if row["detail"] == "dropped" else _ACTIONS[key]
         note = _NOTES.get(key, "")
+        if key == ("group-session", "untracked") and gateway is not None:
+            note = f"tracked, as it goes by {gateway}"
         if action is Action.DROP and not row["rule"] and row["op"] == "filter":
             note = "implicit deny: rule *"
         yield (
@@ -108,6 +112,11 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
         last = answer["hops"][-1]
         packet = _packet_at(last, probe)
         yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)
+
+
+def _objects(answer: Mapping[str, Any]) -> Iterator[int]:
+    """The objects of the hops that let the packet pass, in order."""
+    return (row["object"] for row in answer["hops"] if row["detail"] != "dropped")
 
 
 def _packet_at(row: Mapping[str, Any], probe: Probe) -> Packet:

@@ -1,18 +1,17 @@
-"""What a person sees of a running lab: nodes, routes, translations and flows as rows of plain values."""
+"""What a person sees of a running lab: its nodes, their names and addresses, and what a trace means by them."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from dataplane.engine import DataPlane
 from dataplane.probe import TCP
 from dataplane.program import Address
 from dataplane.topology import Topology
-from dataplane.trace import Trace, Walk, protocol_name
+from dataplane.trace import Trace, Walk
 from dataplane.verdict import Reason
 from lab.control import RequestError
 from lab.node_plan import NodePlan
@@ -180,132 +179,3 @@ def _with_note(topology: Topology, walk: Walk) -> Walk:
                 names = [f"{interface.subnet.vpc}/{group}" for group in interface.groups]
                 return replace(walk, note=f"security group{'s' if len(names) > 1 else ''} {', '.join(names)}")
     return walk
-
-
-# -- routes, translations, flows -----------------------------------------------------------------------
-
-
-def routes(topology: Topology, table: str | None) -> list[dict[str, Any]]:
-    """Effective routes, in the order in which they win only where prefixes are equal (the longest prefix wins).
-
-    Raises:
-        RequestError: there is no such table.
-    """
-    rows = []
-    tables = {
-        f"{vpc}/{name}": (vpc, name, declared)
-        for vpc in topology.lab.vpcs
-        for name, declared in topology.vpc(vpc).all_route_tables().items()
-    }
-    if table is not None and table not in tables:
-        raise RequestError(f"no route table {table!r}; there is {', '.join(tables)}")
-    for path, (vpc, name, declared) in tables.items():
-        if table not in (None, path):
-            continue
-        subnets = [each.name for each in topology.subnets.values() if (each.vpc, each.route_table) == (vpc, name)]
-        for route in declared.effective(topology, vpc):
-            active = topology.route_target_label(vpc, route.target) is not None
-            rows.append(
-                {
-                    "table": path,
-                    "destination": str(route.prefix),
-                    "target": str(route.target),
-                    "state": "active" if active else "blackhole",
-                    "route": route.name,
-                    "subnets": subnets,
-                }
-            )
-    return rows
-
-
-def mappings(topology: Topology) -> list[dict[str, Any]]:
-    """Private addresses and the public ones the internet gateway gives them."""
-    owners = {
-        (each.subnet.vpc, private): f"{each.kind} {each.path}"
-        for each in topology.interfaces
-        for private in each.addresses4
-    }
-    return [
-        {
-            "gateway": each.vpc,
-            "private": str(each.private),
-            "public": str(each.public),
-            "of": owners.get((each.vpc, each.private), "-"),
-            "automatic": each.automatic,
-        }
-        for each in topology.public_addresses
-    ]
-
-
-def translations(data_plane: DataPlane, topology: Topology) -> list[dict[str, Any]]:
-    """Live connections through NAT gateways, the latest first."""
-    public = {(each.vpc, str(each.private)): str(each.public) for each in topology.public_addresses}
-    rows = []
-    for session in _sessions(data_plane, "nat"):
-        gateway = data_plane.names[session["owner"]].path
-        family, source, _, protocol, source_port, _ = session["forward"]
-        # what the far end sees; of another family than `inside` when it is NAT64
-        family_outside, far, translated, _, far_port, translated_port = session["reply"]
-        private = _address(family_outside, translated)
-        rows.append(
-            {
-                "gateway": gateway,
-                "protocol": protocol_name(protocol),
-                "inside": _end(family, source, source_port),
-                "translated": _end(family_outside, translated, translated_port),
-                "public": public.get((gateway.partition("/")[0], private), private),
-                "outside": _end(family_outside, far, far_port),
-                **_times(session),
-            }
-        )
-    return rows
-
-
-def flows(data_plane: DataPlane, *, limit: int) -> list[dict[str, Any]]:
-    """Flows that security groups track, the latest first."""
-    rows = []
-    for session in _sessions(data_plane, "group")[:limit]:
-        rows.append(
-            {
-                "owner": data_plane.names[session["owner"]].path,
-                "protocol": protocol_name(session["forward"][3]),
-                "original": _tuple(session["forward"]),
-                "reply": _tuple(session["reply"]),
-                "rule": data_plane.names[session["rule"]].path if session["rule"] else None,
-                "packets": list(session["packets"]),
-                "bytes": list(session["bytes"]),
-                **_times(session),
-            }
-        )
-    return rows
-
-
-def _sessions(data_plane: DataPlane, kind: str) -> list[dict[str, Any]]:
-    found = [session for session in data_plane.engine.sessions() if session["kind"] == kind]
-    found.sort(key=lambda session: session["idle_ms"])
-    return found
-
-
-def _times(session: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "state": session["state"],
-        "age_s": session["age_ms"] / 1000,
-        "idle_s": session["idle_ms"] / 1000,
-        "expires_s": (session["limit_ms"] - session["idle_ms"]) / 1000,
-    }
-
-
-def _tuple(value: tuple[int, int, int, int, int, int]) -> str:
-    family, source, destination, _, source_port, destination_port = value
-    return f"{_end(family, source, source_port)} > {_end(family, destination, destination_port)}"
-
-
-def _end(family: int, number: int, port: int) -> str:
-    text = _address(family, number)
-    if not port:
-        return text
-    return f"{text}:{port}" if family == 4 else f"[{text}]:{port}"
-
-
-def _address(family: int, number: int) -> str:
-    return str(IPv4Address(number) if family == 4 else IPv6Address(number))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from dataplane.errors import VpclabError
 from dataplane.probe import protocol_number
-from lab import sight
+from lab import sight, tables
 from lab.control import RequestError, Verb
 from lab.running import RunningLab
 
@@ -134,19 +134,20 @@ class Verbs:
 
     def routes(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Effective routes of all tables, or of one."""
-        return sight.routes(self._lab.topology, _optional(arguments, "table", str))
+        return tables.routes(self._lab.topology, _optional(arguments, "table", str))
 
     def nat(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """1:1 mappings and live translations."""
+        """NAT gateways with their counters, 1:1 mappings and live translations."""
         lab = self._lab
         return {
-            "mappings": sight.mappings(lab.topology),
-            "translations": sight.translations(lab.data_plane, lab.topology),
+            "gateways": tables.gateways(lab.data_plane, lab.topology),
+            "mappings": tables.mappings(lab.topology),
+            "translations": tables.translations(lab.data_plane, lab.topology),
         }
 
     def flows(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Tracked flows, the latest first."""
-        return sight.flows(self._lab.data_plane, limit=_within(arguments, "limit", 1, _FLOWS_LIMIT))
+        return tables.flows(self._lab.data_plane, limit=_within(arguments, "limit", 1, _FLOWS_LIMIT))
 
     # -- changing ------------------------------------------------------------------------------------------
 

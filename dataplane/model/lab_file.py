@@ -1,4 +1,4 @@
-"""The lab file as a whole: ours. AWS constructs by name, the internet around them, and what runs in it all."""
+"""Lab file: AWS constructs by name, the internet around them, and what runs in it all. The file is ours."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ first that matches decides, and at the end ``*`` denies. Nothing is remembered: 
 stays inside a subnet is not looked at, nor is what the subnet's router answers.
 https://docs.aws.amazon.com/vpc/latest/userguide/vpc-network-acls.html
 
-A packet from subnet S to subnet T: group of the sender -> **egress rules of S's ACL** (remote = destination) -> route
-table of S -> **ingress rules of T's ACL** (remote = source) -> group of the receiver.
+    from subnet S to subnet T: groups of the sender -> **egress rules of S's ACL** (remote = destination)
+    -> route table of S -> **ingress rules of T's ACL** (remote = source) -> groups of the receiver
 
 Deviations from AWS:
 - A rule for icmp or icmpv6 without type and code means all of them; the API wants them spelled out.

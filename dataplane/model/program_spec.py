@@ -1,4 +1,4 @@
-"""Programs that run in an instance or on an internet host as long as the lab does: ours, AWS has none.
+"""Program: runs in an instance or on an internet host as long as the lab does. Ours; AWS has none.
 
 A program is started when its node is up, in the node's network namespace. It counts as *ready* once its check
 holds; `vpclab up` waits for that. What it writes goes to a log file of its own.

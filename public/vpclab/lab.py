@@ -294,7 +294,11 @@ class Lab:
         return found
 
     def nat(self) -> dict[str, Any]:
-        """``mappings`` (1:1, internet gateways) and ``translations`` (NAT gateways, live)."""
+        """``gateways``, ``mappings`` and ``translations``: as `vpclab nat` shows them.
+
+        NAT gateways with their addresses and ``metrics`` (counters under CloudWatch's names), the 1:1 mappings of
+        internet gateways, and the live connections through NAT gateways.
+        """
         found: dict[str, Any] = self.ask("nat")
         return found
 

@@ -53,3 +53,19 @@ def test_states_its_deviations(construct: Path) -> None:
         return
     section = docstring(construct).partition("Deviations from AWS:")[2]
     assert section.strip(), "the module docstring needs a section 'Deviations from AWS:' ('none known' is an answer)"
+
+
+def section_of(construct: Path) -> str:
+    """What docs/constructs.md says of it, on one line; its heading is what the docstring begins with."""
+    page = (ROOT / "docs" / "constructs.md").read_text()
+    heading = docstring(construct).partition(":")[0]
+    assert f"\n## {heading}\n" in page, "run make docs"
+    return " ".join(page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0].split())
+
+
+def test_has_its_section_and_its_deviations_on_the_page_of_constructs(construct: Path) -> None:
+    section = section_of(construct)
+    listed = docstring(construct).partition("Deviations from AWS:\n")[2].replace("``", "`")
+    for deviation in re.split(r"(?m)^- ", listed)[1:]:
+        assert f"- {' '.join(deviation.split())}" in section, "run make docs"
+    assert ("Deviations from AWS:" in section) == bool(listed)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dataplane.errors import ConfigurationError
+from tests.e2e.conversation import Conversation
 from vpclab import Lab
 
 SHOP: dict[str, Any] = {
@@ -48,36 +49,6 @@ SHOP: dict[str, Any] = {
 def lab() -> Iterator[Lab]:
     with Lab.from_dict(SHOP) as running:
         yield running
-
-
-class Conversation:
-    """A TCP connection from `client` to a listener in another node, kept open."""
-
-    def __init__(self, lab: Lab, server: str, address: str, port: int) -> None:
-        self.listener = lab[server].socket()
-        self.listener.bind(("", port))
-        self.listener.listen()
-        self.listener.settimeout(5)
-        self.near = lab["client"].connect(address, port)
-        self.far, (self.seen_as, _) = self.listener.accept()
-        self.far.settimeout(5)
-        self.near.settimeout(5)
-
-    def __enter__(self) -> Conversation:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for each in (self.near, self.far, self.listener):
-            each.close()
-
-    def works(self) -> bool:
-        try:
-            self.near.sendall(b"to")
-            there = self.far.recv(2)
-            self.far.sendall(b"back")
-            return (there, self.near.recv(4)) == (b"to", b"back")
-        except TimeoutError:
-            return False
 
 
 def changed(**instances: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from dataplane.verdict import Reason
+from tests.conformance.behaviours import behaviour
 from vpclab import Lab
 
 EXAMPLE, WEB_PUBLIC, NAT_PUBLIC = "198.51.100.10", "203.0.113.20", "203.0.113.10"
@@ -108,6 +109,11 @@ def test_without_df_it_arrives_in_fragments(quickstart: Lab) -> None:
     assert [(p.src, len(p) <= 1500, p.frag) for p in packets] == [(WEB_PUBLIC, True, 0), (WEB_PUBLIC, True, 185)]
 
 
+@behaviour(
+    "A packet of 1600 bytes with DF for the internet is answered by the subnet's router with a next-hop MTU of 1500",
+    item=9,
+    end_to_end=True,
+)
 def test_path_mtu_discovery_of_a_real_kernel(quickstart: Lab) -> None:
     """A 100 kB answer through the internet gateway: web's kernel learns 1500 from 10.0.1.1 and goes on."""
     report = quickstart["web"].run(["tracepath", "-n", EXAMPLE], timeout_s=60).stdout

@@ -12,6 +12,7 @@ from vpclab.cli.screen import print_trace
 from vpclab.cli.selection import Selection, lab_option
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_GATEWAYS_SIDE_BY_SIDE = 4
 
 
 class Duration(click.ParamType[float]):
@@ -69,15 +70,19 @@ def trace(
 @format_option
 @click.pass_obj
 def routes(selection: Selection, table: str | None, output: str) -> None:
-    """Effective routes: of all route tables, or of one."""
+    """Effective routes: of all route tables, or of one; who uses them, and where they come from."""
     columns = {
         "table": "table",
         "destination": "destination",
         "target": "target",
         "state": "state",
-        "subnets": "subnets",
+        "origin": "origin",
+        "used by": "used by",
     }
-    show(selection.lab().routes(table), columns, output)
+    rows = selection.lab().routes(table)
+    if output == "table":
+        rows = [{**row, "used by": [*row["subnets"], *filter(None, [row["gateway"]])]} for row in rows]
+    show(rows, columns, output)
 
 
 @click.command()
@@ -85,12 +90,28 @@ def routes(selection: Selection, table: str | None, output: str) -> None:
 @format_option
 @click.pass_obj
 def nat(selection: Selection, output: str) -> None:
-    """NAT gateways with their translations, and the 1:1 mappings of internet gateways."""
+    """NAT gateways with their counters and translations, and the 1:1 mappings of internet gateways.
+
+    Counters have CloudWatch's names, and count from when the lab came up.
+    """
     lab = selection.lab()
     found = lab.nat()
     if output == "json":
         show_json(found)
         return
+    columns = {
+        "gateway": "gateway",
+        "subnet": "subnet",
+        "connectivity": "connectivity",
+        "private": "private",
+        "public": "public",
+    }
+    show(found["gateways"], columns, output, title="NAT gateways")
+    for start in range(0, len(found["gateways"]), _GATEWAYS_SIDE_BY_SIDE):
+        some = {each["gateway"]: each["metrics"] for each in found["gateways"][start : start + _GATEWAYS_SIDE_BY_SIDE]}
+        names = dict.fromkeys(name for metrics in some.values() for name in metrics)
+        counted = [{"metric": name, **{each: metrics[name] for each, metrics in some.items()}} for name in names]
+        show(counted, {"metric": "metric"} | {each: each for each in some}, output)
     columns = {"gateway": "gateway", "private": "private", "public": "public", "of": "of"}
     show(found["mappings"], columns, output, title="one to one")
     columns = {
@@ -112,7 +133,10 @@ def nat(selection: Selection, output: str) -> None:
 @format_option
 @click.pass_obj
 def flows(selection: Selection, limit: int, output: str) -> None:
-    """Tracked flows: both directions, state, age, and the rule that allowed them."""
+    """Tracked flows: both directions, state, age, and the rule that allowed them.
+
+    Those of security groups, and those that an egress-only internet gateway or a peering lets answers in for.
+    """
     found = selection.lab().flows(limit=limit)
     columns = {
         "at": "owner",

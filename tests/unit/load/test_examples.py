@@ -43,6 +43,10 @@ def plane(example: str) -> DataPlane:
         ("dual-stack", "batch", "2001:db8:50:1::10", "tcp", 5432, "2001:db8:40:2::10"),
         ("dual-stack", "batch", "198.51.100.10", "tcp", 80, "203.0.113.41"),
         ("dual-stack", "web", "2001:db8:ffff::10", "tcp", 80, "2001:db8:40:1::10"),
+        ("inspection", "customer", "203.0.113.60", "tcp", 80, "198.51.100.77"),
+        ("inspection", "fw", "198.51.100.77", "tcp", 80, "203.0.113.69"),
+        ("ipv6-egress", "worker", "2001:db8:ffff::10", "tcp", 80, "2001:db8:70:2::10"),
+        ("ipv6-egress", "worker", "64:ff9b::198.51.100.20", "tcp", 80, "203.0.113.70"),
     ],
 )
 def test_what_arrives_and_is_answered(
@@ -65,6 +69,16 @@ def test_what_arrives_and_is_answered(
         ("overlapping", "tools", "198.51.100.77", "icmp", None, Reason.NO_ROUTE, "route-table shared/main"),
         ("dual-stack", "batch", "2001:db8:ffff::10", "tcp", 80, Reason.NO_ROUTE, "route-table front/private"),
         ("dual-stack", "client", "2001:db8:40:2::10", "tcp", 80, Reason.GROUP_INGRESS, "interface batch/eth0"),
+        (
+            "ipv6-egress",
+            "www",
+            "2001:db8:70:2::10",
+            "tcp",
+            80,
+            Reason.EGRESS_ONLY_NO_SESSION,
+            "egress-only-internet-gateway lab",
+        ),
+        ("ipv6-egress", "worker", "198.51.100.20", "tcp", 80, Reason.NO_ROUTE, "route-table lab/workers"),
     ],
 )
 def test_what_does_not(

@@ -1,0 +1,186 @@
+"""Routes, NAT gateways, translations and flows of a running lab, as rows of plain values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from dataplane.engine import DataPlane
+from dataplane.model.route_table import EffectiveRoute
+from dataplane.topology import Topology
+from dataplane.trace import protocol_name
+from lab.control import RequestError
+
+
+def routes(topology: Topology, table: str | None) -> list[dict[str, Any]]:
+    """Effective routes, in the order in which they win only where prefixes are equal (the longest prefix wins).
+
+    Raises:
+        RequestError: there is no such table.
+    """
+    rows = []
+    tables = {
+        f"{vpc}/{name}": (vpc, name, declared)
+        for vpc in topology.lab.vpcs
+        for name, declared in topology.vpc(vpc).all_route_tables().items()
+    }
+    if table is not None and table not in tables:
+        raise RequestError(f"no route table {table!r}; there is {', '.join(tables)}")
+    for path, (vpc, name, declared) in tables.items():
+        if table not in (None, path):
+            continue
+        subnets = [each.name for each in topology.subnets.values() if (each.vpc, each.route_table) == (vpc, name)]
+        gateway = topology.vpc(vpc).internet_gateway
+        is_of_gateway = gateway is not None and gateway.route_table == name
+        for route in declared.effective(topology, vpc):
+            active = topology.route_target_label(vpc, route.target) is not None
+            rows.append(
+                {
+                    "table": path,
+                    "destination": str(route.prefix),
+                    "target": str(route.target),
+                    "state": "active" if active else "blackhole",
+                    "origin": _origin(route),
+                    "route": route.name,
+                    "subnets": subnets,
+                    "gateway": "internet-gateway" if is_of_gateway else None,
+                }
+            )
+    return rows
+
+
+def _origin(route: EffectiveRoute) -> str:
+    """Where a route comes from: ``local``, ``static``, ``propagated``, or a prefix list."""
+    through = re.search(r" \((.+)\) -> ", route.name)
+    if through is not None:
+        return through[1]
+    return "local" if route.target.word == "local" else "static"
+
+
+def mappings(topology: Topology) -> list[dict[str, Any]]:
+    """Private addresses and the public ones the internet gateway gives them."""
+    owners = {
+        (each.subnet.vpc, private): f"{each.kind} {each.path}"
+        for each in topology.interfaces
+        for private in each.addresses4
+    }
+    return [
+        {
+            "gateway": each.vpc,
+            "private": str(each.private),
+            "public": str(each.public),
+            "of": owners.get((each.vpc, each.private), "-"),
+            "automatic": each.automatic,
+        }
+        for each in topology.public_addresses
+    ]
+
+
+def gateways(data_plane: DataPlane, topology: Topology) -> list[dict[str, Any]]:
+    """NAT gateways, each with its addresses and its counters under CloudWatch's names."""
+    metrics = data_plane.nat_metrics()
+    public = _public_addresses(topology)
+    rows = []
+    for each in topology.interfaces:
+        if each.kind != "nat-gateway":
+            continue
+        vpc = each.subnet.vpc
+        addresses = [str(address) for address in each.addresses4]
+        seen_as = [public[vpc, address] for address in addresses if (vpc, address) in public]
+        rows.append(
+            {
+                "gateway": each.path,
+                "subnet": f"{vpc}/{each.subnet.name}",
+                "connectivity": topology.vpc(vpc).nat_gateways[each.path.partition("/")[2]].connectivity,
+                "private": addresses,
+                "public": seen_as,
+                "metrics": dict(metrics[each.path]),
+            }
+        )
+    return rows
+
+
+def translations(data_plane: DataPlane, topology: Topology) -> list[dict[str, Any]]:
+    """Live connections through NAT gateways, the latest first; the outside as the far end knows it."""
+    seen_as = _public_addresses(topology)
+    rows = []
+    for session in _sessions(data_plane, "nat"):
+        gateway = data_plane.names[session["owner"]].path
+        family, source, _, protocol, source_port, _ = session["forward"]
+        # what the far end sees; of another family than `inside` when it is NAT64
+        family_out, far, translated, _, far_port, translated_port = session["reply"]
+        own = _address(family_out, translated)
+        rows.append(
+            {
+                "gateway": gateway,
+                "protocol": protocol_name(protocol),
+                "inside": _end(family, source, source_port),
+                "translated": _end(family_out, translated, translated_port),
+                "public": seen_as.get((gateway.partition("/")[0], own)),
+                "outside": _end(family_out, far, far_port),
+                **_times(session),
+            }
+        )
+    return rows
+
+
+def _public_addresses(topology: Topology) -> dict[tuple[str, str], str]:
+    """VPC and private address -> what the internet gateway makes of it."""
+    return {(each.vpc, str(each.private)): str(each.public) for each in topology.public_addresses}
+
+
+def flows(data_plane: DataPlane, *, limit: int) -> list[dict[str, Any]]:
+    """Flows that are remembered, the latest first.
+
+    The owner is the interface whose security groups track it; or a gateway or peering, with its kind in front, that
+    lets only answers in.
+    """
+    rows = []
+    for session in _sessions(data_plane, "group", "flow")[:limit]:
+        owner = data_plane.names[session["owner"]]
+        rows.append(
+            {
+                "owner": owner.path if session["kind"] == "group" else str(owner),
+                "protocol": protocol_name(session["forward"][3]),
+                "original": _tuple(session["forward"]),
+                "reply": _tuple(session["reply"]),
+                "rule": data_plane.names[session["rule"]].path if session["rule"] else None,
+                "packets": list(session["packets"]),
+                "bytes": list(session["bytes"]),
+                **_times(session),
+            }
+        )
+    return rows
+
+
+def _sessions(data_plane: DataPlane, *kinds: str) -> list[dict[str, Any]]:
+    found = [session for session in data_plane.engine.sessions() if session["kind"] in kinds]
+    found.sort(key=lambda session: session["idle_ms"])
+    return found
+
+
+def _times(session: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "state": session["state"],
+        "age_s": session["age_ms"] / 1000,
+        "idle_s": session["idle_ms"] / 1000,
+        "expires_s": (session["limit_ms"] - session["idle_ms"]) / 1000,
+    }
+
+
+def _tuple(value: tuple[int, int, int, int, int, int]) -> str:
+    family, source, destination, _, source_port, destination_port = value
+    return f"{_end(family, source, source_port)} > {_end(family, destination, destination_port)}"
+
+
+def _end(family: int, number: int, port: int) -> str:
+    text = _address(family, number)
+    if not port:
+        return text
+    return f"{text}:{port}" if family == 4 else f"[{text}]:{port}"
+
+
+def _address(family: int, number: int) -> str:
+    return str(IPv4Address(number) if family == 4 else IPv6Address(number))

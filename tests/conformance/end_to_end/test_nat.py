@@ -1,0 +1,207 @@
+"""NAT gateways over time, over a peering, without an Elastic IP, and with fragments, through real kernels."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conformance.behaviours import behaviour
+from tests.conformance.end_to_end.labs import Watch, running
+from tests.e2e.conversation import Conversation, datagrams, is_silent, peer_seen
+from vpclab import Lab, Reason
+
+pytestmark = pytest.mark.e2e
+SECTION = "NAT gateways"
+
+STRANGER, PARTNER, FAR = "10.0.3.20", "10.1.1.10", "198.51.100.10"
+NAT_PUBLIC, INNER = "203.0.113.10", "10.0.3.5"
+
+LAB = """
+version: 1
+name: nat
+vpcs:
+  main:
+    cidr: 10.0.0.0/16
+    internet_gateway: {}
+    subnets:
+      public: {cidr: 10.0.1.0/24, route_table: public}
+      private: {cidr: 10.0.2.0/24, route_table: private}
+      transfer: {cidr: 10.0.3.0/24, route_table: transfer}
+    route_tables:
+      public: {routes: [{destination: 0.0.0.0/0, target: internet-gateway}]}
+      private:
+        routes:
+          - {destination: 0.0.0.0/0, target: "nat-gateway:nat"}
+          - {destination: 10.1.0.0/16, target: "nat-gateway:inner"}
+      transfer:
+        routes:
+          - {destination: 10.1.0.0/16, target: "peering:main-partner"}
+          - {destination: 10.2.0.0/16, target: "peering:tenant-main"}
+          - {destination: 0.0.0.0/0, target: internet-gateway}
+    nat_gateways:
+      nat: {subnet: public, elastic_ip: 203.0.113.10, private_ip: 10.0.1.5}
+      inner: {subnet: transfer, connectivity: private, private_ip: 10.0.3.5}
+    security_groups:
+      open: {description: everything, ingress: [{protocol: all, source: 0.0.0.0/0}]}
+  partner: # its table has no route back
+    cidr: 10.1.0.0/16
+    subnets:
+      services: {cidr: 10.1.1.0/24}
+    security_groups:
+      open: {description: everything, ingress: [{protocol: all, source: 0.0.0.0/0}]}
+  tenant: # its way out is a NAT gateway of somebody else
+    cidr: 10.2.0.0/16
+    subnets:
+      desks: {cidr: 10.2.1.0/24, route_table: desks}
+    route_tables:
+      desks: {routes: [{destination: 0.0.0.0/0, target: "peering:tenant-main"}]}
+peerings:
+  main-partner: {requester: main, accepter: partner}
+  tenant-main: {requester: tenant, accepter: main}
+instances:
+  client: {vpc: main, subnet: private, private_ip: 10.0.2.10, security_groups: [open]}
+  stranger: {vpc: main, subnet: transfer, private_ip: 10.0.3.20, security_groups: [open]}
+  partner: {vpc: partner, subnet: services, private_ip: 10.1.1.10, security_groups: [open]}
+  desk: {vpc: tenant, subnet: desks, private_ip: 10.2.1.10}
+internet:
+  hosts:
+    far: {address: 198.51.100.10}
+"""
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with running(LAB) as lab:
+        yield lab
+
+
+def metrics(lab: Lab, gateway: str = "main/nat") -> dict[str, int]:
+    [found] = [row["metrics"] for row in lab.nat()["gateways"] if row["gateway"] == gateway]
+    return dict(found)
+
+
+def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """Counters that changed, and by how much."""
+    return {name: after[name] - before[name] for name in after if after[name] != before[name]}
+
+
+@behaviour(
+    "TCP that was idle for more than 350 seconds is reset towards the client that goes on, and counted as timed out",
+    end_to_end=True,
+)
+def test_idle_connection_is_reset(lab: Lab) -> None:
+    before = metrics(lab)
+    with Conversation(lab, "far", FAR, 80) as line:
+        assert line.works()
+        lab.clock.advance(345)
+        assert line.works(), "345 s are not too long"
+        opened = grown(before, metrics(lab))
+        assert (opened["ConnectionAttemptCount"], opened["ConnectionEstablishedCount"]) == (1, 1)
+        assert opened["ActiveConnectionCount"] == 1
+        line.settle()
+        lab.clock.advance(351)
+        line.near.sendall(b"to")
+        with pytest.raises(ConnectionResetError):
+            line.near.recv(1)
+        line.far.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            line.far.recv(1)
+        assert grown(before, metrics(lab))["IdleTimeoutCount"] == 1
+        assert metrics(lab)["ActiveConnectionCount"] == before["ActiveConnectionCount"]
+        line.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+
+@behaviour(
+    "Packets and bytes are counted at a NAT gateway from and to each side, and what is dropped in between",
+    end_to_end=True,
+)
+def test_counters(lab: Lab) -> None:
+    assert lab["client"].ping(FAR)  # whatever kernels still had to say about earlier connections has been said
+    before = metrics(lab)
+    assert not lab["far"].ping(NAT_PUBLIC, size_bytes=72, timeout_s=0.2)
+    assert lab["client"].ping(FAR, count=3, size_bytes=72)
+    assert grown(before, metrics(lab)) == {
+        "PacketsInFromSource": 3,
+        "BytesInFromSource": 300,
+        "PacketsOutToDestination": 3,
+        "BytesOutToDestination": 300,
+        "PacketsInFromDestination": 4,
+        "BytesInFromDestination": 400,
+        "PacketsOutToSource": 3,
+        "BytesOutToSource": 300,
+        "PacketsDropCount": 1,
+    }
+
+
+@behaviour("Fragments of UDP pass a NAT gateway; fragments of TCP and ICMP do not", end_to_end=True)
+def test_fragments_of_udp_pass(lab: Lab) -> None:
+    with datagrams(lab, "client", "far", FAR, 5000) as line:
+        for socket_ in (line.near, line.far):
+            socket_.setsockopt(socket.IPPROTO_IP, 10, 0)  # IP_MTU_DISCOVER, IP_PMTUDISC_DONT (linux/in.h)
+        with Watch(lab, "far") as watch:
+            assert line.ask(bytes(12000))
+            assert any(packet.frag for packet in watch.packets("far", proto=17))
+        assert line.answer(bytes(3000))
+
+
+@behaviour("Fragments of UDP pass a NAT gateway; fragments of TCP and ICMP do not", end_to_end=True)
+def test_large_ping_fails(lab: Lab) -> None:
+    command = ["ping", "-n", "-c", "1", "-W", "0.5", "-M", "dont", "-s"]
+    with Watch(lab, "far") as watch:
+        assert lab["client"].run([*command, "10000", FAR]).returncode == 1
+        assert lab["client"].run([*command, "1400", FAR]).returncode == 0
+        assert [len(packet) for packet in watch.packets("far", proto=1)] == [1428]
+
+
+@behaviour(
+    "A client of a peer VPC is not served by a NAT gateway; through a NAT gateway to a peer without a route back works",
+    end_to_end=True,
+)
+@behaviour("Only NAT gateways get answers from a peer without a route back", end_to_end=True)
+def test_return_to_sender(lab: Lab) -> None:
+    assert peer_seen(lab, "client", "partner", PARTNER)[0] == INNER
+    assert lab["client"].ping(PARTNER)
+    assert lab.trace("partner", INNER, protocol="icmp").forward.reason is Reason.NO_ROUTE
+    assert not lab["stranger"].ping(PARTNER, timeout_s=0.5).received, "who is no NAT gateway gets no answer"
+
+
+@behaviour(
+    "A client of a peer VPC is not served by a NAT gateway; through a NAT gateway to a peer without a route back works",
+    end_to_end=True,
+)
+def test_nat_gateway_is_not_for_peers(lab: Lab) -> None:
+    before = metrics(lab)
+    with Watch(lab, "far") as watch:
+        assert is_silent(lab, "desk", FAR, 80)
+        assert lab["client"].ping(FAR)
+        assert {packet.src for packet in watch.packets("far")} == {NAT_PUBLIC}
+    assert grown(before, metrics(lab))["PacketsInFromSource"] == 1
+
+
+@behaviour(
+    "A peering is not transitive: B reaches neither C nor the internet by way of A, nor uses A's NAT gateway",
+    end_to_end=True,
+)
+def test_peering_is_not_transitive(lab: Lab) -> None:
+    with Watch(lab, "partner", "far") as watch:
+        assert lab["desk"].ping(STRANGER), "to the peer itself"
+        assert not lab["desk"].ping(PARTNER, timeout_s=0.5)
+        assert not lab["desk"].ping(FAR, timeout_s=0.5)
+        assert lab["client"].ping(PARTNER)
+        assert lab["client"].ping(FAR)
+        assert {packet.src for packet in watch.packets("partner")} == {INNER}
+        assert {packet.src for packet in watch.packets("far")} == {NAT_PUBLIC}
+
+
+@behaviour("A private NAT gateway translates to its private address for other VPCs", end_to_end=True)
+def test_private_nat_gateway(lab: Lab) -> None:
+    report = (
+        lab["client"].run(["traceroute", "-n", "-I", "-q", "1", "-w", "1", "-m", "3", PARTNER], timeout_s=60).stdout
+    )
+    assert re.findall(r"^\s*(\d+)\s+(\S+)", report, re.MULTILINE) == [("1", INNER), ("2", PARTNER)], report
+    with datagrams(lab, "client", "partner", PARTNER, 5001) as line:
+        assert line.ask()
+        assert (line.peer[0], line.answer()) == (INNER, True)
