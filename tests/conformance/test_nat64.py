@@ -160,6 +160,14 @@ def test_no_udp_checksum() -> None:
     assert back[UDP].chksum == expected[UDP].chksum != 0
 
 
+@behaviour("Fragments of a UDP datagram without a checksum do not come to an IPv6 host", source=rfc(7915, "4.5"))
+def test_no_udp_checksum_in_fragments() -> None:
+    network = Network(LAB)
+    port = network.send("host", out(UDP(sport=5, dport=53))).packet[UDP].sport
+    pieces = fragment(IP(src=FAR, dst=PUBLIC, id=9) / UDP(sport=53, dport=port, chksum=0) / bytes(600), 320)
+    assert {(r.reason, r.sent) for r in network.send_all("far", pieces)} == {(Reason.NAT_FRAGMENT, ())}
+
+
 @behaviour(
     "An IPv4 packet too big message comes to an IPv6 host as packet too big, 20 bytes more", source=rfc(7915, "4.2")
 )
