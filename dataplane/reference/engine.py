@@ -263,7 +263,7 @@ class ReferencePlane:
     def _arrive(self, journey: Journey, receiver: Interface | Host, parent: int) -> None:
         pieces = [journey.packet.raw]
         for mtu in journey.mtus:
-            pieces = [smaller for piece in pieces for smaller in cut(piece, mtu)]
+            pieces = [smaller for piece in pieces for smaller in cut(piece, mtu, journey.identification)]
         cause = Cause.FRAGMENT if len(pieces) > 1 else journey.cause
         mac = journey.source_mac or receiver.router_mac
         for piece in pieces:
