@@ -23,6 +23,7 @@ cdef enum:
     ND_ROUTER_SOLICITATION = 133
     ND_NEIGHBOUR_SOLICITATION = 135
     ND_REDIRECT = 137
+    VIA_OWN = 4 | 32        # of what a translating interface sends by itself: as of what it translates (dataplane.program.Via)
 
 
 cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil:
@@ -219,6 +220,7 @@ cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, p
         source = i.address4 if four else i.address6
         entry = i.out
         start_metadata(c.t, x.error_interface, &m)
+        m.via = VIA_OWN         # as what it translates
     else:
         if not (i.has_router4 if four else i.has_router6):
             return False

@@ -278,17 +278,19 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     cdef session_key key, back
     cdef known k
     cdef bint told = session_tuple(w, &t)
-    if n.flags & FLAG_TRACKS:
-        track_all(w)
     session_key_of(&key, policy.owner, direction, &t)
     if told and find(w, &key, &k) and not restarts(w, &k):
         if w.p.kind != L4_ERROR and not touch(w, n, &k, &policy.limits):
             return 0
+        if n.flags & FLAG_TRACKS:
+            track_all(w)
         note(w, n, DETAIL_RELATED if w.p.kind == L4_ERROR else DETAIL_KNOWN, 0, k.row)
         return n.other if n.mode == GATE_RESUME else n.next
     if n.mode == GATE_REQUIRE:
         drop(w, n, n.reason, 0)
         return 0
+    if n.flags & FLAG_TRACKS:
+        track_all(w)
     if n.mode == GATE_OPEN and w.p.kind != L4_ERROR and w.p.kind != L4_ICMP:
         reverse_tuple(&reversed_tuple, &t)
         session_key_of(&back, policy.owner, 3 - direction, &reversed_tuple)

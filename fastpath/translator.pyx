@@ -248,7 +248,6 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
     cdef effect *counter = arrived(w, n, policy, FROM_OUTSIDE if back else FROM_INSIDE)
     if counter == NULL:
         return False
-    track_all(w)
     if not (p.proto == PROTO_TCP or p.proto == PROTO_UDP or p.proto == (PROTO_ICMP if p.family == 4 else PROTO_ICMPV6)) \
             or (p.family == 6 and not is_for_prefix(policy, w.h.dst)):
         drop(w, n, REASON_NAT_PROTOCOL, 0)
@@ -263,4 +262,7 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
     if not (p.kind == L4_PORTS or p.kind == L4_QUERY or p.kind == L4_ERROR):
         drop(w, n, REASON_NAT_PROTOCOL, 0)
         return False
-    return inbound(w, n, policy, counter) if back else outbound(w, n, policy, counter)
+    if not (inbound(w, n, policy, counter) if back else outbound(w, n, policy, counter)):
+        return False
+    track_all(w)    # what is dropped here has not come through
+    return True

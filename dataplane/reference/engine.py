@@ -87,7 +87,6 @@ class ReferencePlane:
             outcomes.append(outcome if traced else replace(outcome, trace=()))
             if outcome.verdict is Verdict.DROP:
                 self._count(port, outcome.reason)
-        self._fragments.end_burst()
         return outcomes, self._emissions
 
     def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
@@ -124,8 +123,18 @@ class ReferencePlane:
             Session("group", number, each.flow if each.is_outgoing else each.flow.reversed(), each.life.stage)
             for number, each in self.router.tracking.live(self.now_ms)
         ]
-        return tracked + [
+        translated = [
             Session("nat", number, each.inside, each.life.stage) for number, each in self.router.nat.all(self.now_ms)
+        ]
+        memories = (self.router.egress_only, self.router.sent_by_nat)
+        return [
+            *tracked,
+            *translated,
+            *(
+                Session("flow", number, flow, life.stage)
+                for m in memories
+                for number, flow, life in m.live(self.now_ms)
+            ),
         ]
 
     def nat_metrics(self) -> dict[str, dict[str, int]]:
@@ -192,7 +201,7 @@ class ReferencePlane:
             return _drop(Reason.FRAGMENT_LIMIT, node.number)
         if packet.is_later_fragment:
             if datagram.first is None:
-                datagram.waiting.append(Waiting(packet, frame, parent))
+                datagram.waiting.append(Waiting(packet, frame))
                 return Outcome(Verdict.HOLD, Reason.NONE, node.number, 0)
             return self._forward(packet.follow(datagram.first), frame, node, parent, proposals)
         datagram.first = packet
@@ -200,8 +209,9 @@ class ReferencePlane:
         waiting, datagram.waiting = datagram.waiting, []
         for each in waiting:
             released = each.packet.follow(packet)
-            stems_from = parent if each.parent is None else each.parent
-            self._forward(released, each.frame, node, stems_from, proposals, cause=Cause.RELEASED)
+            came_of_it = self._forward(released, each.frame, node, parent, proposals, cause=Cause.RELEASED)
+            if came_of_it.verdict is Verdict.DROP:
+                self._count(node.number, came_of_it.reason)
         return outcome
 
     def _forward(
@@ -232,7 +242,9 @@ class ReferencePlane:
         except Dropped as dropped:
             if dropped.error is not None:
                 sent = own_packets.send(dropped.error, journey, self.router)
-                if sent is not None:
+                if isinstance(sent, Reason):
+                    self._count(node.number, sent)
+                elif sent is not None:
                     self._arrive(*sent, parent)
             journey.note(dropped.object, "drop", dropped.rule)
             return Outcome(Verdict.DROP, dropped.reason, dropped.object, dropped.rule, tuple(journey.trace))
@@ -246,7 +258,7 @@ class ReferencePlane:
         if isinstance(answer, Reason):
             return _drop(answer, node.number)
         self._emissions.append(Emission(node.number, answer, Cause.ANSWER, parent))
-        return Outcome(Verdict.SERVE, Reason.NONE, node.number, 0)
+        return Outcome(Verdict.SERVE, Reason.NONE, node.number, 0, ((node.number, "answer", 0),))
 
     def _arrive(self, journey: Journey, receiver: Interface | Host, parent: int) -> None:
         pieces = [journey.packet.raw]

@@ -6,19 +6,21 @@ errors about it. A SYN begins a closed TCP flow anew on the side that had opened
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Iterator
 
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.packets import QUERIES, Flow, Packet
 
+Owner = tuple[int, str]
+
 
 class FlowMemory:
-    """Flows by owner (whatever tells them apart), as the side that opened them sends them."""
+    """Flows by owner (a number of `Names`) and place (what it is between), as the side that opened them sends them."""
 
     def __init__(self) -> None:
-        self._flows: dict[tuple[Hashable, Flow], Lifetime] = {}
+        self._flows: dict[tuple[Owner, Flow], Lifetime] = {}
 
-    def see(self, owner: Hashable, packet: Packet, now_ms: int, limits: Limits) -> str:
+    def see(self, owner: Owner, packet: Packet, now_ms: int, limits: Limits) -> str:
         """A packet of the side that opens flows: ``open``, ``known``, or nothing for what has no flow."""
         if packet.is_icmp_error or (packet.is_icmp and packet.icmp_type not in QUERIES[packet.protocol]):
             return ""
@@ -29,7 +31,7 @@ class FlowMemory:
         found.see(packet, now_ms, limits, by_opener=True)
         return "known"
 
-    def see_answer(self, owner: Hashable, packet: Packet, now_ms: int, limits: Limits) -> bool:
+    def see_answer(self, owner: Owner, packet: Packet, now_ms: int, limits: Limits) -> bool:
         """Whether a packet of the other side belongs to a flow, which lives on then."""
         if packet.is_icmp_error:
             quoted = packet.quoted
@@ -40,6 +42,12 @@ class FlowMemory:
         found.see(packet, now_ms, limits, by_opener=False)
         return True
 
-    def _find(self, owner: Hashable, flow: Flow, now_ms: int) -> Lifetime | None:
+    def live(self, now_ms: int) -> Iterator[tuple[int, Flow, Lifetime]]:
+        """Every flow there is now, with the number of its owner."""
+        for (owner, flow), life in self._flows.items():
+            if not life.is_over(now_ms):
+                yield owner[0], flow, life
+
+    def _find(self, owner: Owner, flow: Flow, now_ms: int) -> Lifetime | None:
         found = self._flows.get((owner, flow))
         return None if found is None or found.is_over(now_ms) else found

@@ -20,11 +20,10 @@ Key = tuple[int, Address, Address, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A fragment that waits: the packet, the frame it came in, and where in the burst (None: in an earlier one)."""
+    """A fragment that waits: the packet, and the frame it came in."""
 
     packet: Packet
     frame: bytes
-    parent: int | None
 
 
 @dataclass(slots=True)
@@ -65,11 +64,6 @@ class Fragments:
     def _waiting_at(self, port: int, now_ms: int) -> int:
         alive = (each for key, each in self._datagrams.items() if key[0] == port and now_ms < each.until_ms)
         return sum(each.first is None for each in alive)
-
-    def end_burst(self) -> None:
-        """What waits now was received in an earlier burst than whatever comes next."""
-        for datagram in self._datagrams.values():
-            datagram.waiting = [Waiting(each.packet, each.frame, None) for each in datagram.waiting]
 
     def expire(self, now_ms: int) -> list[int]:
         """Forget what is too old; return the port of each fragment that died waiting."""

@@ -184,14 +184,15 @@ class NatTables:
     def _open(self, gateway: NatGateway, packet: Packet, now_ms: int) -> Connection | None:
         """A new connection, at the first address that has room; None: none has."""
         memory = self._memory(gateway)
-        for address in gateway.addresses:
-            place = address, destination_of(as_sent(packet.flow, address, 0))
-            if memory.ports.count(*place) >= MOST_PER_DESTINATION:
+        places = [(address, destination_of(as_sent(packet.flow, address, 0))) for address in gateway.addresses]
+        if all(memory.ports.count(*place) >= MOST_PER_DESTINATION for place in places):
+            for place in places:
                 memory.expire(now_ms, memory.ports.rivals(*place))
+        for place in places:
             if memory.ports.count(*place) < MOST_PER_DESTINATION:
                 found = Connection(packet.flow, Lifetime.begin(packet, now_ms, gateway.limits))
                 memory.by_client[packet.flow] = found
-                memory.ports.take_lowest(found, address)
+                memory.ports.take_lowest(found, place[0])
                 memory.counters.attempts += packet.protocol == TCP
                 return found
         memory.counters.exhausted += 1

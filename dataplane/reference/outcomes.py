@@ -28,7 +28,7 @@ class Outcome:
 class Emission:
     """One frame that left: by which port, why, and the index of the received frame it stems from.
 
-    What had waited since an earlier burst stems from the frame that released it.
+    What had waited stems from the frame that released it.
     """
 
     port: int
@@ -43,7 +43,7 @@ class Session:
     """A remembered flow, as whoever opened it sends it; `owner` is a number of `Names`."""
 
     kind: str
-    """``group`` at an interface, ``nat`` at a NAT gateway."""
+    """``group`` at an interface, ``nat`` at a NAT gateway, ``flow`` at an egress-only gateway or a peering."""
     owner: int
     flow: Flow
     stage: Stage

@@ -13,20 +13,22 @@ from dataplane.reference.nodes import Host, Interface, NatGateway
 from dataplane.reference.packets import Packet
 from dataplane.reference.resets import build_reset
 from dataplane.reference.router import Router
-from dataplane.verdict import Cause
+from dataplane.verdict import Cause, Reason
 
 Arrival = tuple[Journey, Interface | Host]
 """A packet at the end of its way, and who gets it."""
 
 
-def send(wanted: WantedError | WantedReset, journey: Journey, router: Router) -> Arrival | None:
-    """Send what is due about the packet of `journey`; None: nobody gets it."""
+def send(wanted: WantedError | WantedReset, journey: Journey, router: Router) -> Arrival | Reason | None:
+    """Send what is due about the packet of `journey`: who gets it, or what it dies of; None: nothing is sent."""
     way = _reset(wanted, journey) if isinstance(wanted, WantedReset) else _error(wanted, journey)
     if way is None:
         return None
     try:
         return way, router.give_error(way) if wanted.by is None else router.own_packet(way)
-    except (Answered, Dropped):
+    except Dropped as dropped:
+        return dropped.reason
+    except Answered:
         return None
 
 

@@ -81,11 +81,12 @@ class Router:
         route = subnet.table.lookup(journey.packet.destination)
         if route is None:
             raise Dropped(Reason.NO_ROUTE, subnet.table.number)
+        journey.note(subnet.table.number, "route", route.number)
         if route.target == NOT_FORWARDED:
             raise Dropped(Reason.DESTINATION_MARTIAN, subnet.table.number, route.number)
+        journey.note(subnet.table.number, "route", route.number)
         if self._is_blackhole(route, subnet.vpc):
             raise Dropped(Reason.BLACKHOLE, subnet.table.number, route.number)
-        journey.note(subnet.table.number, "route", route.number)
         kind, _, name = route.target.partition(":")
         inventory, vpc = self.inventory, subnet.vpc
         if kind == LOCAL:

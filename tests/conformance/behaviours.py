@@ -52,12 +52,14 @@ class Behaviour:
     section: str = ""
     end_to_end: bool = False
     """Asserted through real kernels, not by an engine alone."""
+    silent: bool = False
+    """The page leaves it open: the sentence says what vpclab does, and may have a setting for it."""
     not_asserted: str = ""
     """Why no test asserts it; empty for a test's."""
 
 
 def behaviour(
-    sentence: str, *, source: str = "", item: int = 0, section: str = "", end_to_end: bool = False
+    sentence: str, *, source: str = "", item: int = 0, section: str = "", silent: bool = False, end_to_end: bool = False
 ) -> Callable[[Test], Test]:
     """Say which behaviour a test asserts; a test may assert several.
 
@@ -66,12 +68,13 @@ def behaviour(
         source: URL of the AWS page or RFC that says so.
         item: number in the list of behaviours that must be here.
         section: part of the page; the module's `SECTION` when omitted.
+        silent: the source leaves it open, and the sentence says what vpclab does.
         end_to_end: whether real kernels take part.
     """
 
     def mark(test: Test) -> Test:
         part = section or str(getattr(test, "__globals__", {}).get("SECTION", ""))
-        row = Behaviour(sentence, source, item, part, end_to_end)
+        row = Behaviour(sentence, source, item, part, end_to_end, silent)
         setattr(test, ATTRIBUTE, (row, *behaviours_of(test)))
         return test
 

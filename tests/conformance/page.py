@@ -40,7 +40,8 @@ traceroute, curl, ...) assert it too. *{asserted} behaviours, {both} of them end
 test, with the reason.*
 
 `make conformance` runs them and writes this page; `make docs-check` fails when it lists others than there are.
-Numbered rows are those that have to be here.
+Numbered rows are those that have to be here. *Silent*: the page leaves it open, and the row says what vpclab does; most
+of these have a key under `settings` in the lab file.
 """
 
 
@@ -50,7 +51,7 @@ class Row:
     def __init__(self, first: Behaviour) -> None:
         self.sentence = first.sentence
         self.source = self.section = self.not_asserted = ""
-        self.item = 0
+        self.item, self.silent = 0, False
         self.ways: set[str] = set()
 
     def add(self, behaviour: Behaviour) -> None:
@@ -58,6 +59,7 @@ class Row:
         self.source = self.source or behaviour.source
         self.item = self.item or behaviour.item
         self.section = self.section or behaviour.section
+        self.silent = self.silent or behaviour.silent
         self.not_asserted = self.not_asserted or behaviour.not_asserted
         if not behaviour.not_asserted:
             self.ways |= {END_TO_END} if behaviour.end_to_end else set(ENGINES)
@@ -73,7 +75,8 @@ class Row:
             f"not asserted: {self.not_asserted}" if self.not_asserted else outcomes.result(self.sentence, self.ways)
         )
         engines = ", ".join(engine for engine in ENGINES if engine in self.ways)
-        cells = (str(self.item or ""), self.sentence, _link(self.source), engines)
+        source = _link(self.source) + (" (silent)" if self.silent else "")
+        cells = (str(self.item or ""), self.sentence, source, engines)
         return " | ".join(("", *cells, "yes" if END_TO_END in self.ways else "no", result, "")).strip()
 
 

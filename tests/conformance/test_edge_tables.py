@@ -120,6 +120,7 @@ def test_appliance_needs_a_public_address() -> None:
 
 @behaviour(
     "An edge route for the VPC's whole block redirects all subnets but the appliance's and those with their own route",
+    silent=True,
     source=PAGE,
 )
 def test_whole_vpc() -> None:

@@ -16,7 +16,7 @@ from scapy.layers.inet6 import (
 from dataplane.verdict import Reason, Verdict
 from tests.conformance.behaviours import behaviour
 from tests.conformance.labs import changed, refused
-from tests.conformance.sources import ec2_guide, reachability, rfc, vpc_guide
+from tests.conformance.sources import ec2_guide, peering_guide, reachability, rfc, vpc_guide
 from tests.scenario.network import Network
 
 SECTION = "Egress-only internet gateways"
@@ -146,6 +146,7 @@ def test_spoofed_source() -> None:
 
 @behaviour(
     "An idle flow is forgotten after what the lab's settings say: 350 seconds of TCP, 120 of all else by default",
+    silent=True,
     source=PAGE,
 )
 @pytest.mark.parametrize(
@@ -187,3 +188,44 @@ def test_fragments_of_an_answer() -> None:
     unasked = IPv6(src=FAR, dst=HOST) / IPv6ExtHdrFragment(nh=17, id=8, m=1) / bytes(UDP(sport=53, dport=6) / bytes(8))
     assert [r.to for r in network.send_all("far", [first, later])] == ["host"] * 2
     assert network.send("far", unasked).reason is Reason.EGRESS_ONLY_NO_SESSION
+
+
+@behaviour(
+    "Where a VPC has both gateways, what comes in enters by the one that its subnet sends answers to",
+    silent=True,
+    source=vpc_guide("VPC_Internet_Gateway"),
+)
+def test_both_gateways() -> None:
+    """AWS does not say how it tells them apart; the lab goes by the route table of the destination's subnet."""
+    both = changed(
+        LAB,
+        ("    egress_only_internet_gateway: {}\n", "    egress_only_internet_gateway: {}\n    internet_gateway: {}\n"),
+    )
+    unasked = back(TCP(sport=5, dport=80))
+    assert Network(both).send("far", unasked).reason is Reason.EGRESS_ONLY_NO_SESSION
+    public = changed(both, ("target: egress-only-internet-gateway", "target: internet-gateway"))
+    assert Network(public).send("far", unasked).to == "host"
+    split = '{destination: "::/0", target: internet-gateway}, {destination: "2001:db8:99::10/128", target: egress-only'
+    network = Network(changed(both, ('{destination: "::/0", target: egress-only', split)))
+    assert network.send("far", unasked).reason is Reason.EGRESS_ONLY_NO_SESSION
+    assert network.send("other", IPv6(src=OTHER, dst=HOST) / TCP(sport=5, dport=80)).to == "host"
+
+
+@behaviour(
+    "A peer VPC does not use an egress-only internet gateway", source=peering_guide("invalid-peering-configurations")
+)
+def test_peer_is_not_served() -> None:
+    peer = """  p:
+    cidr: 10.9.0.0/16
+    ipv6_cidrs: ["2001:db8:9::/56"]
+    subnets: {net: {cidr: 10.9.1.0/24, ipv6_cidr: "2001:db8:9:1::/64", route_table: net}}
+    route_tables: {net: {routes: [{destination: "::/0", target: "peering:v-p"}]}}
+peerings: {v-p: {requester: v, accepter: p}}
+instances:
+  peer: {vpc: p, subnet: net, private_ip: 10.9.1.11, ipv6_address: "2001:db8:9:1::11"}
+"""
+    network = Network(changed(LAB, ("instances:\n", peer)))
+    source = "2001:db8:9:1::11"
+    assert network.send("peer", IPv6(src=source, dst=HOST) / UDP(sport=5, dport=53)).to == "host"
+    result = network.send("peer", IPv6(src=source, dst=FAR) / UDP(sport=5, dport=53))
+    assert (result.reason, result.sent) == (Reason.PEER_DESTINATION, ())

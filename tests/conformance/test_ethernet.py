@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv6Address, ip_address
 
 import pytest
-from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 
@@ -63,6 +63,7 @@ def test_arp_for_the_router() -> None:
 
 @behaviour(
     "ARP for an address of the subnet that nobody has is not answered, unless the lab's settings say by the router",
+    silent=True,
     source=rfc(826),
 )
 def test_arp_for_nobody() -> None:
@@ -150,6 +151,7 @@ def test_solicitation_for_nobody() -> None:
 
 @behaviour(
     "The router answers a ping to its address from inside the subnet; that of another subnet does not",
+    silent=True,
     source=vpc_guide("subnet-sizing"),
 )
 def test_ping_of_the_router() -> None:
@@ -157,6 +159,8 @@ def test_ping_of_the_router() -> None:
     reply = network.send("a1", IP(src=A1, dst="10.0.1.1") / ICMP(id=7, seq=3) / b"abc").packet
     assert (reply.src, reply.dst, reply[ICMP].type, reply[ICMP].id, reply[ICMP].seq) == ("10.0.1.1", A1, 0, 7, 3)
     assert network.send("a1", IP(src=A1, dst="10.0.2.1") / ICMP()).sent == ()
+    for body in (UDP(sport=5, dport=53), TCP(sport=5, dport=80), ICMP(type=0), ICMP(type=13)):
+        assert network.send("a1", IP(src=A1, dst="10.0.1.1") / body).sent == ()
 
 
 @behaviour(

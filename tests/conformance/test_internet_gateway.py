@@ -186,6 +186,15 @@ def test_no_udp_checksum() -> None:
     assert (out.to, out.packet[UDP].chksum) == ("far", 0)
 
 
+@behaviour("A checksum that comes to zero when it is translated is sent as 0xffff by UDP, as 0 by TCP", source=rfc(768))
+@pytest.mark.parametrize(("layer", "written"), [(UDP, 0xFFFF), (TCP, 0)])
+def test_checksum_of_zero(layer: type, written: int) -> None:
+    outside = IP(bytes(IP(src=PUBLIC, dst=FAR) / layer(sport=5, dport=80) / b"\0\0"))
+    makes_zero = outside[layer].chksum.to_bytes(2, "big")
+    seen = Network(VPC).send("a2", IP(src=A2, dst=FAR) / layer(sport=5, dport=80) / makes_zero).packet
+    assert (seen.src, seen[layer].chksum) == (PUBLIC, written)
+
+
 @behaviour("All fragments of a datagram pass the internet gateway, translated", source=PAGE)
 @pytest.mark.parametrize("body", [UDP(sport=5, dport=6), TCP(sport=5, dport=6), ICMP(id=7)])
 def test_fragments(body: object) -> None:

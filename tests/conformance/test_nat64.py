@@ -203,7 +203,9 @@ def test_errors(type4: int, code4: int, layer: type, code6: int) -> None:
 
 
 @behaviour(
-    "Traceroute of an IPv6 host shows the NAT gateway in 64:ff9b::/96", source=vpc_guide("nat-gateway-troubleshooting")
+    "Traceroute of an IPv6 host shows the NAT gateway in 64:ff9b::/96",
+    silent=True,
+    source=vpc_guide("nat-gateway-troubleshooting"),
 )
 def test_nat_gateway_is_a_hop() -> None:
     [sent] = Network(LAB).send("host", out(UDP(sport=5, dport=33434), hlim=1)).sent

@@ -74,7 +74,11 @@ def test_ports_are_exhausted() -> None:
     assert (seen.to, seen.packet.src) == ("far", "203.0.113.10")
 
 
-@behaviour("A connection keeps the address of the NAT gateway it began with, and its answers go there", source=BASICS)
+@behaviour(
+    "A connection keeps the address of the NAT gateway it began with, and its answers go there",
+    silent=True,
+    source=BASICS,
+)
 def test_connection_keeps_its_address() -> None:
     network = Network(SECOND)
     for own in range(1, 41):

@@ -78,7 +78,7 @@ def test_late_from_outside(flags: str) -> None:
     assert (result.reason, result.sent) == (Reason.NAT_NO_SESSION, ())
 
 
-@behaviour("UDP and pings through a NAT gateway are forgotten after 350 idle seconds too", source=TROUBLE)
+@behaviour("UDP and pings through a NAT gateway are forgotten after 350 idle seconds too", silent=True, source=TROUBLE)
 def test_udp_and_icmp() -> None:
     for request in (UDP(sport=5, dport=53), ICMP(id=7)):
         network = Network(VPC)

@@ -116,6 +116,7 @@ def test_static_before_list() -> None:
 
 @behaviour(
     "Of two prefix lists with one block in a table the route that is written first is used, and stays used",
+    silent=True,
     source=vpc_guide("route-tables-priority"),
     section="Prefix lists",
 )

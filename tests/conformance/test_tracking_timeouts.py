@@ -114,7 +114,9 @@ def test_other_protocols() -> None:
 
 
 @behaviour(
-    "The middle of a TCP connection that was forgotten is a new flow: it passes where a rule allows it", source=PAGE
+    "The middle of a TCP connection that was forgotten is a new flow: it passes where a rule allows it",
+    silent=True,
+    source=PAGE,
 )
 def test_forgotten_connection() -> None:
     text = timeouts(lab(ssh("10.0.2.0/24")), "tcp_established_timeout: 60")
@@ -140,7 +142,11 @@ def test_packets_refresh() -> None:
         assert told(network) is Reason.NONE
 
 
-@behaviour("A ping and its answer are one flow, which the next ping with the same identifier goes on with", source=PAGE)
+@behaviour(
+    "A ping and its answer are one flow, which the next ping with the same identifier goes on with",
+    silent=True,
+    source=PAGE,
+)
 def test_ping() -> None:
     network = Network(OUT_ONLY)
     ping, pong = IP(src=SERVER, dst=CLIENT) / ICMP(id=7), IP(src=CLIENT, dst=SERVER) / ICMP(type=0, id=7)
@@ -152,7 +158,7 @@ def test_ping() -> None:
     assert network.send("client", pong).reason is Reason.GROUP_INGRESS
 
 
-@behaviour("A closed TCP connection may be opened again from the same port", source=PAGE)
+@behaviour("A closed TCP connection may be opened again from the same port", silent=True, source=PAGE)
 def test_reopened() -> None:
     network = open_ssh(lab(ssh("10.0.2.0/24")))
     for flags in ("FA", "A"):
@@ -174,7 +180,7 @@ def test_one_way_udp() -> None:
     assert told(network) is Reason.GROUP_INGRESS
 
 
-@behaviour("A reset ends a tracked connection: soon afterwards its answers are strangers", source=PAGE)
+@behaviour("A reset ends a tracked connection: soon afterwards its answers are strangers", silent=True, source=PAGE)
 def test_reset() -> None:
     network = open_ssh(lab(ssh("10.0.2.0/24")))
     request(network, "R")

@@ -39,6 +39,7 @@ def test_hop_limit_is_unchanged(limit: int) -> None:
 
 @behaviour(
     "A peering is no hop, unless the lab's settings say that it is: the TTL arrives as it was sent",
+    silent=True,
     source=peering_guide("what-is-vpc-peering"),
 )
 def test_over_a_peering() -> None:
@@ -52,6 +53,7 @@ def test_over_a_peering() -> None:
 
 @behaviour(
     "Traceroute to the internet shows nothing at the internet gateway: what has no TTL left there is dropped silently",
+    silent=True,
     source=ec2_guide("network_mtu"),
 )
 def test_internet_gateway_is_silent() -> None:

@@ -111,7 +111,11 @@ def _four(draw: Draw, ip: Any, kind: str, data: bytes) -> Any:
     if kind in ("tcp", "udp"):
         return ip / _segment(draw, kind, data)
     if kind == "query":
-        return ip / ICMP(type=draw(st.sampled_from([8, 8, 8, 0, 13, 14, 5, 9, 17])), id=draw(st.integers(0, 2))) / data
+        return (
+            ip
+            / ICMP(type=draw(st.sampled_from([8, 8, 8, 8, 8, 8, 0, 0, 13, 14, 5, 17])), id=draw(st.integers(0, 2)))
+            / data
+        )
     if kind == "strange":
         ip.proto = draw(st.sampled_from([6, 1, 47, 47, 50, 132]))
         return ip / (bytes(UDP(**_ports(draw), len=24)) + bytes(draw(st.sampled_from([16, 16, 8, 4]))))

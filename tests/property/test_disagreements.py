@@ -23,11 +23,7 @@ UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, s
 
 FAST, REFERENCE = "fast", "reference"
 UNSETTLED = {
-    "test_middle_of_a_connection_the_nat_gateway_does_not_know_opens_none": REFERENCE,
-    "test_flow_that_a_nat_gateway_drops_is_not_tracked_by_it": FAST,
     "test_every_icmp_message_is_tracked": FAST,
-    "test_what_had_waited_stems_from_what_released_it": REFERENCE,
-    "test_fragment_that_had_waited_is_counted_where_it_dies": REFERENCE,
 }
 """Which engine still says otherwise."""
 
@@ -184,7 +180,7 @@ def test_flow_that_a_nat_gateway_drops_is_not_tracked_by_it(engine: str) -> None
     (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html).
     """
     shop = Network(SHOP, engine=engine)
-    lost = IP(src=OPEN, dst=EXAMPLE) / TCP(sport=5, dport=6, flags="A")
+    lost = IP(src=OPEN, dst=EXAMPLE) / TCP(sport=5, dport=6, flags="R")  # which gets no reset that were tracked
     assert shop.send("open", lost).reason is Reason.NAT_NO_SESSION
     shop.apply(SHOP.replace(OPEN_EGRESS, OPEN_EGRESS + "        egress: []\n"))
     assert shop.send("open", lost).reason is Reason.GROUP_EGRESS

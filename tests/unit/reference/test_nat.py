@@ -11,6 +11,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from dataplane.model.settings import Settings
 from dataplane.reference.lifetimes import limits_of_nat_gateways
 from dataplane.reference.nat import InadmissiblePortError, NatTables, Proposals
+from dataplane.reference.nat_ports import MOST_PER_DESTINATION
 from dataplane.reference.nodes import NatGateway
 from dataplane.reference.packets import Packet, read
 from dataplane.verdict import Reason
@@ -24,6 +25,11 @@ GATEWAY = NatGateway(
     addresses=(IPv4Address("10.0.1.5"),),
     known_as={IPv4Address(each): IPv4Address("10.0.1.5") for each in ("10.0.1.5", "203.0.113.10")},
     limits=limits_of_nat_gateways(Settings()),
+)
+TWO = replace(
+    GATEWAY,
+    addresses=(IPv4Address("10.0.1.5"), IPv4Address("10.0.1.6")),
+    known_as=GATEWAY.known_as | {IPv4Address(each): IPv4Address("10.0.1.6") for each in ("10.0.1.6", "203.0.113.11")},
 )
 CLIENT, OTHER, FAR = "10.0.2.10", "10.0.2.11", "198.51.100.10"
 
@@ -108,6 +114,60 @@ def test_port_that_nobody_has_seen_answers_nobody() -> None:
     nat = NatTables()
     port = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=[]).source_port
     assert back(nat, IP(src=FAR, dst="10.0.1.5") / UDP(sport=53, dport=port)) is Reason.NAT_NO_SESSION
+
+
+def test_proposed_address_may_be_any_of_its_own_seen_inside_or_outside() -> None:
+    for seen, own in (("10.0.1.5", "10.0.1.5"), ("10.0.1.6", "10.0.1.6"), ("203.0.113.11", "10.0.1.6")):
+        nat = NatTables()
+        proposal = packet(IP(src=seen, dst=FAR) / UDP(sport=40001, dport=53))
+        flow = packet(IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53))
+        there = nat.outbound(TWO, flow, 0, [proposal])
+        assert isinstance(there, Packet)
+        assert (str(there.source), there.source_port) == (own, 40001)
+        for address in ("10.0.1.5", "10.0.1.6"):
+            answer = packet(IP(src=FAR, dst=address) / UDP(sport=53, dport=40001))
+            assert isinstance(nat.inbound(TWO, answer, 0, is_ours=False), Packet) is (address == own)
+
+
+def test_what_another_gateway_made_of_it_is_not_adopted() -> None:
+    """Behind a second NAT gateway its own address and port are not to be seen; answers come by that one."""
+    nat = NatTables()
+    proposal = packet(IP(src="10.0.9.9", dst=FAR) / UDP(sport=40001, dport=53))
+    there = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=[proposal])
+    answer = packet(IP(src=FAR, dst="10.0.1.5") / UDP(sport=53, dport=there.source_port))
+    assert nat.inbound(GATEWAY, answer, 0, is_ours=False) is Reason.NAT_NO_SESSION
+    assert isinstance(nat.inbound(GATEWAY, answer, 0, is_ours=True), Packet)
+
+
+def test_port_that_only_stood_in_makes_room_for_one_that_is_seen() -> None:
+    nat = NatTables()
+    unseen = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=[])
+    proposal = packet(IP(src="203.0.113.10", dst=FAR) / UDP(sport=unseen.source_port, dport=53))
+    assert out(nat, IP(src=OTHER, dst=FAR) / UDP(sport=7, dport=53), proposals=[proposal]).source_port == (
+        unseen.source_port
+    )
+    assert out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53)).source_port != unseen.source_port
+
+
+def test_so_many_connections_for_each_address_and_destination(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "55,000 simultaneous connections to each unique destination" for each address (NAT gateway basics); here 55."""
+    assert MOST_PER_DESTINATION == 55_000
+    monkeypatch.setattr("dataplane.reference.nat.MOST_PER_DESTINATION", 55)
+    nat = NatTables()
+
+    def send(number: int, dport: int = 53, now: int = 0) -> Packet | Reason:
+        flow = IP(src=CLIENT, dst=FAR) / UDP(sport=number, dport=dport)
+        return nat.outbound(TWO, packet(flow), now, None)
+
+    sent = [send(number) for number in range(110)]
+    taken = {(each.source, each.source_port) for each in sent if isinstance(each, Packet)}
+    assert taken == {(address, port) for address in TWO.addresses for port in range(1024, 1079)}
+    assert send(200) is Reason.NAT_PORTS_EXHAUSTED
+    assert isinstance(send(0), Packet)
+    assert isinstance(send(200, dport=54), Packet)
+    assert nat.metrics(TWO, 0)["ErrorPortAllocation"] == 1
+    assert isinstance(send(200, now=350_000), Packet)
+    assert nat.metrics(TWO, 350_000)["IdleTimeoutCount"] == 111
 
 
 @pytest.mark.parametrize(
