@@ -49,10 +49,13 @@ class ReferencePlane:
         """What died, by port and reason."""
         self.topology = topology
         self.router = Router(Inventory(topology, self.names))
+        self._gateways = {each.number for each in self.router.inventory.nat_gateways.values()}
+        """Every NAT gateway there ever was."""
 
     def apply(self, topology: Topology) -> None:
         """Change over to another topology: what is remembered of flows stays."""
         self.router.inventory = Inventory(topology, self.names)
+        self._gateways |= {each.number for each in self.router.inventory.nat_gateways.values()}
         self._fragments.timeout_ms = topology.lab.settings.fragment_timeout * 1000
         self.topology = topology
 
@@ -138,9 +141,8 @@ class ReferencePlane:
         ]
 
     def nat_metrics(self) -> dict[str, dict[str, int]]:
-        """By NAT gateway (``VPC/NAME``), what CloudWatch would show of it now."""
-        gateways = self.router.inventory.nat_gateways
-        return {f"{vpc}/{name}": self.router.nat.metrics(each, self.now_ms) for (vpc, name), each in gateways.items()}
+        """By NAT gateway (``VPC/NAME``), what CloudWatch would show of it now; those that are gone are still there."""
+        return {self.names[each].path: self.router.nat.metrics(each, self.now_ms) for each in self._gateways}
 
     @property
     def fragments_waiting(self) -> int:

@@ -23,10 +23,12 @@ SILENCE_S = 0.7
 class Conversation:
     """A TCP connection from a client to a listener in another node, kept open."""
 
-    def __init__(self, lab: Lab, server: str, address: str, port: int, *, client: str = "client") -> None:
+    def __init__(
+        self, lab: Lab, server: str, address: str, port: int, *, client: str = "client", own_port: int = 0
+    ) -> None:
         self.listener = listen(lab, server, port)
         try:
-            self.near = lab[client].connect(address, port)
+            self.near = _connected(lab, client, address, port, own_port)
             self.far, peer = self.listener.accept()
         except BaseException:
             self.listener.close()
@@ -77,6 +79,17 @@ class Conversation:
         return False
 
 
+def _connected(lab: Lab, client: str, address: str, port: int, own_port: int) -> socket.socket:
+    if not own_port:
+        return lab[client].connect(address, port)
+    line = lab[client].socket()
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    line.bind(("", own_port))
+    line.settimeout(WAIT_S)
+    line.connect((address, port))
+    return line
+
+
 def _unacknowledged(line: socket.socket) -> int:
     """Bytes sent that the other end has not acknowledged (tcp(7), SIOCOUTQ)."""
     return int.from_bytes(fcntl.ioctl(line, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
@@ -119,6 +132,24 @@ def is_silent(lab: Lab, client: str, address: str, port: int) -> bool:
 def family_of(lab: Lab, server: str) -> socket.AddressFamily:
     """AF_INET6, whose sockets serve IPv4 as well, for a node that has IPv6."""
     return socket.AF_INET6 if lab[server].address6 else socket.AF_INET
+
+
+def is_refused_udp(lab: Lab, client: str, address: str, port: int) -> bool:
+    """Whether a kernel on the way says that nobody listens on a UDP port, and the client's own understands it."""
+    near = lab[client].socket(
+        socket.AF_INET if ip_address(address).version == 4 else socket.AF_INET6, socket.SOCK_DGRAM
+    )
+    with near:
+        near.connect((address, port))
+        near.settimeout(WAIT_S)
+        near.send(b"question")
+        try:
+            near.recv(1)
+        except ConnectionRefusedError:
+            return True
+        except TimeoutError:
+            pass
+        return False
 
 
 class Datagrams:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dataplane.errors import ConfigurationError
+from tests.conformance.behaviours import behaviour
 from tests.e2e.conversation import Conversation
 from vpclab import Lab
 
@@ -91,6 +92,7 @@ def test_a_tracked_connection_outlives_its_rule_and_a_new_one_is_refused(lab: La
             lab["client"].connect("10.0.1.10", 7777, timeout_s=1)
 
 
+@behaviour("A network ACL that is changed cuts tracked connections too", end_to_end=True)
 def test_an_acl_cuts_connections_at_once(lab: Lab) -> None:
     with Conversation(lab, "server", "10.0.1.10", 7777) as cut:
         assert cut.works()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -125,7 +126,14 @@ def test_tables(shop: Command) -> None:
     assert names == ["web", "app", "db", "example", "visitor"]
     assert {row["table"] for row in shop.json("routes")} == {"shop/main", "shop/public", "shop/private", "store/main"}
     assert "blackhole" not in shop.run("routes", "shop/private").stdout
-    assert shop.json("nat")["mappings"][0]["public"] == "203.0.113.10"
+    nat = shop.json("nat")
+    assert nat["mappings"][0]["public"] == "203.0.113.10"
+    [gateway] = nat["gateways"]
+    assert (gateway["gateway"], gateway["public"]) == ("shop/nat", ["203.0.113.10"])
+    shop.run("exec", "app", "--", "curl", "-sS", "-o", "/dev/null", "http://198.51.100.10/")
+    counted = re.search(r"^ConnectionAttemptCount +(\d+)", shop.run("nat").stdout, re.MULTILINE)
+    assert counted is not None
+    assert int(counted[1]) == gateway["metrics"]["ConnectionAttemptCount"] + 1
     assert isinstance(shop.json("flows"), list)
     assert [row["name"] for row in shop.json("labs")] == ["shop"]
 

@@ -81,6 +81,7 @@ def fetched(lab: Lab, source: str, address: str) -> str:
     return done.stdout.strip()
 
 
+@behaviour("Two VPCs with the same block know nothing of each other", end_to_end=True)
 def test_two_vpcs_with_one_cidr_do_not_mix(overlapping: Lab) -> None:
     assert fetched(overlapping, "visitor", "203.0.113.20") == "hello from blue-web"
     assert fetched(overlapping, "visitor", "203.0.113.30") == "hello from green-web"
@@ -130,6 +131,7 @@ def test_jumbo_ping_over_ipv6(dual_stack: Lab) -> None:
     assert dual_stack["web"].ping("2001:db8:50:1::10", size_bytes=8953, dont_fragment=True).received == 1
 
 
+@behaviour("An IPv6 packet over 1500 bytes for the internet is answered with packet too big, MTU 1500", end_to_end=True)
 def test_ipv6_path_mtu_discovery(dual_stack: Lab) -> None:
     result = dual_stack["web"].ping("2001:db8:ffff::10", size_bytes=1600, dont_fragment=True)
     assert "mtu=1500" in result.output.replace(" ", ""), result.output

@@ -12,7 +12,8 @@ from dataplane.topology import Topology
 from tests.property.lab_loading import topology_of
 
 Script = list[list[Any]]
-"""Steps: ``["connections", MOST]`` (of a NAT gateway to one destination, when not AWS's number), ``["lab", LAB]``, ``["send", PORT NAME, [FRAMES AS HEX], KEEP, TRACED]``, ``["advance", MILLISECONDS]``."""
+"""Steps: ``["connections", MOST]`` (of a NAT gateway to one destination), ``["lab", LAB]``, ``["advance",
+MILLISECONDS]``, ``["send", PORT NAME, [FRAMES AS HEX], KEEP, TRACED]``."""
 
 LAST: Script = []
 """Of the example that began last; the last one that Hypothesis runs is the smallest that fails."""

@@ -26,7 +26,6 @@ FAST, REFERENCE = "fast", "reference"
 UNSETTLED = {
     "test_syn_on_a_closed_connection_takes_its_place": FAST,
     "test_icmp_of_the_other_family_is_a_protocol_like_others": REFERENCE,
-    "test_every_icmp_message_is_tracked": FAST,
 }
 """Which engine still says otherwise."""
 
@@ -246,3 +245,14 @@ def test_syn_on_a_closed_connection_takes_its_place(engine: str) -> None:
         shop = Network(SHOP, engine=engine)
         for flags in ("S", "R", "S"):
             assert shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=5, dport=6, flags=flags)).to == "example"
+
+
+def test_syn_is_no_answer_whatever_port_it_comes_from(engine: str) -> None:
+    """Ports 80 let in from anywhere: a connection that port 80 opens is tracked all the same, as not all ports are.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
+    """
+    shop = Network(SHOP, engine=engine)
+    assert shop.send("web", IP(src=WEB, dst=OPEN) / TCP(sport=80, dport=443, flags="S")).to == "open"
+    shop.apply(SHOP.replace("{protocol: tcp, ports: 80, source: 0.0.0.0/0}, ", ""))
+    assert shop.send("open", IP(src=OPEN, dst=WEB) / TCP(sport=443, dport=80, flags="SA")).to == "web"

@@ -37,6 +37,10 @@ vpcs:
         routes:
           - {{destination: 10.0.2.0/24, target: "instance:firewall"}}
           - {{destination: 0.0.0.0/0, target: "instance:nat"}}
+        propagated_routes:
+          - {{destination: 0.0.0.0/0, target: "instance:firewall"}}
+          - {{destination: 10.0.4.0/24, target: "instance:firewall"}}
+          - {{destination: 192.0.2.0/24, target: "instance:firewall"}}
       right:
         routes:
           - {{destination: 10.0.1.0/24, target: "instance:firewall"}}
@@ -166,6 +170,23 @@ def test_checked_appliance_forwards_nothing(lab: Lab) -> None:
     finally:
         lab.apply(parsed(LAB))
     assert lab["a1"].ping(B1)
+
+
+@behaviour(
+    "A static route is used before a propagated one for the same prefix, and one of a prefix list before it too",
+    end_to_end=True,
+)
+@behaviour("A propagated route inside the VPC's block loses to local, though it is more specific", end_to_end=True)
+def test_propagated_routes(lab: Lab) -> None:
+    with Watch(lab, "firewall", "nat") as watch:
+        assert lab["a1"].ping(FAR), "by the static default route"
+        assert lab["a1"].ping("10.0.4.10"), "by local"
+        assert not lab["a1"].ping("192.0.2.7", timeout_s=0.3), "by the propagated route; nobody is there"
+        assert lab["a1"].ping(B1)
+        by_firewall = [packet.dst for packet in watch.packets("firewall", proto=1, src=A1)]
+        by_nat = [packet.dst for packet in watch.packets("nat", proto=1, src=A1)]
+    assert by_firewall == ["192.0.2.7", B1]
+    assert by_nat == [FAR, "10.0.4.10"]
 
 
 @behaviour("A blackhole route that is more specific than a live one wins, and drops", end_to_end=True)

@@ -11,7 +11,7 @@ from scapy.layers.inet6 import IPv6
 
 from tests.conformance.behaviours import behaviour
 from tests.conformance.end_to_end.labs import Watch, running
-from tests.e2e.conversation import datagrams, is_silent, peer_seen
+from tests.e2e.conversation import Conversation, datagrams, is_refused_udp, is_silent, peer_seen
 from vpclab import Lab, Reason
 
 pytestmark = pytest.mark.e2e
@@ -127,6 +127,25 @@ def test_nat64_pings_and_datagrams(lab: Lab) -> None:
     hops = dict(re.findall(r"^\s*(\d+)\s+(\S+)", report, re.MULTILINE))
     assert hops["1"] == "64:ff9b::a00:105", report
     assert OLD in hops.values(), report
+
+
+@behaviour("IPv4 errors about what NAT64 sent come to the host as ICMPv6 errors", end_to_end=True)
+def test_port_unreachable_through_nat64(lab: Lab) -> None:
+    assert is_refused_udp(lab, "app", OLD, 9)
+    with pytest.raises(ConnectionRefusedError):
+        lab["app"].connect(OLD, 81)
+
+
+@behaviour("Through NAT64 an idle connection is reset after 350 seconds, by IPv6", end_to_end=True)
+def test_idle_connection_through_nat64_is_reset(lab: Lab) -> None:
+    with Conversation(lab, "old", OLD, 8080, client="app") as line:
+        assert line.works()
+        line.settle()
+        lab.clock.advance(351)
+        line.near.sendall(b"to")
+        with pytest.raises(ConnectionResetError):
+            line.near.recv(1)
+        line.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
 
 @behaviour(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conformance.behaviours import behaviour
 from tests.conformance.end_to_end.labs import Watch, running
-from tests.e2e.conversation import Conversation, datagrams, is_silent, peer_seen
+from tests.e2e.conversation import WAIT_S, Conversation, datagrams, is_refused_udp, is_silent, listen, peer_seen
 from vpclab import Lab, Reason
 
 pytestmark = pytest.mark.e2e
@@ -63,6 +63,7 @@ peerings:
   tenant-main: {requester: tenant, accepter: main}
 instances:
   client: {vpc: main, subnet: private, private_ip: 10.0.2.10, security_groups: [open]}
+  second: {vpc: main, subnet: private, private_ip: 10.0.2.11}
   stranger: {vpc: main, subnet: transfer, private_ip: 10.0.3.20, security_groups: [open]}
   partner: {vpc: partner, subnet: services, private_ip: 10.1.1.10, security_groups: [open]}
   desk: {vpc: tenant, subnet: desks, private_ip: 10.2.1.10}
@@ -92,6 +93,7 @@ def grown(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     "TCP that was idle for more than 350 seconds is reset towards the client that goes on, and counted as timed out",
     end_to_end=True,
 )
+@behaviour("A client that was reset may connect again with the same port", end_to_end=True)
 def test_idle_connection_is_reset(lab: Lab) -> None:
     before = metrics(lab)
     with Conversation(lab, "far", FAR, 80) as line:
@@ -111,7 +113,10 @@ def test_idle_connection_is_reset(lab: Lab) -> None:
             line.far.recv(1)
         assert grown(before, metrics(lab))["IdleTimeoutCount"] == 1
         assert metrics(lab)["ActiveConnectionCount"] == before["ActiveConnectionCount"]
+        own = line.port
         line.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    with Conversation(lab, "far", FAR, 80, own_port=own) as line:
+        assert line.works()
 
 
 @behaviour(
@@ -194,6 +199,76 @@ def test_peering_is_not_transitive(lab: Lab) -> None:
         assert lab["client"].ping(FAR)
         assert {packet.src for packet in watch.packets("partner")} == {INNER}
         assert {packet.src for packet in watch.packets("far")} == {NAT_PUBLIC}
+
+
+@behaviour(
+    "An ICMP error about what a NAT gateway translated reaches the client with the packet it sent quoted",
+    end_to_end=True,
+)
+def test_port_unreachable_reaches_the_socket(lab: Lab) -> None:
+    assert is_refused_udp(lab, "client", FAR, 9)
+    assert is_refused_udp(lab, "client", PARTNER, 9), "over the peering too"
+    with pytest.raises(ConnectionRefusedError):
+        lab["client"].connect(FAR, 81)
+
+
+@behaviour(
+    "Two clients that use one port get two ports at the NAT gateway, and each gets its own answers", end_to_end=True
+)
+def test_two_clients_with_one_port(lab: Lab) -> None:
+    with (
+        Conversation(lab, "far", FAR, 80, client="client", own_port=40000) as one,
+        Conversation(lab, "far", FAR, 81, client="second", own_port=40000) as other,
+        datagrams(lab, "client", "far", FAR, 53) as first,
+    ):
+        assert (one.seen_as, other.seen_as) == (NAT_PUBLIC, NAT_PUBLIC)
+        assert (one.works(), other.works()) == (True, True)
+        assert (first.ask(), first.answer()) == (True, True)
+    ports = set()
+    with listen(lab, "far", 80) as listener:
+        for name in ("client", "second"):
+            line = lab[name].socket()
+            with line:
+                line.bind(("", 40001))
+                line.settimeout(WAIT_S)
+                line.connect((FAR, 80))
+                accepted, peer = listener.accept()
+                with accepted:
+                    accepted.sendall(name.encode())
+                    assert line.recv(10) == name.encode()
+                    ports.add(peer[1])
+    assert len(ports) == 2
+
+
+@behaviour(
+    "A NAT gateway carries 8500 bytes; larger with DF it answers itself, without DF it fragments", end_to_end=True
+)
+def test_mtu_of_a_nat_gateway(lab: Lab) -> None:
+    client = lab["client"]
+    assert client.ping(PARTNER, size_bytes=8472, dont_fragment=True)
+    told = client.ping(PARTNER, size_bytes=8473, dont_fragment=True)
+    assert (told.received, f"From {INNER} " in told.output, "mtu = 8500" in told.output) == (0, True, True), told.output
+    client.run(["ip", "route", "flush", "cache"], check=True)
+
+
+@behaviour(
+    "A packet too big for the internet behind a NAT gateway is told to the instance as it sent it", end_to_end=True
+)
+def test_path_mtu_behind_a_nat_gateway(lab: Lab) -> None:
+    told = lab["client"].ping(FAR, size_bytes=1473, dont_fragment=True)
+    assert (told.received, "mtu = 1500" in told.output) == (0, True), told.output
+    assert lab["client"].ping(FAR, size_bytes=1472, dont_fragment=True)
+
+
+@behaviour("Packets of 9001 bytes pass over a peering inside a Region", end_to_end=True)
+@behaviour(
+    "A peering is no hop, unless the lab's settings say that it is: the TTL arrives as it was sent", end_to_end=True
+)
+def test_peering_is_no_hop_and_carries_jumbo_packets(lab: Lab) -> None:
+    assert lab["desk"].ping(STRANGER, size_bytes=8973, dont_fragment=True)
+    with Watch(lab, "stranger") as watch:
+        assert lab["desk"].run(["ping", "-n", "-c", "1", "-t", "1", STRANGER]).returncode == 0
+        assert [packet.ttl for packet in watch.packets("stranger", proto=1)] == [1]
 
 
 @behaviour("A private NAT gateway translates to its private address for other VPCs", end_to_end=True)

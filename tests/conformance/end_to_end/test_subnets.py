@@ -11,6 +11,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from tests.conformance.behaviours import behaviour
 from tests.conformance.end_to_end.labs import Watch, parsed, running
+from tests.e2e.conversation import is_refused_udp
 from vpclab import Lab
 
 pytestmark = pytest.mark.e2e
@@ -170,3 +171,40 @@ def test_fragments_towards_the_internet(lab: Lab) -> None:
     ]
     assert all(len(piece) <= 1500 for piece in pieces)
     assert "1 received" in said, "both kernels put the pieces together"
+
+
+@behaviour("Packets of 9001 bytes pass inside a VPC, between subnets as well", end_to_end=True)
+def test_jumbo_packets_inside_a_vpc(lab: Lab) -> None:
+    for address in (A2, B1):
+        with Watch(lab, "a2", "b1") as watch:
+            assert lab["a1"].ping(address, size_bytes=8973, dont_fragment=True)
+            sizes = [len(packet) for name in ("a2", "b1") for packet in watch.packets(name, proto=1)]
+        assert sizes == [9001]
+
+
+@behaviour("A packet of 1500 bytes leaves through the internet gateway whole", end_to_end=True)
+def test_what_fits_leaves_whole(lab: Lab) -> None:
+    with Watch(lab, "far") as watch:
+        assert lab["a1"].ping(FAR, size_bytes=1472, dont_fragment=True)
+        assert [len(packet) for packet in watch.packets("far", proto=1)] == [1500]
+
+
+@behaviour(
+    "The router answers a ping to its address from inside the subnet; that of another subnet does not", end_to_end=True
+)
+def test_routers_answer_their_own_subnet(lab: Lab) -> None:
+    assert lab["a1"].ping("10.0.1.1")
+    assert lab["b1"].ping("10.0.2.1")
+    assert not lab["a1"].ping("10.0.2.1", timeout_s=0.3)
+
+
+@behaviour(
+    "An ICMP error from outside is translated with the packet it quotes, whose checksums fit again", end_to_end=True
+)
+def test_port_unreachable_from_outside_reaches_the_socket(lab: Lab) -> None:
+    assert is_refused_udp(lab, "a1", FAR, 9)
+
+
+@behaviour("An ICMP error that an instance sends is translated with the packet it quotes", end_to_end=True)
+def test_port_unreachable_from_inside_reaches_the_socket(lab: Lab) -> None:
+    assert is_refused_udp(lab, "far", "203.0.113.11", 9)
