@@ -46,21 +46,13 @@ class Difference(NamedTuple):
         return {self.fast[1], self.reference[1]} if isinstance(self.fast, tuple) else set()
 
 
-def icmp_of_the_other_family(d: Difference) -> bool:
-    packet = d.packet
-    return packet is not None and (packet.version, packet.protocol) in ((6, 1), (4, 58))
-
-
 def closing_connection_that_holds_the_last_port(d: Difference) -> bool:
     if not isinstance(d.fast, tuple) or d.packet is None:
         return False
     return d.fast[1] == "NAT_PORTS_EXHAUSTED" and d.reference[1] == "NONE" and d.packet.opens_tcp
 
 
-KNOWN: tuple[Callable[[Difference], bool], ...] = (
-    icmp_of_the_other_family,
-    closing_connection_that_holds_the_last_port,
-)
+KNOWN: tuple[Callable[[Difference], bool], ...] = (closing_connection_that_holds_the_last_port,)
 
 
 def tolerate(difference: Difference) -> None:
@@ -73,14 +65,3 @@ def tolerate(difference: Difference) -> None:
         if known(difference):
             event(f"known disagreement: {known.__name__}")
             raise IncomparableError(known.__name__)
-
-
-def tolerate_memories(fast: list[Any], reference: list[Any]) -> None:
-    """End the example when what only one engine remembers is a known disagreement: lists of (kind, owner, protocol...).
-
-    Raises:
-        IncomparableError: it is.
-    """
-    if {(row[2], row[3] < 1 << 32) for row in (*fast, *reference)} <= {(1, False), (58, True)}:
-        event("known disagreement: ICMP of the other family")
-        raise IncomparableError("ICMP of the other family")

@@ -25,7 +25,6 @@ UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, s
 FAST, REFERENCE = "fast", "reference"
 UNSETTLED = {
     "test_syn_on_a_closed_connection_takes_its_place": FAST,
-    "test_icmp_of_the_other_family_is_a_protocol_like_others": REFERENCE,
 }
 """Which engine still says otherwise."""
 
