@@ -219,8 +219,10 @@ class Pair:
     def _remembered(self) -> Iterable[tuple[Any, ...]]:
         for each in self.reference.sessions():
             flow = each.flow
-            far_port = 0 if flow.protocol in (1, 58) else flow.destination_port
-            ends = *self._end(int(flow.source), flow.source_port), *self._end(int(flow.destination), far_port)
+            near_port, far_port = flow.source_port, flow.destination_port
+            if flow.protocol in (1, 58):  # the fast engine keeps the type of messages that ask nothing there
+                near_port, far_port = near_port if flow.query < 256 else flow.query - 256, 0
+            ends = *self._end(int(flow.source), near_port), *self._end(int(flow.destination), far_port)
             yield each.kind, str(self.names[each.owner]), flow.protocol, *ends, each.stage.value
 
 

@@ -255,3 +255,11 @@ def test_syn_is_no_answer_whatever_port_it_comes_from(engine: str) -> None:
     assert shop.send("web", IP(src=WEB, dst=OPEN) / TCP(sport=80, dport=443, flags="S")).to == "open"
     shop.apply(SHOP.replace("{protocol: tcp, ports: 80, source: 0.0.0.0/0}, ", ""))
     assert shop.send("open", IP(src=OPEN, dst=WEB) / TCP(sport=443, dport=80, flags="SA")).to == "web"
+
+
+def test_waiting_fragments_are_counted_one_by_one(engine: str) -> None:
+    """What may wait of one interface is bounded in fragments, not in datagrams: it is memory that is bounded."""
+    shop = Network(SHOP, engine=engine)
+    later = [IP(src=OPEN, dst=BARE, id=7, frag=1 + n, flags="MF", proto=17) / bytes(8) for n in range(65)]
+    reasons = [result.reason for result in shop.send_all("open", later)]
+    assert reasons == [Reason.NONE] * 64 + [Reason.FRAGMENT_LIMIT]
