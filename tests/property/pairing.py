@@ -61,7 +61,7 @@ class Pair:
         self.now = now_ms
         self.emitted: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
         self.translated: set[int] = set()
-        """Addresses of NAT gateways, now or before."""
+        """Addresses of NAT gateways, now or before, inside and outside."""
         self.seen = Seen(self.names)
         self._learn_gateways()
 
@@ -201,9 +201,11 @@ class Pair:
         return str(self.names[emission.port]), emission.cause.name, emission.parent, emission.frame.hex()
 
     def _learn_gateways(self) -> None:
-        for gateway in self.reference.router.inventory.nat_gateways.values():
-            own = getattr(gateway, "addresses", None) or (gateway.address,)
-            self.translated.update(map(int, own))
+        inventory = self.reference.router.inventory
+        for gateway in inventory.nat_gateways.values():
+            public = (inventory.public_of.get((gateway.vpc, address)) for address in gateway.addresses)
+            self.translated.update(map(int, gateway.addresses))
+            self.translated.update(int(address) for address in public if address is not None)
 
     def _end(self, address: int, port: int) -> tuple[int, int]:
         """One end of a flow; without what a NAT gateway chose, which may never have been seen outside."""
