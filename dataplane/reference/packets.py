@@ -247,7 +247,7 @@ def _read_transport(packet: Packet) -> Packet | Reason:
     if packet.is_later_fragment:
         return packet
     bad = Reason.L4_TRUNCATED if piece is None else Reason.FRAGMENT_MALFORMED
-    if len(body) < LEAST_HEADER.get(packet.protocol, 0):
+    if len(body) < _least_header(packet.version, packet.protocol):
         return bad
     if packet.protocol in (TCP, UDP):
         length = (body[12] >> 4) * 4 if packet.protocol == TCP else int.from_bytes(body[4:6])
@@ -267,6 +267,11 @@ def _read_transport(packet: Packet) -> Packet | Reason:
     identifier = int.from_bytes(body[4:6]) if packet.icmp_type in QUERIES[packet.protocol] else 0
     packet = replace(packet, source_port=identifier, destination_port=identifier)
     return replace(packet, quoted=read_quoted(packet.raw, packet.transport + 8)) if packet.is_icmp_error else packet
+
+
+def _least_header(version: int, protocol: int) -> int:
+    """Bytes that a transport header has at least; 0 where we read none, as in ICMP of the other version."""
+    return 0 if protocol == (ICMPV6 if version == 4 else ICMP) else LEAST_HEADER.get(protocol, 0)
 
 
 def read_quoted(raw: bytes, at: int) -> Quoted | None:
@@ -292,7 +297,7 @@ def read_quoted(raw: bytes, at: int) -> Quoted | None:
     else:
         return None
     flow, body = Flow(protocol, source, 0, destination, 0), quote[header:]
-    if is_later or (protocol in LEAST_HEADER and len(body) < 8):  # RFC 792: the header and 64 bits
+    if is_later or (_least_header(version, protocol) and len(body) < 8):  # RFC 792: the header and 64 bits
         return Quoted(at, at + header, flow, is_identified=False)
     if protocol in (TCP, UDP):
         flow = replace(flow, source_port=int.from_bytes(body[:2]), destination_port=int.from_bytes(body[2:4]))

@@ -144,6 +144,10 @@ class Seen:
         if frames and frames[0][12:14] == b"\x86\xdd":
             self.note("family IPv6")
 
+    def bridged(self) -> None:
+        """A frame went to a neighbour's MAC: the fast engine does not tell, as nothing is decided by it."""
+        self.note("operation bridge")
+
     def _hop(self, hop: Mapping[str, Any], before: tuple[int, int] | None) -> None:
         operation, detail = hop["op"], hop["detail"]
         self.note(f"operation {operation}", f"detail {operation} {detail}")

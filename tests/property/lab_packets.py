@@ -31,7 +31,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import ARP
 
-from tests.property.strategies import PORTS, SIZES
+from tests.property.strategies import PORTS
 from tests.property.test_memo import internet_sum
 
 T = TypeVar("T")
@@ -50,8 +50,9 @@ EDGES6 = (
 )  # fmt: skip
 NAT64 = "64:ff9b::"
 HOSTS = ("198.51.100.", "2001:db8:99:")
-HOPS = (64, 64, 64, 64, 64, 64, 1, 2, 3, 0)
-LARGE = (*SIZES, 1207, 1233, 1452, 8452, 8473, 8953, 8973, 8999)
+INSIDE = ("10.", "100.64.")
+HOPS = (*[64] * 16, 1, 1, 2, 2, 3, 0)
+LARGE = (1207, 1233, 1400, 1452, 1453, 1471, 1472, 1473, 1481, 2900, 4000, 8452, 8471, 8472, 8473, 8953, 8973, 8999)
 FLAGS = ("S", "S", "S", "SA", "A", "A", "PA", "FA", "R", "RA", "", "F", "SF", "SAU")
 
 
@@ -62,7 +63,7 @@ def through_nat64(address: str) -> str:
 
 def _to(draw: Draw, live: Sequence[str], edges: Sequence[str]) -> str:
     """Mostly an address that somebody has; often that of a host on the internet, where most gateways lead."""
-    kind = draw(st.sampled_from(["host", "host", "live", "live", "live", "edge"]))
+    kind = draw(st.sampled_from([*["host"] * 3, *["live"] * 5, "edge"]))
     hosts = [each for each in live if each.startswith(HOSTS)]
     if kind == "edge" or not live:
         return draw(st.sampled_from(edges))
@@ -76,6 +77,9 @@ def _from(draw: Draw, own: Sequence[str], live: Sequence[str], edges: Sequence[s
 
 def ends(draw: Draw, own: Sequence[str], live4: Sequence[str], live6: Sequence[str]) -> tuple[int, str, str]:
     """Version, source and destination."""
+    if any(each.startswith(HOSTS) for each in own) and draw(st.integers(0, 7)) != 0:
+        live4 = [each for each in live4 if not each.startswith(INSIDE)]  # what the internet has routes to
+    live4, live6 = [a for a in live4 if a not in own], [a for a in live6 if a not in own]
     four, six = [a for a in own if ":" not in a], [a for a in own if ":" in a]
     if six and draw(st.booleans()):
         to = through_nat64(_to(draw, live4, EDGES)) if draw(st.booleans()) else _to(draw, live6, EDGES6)

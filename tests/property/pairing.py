@@ -113,6 +113,8 @@ class Pair:
         if not is_fragment(frames[0]):
             self._compare_plan(planned, outcomes[0])
         self.seen.processed(frames, outcomes, emissions, planned["hops"])
+        if planned["hops"] and frames[0][:6] != self.reference.interface(port).router_mac:
+            self.seen.bridged()
         self.emitted.extend((e.port, e.frame) for e in emissions)
         self.compare_memories()
 

@@ -15,6 +15,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigurationError
+from dataplane.reference.nodes import Interface, NatGateway
 from tests.property import script
 from tests.property.disagreements import IncomparableError
 from tests.property.exercised import TALLY
@@ -72,7 +73,7 @@ class Playground(Pair):
 
     def put(self, draw: Draw, port: int, frames: list[bytes]) -> None:
         """Send frames; sometimes nobody traces, so that memos are used."""
-        self.sent.extend((port, frame) for frame in frames)
+        self.sent.extend((port, frame) for frame in frames[:4])
         self.send(port, frames, keep=draw(st.sampled_from(KEPT)), traced=draw(st.integers(0, 3)) == 0)
 
     def packet(self, draw: Draw) -> None:
@@ -84,9 +85,12 @@ class Playground(Pair):
     def _frame(self, draw: Draw, port: int, version: int, packet: bytes) -> bytes:
         inventory = self.reference.router.inventory
         ether = self.ether(port)
-        if draw(st.integers(0, 7)) == 0:
-            macs = [each.mac for each in inventory.interfaces] + [each.mac for each in inventory.nat_gateways.values()]
-            ether = draw(st.sampled_from([*macs, b"\xff" * 6, b"\x02\0\0\0\0\x09"])) + ether[6:]
+        if draw(st.integers(0, 7)) == 0:  # straight to a neighbour, mostly one that is there
+            node = inventory.ports[port]
+            everybody: list[Interface | NatGateway] = [*inventory.interfaces, *inventory.nat_gateways.values()]
+            near = [each.mac for each in everybody if isinstance(node, Interface) and each.subnet is node.subnet]
+            chosen = near if near and draw(st.integers(0, 3)) else [each.mac for each in everybody]
+            ether = draw(st.sampled_from(chosen)) + ether[6:]
         return ether + TYPES[version] + packet
 
     def again(self, draw: Draw) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
 
+from scapy.layers.l2 import Ether
+
 from dataplane.load import load_topology
 from dataplane.reference.nat_ports import MOST_PER_DESTINATION
 from dataplane.topology import Topology
+from tests.property.disagreements import IncomparableError
 from tests.property.lab_loading import topology_of
 
 Script = list[list[Any]]
@@ -16,7 +20,7 @@ Script = list[list[Any]]
 MILLISECONDS]``, ``["send", PORT NAME, [FRAMES AS HEX], KEEP, TRACED]``."""
 
 LAST: Script = []
-"""Of the example that began last; the last one that Hypothesis runs is the smallest that fails."""
+"""Of the example that began last: when one fails, Hypothesis runs that one again as the last."""
 
 
 def begin(lab: dict[str, Any] | str, *, connections: int = MOST_PER_DESTINATION) -> None:
@@ -62,6 +66,54 @@ def replay(script: Script) -> None:
             else:
                 port, frames, keep, traced = words
                 pair.send(pair.reference.port(port), [bytes.fromhex(each) for each in frames], keep=keep, traced=traced)
+
+
+def fails(script: Script) -> str:
+    """Why an example fails when it is played again; empty when it does not."""
+    kept = list(LAST)
+    try:
+        replay(script)
+    except IncomparableError:
+        return ""
+    except AssertionError as error:
+        return str(error) or repr(error)
+    except KeyError:
+        return ""  # a step is gone that made the port of a later one
+    finally:
+        LAST[:] = kept
+    return ""
+
+
+def told(script: Script) -> list[str]:
+    """The steps, one line each."""
+    lines = []
+    for kind, *words in script:
+        if kind == "send":
+            port, frames, keep, traced = words
+            lines += [f"send {port} {Ether(bytes.fromhex(each)).summary()} {each}" for each in frames]
+            lines.append(f"     keep={keep:#x} traced={traced}")
+        elif kind == "lab":
+            lines.append(f"lab {words[0] if isinstance(words[0], str) else json.dumps(words[0])}")
+        else:
+            lines.append(f"{kind} {words[0]}")
+    return lines
+
+
+def shrunk(script: Script) -> Script:
+    """The example without the steps and repetitions that its failure does not need."""
+    if not fails(script):
+        return script
+    size = len(script) // 2
+    while size >= 1:
+        at = 2
+        while at < len(script):
+            shorter = [*script[:at], *script[at + size :]]
+            if fails(shorter):
+                script = shorter
+            else:
+                at += size
+        size //= 2
+    return script
 
 
 def _topology(lab: dict[str, Any] | str) -> Topology:

@@ -16,6 +16,7 @@ from dataplane.load import load_topology
 from tests.property import script
 from tests.property.disagreements import IncomparableError
 from tests.property.exercised import TALLY, Tally, required
+from tests.property.fresh import FRESH
 from tests.property.pairing import Pair
 from tests.property.playing import Playground, play
 from tests.property.strategies import RandomLab, Step, labs, steps
@@ -72,6 +73,7 @@ def step(pair: Lab, data: st.DataObject) -> None:
         pair.complain(data.draw(st.integers(0, 50), label="which"), data.draw(st.sampled_from([1, 3, 4])))
 
 
+@settings(backend=FRESH)
 @given(lab=labs(), data=st.data())
 def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
     pair = Lab(lab)
@@ -81,6 +83,7 @@ def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
     TALLY.add(pair.seen)
 
 
+@settings(backend=FRESH)
 @given(lab=wide_labs(), data=st.data())
 def test_both_engines_agree_on_every_construct(lab: dict[str, Any], data: st.DataObject) -> None:
     play(Playground(lab), data.draw, most=12)
@@ -90,7 +93,14 @@ def test_the_comparison_is_not_vacuous() -> None:
     """The same examples each time: packets meet every construct and operation, and few examples end early."""
     tally = Tally()
 
-    @settings(max_examples=100, database=None, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=100,
+        backend=FRESH,
+        database=None,
+        derandomize=True,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(lab=wide_labs(), data=st.data())
     def collect(lab: dict[str, Any], data: st.DataObject) -> None:
         pair = Playground(lab)

@@ -271,3 +271,13 @@ def test_icmpv6_messages_below_128_are_errors(engine: str) -> None:
     ends = {"src": "2001:db8:10:2::10", "dst": "2001:db8:10:2::11"}
     assert shop.send("app", IPv6(**ends) / ICMPv6Unknown(type=0) / bytes(16)).to == "open"
     assert shop.plane.engine.sessions() == []
+
+
+def test_icmp_of_the_other_family_has_no_header_that_must_be_there(engine: str) -> None:
+    """As any protocol that nobody reads: a few bytes of it pass, and a quote of them is of its flow."""
+    shop = Network(SHOP, engine=engine)
+    ends = {"src": "2001:db8:10:2::10", "dst": "2001:db8:10:2::11"}
+    sent = IPv6(**ends, nh=1) / b"abc"
+    assert shop.send("app", sent).to == "open"
+    error = IPv6(src=ends["dst"], dst=ends["src"]) / ICMPv6DestUnreach(code=4) / bytes(sent)
+    assert shop.send("open", error).to == "app"

@@ -40,7 +40,7 @@ DECIDES = ("fastpath", "dataplane", ":!dataplane/schema.py", ":!*.md")
 WEIGHTS = {"histories": 4, "differential": 4, "dense": 1, "forms": 1, "crowded": 1}
 """Properties (`thorough_slice`), by how often they get a slice."""
 SLICE_S = 150
-PATIENCE_S = 900
+PATIENCE_S = 600
 """A slice that takes longer beyond its time (shrinking an example) is ended."""
 
 
@@ -208,11 +208,12 @@ def main() -> int:
     parser.add_argument("--replay", type=Path, help="play what a divergence left behind, and show it")
     words = parser.parse_args()
     if words.replay is not None:
-        from tests.property.script import replay
+        from tests.property.script import fails, told
 
-        replay(json.loads(words.replay.read_text())["script"])
-        print("no divergence any more")
-        return 0
+        script = json.loads(words.replay.read_text())["script"]
+        why = fails(script)
+        print(*told(script), why or "no divergence any more", sep="\n")
+        return 1 if why else 0
     return Run(words.minutes, words.workers, words.slice).go()
 
 

@@ -22,6 +22,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.property import script, test_differential, test_limits
 from tests.property.exercised import TALLY
+from tests.property.fresh import FRESH
 from tests.property.strategies import labs
 from tests.property.test_histories import Histories
 from tests.property.wide_labs import wide_labs
@@ -33,7 +34,7 @@ BATCH = 60
 def _settings(**more: Any) -> settings:
     return settings(
         max_examples=BATCH, deadline=None, database=None, print_blob=True, derandomize=False,
-        suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink], **more,
+        suppress_health_check=list(HealthCheck), phases=[Phase.generate], backend=FRESH, **more,
     )  # fmt: skip
 
 
@@ -74,8 +75,11 @@ def main(name: str, number: int, seconds: float, out: Path) -> int:
         try:
             PROPERTIES[name](batch)
         except BaseException as error:  # groups too: several different ones were found
-            failure = {"batch_seed": batch, "error": "".join(traceback.format_exception(error)), "script": script.LAST}
+            shown = "".join(traceback.format_exception(error))
+            failure = {"batch_seed": batch, "error": shown, "script": script.shrunk(list(script.LAST))}
             traceback.print_exception(error)
+    if failure:
+        print("\n".join(script.told(failure["script"])), script.fails(failure["script"]), sep="\n", file=sys.stderr)
     found = {"examples": TALLY.examples, "steps": TALLY.steps, "counts": TALLY.counts, "failure": failure}
     out.write_text(json.dumps(found))
     return 1 if failure else 0
