@@ -152,7 +152,7 @@ cdef bint inbound(walker *w, const node *n, nat_policy *policy, effect *counter)
         drop(w, n, REASON_NAT_NO_SESSION, 0)
         return False
     if k.forward.tuple.family == 6:
-        reason = counterpart_missing(w.p)
+        reason = counterpart_missing(w.p, w.out.edit.cut_count != 0)
         if reason:
             drop(w, n, reason, 0)
             return False
@@ -196,7 +196,7 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
         t.family = 4
         t.dst = extract4(t.dst)
         t.proto = PROTO_ICMP if t.proto == PROTO_ICMPV6 else t.proto
-        reason = counterpart_missing(p)
+        reason = counterpart_missing(p, False)
     if find(w, &key, &k) and k.kind == SESSION_NAT and k.way == 0 and not restarts(w, &k):
         if reason:
             drop(w, n, reason, 0)

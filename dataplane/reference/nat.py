@@ -137,10 +137,13 @@ class NatTables:
             return nat64.to_ipv4(packet, found.outside)
         return translate(packet, found.outside)
 
-    def inbound(self, gateway: NatGateway, packet: Packet, now_ms: int, *, is_ours: bool) -> Packet | Reason:
+    def inbound(
+        self, gateway: NatGateway, packet: Packet, now_ms: int, *, is_ours: bool, in_pieces: bool = False
+    ) -> Packet | Reason:
         """Translate a packet for an address of the gateway: of a connection, or an error about one.
 
         `is_ours`: the network made it, or another NAT gateway has changed it; both know what nobody has seen outside.
+        `in_pieces`: a gateway before has cut it.
         """
         if (refused := _refuse(packet)) is not None:
             return refused
@@ -154,6 +157,8 @@ class NatTables:
             return Reason.NAT_NO_SESSION
         if found.life.is_reopened_by(packet):
             return Reason.NAT_NO_SESSION  # nobody opens a connection from outside
+        if in_pieces and packet.is_unsummed and found.inside.source.version == 6:
+            return Reason.NAT_FRAGMENT  # the first piece cannot be summed up (RFC 7915, section 4.5)
         after = _to_client(packet, found.inside)
         if isinstance(after, Packet) and not packet.is_icmp_error:
             memory.see(found, packet, now_ms, gateway, by_client=False)

@@ -367,6 +367,10 @@ def test_a_packet_cut_on_its_way_becomes_as_many_ipv6_fragments(lab: Network) ->
         head = IPv6ExtHdrFragment(nh=17, id=0x77AA, offset=at // 8, m=more)
         expected = IPv6(src="64:ff9b::203.0.113.30", dst=SIX, nh=44, hlim=62) / head / whole[at : at + size]
         assert bytes(sent.packet) == bytes(expected)
+    # of one without a checksum the first piece cannot be summed up, and dies like any such fragment
+    answer[UDP].chksum = 0
+    result = lab.send("far", answer)
+    assert (result.reason, result.by, result.sent) == (Reason.NAT_FRAGMENT, "nat-gateway shop/nat", ())
 
 
 def test_segments_left_to_the_network_card_cross_whole(lab: Network) -> None:
