@@ -1,8 +1,8 @@
 """How often drawn packets really met each construct, operation and drop reason: counted per example.
 
 A comparison of two engines proves nothing about what no packet met. Each example notes what its packets did meet, from
-the fast engine's own trace of them; `Tally` counts the examples in which each thing occurred. `REQUIRED` are the things
-that must occur: in the quick profile at all, in the thorough one in `THOROUGH` examples.
+the fast engine's own trace of them; `Tally` counts the examples in which each thing occurred. `required` are the things
+that must occur: in the quick profile at all, in the thorough one in `THOROUGH` examples, with every drop reason.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Final
 
 from dataplane.names import Name, Names
+from dataplane.program import GateMode
 from dataplane.verdict import Cause, Reason
 from fastpath.engine import HOP_OPS
 
@@ -35,24 +36,67 @@ KINDS: Final = {
     "vpc-peering": "vpc_peering",
 }
 """Kind of a named thing -> the construct it is of (a module of `dataplane.model`)."""
-ASSIGNED: Final = ip_network("203.0.113.128/25")
-"""Public addresses that are assigned, not Elastic."""
-HOSTS: Final = ("example", "visitor")
-"""Nodes that are internet hosts, in every lab of these tests."""
-
 CONSTRUCTS: Final = (
     *dict.fromkeys(KINDS.values()),
+    "connection_tracking",
     "elastic_ip",
     "internet_host",
     "prefix_list",
     "region",
+    "settings",
 )
-"""What can be declared and meets packets."""
+"""What can be declared and meets packets: every construct of `dataplane.model`."""
+FEATURES: Final = (
+    "NAT64 out",
+    "NAT64 back",
+    "private NAT gateway",
+    "secondary address of a NAT gateway",
+    "gateway route table",
+    "propagated route",
+    "return to sender",
+    "assigned public address",
+    "group rule by group",
+    "group rule by self",
+    "group rule by group of a peer",
+    "group rule by prefix-list",
+)
+"""Parts of constructs that have ways of their own."""
+ACTIONS: Final = (
+    "permit", "track", "match", "route", "translate", "fragment", "deliver", "answer", "drop", "open", "known",
+)  # fmt: skip
+"""What a trace tells."""
+UNREACHED: Final = {
+    Reason.PRIVATE_SOURCE: "hosts have public addresses only, and gateways translate; "
+    "lowered in tests/unit/model/test_internet_gateway.py",
+    Reason.PUBLIC_DESTINATION_MISSING: "the internet has routes to addresses that are mapped only; "
+    "lowered in tests/unit/model/test_internet_gateway.py",
+    Reason.PORT_QUEUE_FULL: "of devices: tests/unit/fastpath/test_worker.py, test_a_full_queue_is_counted",
+}
+"""Reasons that no drawn packet can die of, and why, and where else they are tested."""
+ASSIGNED: Final = ip_network("203.0.113.128/25")
+"""Public addresses that are assigned, not Elastic."""
+SECONDARY: Final = {int(ip_address(each)) for each in ("10.0.1.6", "10.0.3.6", "10.0.3.7")}
+"""Secondary addresses of NAT gateways in `wide_labs`."""
+PRIVATE_GATEWAYS: Final = ("shop/inner", "store/back")
+HOSTS: Final = ("example", "visitor")
+"""Nodes that are internet hosts, in every lab of these tests."""
+IPV4: Final = 1 << 32
 
 
 def required() -> list[str]:
-    """Everything that must occur, as it is counted."""
-    return [f"construct {name}" for name in CONSTRUCTS] + [f"operation {name}" for name in HOP_OPS]
+    """Everything that must occur in any profile, as it is counted."""
+    return [
+        *(f"construct {name}" for name in CONSTRUCTS),
+        *(f"operation {name}" for name in HOP_OPS),
+        *(f"action {name}" for name in ACTIONS),
+        *(f"cause {cause.name}" for cause in Cause),
+    ]
+
+
+def required_thoroughly() -> list[str]:
+    """Everything that must occur often in the thorough profile."""
+    reasons = [reason for reason in Reason if reason is not Reason.NONE and reason not in UNREACHED]
+    return [*required(), *(f"feature {name}" for name in FEATURES), *(f"reason {reason.name}" for reason in reasons)]
 
 
 class Seen:
@@ -61,8 +105,8 @@ class Seen:
     def __init__(self, names: Names) -> None:
         self.names = names
         self.items: set[str] = set()
-        self.traits: set[str] = set()
-        """What holds of the lab as a whole, such as ``inter-region``."""
+        self.is_inter_region = False
+        """Whether the lab's peering is between Regions."""
 
     def note(self, *items: str) -> None:
         """These occurred."""
@@ -85,12 +129,10 @@ class Seen:
             self.note(f"verdict {outcome.verdict.name}")
             if outcome.reason is not Reason.NONE:
                 self.reason(outcome.reason)
-            for object_, action, rule in getattr(outcome, "trace", ()):
+            for object_, action, rule in outcome.trace:
                 self.note(f"action {action}")
                 self._thing(self.names[object_])
                 self._rule(self.names[rule])
-                if action in ("open", "known"):
-                    self.note(f"memory {self.names[object_].kind} {action}")
             self._thing(self.names[outcome.object])
             self._rule(self.names[outcome.rule])
         for emission in emissions:
@@ -103,20 +145,33 @@ class Seen:
             self.note("family IPv6")
 
     def _hop(self, hop: Mapping[str, Any], before: tuple[int, int] | None) -> None:
-        self.note(f"operation {hop['op']}", f"detail {hop['op']} {hop['detail']}")
-        self._thing(self.names[hop["object"]])
+        operation, detail = hop["op"], hop["detail"]
+        self.note(f"operation {operation}", f"detail {operation} {detail}")
+        thing = self.names[hop["object"]]
+        self._thing(thing)
         self._rule(self.names[hop["rule"]])
-        if hop["op"] == "rewrite" and before is not None and before != (hop["source"], hop["destination"]):
-            changed = {hop["source"], hop["destination"]} ^ set(before)
-            public = {n for n in changed if n < 1 << 32 and ip_address(n) in ASSIGNED}
-            self.note("assigned public address" if public else "construct elastic_ip")
+        after = hop["source"], hop["destination"]
+        if before is None or detail == "dropped":
+            return
+        if operation == "rewrite" and before != after:
+            public = {number for number in {*before} ^ {*after} if number < IPV4 and ip_address(number) in ASSIGNED}
+            self.note("feature assigned public address" if public else "construct elastic_ip")
+        elif operation == "nat-session":
+            if (before[0] < IPV4) != (after[0] < IPV4):
+                self.note("feature NAT64 out" if after[0] < IPV4 else "feature NAT64 back")
+            if thing.path in PRIVATE_GATEWAYS:
+                self.note("feature private NAT gateway")
+            if {*before, *after} & SECONDARY:
+                self.note("feature secondary address of a NAT gateway")
+        elif operation == "flow-gate" and hop["mode"] == GateMode.RESUME and detail in ("known", "related"):
+            self.note("feature return to sender")
 
     def _thing(self, name: Name) -> None:
         if name.kind == "interface" and name.path.split("/")[0] in HOSTS:
             self.note("construct internet_host")
         elif name.kind in KINDS:
             self.note(f"construct {KINDS[name.kind]}")
-        if name.kind == "vpc-peering" and "inter-region" in self.traits:
+        if name.kind == "vpc-peering" and self.is_inter_region:
             self.note("construct region")
 
     def _rule(self, name: Name) -> None:
@@ -127,8 +182,13 @@ class Seen:
         words = name.path.split()
         if name.kind == "route":
             self.note("construct route_table", f"route to {words[-1].partition(':')[0]}")
+            if words[0] == "shop/edge":
+                self.note("feature gateway route table")
+            if "(propagated)" in words:
+                self.note("feature propagated route")
         elif name.kind == "security-group-rule":
-            self.note(f"group rule {words[1]} {_peer(words[-1])}")
+            peer = _peer(words[-1])
+            self.note(f"rule {words[1]} {peer}", f"feature group rule by {peer}")
         elif name.kind == "acl-rule":
             self.note(f"acl rule {words[1]} {words[3]}")
 
@@ -145,13 +205,15 @@ def _peer(word: str) -> str:
 class Tally:
     """In how many examples each thing occurred."""
 
-    def __init__(self) -> None:
-        self.examples = 0
-        self.counts: Counter[str] = Counter()
+    def __init__(self, counts: Mapping[str, int] | None = None, examples: int = 0, steps: int = 0) -> None:
+        self.examples = examples
+        self.steps = steps
+        self.counts: Counter[str] = Counter(counts or {})
 
-    def add(self, seen: Seen) -> None:
+    def add(self, seen: Seen, steps: int = 0) -> None:
         """An example has ended."""
         self.examples += 1
+        self.steps += steps
         self.counts.update(seen.items)
 
     def lacking(self, least: int, wanted: Iterable[str]) -> dict[str, int]:

@@ -49,6 +49,7 @@ EDGES6 = (
     "::ffff:10.0.1.10", "64:ff9b::a9fe:101", "64:ff9b:1::1", "2001:db8:20:9::9",
 )  # fmt: skip
 NAT64 = "64:ff9b::"
+HOSTS = ("198.51.100.", "2001:db8:99:")
 HOPS = (64, 64, 64, 64, 64, 64, 1, 2, 3, 0)
 LARGE = (*SIZES, 1207, 1233, 1452, 8452, 8473, 8953, 8973, 8999)
 FLAGS = ("S", "S", "S", "SA", "A", "A", "PA", "FA", "R", "RA", "", "F", "SF", "SAU")
@@ -60,20 +61,24 @@ def through_nat64(address: str) -> str:
 
 
 def _to(draw: Draw, live: Sequence[str], edges: Sequence[str]) -> str:
-    """Mostly an address that somebody has."""
-    return draw(st.sampled_from(live)) if live and draw(st.integers(0, 4)) else draw(st.sampled_from(edges))
+    """Mostly an address that somebody has; often that of a host on the internet, where most gateways lead."""
+    kind = draw(st.sampled_from(["host", "host", "live", "live", "live", "edge"]))
+    hosts = [each for each in live if each.startswith(HOSTS)]
+    if kind == "edge" or not live:
+        return draw(st.sampled_from(edges))
+    return draw(st.sampled_from(hosts if kind == "host" and hosts else live))
 
 
 def _from(draw: Draw, own: Sequence[str], live: Sequence[str], edges: Sequence[str]) -> str:
     """Mostly an own address."""
-    return draw(st.sampled_from(own)) if own and draw(st.integers(0, 11)) else _to(draw, live, edges)
+    return draw(st.sampled_from(own)) if own and draw(st.integers(0, 15)) else _to(draw, live, edges)
 
 
 def ends(draw: Draw, own: Sequence[str], live4: Sequence[str], live6: Sequence[str]) -> tuple[int, str, str]:
     """Version, source and destination."""
     four, six = [a for a in own if ":" not in a], [a for a in own if ":" in a]
-    if six and (not four or draw(st.integers(0, 2)) == 0):
-        to = through_nat64(_to(draw, live4, EDGES)) if draw(st.integers(0, 2)) == 0 else _to(draw, live6, EDGES6)
+    if six and draw(st.booleans()):
+        to = through_nat64(_to(draw, live4, EDGES)) if draw(st.booleans()) else _to(draw, live6, EDGES6)
         return 6, _from(draw, six, live6, EDGES6), to
     return 4, _from(draw, four, live4, EDGES), _to(draw, live4, EDGES)
 
@@ -239,3 +244,39 @@ def questions(draw: Draw, mac: bytes, own: Sequence[str]) -> bytes:
     source = draw(st.sampled_from(four)) if four and draw(st.integers(0, 9)) else draw(st.sampled_from(EDGES))
     question = ARP(op=draw(st.sampled_from([1, 1, 1, 2])), hwsrc=mac.hex(":"), psrc=source, pdst=target)
     return b"\xff" * 6 + mac + b"\x08\x06" + damage(draw, bytes(question), 6)
+
+
+def odd_frame(draw: Draw, ether: bytes, own: Sequence[str]) -> bytes:
+    """A frame that is wrong in a way of its own."""
+    four = next((a for a in own if ":" not in a), "10.0.1.10")
+    good = bytes(IP(src=four, dst=draw(st.sampled_from(["198.51.100.10", "10.0.2.10"]))) / UDP(sport=1, dport=2))
+    six = next((a for a in own if ":" in a), "2001:db8:10:1::10")
+    routing = bytes(IPv6(src=six, dst="2001:db8:99::10") / IPv6ExtHdrRouting(addresses=["::1"]) / UDP())
+    chain: Any = IPv6(src=six, dst="2001:db8:99::10")
+    for _ in range(9):
+        chain = chain / IPv6ExtHdrDestOpt()
+    kinds = {
+        "short": (ether + b"\x08\x00" + good)[: draw(st.integers(0, 13))],
+        "tagged": ether + draw(st.sampled_from([b"\x81\x00", b"\x88\xa8"])) + bytes(4) + good,
+        "strange": ether + draw(st.sampled_from([b"\x88\xcc", b"\x08\x07", b"\x00\x26"])) + good,
+        "spoofed": ether[:6] + b"\x02\0\0\0\0\x07" + b"\x08\x00" + good,
+        "broadcast": b"\xff" * 6 + ether[6:] + b"\x08\x00" + good,
+        "multicast6": b"\x33\x33\0\0\0\1" + ether[6:] + b"\x86\xdd" + routing,
+        "nobody": b"\x02\0\0\0\0\x09" + ether[6:] + b"\x08\x00" + good,
+        "version": ether + b"\x08\x00" + b"\x65" + good[1:],
+        "length": ether + b"\x08\x00" + draw(st.sampled_from([b"\x44", b"\x40", b"\x4f"])) + good[1:],
+        "checksum": ether + b"\x08\x00" + good[:10] + b"\x12\x34" + good[12:],
+        "martian": ether + b"\x08\x00" + bytes(IP(src="127.0.0.1", dst="198.51.100.10") / UDP()),
+        "routing": ether + b"\x86\xdd" + routing,
+        "chain": ether + b"\x86\xdd" + bytes(chain / UDP()),
+        "cut transport": ether + b"\x08\x00" + bytes(IP(src=four, dst="198.51.100.10", proto=17) / b"abc"),
+        "arp": b"\xff" * 6 + ether[6:] + b"\x08\x06" + bytes(draw(st.integers(0, 27))),
+    }
+    return kinds[draw(st.sampled_from(sorted(kinds)))]
+
+
+def flood(draw: Draw, own: Sequence[str]) -> list[bytes]:
+    """More pieces without a first one than an interface may have waiting."""
+    four = next((a for a in own if ":" not in a), "10.0.1.10")
+    first = draw(st.sampled_from([0, 0x4000]))
+    return [bytes(IP(src=four, dst="198.51.100.10", frag=1, proto=17, id=first + n) / bytes(8)) for n in range(66)]

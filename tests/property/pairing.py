@@ -19,6 +19,7 @@ from dataplane.reference.packets import Packet, read
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.engine import Overlay
+from tests.property import script
 from tests.property.disagreements import (
     VERSIONS,
     Difference,
@@ -63,7 +64,6 @@ class Pair:
         """Addresses of NAT gateways, now or before."""
         self.seen = Seen(self.names)
         self._learn_gateways()
-        self.advance(0)
 
     @property
     def fast(self) -> DataPlane:
@@ -90,6 +90,7 @@ class Pair:
             AssertionError: they disagree.
             IncomparableError: from here on they cannot be compared.
         """
+        script.sent(self.names[port].path, frames, keep, traced)
         self.planes["emptied"].engine.forget(keep)
         planned = self._plan(port, frames[0])
         outcomes, emissions = self._process(port, frames, traced)
@@ -98,7 +99,7 @@ class Pair:
         if Reason.LOOP in {*(o.reason for o in outcomes), *(o.reason for o in told)}:
             # Where a packet in circles is cut off, and what it leaves behind, is each engine's own affair.
             assert [outcome.verdict for outcome in outcomes] == [outcome.verdict for outcome in told]
-            self.seen.reason(Reason.LOOP)
+            self.seen.processed(frames, outcomes, emissions, planned["hops"])
             raise InCirclesError
         ours, theirs = [self.outcome(o) for o in outcomes], [self.outcome(o) for o in told]
         for frame, one, other in zip(frames, ours, theirs, strict=True):
@@ -117,6 +118,7 @@ class Pair:
 
     def advance(self, wait_ms: int) -> None:
         """Let time pass: the same must die of it, and the meters of NAT gateways show the same."""
+        script.advanced(wait_ms)
         self.now += wait_ms
         results = {form: plane.advance(self.now) for form, plane in self.planes.items()}
         for form in FORMS[1:]:

@@ -15,17 +15,22 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigurationError
+from tests.property import script
 from tests.property.disagreements import IncomparableError
 from tests.property.exercised import TALLY
 from tests.property.lab_changes import changed
 from tests.property.lab_loading import topology_of
-from tests.property.lab_packets import Draw, error_about, pieces, questions, some_packet
+from tests.property.lab_packets import Draw, error_about, flood, odd_frame, pieces, questions, some_packet
 from tests.property.pairing import KEEP, Pair
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
 
 KEPT = (KEEP, KEEP, 0, 0x5555555555555555, 0x00FF00FF00FF00FF)
 """Which flow entries survive a burst, where they are emptied at random."""
 WAITS = (1, 29_999, 30_000, 60_000, 120_000, 180_000, 350_000, 600_000, 432_000_000)
+TRACKED_BY_DEFAULT = {"open": 432_000_000, "single": 30_000, "replied": 30_000, "stream": 180_000}
+"""Idle limits that `connection_tracking` changes, in milliseconds."""
+DOCUMENTED = (30_000, 60_000, 120_000, 350_000, 600_000, *TRACKED_BY_DEFAULT.values())
+"""Idle limits where no setting says otherwise."""
 
 
 class Playground(Pair):
@@ -33,6 +38,7 @@ class Playground(Pair):
 
     def __init__(self, lab: dict[str, Any]) -> None:
         super().__init__(topology_of(lab))
+        script.begin(lab)
         self.lab = lab
         self.before: list[dict[str, Any]] = []
         """Labs that were, the present one's predecessor last."""
@@ -40,13 +46,11 @@ class Playground(Pair):
         self.late: list[tuple[int, bytes]] = []
         """Pieces of datagrams that are still to come."""
         self.steps = 0
+        """Moves made."""
         self._learn()
 
     def _learn(self) -> None:
-        if any("accepter_region" in peering for peering in self.lab["peerings"].values()):
-            self.seen.traits.add("inter-region")
-        else:
-            self.seen.traits.discard("inter-region")
+        self.seen.is_inter_region = "accepter_region" in self.lab["peerings"]["p"]
         inventory = self.reference.router.inventory
         self.nodes = sorted(inventory.ports)
         every = [address for node in inventory.interfaces for address in node.addresses]
@@ -144,6 +148,20 @@ class Playground(Pair):
             self.put(draw, port, [self.ether(port) + frame[12:]])
         return None
 
+    def odd(self, draw: Draw) -> None:
+        """Somebody sends a frame that is wrong, or one through a port that is not there any more."""
+        gone = [port for port, _ in self.sent if port not in self.nodes]
+        if gone and draw(st.booleans()):
+            self.put(draw, gone[0], [frame for port, frame in self.sent if port == gone[0]][:1])
+            return
+        port = draw(st.sampled_from(self.nodes))
+        self.put(draw, port, [odd_frame(draw, self.ether(port), self.own(port))])
+
+    def flood(self, draw: Draw) -> None:
+        """Somebody sends more pieces than may wait."""
+        port = draw(st.sampled_from(self.nodes))
+        self.put(draw, port, [self.ether(port) + TYPES[4] + piece for piece in flood(draw, self.own(port))])
+
     # -- what else happens
 
     def wait(self, draw: Draw) -> None:
@@ -153,12 +171,19 @@ class Playground(Pair):
         ends += [30_000] if self.fast.engine.statistics()["fragments_waiting"] else []
         if ends and draw(st.integers(0, 3)):
             end, beside = draw(st.sampled_from(ends)), draw(st.sampled_from([-1, 0, 1]))
-            for row in rows:
-                if row["limit_ms"] - row["idle_ms"] == end:
-                    self.seen.note(f"expiry {row['kind']} {row['state']} {beside:+d}")
+            self._note_ends([row for row in rows if row["limit_ms"] - row["idle_ms"] == end], beside)
             self.advance(max(0, end + beside))
         else:
             self.advance(draw(st.sampled_from(WAITS)))
+
+    def _note_ends(self, rows: list[dict[str, Any]], beside: int) -> None:
+        for row in rows:
+            kind, state, limit = row["kind"], row["state"], row["limit_ms"]
+            self.seen.note(f"expiry {kind} {state} {beside:+d}")
+            if kind == "group" and state in TRACKED_BY_DEFAULT and limit != TRACKED_BY_DEFAULT[state]:
+                self.seen.note("construct connection_tracking")
+            elif limit not in DOCUMENTED:
+                self.seen.note("construct settings")
 
     def change(self, draw: Draw) -> None:
         """Somebody works on the lab."""
@@ -183,6 +208,7 @@ class Playground(Pair):
         self.before.append(self.lab)
         del self.before[:-8]
         self.lab = lab
+        script.changed(lab)
         self.apply(topology)
         self._learn()
         self.seen.note(f"change {kind}")
@@ -191,7 +217,7 @@ class Playground(Pair):
 
     def done(self) -> None:
         """The example is over."""
-        TALLY.add(self.seen)
+        TALLY.add(self.seen, self.steps)
 
 
 Move = Callable[[Playground, Draw], None]
@@ -205,6 +231,8 @@ MOVES: dict[str, Move] = {
         "ask",
         "fragments",
         "late_fragment",
+        "odd",
+        "flood",
         "wait",
         "change",
         "undo",

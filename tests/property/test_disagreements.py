@@ -6,6 +6,7 @@ What is not settled yet is listed in `UNSETTLED`, by the engine that is wrong, a
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
@@ -22,7 +23,9 @@ UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, s
 
 
 FAST, REFERENCE = "fast", "reference"
-UNSETTLED: dict[str, str] = {}
+UNSETTLED = {
+    "test_syn_on_a_closed_connection_takes_its_place": FAST,
+}
 """Which engine still says otherwise."""
 
 
@@ -221,6 +224,26 @@ def test_fragment_that_had_waited_is_counted_where_it_dies(engine: str) -> None:
     first, later = fragment(IP(src=BARE, dst=APP, id=1) / UDP(sport=5, dport=6) / bytes(100), 80)
     shop.send_all("bare", [later, first])
     assert shop.plane.engine.counters()[shop.port("bare")]["reasons"] == {Reason.GROUP_INGRESS: 2}
+
+
+def test_icmp_of_the_other_family_is_a_protocol_like_others(engine: str) -> None:
+    """Protocol 1 in IPv6 is not ICMP (RFC 4443: that is 58): what it carries is nobody's identifier."""
+    shop = Network(SHOP, engine=engine)
+    ends = {"src": "2001:db8:10:2::10", "dst": "2001:db8:10:2::11"}
+    assert shop.send("app", IPv6(**ends, nh=1) / bytes(ICMP(id=5))).to == "open"
+    back = IPv6(src=ends["dst"], dst=ends["src"], nh=1) / bytes(ICMP(type=0, id=6))
+    assert shop.send("open", back).to == "app"
+
+
+def test_syn_on_a_closed_connection_takes_its_place(engine: str) -> None:
+    """RFC 7857, section 2.1: what is closed may be opened again; it needs no port besides the one it has."""
+    with (
+        patch("dataplane.model.nat_gateway.NAT_FLOWS_PER_DESTINATION", 1),
+        patch("dataplane.reference.nat.MOST_PER_DESTINATION", 1),
+    ):
+        shop = Network(SHOP, engine=engine)
+        for flags in ("S", "R", "S"):
+            assert shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=5, dport=6, flags=flags)).to == "example"
 
 
 def test_syn_is_no_answer_whatever_port_it_comes_from(engine: str) -> None:

@@ -87,6 +87,14 @@ class Histories(RuleBasedStateMachine):
         self._move("late_fragment", data)
 
     @rule(data=ANY)
+    def odd_frame(self, data: st.DataObject) -> None:
+        self._move("odd", data)
+
+    @rule(data=ANY)
+    def flood(self, data: st.DataObject) -> None:
+        self._move("flood", data)
+
+    @rule(data=ANY)
     def silence(self, data: st.DataObject) -> None:
         self._move("wait", data)
 
