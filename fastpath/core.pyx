@@ -161,7 +161,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
 
 # Cut an edited packet to the `level`th size of its edit, and the pieces to the next. Returns a reason or 0.
 cdef uint16_t send_pieces(core *c, packet *p, const edit *e, uint32_t level, uint32_t parent) noexcept nogil:
-    cdef uint32_t at = 0, size
+    cdef uint32_t at = 0, size, smaller
     cdef uint32_t payload = p.end - p.l4
     cdef uint8_t *piece
     cdef packet q
@@ -173,14 +173,17 @@ cdef uint16_t send_pieces(core *c, packet *p, const edit *e, uint32_t level, uin
         size = next_fragment(p, piece, e.cuts[level], &at)
         if size == 0:
             return REASON_MTU_EXCEEDED      # no room for 8 bytes behind this header
-        if level + 1 < e.cut_count and size - ETH_HEADER > e.cuts[level + 1]:
+        smaller = level + 1
+        while smaller < e.cut_count and size - ETH_HEADER <= e.cuts[smaller]:
+            smaller += 1
+        if smaller < e.cut_count:
             memset(&q, 0, sizeof(packet))
             q.frame = piece
             q.length = size
             q.l3 = ETH_HEADER
             q.family = p.family
             if parse_ip(&q) == 0:
-                reason = send_pieces(c, &q, e, level + 1, parent)
+                reason = send_pieces(c, &q, e, smaller, parent)
                 if reason:
                     return reason
                 continue

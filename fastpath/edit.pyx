@@ -142,11 +142,10 @@ cdef uint32_t next_fragment6(packet *p, uint8_t *to, uint32_t mtu, uint32_t *at)
     cdef uint8_t *ip = to + p.l3
     if at[0] >= payload or mtu < 48 + 8:
         return 0
-    size = (mtu - 48) & 0xFFFFFFF8U
-    if at[0] + size < payload:
+    size = payload - at[0]
+    if size > mtu - 48:
+        size = (mtu - 48) & 0xFFFFFFF8U
         more = 1
-    else:
-        size = payload - at[0]
     memcpy(to, p.frame, p.l3 + 40)
     store16(ip + 4, 8 + size)
     ip[6] = PROTO_FRAGMENT
@@ -160,33 +159,36 @@ cdef uint32_t next_fragment6(packet *p, uint8_t *to, uint32_t mtu, uint32_t *at)
 
 
 # Write the next fragment of packet `p` to `to` and return its frame length; 0 when there is none left.
-# `at` starts at 0 and counts payload bytes done. Options without the copy bit become padding in later ones.
+# `at` starts at 0 and counts payload bytes done. Options without the copy bit stand in the first one only (RFC 791, 3.1).
 cdef uint32_t next_fragment(packet *p, uint8_t *to, uint32_t mtu, uint32_t *at) noexcept nogil:
     cdef uint32_t head = p.l4 - p.l3
     cdef uint32_t payload = p.end - p.l4
-    cdef uint32_t size, flags, i
+    cdef uint32_t size, flags, i = 20, length
+    cdef const uint8_t *old = p.frame + p.l3
     cdef uint8_t *ip = to + p.l3
     if p.family == 6:
         return next_fragment6(p, to, mtu, at)
     if at[0] >= payload or mtu < head + 8:
         return 0
-    size = (mtu - head) & 0xFFFFFFF8U
-    flags = load16(p.frame + p.l3 + 6) & 0xE000U
-    if at[0] + size < payload:
-        flags |= 0x2000U
-    else:
-        size = payload - at[0]
     memcpy(to, p.frame, p.l3 + head)
+    if at[0] and head > 20:
+        memset(ip + 20, 0, head - 20)
+        length = head
+        head = 20
+        while i < length and old[i] != 0:
+            size = 1 if old[i] == 1 else old[i + 1]
+            if old[i] & 0x80:
+                memcpy(ip + head, old + i, size)
+                head += size
+            i += size
+        head = (head + 3) & 0xFFFFFFFCU
+        ip[0] = <uint8_t>(0x40 | (head >> 2))
+    flags = load16(old + 6) & 0xE000U
+    size = payload - at[0]
+    if size > mtu - head:
+        size = (mtu - head) & 0xFFFFFFF8U
+        flags |= 0x2000U
     memcpy(to + p.l3 + head, p.frame + p.l4 + at[0], size)
-    if at[0]:
-        i = 20
-        while i < head and ip[i] != 0:
-            if ip[i] == 1:
-                i += 1
-            elif ip[i] & 0x80:
-                i += ip[i + 1]
-            else:
-                memset(ip + i, 1, ip[i + 1])
     store16(ip + 2, head + size)
     store16(ip + 6, flags | ((p.fragment_offset + at[0]) >> 3))
     store16(ip + 10, 0)

@@ -26,6 +26,7 @@ cdef enum icmp_query:
     QUERY_ECHO_REPLY = 3
     QUERY_TIMESTAMP = 4
     QUERY_TIMESTAMP_REPLY = 5
+    QUERY_NOTHING = 6       # of the tuple of a message that asks nothing: nobody answers it
 
 cdef enum:
     MAX_CUTS = 3            # sizes one packet is cut to on its way, one after the other

@@ -7,7 +7,7 @@ answer to itself.
 
 from libc.string cimport memcmp, memset
 
-from fastpath.packet cimport L4_ERROR, L4_ICMP
+from fastpath.packet cimport L4_ERROR, L4_ICMP, QUERY_NOTHING
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
@@ -38,6 +38,10 @@ cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
     t.dport = w.h.dport
     t.proto = p.proto
     t.query = p.query
+    if p.kind == L4_ICMP:
+        # a message that asks nothing is of one flow with its like, and has no answer
+        t.sport = t.dport = p.icmp_type
+        t.query = QUERY_NOTHING
     return True
 
 
@@ -218,7 +222,7 @@ cdef bint is_untracked(walker *w, group_policy *policy, const rule *admitting, b
     cdef bint there = ((policy.ingress_open if egress else policy.egress_open) & bit) != 0
     if (w.p.proto != PROTO_TCP and w.p.proto != PROTO_UDP) or not admitting.any_address or (w.out.meta.via & VIA_TRACKED):
         return False
-    return there or (here and answers_open_rule(w, &policy.ingress if egress else &policy.egress))
+    return there or (here and not opens_tcp(w) and answers_open_rule(w, &policy.ingress if egress else &policy.egress))
 
 
 cdef bint group_session(walker *w, const node *n) noexcept nogil:
@@ -254,7 +258,7 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
     if admitting == NULL:
         drop(w, n, REASON_GROUP_EGRESS if egress else REASON_GROUP_INGRESS, 0)
         return False
-    if w.p.kind == L4_ERROR or w.p.kind == L4_ICMP:
+    if w.p.kind == L4_ERROR:
         # nothing is to be expected in answer
         note(w, n, DETAIL_PASSED, admitting.number)
         return True

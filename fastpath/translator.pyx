@@ -252,7 +252,8 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
             or (p.family == 6 and not is_for_prefix(policy, w.h.dst)):
         drop(w, n, REASON_NAT_PROTOCOL, 0)
         return False
-    if p.fragment != FRAGMENT_NONE and p.proto != PROTO_UDP:
+    # what an earlier hop cuts comes in fragments too
+    if (p.fragment != FRAGMENT_NONE or (w.out.edit.cut_count and p.gso_size == 0)) and p.proto != PROTO_UDP:
         drop(w, n, REASON_NAT_FRAGMENT, 0)
         return False
     reason = family_refusal(p)

@@ -30,7 +30,6 @@ def redirect(journey: Journey, inventory: Inventory, vpc: str) -> Interface | No
         raise Dropped(Reason.NO_ROUTE, table.number)
     journey.note(table.number, "route", route.number)
     target = _target(inventory, vpc, route)
-    journey.note(table.number, "route", route.number)
     if route.target != LOCAL and (target is None or not target.is_attached):
         raise Dropped(Reason.BLACKHOLE, table.number, route.number)
     if target is not None and journey.packet.version == 4 and not _has_public_address(inventory, target):

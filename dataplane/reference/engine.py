@@ -49,10 +49,13 @@ class ReferencePlane:
         """What died, by port and reason."""
         self.topology = topology
         self.router = Router(Inventory(topology, self.names))
+        self._gateways = {each.number for each in self.router.inventory.nat_gateways.values()}
+        """Every NAT gateway there ever was."""
 
     def apply(self, topology: Topology) -> None:
         """Change over to another topology: what is remembered of flows stays."""
         self.router.inventory = Inventory(topology, self.names)
+        self._gateways |= {each.number for each in self.router.inventory.nat_gateways.values()}
         self._fragments.timeout_ms = topology.lab.settings.fragment_timeout * 1000
         self.topology = topology
 
@@ -138,9 +141,8 @@ class ReferencePlane:
         ]
 
     def nat_metrics(self) -> dict[str, dict[str, int]]:
-        """By NAT gateway (``VPC/NAME``), what CloudWatch would show of it now."""
-        gateways = self.router.inventory.nat_gateways
-        return {f"{vpc}/{name}": self.router.nat.metrics(each, self.now_ms) for (vpc, name), each in gateways.items()}
+        """By NAT gateway (``VPC/NAME``), what CloudWatch would show of it now; those that are gone are still there."""
+        return {self.names[each].path: self.router.nat.metrics(each, self.now_ms) for each in self._gateways}
 
     @property
     def fragments_waiting(self) -> int:
@@ -263,7 +265,7 @@ class ReferencePlane:
     def _arrive(self, journey: Journey, receiver: Interface | Host, parent: int) -> None:
         pieces = [journey.packet.raw]
         for mtu in journey.mtus:
-            pieces = [smaller for piece in pieces for smaller in cut(piece, mtu)]
+            pieces = [smaller for piece in pieces for smaller in cut(piece, mtu, journey.identification)]
         cause = Cause.FRAGMENT if len(pieces) > 1 else journey.cause
         mac = journey.source_mac or receiver.router_mac
         for piece in pieces:

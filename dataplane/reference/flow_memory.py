@@ -21,8 +21,13 @@ class FlowMemory:
         self._flows: dict[tuple[Owner, Flow], Lifetime] = {}
 
     def see(self, owner: Owner, packet: Packet, now_ms: int, limits: Limits) -> str:
-        """A packet of the side that opens flows: ``open``, ``known``, or nothing for what has no flow."""
-        if packet.is_icmp_error or (packet.is_icmp and packet.icmp_type not in QUERIES[packet.protocol]):
+        """A packet of the side that opens flows: ``open``, ``known`` (an ICMP error about one too), or nothing."""
+        if packet.is_icmp_error:
+            quoted = packet.quoted
+            if quoted is None or not quoted.is_identified:
+                return ""
+            return "" if self._find(owner, quoted.flow.reversed(), now_ms) is None else "known"
+        if packet.is_icmp and packet.icmp_type not in QUERIES[packet.protocol]:
             return ""
         found = self._find(owner, packet.flow, now_ms)
         if found is None or found.is_reopened_by(packet):

@@ -1,4 +1,7 @@
-"""Cut an IPv4 packet into fragments (RFC 791, section 3.2)."""
+"""Cut a packet into fragments: IPv4 as routers do (RFC 791, section 3.2), IPv6 where IPv4 fragments were translated.
+
+No router cuts IPv6; but what was cut as IPv4 and then translated arrives as the same pieces (RFC 7915, section 4.1).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,17 @@ COPIED = 0x80
 """Options with this bit stand in every fragment, the others in the first only."""
 
 
-def cut(raw: bytes, mtu: int) -> list[bytes]:
-    """The pieces of a packet, none of them longer than `mtu` bytes."""
+FRAGMENT = 44
+"""The fragment header (RFC 8200, section 4.5)."""
+
+
+def cut(raw: bytes, mtu: int, identification: int = 0) -> list[bytes]:
+    """The pieces of a packet, none of them longer than `mtu` bytes.
+
+    `identification` is that of IPv6 fragments, as long as the packet has no fragment header.
+    """
+    if raw[0] >> 4 == 6:
+        return _cut6(raw, mtu, identification)
     if len(raw) <= mtu:
         return [raw]
     header, word = (raw[0] & 15) * 4, int.from_bytes(raw[6:8])
@@ -22,6 +34,24 @@ def cut(raw: bytes, mtu: int) -> list[bytes]:
         pieces.append(_piece(head, part, (offset + at) // 8 | (more if last else 0x2000)))
         at += len(part)
         head = raw[:20] + _copied_options(raw[20:header])
+    return pieces
+
+
+def _cut6(raw: bytes, mtu: int, identification: int) -> list[bytes]:
+    if raw[6] != FRAGMENT:
+        header = raw[:4] + (len(raw) - 32).to_bytes(2) + bytes([FRAGMENT]) + raw[7:40]
+        raw = header + bytes([raw[6], 0, 0, 0]) + identification.to_bytes(4) + raw[40:]
+    if len(raw) <= mtu:
+        return [raw]
+    head, word, body = raw[:48], int.from_bytes(raw[42:44]), raw[48:]
+    offset, more, room = word & 0xFFF8, word & 1, (mtu - 48) // 8 * 8
+    pieces, at = [], 0
+    while at < len(body):
+        part = body[at : at + room] if len(body) - at > mtu - 48 else body[at:]
+        is_last = at + len(part) == len(body)
+        word = (offset + at) | (more if is_last else 1)
+        pieces.append(head[:4] + (8 + len(part)).to_bytes(2) + head[6:42] + word.to_bytes(2) + head[44:] + part)
+        at += len(part)
     return pieces
 
 

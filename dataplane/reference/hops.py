@@ -46,7 +46,8 @@ def fit(
     """
     if len(journey.packet.raw) <= mtu:
         return
-    if not journey.packet.may_be_fragmented:
+    is_in_pieces = bool(journey.mtus) and journey.mtus[-1] <= mtu
+    if not journey.packet.may_be_fragmented and not is_in_pieces:
         error = None if about is None else WantedError(about, mtu if told is None else told, teller)
         raise Dropped(Reason.MTU_EXCEEDED, number, error=error)
     journey.note(number, "fragment")

@@ -37,6 +37,8 @@ class Journey:
     """What it came through."""
     mtus: list[int] = field(default_factory=list)
     """MTUs that it is too large for, in the order met: it leaves in fragments."""
+    identification: int = 0
+    """Of these fragments, where the packet itself says nothing: it has become IPv6 since."""
     untracked: list[Callable[[], None]] = field(default_factory=list)
     """Interfaces that let it pass untracked: what to do should a gateway want it tracked."""
     proposals: Proposals = None

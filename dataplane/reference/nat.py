@@ -97,10 +97,10 @@ class NatTables:
 
     def counters(self, gateway: NatGateway) -> NatCounters:
         """What a gateway has counted."""
-        return self._memory(gateway).counters
+        return self._memory(gateway.number).counters
 
-    def metrics(self, gateway: NatGateway, now_ms: int) -> dict[str, int]:
-        """What CloudWatch would show now, under its names."""
+    def metrics(self, gateway: int, now_ms: int) -> dict[str, int]:
+        """What CloudWatch would show of a gateway now, under its names; it may be gone."""
         memory = self._memory(gateway)
         memory.expire(now_ms)
         tcp = (each for each in memory.by_client.values() if each.inside.protocol == TCP)
@@ -119,7 +119,7 @@ class NatTables:
             return refused
         if packet.is_icmp_error:
             return self._outbound_error(gateway, packet, now_ms, proposals)
-        memory = self._memory(gateway)
+        memory = self._memory(gateway.number)
         found = memory.find(packet.flow, now_ms)
         if found is not None and found.life.is_reopened_by(packet):
             memory.forget(found, of_silence=False)
@@ -144,7 +144,7 @@ class NatTables:
         """
         if (refused := _refuse(packet)) is not None:
             return refused
-        outside, memory = packet.flow.reversed(), self._memory(gateway)
+        outside, memory = packet.flow.reversed(), self._memory(gateway.number)
         if packet.is_icmp_error:
             if packet.quoted is None or not packet.quoted.is_identified:
                 return Reason.NAT_NO_SESSION
@@ -165,7 +165,7 @@ class NatTables:
         """An ICMP error from inside, about an answer that came through the gateway (RFC 5508, section 4.2)."""
         if packet.quoted is None or not packet.quoted.is_identified:
             return Reason.NAT_NO_SESSION
-        found = self._memory(gateway).find(packet.quoted.flow.reversed(), now_ms)
+        found = self._memory(gateway.number).find(packet.quoted.flow.reversed(), now_ms)
         if found is None:
             return Reason.NAT_NO_SESSION
         if not found.is_seen:
@@ -178,12 +178,12 @@ class NatTables:
         error = replace(packet.flow, source=found.address)
         return translate_quoted(translate(packet, error), found.outside.reversed())
 
-    def _memory(self, gateway: NatGateway) -> _Memory:
-        return self._memories.setdefault(gateway.number, _Memory())
+    def _memory(self, gateway: int) -> _Memory:
+        return self._memories.setdefault(gateway, _Memory())
 
     def _open(self, gateway: NatGateway, packet: Packet, now_ms: int) -> Connection | None:
         """A new connection, at the first address that has room; None: none has."""
-        memory = self._memory(gateway)
+        memory = self._memory(gateway.number)
         places = [(address, destination_of(as_sent(packet.flow, address, 0))) for address in gateway.addresses]
         if all(memory.ports.count(*place) >= MOST_PER_DESTINATION for place in places):
             for place in places:
@@ -211,7 +211,7 @@ class NatTables:
 
     def _adopt(self, gateway: NatGateway, connection: Connection, now_ms: int, seen: list[tuple[Address, int]]) -> None:
         """Adopt the first address and port seen that are the gateway's own, not those another one made of them."""
-        memory = self._memory(gateway)
+        memory = self._memory(gateway.number)
         for source, port in seen:
             address = gateway.known_as.get(source) if isinstance(source, IPv4Address) else None
             if address is None:

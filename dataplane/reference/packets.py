@@ -111,8 +111,8 @@ class Packet:
 
     @property
     def is_icmp(self) -> bool:
-        """ICMP for IPv4 or ICMPv6."""
-        return self.protocol in (ICMP, ICMPV6)
+        """ICMP in IPv4, ICMPv6 in IPv6; the other way round it is a protocol like any other."""
+        return self.protocol == (ICMP if self.version == 4 else ICMPV6)
 
     @property
     def is_icmp_error(self) -> bool:
@@ -259,10 +259,12 @@ def _read_transport(packet: Packet) -> Packet | Reason:
             tcp_flags=body[13] if packet.protocol == TCP else 0,
             is_unsummed=packet.protocol == UDP and body[6:8] == b"\0\0",
         )
+    if packet.protocol in (ICMP, ICMPV6):
+        packet = replace(packet, icmp_type=body[0], icmp_code=body[1])
     if not packet.is_icmp:
         return packet
-    identifier = int.from_bytes(body[4:6]) if body[0] in QUERIES[packet.protocol] else 0
-    packet = replace(packet, icmp_type=body[0], icmp_code=body[1], source_port=identifier, destination_port=identifier)
+    identifier = int.from_bytes(body[4:6]) if packet.icmp_type in QUERIES[packet.protocol] else 0
+    packet = replace(packet, source_port=identifier, destination_port=identifier)
     return replace(packet, quoted=read_quoted(packet.raw, packet.transport + 8)) if packet.is_icmp_error else packet
 
 
@@ -293,7 +295,7 @@ def read_quoted(raw: bytes, at: int) -> Quoted | None:
         return Quoted(at, at + header, flow, is_identified=False)
     if protocol in (TCP, UDP):
         flow = replace(flow, source_port=int.from_bytes(body[:2]), destination_port=int.from_bytes(body[2:4]))
-    elif protocol in QUERIES:
+    elif protocol == (ICMP if version == 4 else ICMPV6):
         if body[0] not in QUERIES[protocol]:  # what asks nothing is of no flow that could come back
             return Quoted(at, at + header, flow, is_identified=False)
         identifier = int.from_bytes(body[4:6])

@@ -15,11 +15,12 @@ from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import NAT, PEERING, Dropped, Journey, WantedReset
 from dataplane.reference.nat import NatTables
 from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
+from dataplane.reference.packets import ICMP, TCP, Packet
 from dataplane.reference.routes import BLACKHOLE, LOCAL, NOT_FORWARDED, Route
 from dataplane.reference.tracking import Tracking
 from dataplane.verdict import Reason
 
-MTU_DIFFERS = 20
+MTU_DIFFERS, FRAGMENT_HEADER = 20, 8
 """An IPv6 header is so many bytes longer than one of IPv4: who is told an MTU beyond NAT64 is told that of its own side
 (RFC 7915, section 1.4)."""
 MOST_PLACES = 32
@@ -84,7 +85,6 @@ class Router:
         journey.note(subnet.table.number, "route", route.number)
         if route.target == NOT_FORWARDED:
             raise Dropped(Reason.DESTINATION_MARTIAN, subnet.table.number, route.number)
-        journey.note(subnet.table.number, "route", route.number)
         if self._is_blackhole(route, subnet.vpc):
             raise Dropped(Reason.BLACKHOLE, subnet.table.number, route.number)
         kind, _, name = route.target.partition(":")
@@ -172,7 +172,10 @@ class Router:
         if not is_inbound and PEERING in journey.through:
             raise Dropped(Reason.NAT_FROM_PEER, gateway.number)
         counters.count("InFromDestination" if is_inbound else "InFromSource", len(before.raw))
-        if is_inbound:
+        after: Packet | Reason
+        if journey.mtus and before.protocol in (TCP, ICMP):  # a gateway before has cut it
+            after = Reason.NAT_FRAGMENT
+        elif is_inbound:
             is_ours = journey.from_router or NAT in journey.through
             after = self.nat.inbound(gateway, before, journey.now_ms, is_ours=is_ours)
         else:
@@ -181,6 +184,9 @@ class Router:
             is_reset = not is_inbound and after is Reason.NAT_NO_SESSION and resets.is_due(before)
             raise Dropped(after, gateway.number, error=WantedReset(before, gateway) if is_reset else None)
         journey.have_tracked()
+        if after.version != before.version:  # as fragments of IPv6 the pieces are longer
+            journey.mtus = [mtu + MTU_DIFFERS + FRAGMENT_HEADER for mtu in journey.mtus]
+            journey.identification = int.from_bytes(before.raw[4:6])
         journey.packet = after
         journey.note(gateway.number, "translate")
         lose_ttl(journey, gateway.number, teller=gateway, about=before)

@@ -8,7 +8,9 @@ import pytest
 
 from tests.conformance import page
 from tests.conformance.behaviours import SECTIONS, behaviours_of
+from tests.conformance.outcomes import Outcomes
 from tests.conformance.sources import AWS, RFC
+from tests.scenario.network import ENGINES
 
 CHOSEN_BESIDES = 60
 """At least this many rows besides the numbered ones."""
@@ -43,3 +45,16 @@ def test_the_page_lists_exactly_the_behaviours_there_are() -> None:
     if not page.PAGE.exists():
         pytest.fail("docs/conformance.md is missing: run make conformance")
     assert page.stale(page.PAGE.read_text()) == []
+
+
+def test_a_page_that_lacks_a_row_or_holds_one_that_fails_is_stale() -> None:
+    rows = page.rows()
+    every = Outcomes({row.sentence: dict.fromkeys(row.ways, True) for row in rows})
+    whole = page.page(every)
+    assert page.stale(whole) == []
+    one = next(line for line in whole.splitlines() if f"| {rows[7].sentence} |" in line)
+    assert page.stale(whole.replace(f"{one}\n", "")) == [f"lacks: {rows[7].sentence}"]
+    every.found[rows[7].sentence][ENGINES[0]] = False
+    assert page.stale(page.page(every)) == [f"fails ({ENGINES[0]}): {rows[7].sentence}"]
+    del every.found[rows[7].sentence][ENGINES[0]]
+    assert page.stale(page.page(every)) == [f"not run ({ENGINES[0]}): {rows[7].sentence}"]

@@ -84,8 +84,20 @@ def test_what_we_import_is_what_we_require() -> None:
         if top(found) not in {*OURS, *sys.stdlib_module_names, "libc", "posix", "cpython", "cython", "__future__"}
     ]
     assert [str(f) for f in found if top(f) == "scapy" and not f.deferred] == [], "scapy is an extra: import it late"
-    needed = {distributions.get(top(f), top(f)) for f in found if top(f) not in ("scapy", "pytest", "_pytest")}
-    assert needed == requirements(project["dependencies"])
+    properties = [f for f in found if top(f) == "hypothesis"]
+    outside = [str(f) for f in properties if not module_name(f.file).startswith("vpclab.testing")]
+    assert outside == [], "Hypothesis is an extra, for vpclab.testing alone"
+    assert {top(f) for f in properties} == requirements(project["optional-dependencies"]["testing"])
+    needed = {distributions.get(top(f), top(f)) for f in found}
+    assert needed - {"scapy", "pytest", "_pytest", "hypothesis"} == requirements(project["dependencies"])
+
+
+def test_nothing_else_of_vpclab_imports_its_strategies() -> None:
+    """Importing vpclab must not need Hypothesis."""
+    users = [f for p in PACKAGES for path in sources(p, ".py", ".pyx") for f in imports(path)]
+    mine = [f for f in users if f.module.startswith("vpclab.testing")]
+    assert mine != []
+    assert [str(f) for f in mine if not module_name(f.file).startswith("vpclab.testing")] == []
 
 
 def test_every_package_is_in_the_wheel() -> None:

@@ -57,4 +57,4 @@ class Outcomes:
     @staticmethod
     def is_final(result: str) -> bool:
         """Whether a result of the page may stay: it holds, or a reason is given."""
-        return result.removesuffix(" |").strip() == HOLDS or result.startswith("not asserted: ")
+        return result == HOLDS or result.startswith("not asserted: ")

@@ -122,23 +122,31 @@ def page(outcomes: Outcomes) -> str:
 
 def stale(text: str) -> list[str]:
     """What is wrong with a page: rows it lacks, rows nobody asserts any more, results that are none."""
-
-    def cells(line: str) -> tuple[str, ...]:
-        return tuple(line.split(" | ")[:5])
-
-    def lines(of: str) -> list[str]:
-        return [line for line in of.splitlines() if line.startswith("| ") and not line.startswith("| no. ")]
-
-    expected = page(Outcomes())
-    wanted, present = [[cells(line) for line in lines(each)] for each in (expected, text)]
-    problems = [f"lacks: {' | '.join(row)}" for row in wanted if row not in present]
-    problems += [f"nobody asserts: {' | '.join(row)}" for row in present if row not in wanted]
-    problems += [f"no result: {line}" for line in lines(text) if not Outcomes.is_final(line.split(" | ")[5])]
-    if not problems and wanted != present:
-        problems.append("rows are in another order")
-    if HEAD.split("*{")[0] not in text:
+    expected, present = _rows_of(page(Outcomes())), _rows_of(text)
+    problems = [f"lacks: {sentence}" for sentence in expected if sentence not in present]
+    for sentence, (cells, result) in present.items():
+        if sentence not in expected:
+            problems.append(f"nobody asserts: {sentence}")
+        elif cells != expected[sentence][0]:
+            problems.append(f"stands otherwise: {sentence}")
+        elif not Outcomes.is_final(result):
+            problems.append(f"{result}: {sentence}")
+    if not problems and [*expected] != [*present]:
+        problems.append("its rows are in another order")
+    if not text.startswith(HEAD.split("*{")[0]):
         problems.append("its head is another one")
     return problems
+
+
+def _rows_of(text: str) -> dict[str, tuple[tuple[str, ...], str]]:
+    """The rows of a page by their sentence: number, source, engines, end to end; and the result."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("| "):
+            number, sentence, *cells, result = line.removesuffix(" |").split(" | ")
+            found[sentence] = ((number, *cells), result)
+    found.pop("behaviour", None)
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:

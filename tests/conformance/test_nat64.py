@@ -160,6 +160,14 @@ def test_no_udp_checksum() -> None:
     assert back[UDP].chksum == expected[UDP].chksum != 0
 
 
+@behaviour("Fragments of a UDP datagram without a checksum do not come to an IPv6 host", source=rfc(7915, "4.5"))
+def test_no_udp_checksum_in_fragments() -> None:
+    network = Network(LAB)
+    port = network.send("host", out(UDP(sport=5, dport=53))).packet[UDP].sport
+    pieces = fragment(IP(src=FAR, dst=PUBLIC, id=9) / UDP(sport=53, dport=port, chksum=0) / bytes(600), 320)
+    assert {(r.reason, r.sent) for r in network.send_all("far", pieces)} == {(Reason.NAT_FRAGMENT, ())}
+
+
 @behaviour(
     "An IPv4 packet too big message comes to an IPv6 host as packet too big, 20 bytes more", source=rfc(7915, "4.2")
 )
@@ -200,6 +208,35 @@ def test_errors(type4: int, code4: int, layer: type, code6: int) -> None:
     error = IP(src="198.51.100.77", dst=PUBLIC) / ICMP(type=type4, code=code4) / IP(bytes(sent))
     back = network.send("other", error)
     assert (back.to, back.packet.src, back.packet[layer].code) == ("host", "64:ff9b::c633:644d", code6)
+
+
+@behaviour("ICMPv6 errors of the host come to the IPv4 end as ICMP errors about what it sent", source=rfc(7915, "5.2"))
+@pytest.mark.parametrize(
+    ("error6", "type4", "code4", "mtu4"),
+    [
+        (ICMPv6DestUnreach(code=0), 3, 1, 0),
+        (ICMPv6DestUnreach(code=1), 3, 10, 0),
+        (ICMPv6DestUnreach(code=4), 3, 3, 0),
+        (ICMPv6PacketTooBig(mtu=1300), 3, 4, 1280),
+        (ICMPv6TimeExceeded(code=1), 11, 1, 0),
+    ],
+)
+def test_errors_of_hosts(error6: object, type4: int, code4: int, mtu4: int) -> None:
+    network = Network(LAB)
+    port = network.send("host", out(UDP(sport=5, dport=53))).packet[UDP].sport
+    answer = IP(src=FAR, dst=PUBLIC) / UDP(sport=53, dport=port) / b"abc"
+    seen = network.send("far", answer).packet
+    result = network.send("host", out(error6 / IPv6(bytes(seen))))
+    icmp = result.packet[ICMP]
+    quoted = IP(bytes(result.sent[0].ether)[14 + 28 :])
+    assert (result.to, result.packet.src, icmp.type, icmp.code, icmp.nexthopmtu or 0) == (
+        "far",
+        PUBLIC,
+        type4,
+        code4,
+        mtu4,
+    )
+    assert (quoted.src, quoted.dst, bytes(quoted.payload)) == (FAR, PUBLIC, bytes(IP(bytes(answer)).payload))
 
 
 @behaviour(

@@ -138,6 +138,23 @@ def test_errors() -> None:
 
 
 @behaviour(
+    "An ICMP error that a client behind a NAT gateway sends reaches the far end, about what that sent",
+    source=rfc(5508, "4.2"),
+)
+def test_errors_of_clients() -> None:
+    network = Network(VPC)
+    port = network.send("b1", IP(src=B1, dst=FAR) / UDP(sport=500, dport=53)).packet[UDP].sport
+    answer = IP(src=FAR, dst=PUBLIC) / UDP(sport=53, dport=port) / b"abc"
+    seen = network.send("far", answer).packet
+    error = network.send("b1", IP(src=B1, dst=FAR) / ICMP(type=3, code=3) / IP(bytes(seen)))
+    quoted = IP(bytes(error.sent[0].ether)[14 + 28 :])
+    assert (error.to, error.packet.src, error.packet[ICMP].code) == ("far", PUBLIC, 3)
+    assert (quoted.src, quoted.dst, bytes(quoted.payload)) == (FAR, PUBLIC, bytes(IP(bytes(answer)).payload))
+    stray = IP(src=B1, dst=FAR) / ICMP(type=3, code=3) / IP(src=FAR, dst=B1) / UDP(sport=54, dport=500)
+    assert network.send("b1", stray).sent == ()
+
+
+@behaviour(
     "The network ACL of a NAT gateway's subnet is passed four times in a round trip",
     source=BASICS,
 )

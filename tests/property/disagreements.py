@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import event
 
-from dataplane.reference.packets import QUERIES, Packet, read
+from dataplane.reference.packets import Packet, read
 
 VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
 
@@ -46,14 +46,7 @@ class Difference(NamedTuple):
         return {self.fast[1], self.reference[1]} if isinstance(self.fast, tuple) else set()
 
 
-def icmp_that_is_no_query_is_not_tracked(d: Difference) -> bool:
-    packet = d.packet
-    if packet is None or not packet.is_icmp or packet.is_icmp_error:
-        return False
-    return packet.icmp_type not in QUERIES[packet.protocol] and isinstance(d.fast, tuple)
-
-
-KNOWN: tuple[Callable[[Difference], bool], ...] = (icmp_that_is_no_query_is_not_tracked,)
+KNOWN: tuple[Callable[[Difference], bool], ...] = ()
 
 
 def tolerate(difference: Difference) -> None:
@@ -66,17 +59,3 @@ def tolerate(difference: Difference) -> None:
         if known(difference):
             event(f"known disagreement: {known.__name__}")
             raise IncomparableError(known.__name__)
-
-
-def tolerate_memories(fast: list[Any], reference: list[Any]) -> None:
-    """End the example when what only one engine remembers is a known disagreement: lists of (kind, owner, protocol...).
-
-    Raises:
-        IncomparableError: it is.
-    """
-    known = ""
-    if not fast and {row[2] for row in reference} <= {1, 58}:
-        known = "ICMP messages that are no queries are not tracked"
-    if known:
-        event(f"known disagreement: {known}")
-        raise IncomparableError(known)

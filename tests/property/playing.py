@@ -15,14 +15,13 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigurationError
-from dataplane.load import load_topology
 from tests.property.disagreements import IncomparableError
 from tests.property.exercised import TALLY
 from tests.property.lab_changes import changed
+from tests.property.lab_loading import topology_of
 from tests.property.lab_packets import Draw, error_about, pieces, questions, some_packet
 from tests.property.pairing import KEEP, Pair
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
-from tests.property.wide_labs import as_text
 
 KEPT = (KEEP, KEEP, 0, 0x5555555555555555, 0x00FF00FF00FF00FF)
 """Which flow entries survive a burst, where they are emptied at random."""
@@ -33,7 +32,7 @@ class Playground(Pair):
     """Both engines in a lab, and what has happened there."""
 
     def __init__(self, lab: dict[str, Any]) -> None:
-        super().__init__(load_topology(as_text(lab), file_name="wide.yaml"))
+        super().__init__(topology_of(lab))
         self.lab = lab
         self.before: list[dict[str, Any]] = []
         """Labs that were, the present one's predecessor last."""
@@ -50,7 +49,8 @@ class Playground(Pair):
             self.seen.traits.discard("inter-region")
         inventory = self.reference.router.inventory
         self.nodes = sorted(inventory.ports)
-        every = [address for node in (*inventory.interfaces, *inventory.hosts) for address in node.addresses]
+        every = [address for node in inventory.interfaces for address in node.addresses]
+        every += [address for host in inventory.hosts for address in host.addresses]
         every += list(inventory.public_of.values())
         self.live4 = sorted({str(a) for a in every if a.version == 4} | {str4(n) for n in self.translated})
         self.live6 = sorted({str(a) for a in every if a.version == 6})
@@ -176,7 +176,7 @@ class Playground(Pair):
 
     def _become(self, lab: dict[str, Any], kind: str) -> bool:
         try:
-            topology = load_topology(as_text(lab), file_name="wide.yaml")
+            topology = topology_of(lab)
         except ConfigurationError:
             self.seen.note(f"refused {kind}")  # AWS would refuse it
             return False

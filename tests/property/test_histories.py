@@ -113,7 +113,7 @@ class Histories(RuleBasedStateMachine):
             self.ground.done()
 
 
-class TestHistories(Histories.TestCase):  # type: ignore[name-defined,misc]
-    settings = settings(
-        stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-    )
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)

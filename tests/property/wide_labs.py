@@ -9,7 +9,6 @@ gateways, timeouts and settings.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from hypothesis import strategies as st
@@ -321,8 +320,3 @@ def wide_labs(draw: st.DrawFn) -> Lab:
         },
         "internet": {"hosts": {name: {"address": four, "ipv6_address": six} for name, (four, six) in HOSTS.items()}},
     }  # fmt: skip
-
-
-def as_text(lab: Lab) -> str:
-    """The lab file: JSON is YAML."""
-    return json.dumps(lab)

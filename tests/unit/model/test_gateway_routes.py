@@ -45,7 +45,7 @@ def sections(*declared: tuple[str, str], public: bool = True, **fields: Any) -> 
     ],
 )
 def test_routes_a_gateway_may_not_have(declared: tuple[str, str], words: str) -> None:
-    nat = {"nat_gateways": {"nat": {"subnet": "two", "elastic_ip": "203.0.113.10"}}}
+    nat: dict[str, Any] = {"nat_gateways": {"nat": {"subnet": "two", "elastic_ip": "203.0.113.10"}}}
     found = lab(**sections(declared, **nat))
     expect(found, "vpcs.shop.internet_gateway.route_table", "InvalidParameterValue", words)
 
@@ -62,7 +62,7 @@ def test_a_table_of_a_gateway_has_no_propagated_routes() -> None:
 
 
 def test_nobody_is_called_so() -> None:
-    found = lab(**sections(internet_gateway={"route_table": "egde"}))
+    found = lab(**sections(internet_gateway={"route_table": "edgy"}))
     expect(found, "vpcs.shop.internet_gateway.route_table", "InvalidRouteTableID.NotFound", "did you mean edge?")
 
 

@@ -20,7 +20,11 @@ def test_every_setting_has_a_default_that_changes_nothing() -> None:
 
 @pytest.mark.parametrize(("word", "action"), [("decrement", TtlAction.SILENT), ("keep", TtlAction.KEEP)])
 def test_gateways_to_the_internet_may_keep_the_ttl(word: str, action: TtlAction) -> None:
-    gateways = {"internet_gateway": {}, "egress_only_internet_gateway": {}, "ipv6_cidrs": ["2001:db8::/56"]}
+    gateways: dict[str, Any] = {
+        "internet_gateway": {},
+        "egress_only_internet_gateway": {},
+        "ipv6_cidrs": ["2001:db8::/56"],
+    }
     lowered = program(vpcs={"shop": vpc(**gateways)}, settings={"internet_gateway_ttl": word})
     for label in ("internet-gateway:shop/out/hop", "egress-only-internet-gateway:shop/out/hop"):
         hop = lowered.nodes[label]
@@ -52,8 +56,12 @@ def test_timers_reach_what_they_are_about() -> None:
         "egress_only_other_timeout": 9,
         "fragment_timeout": 10,
     }
-    gateways = {"egress_only_internet_gateway": {}, "ipv6_cidrs": ["2001:db8::/56"], "internet_gateway": {}}
-    nat = {"nat_gateways": {"nat": {"subnet": "one", "elastic_ip": "203.0.113.10"}}}
+    gateways: dict[str, Any] = {
+        "egress_only_internet_gateway": {},
+        "ipv6_cidrs": ["2001:db8::/56"],
+        "internet_gateway": {},
+    }
+    nat: dict[str, Any] = {"nat_gateways": {"nat": {"subnet": "one", "elastic_ip": "203.0.113.10"}}}
     lowered = program(vpcs={"shop": vpc(**gateways, **nat)}, settings=times)
     policy = lowered.flow_policies["egress-only-internet-gateway:shop"]
     assert isinstance(policy, FlowPolicy)

@@ -29,7 +29,10 @@ GATEWAY = NatGateway(
 TWO = replace(
     GATEWAY,
     addresses=(IPv4Address("10.0.1.5"), IPv4Address("10.0.1.6")),
-    known_as=GATEWAY.known_as | {IPv4Address(each): IPv4Address("10.0.1.6") for each in ("10.0.1.6", "203.0.113.11")},
+    known_as={
+        **GATEWAY.known_as,
+        **{IPv4Address(each): IPv4Address("10.0.1.6") for each in ("10.0.1.6", "203.0.113.11")},
+    },
 )
 CLIENT, OTHER, FAR = "10.0.2.10", "10.0.2.11", "198.51.100.10"
 
@@ -165,9 +168,9 @@ def test_so_many_connections_for_each_address_and_destination(monkeypatch: pytes
     assert send(200) is Reason.NAT_PORTS_EXHAUSTED
     assert isinstance(send(0), Packet)
     assert isinstance(send(200, dport=54), Packet)
-    assert nat.metrics(TWO, 0)["ErrorPortAllocation"] == 1
+    assert nat.metrics(TWO.number, 0)["ErrorPortAllocation"] == 1
     assert isinstance(send(200, now=350_000), Packet)
-    assert nat.metrics(TWO, 350_000)["IdleTimeoutCount"] == 111
+    assert nat.metrics(TWO.number, 350_000)["IdleTimeoutCount"] == 111
 
 
 @pytest.mark.parametrize(
