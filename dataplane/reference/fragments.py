@@ -12,7 +12,7 @@ from dataplane.reference.checksum import Address
 from dataplane.reference.packets import Packet
 
 MOST_WAITING = 64
-"""Datagrams of one interface that may wait for their first piece at once."""
+"""Fragments of one interface that may wait for their first piece at once."""
 
 Key = tuple[int, Address, Address, int, int]
 """Port, source, destination, identification, protocol (IPv6: none, RFC 8200 section 4.5)."""
@@ -52,10 +52,12 @@ class Fragments:
         protocol = packet.protocol if packet.version == 4 else 0
         key = port, packet.source, packet.destination, piece.identification, protocol
         found = self._datagrams.get(key)
-        if found is not None and now_ms < found.until_ms:
-            return found
-        if packet.is_later_fragment and self._waiting_at(port, now_ms) >= MOST_WAITING:
+        is_alive = found is not None and now_ms < found.until_ms
+        has_first = is_alive and found is not None and found.first is not None
+        if packet.is_later_fragment and not has_first and self._waiting_at(port, now_ms) >= MOST_WAITING:
             return None
+        if found is not None and is_alive:
+            return found
         if found is not None:  # too old, and another one begins
             self._died += [port] * len(found.waiting)
         self._datagrams[key] = Datagram(now_ms + self.timeout_ms)
@@ -63,7 +65,7 @@ class Fragments:
 
     def _waiting_at(self, port: int, now_ms: int) -> int:
         alive = (each for key, each in self._datagrams.items() if key[0] == port and now_ms < each.until_ms)
-        return sum(each.first is None for each in alive)
+        return sum(len(each.waiting) for each in alive)
 
     def expire(self, now_ms: int) -> list[int]:
         """Forget what is too old; return the port of each fragment that died waiting."""

@@ -30,6 +30,8 @@ from tests.property.exercised import Seen
 
 KEEP = 2**64 - 1
 """Flow entries kept by `Engine.forget`: all of them."""
+NO_QUERY = 256
+"""From here on the reference engine counts types of ICMP that are no query (`Flow.query`)."""
 REMEMBERED = 64
 """Emitted frames that can be answered later."""
 STAGES = {"replied": "single"}
@@ -202,8 +204,7 @@ class Pair:
 
     def _learn_gateways(self) -> None:
         for gateway in self.reference.router.inventory.nat_gateways.values():
-            own = getattr(gateway, "addresses", None) or (gateway.address,)
-            self.translated.update(map(int, own))
+            self.translated.update(map(int, gateway.known_as))
 
     def _end(self, address: int, port: int) -> tuple[int, int]:
         """One end of a flow; without what a NAT gateway chose, which may never have been seen outside."""
@@ -219,8 +220,10 @@ class Pair:
     def _remembered(self) -> Iterable[tuple[Any, ...]]:
         for each in self.reference.sessions():
             flow = each.flow
-            far_port = 0 if flow.protocol in (1, 58) else flow.destination_port
-            ends = *self._end(int(flow.source), flow.source_port), *self._end(int(flow.destination), far_port)
+            port, far_port = flow.source_port, 0 if flow.protocol in (1, 58) else flow.destination_port
+            if flow.query >= NO_QUERY:  # the fast engine has the type in the place of an identifier
+                port = flow.query - NO_QUERY
+            ends = *self._end(int(flow.source), port), *self._end(int(flow.destination), far_port)
             yield each.kind, str(self.names[each.owner]), flow.protocol, *ends, each.stage.value
 
 
