@@ -46,7 +46,7 @@ class Fragments:
         self._died: list[int] = []
 
     def datagram(self, port: int, packet: Packet, now_ms: int) -> Datagram | None:
-        """The datagram that a fragment is of; None: its interface has too many already."""
+        """The datagram that a fragment is of; None: too many fragments of its interface wait already."""
         piece = packet.fragment
         assert piece is not None
         protocol = packet.protocol if packet.version == 4 else 0

@@ -63,7 +63,7 @@ class Pair:
         self.now = now_ms
         self.emitted: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
         self.translated: set[int] = set()
-        """Addresses of NAT gateways, now or before."""
+        """Addresses of NAT gateways, now or before, inside and outside."""
         self.seen = Seen(self.names)
         self._learn_gateways()
 

@@ -158,7 +158,13 @@ class Playground(Pair):
         self.put(draw, port, [odd_frame(draw, self.ether(port), self.own(port))])
 
     def flood(self, draw: Draw) -> None:
-        """Somebody sends more pieces than may wait."""
+        """Somebody sends more pieces than may wait.
+
+        The fast engine follows 1024 datagrams at once, in sets; few enough that no set is full.
+        """
+        if self.fast.engine.statistics()["fragments_waiting"] > 64:
+            self.packet(draw)
+            return
         port = draw(st.sampled_from(self.nodes))
         self.put(draw, port, [self.ether(port) + TYPES[4] + piece for piece in flood(draw, self.own(port))])
 

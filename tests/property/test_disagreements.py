@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
-from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6ND_NS, IPv6, IPv6ExtHdrDestOpt
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6ND_NS, ICMPv6Unknown, IPv6, IPv6ExtHdrDestOpt
 
 from dataplane.verdict import Cause, Reason, Verdict
 from tests.scenario.labs import SHOP
@@ -266,3 +266,19 @@ def test_error_of_a_type_that_nobody_knows_is_not_translated(engine: str) -> Non
     error = IPv6(src="2001:db8:10:1::10", dst="64:ff9b::c633:640a", nh=58) / (b"\x05" + bytes(63))
     result = shop.send("web", error)
     assert (result.reason, result.by) == (Reason.NAT_PROTOCOL, "nat-gateway shop/nat")
+
+
+def test_waiting_fragments_are_counted_one_by_one(engine: str) -> None:
+    """What may wait of one interface is bounded in fragments, not in datagrams: it is memory that is bounded."""
+    shop = Network(SHOP, engine=engine)
+    later = [IP(src=OPEN, dst=BARE, id=7, frag=1 + n, flags="MF", proto=17) / bytes(8) for n in range(65)]
+    reasons = [result.reason for result in shop.send_all("open", later)]
+    assert reasons == [Reason.NONE] * 64 + [Reason.FRAGMENT_LIMIT]
+
+
+def test_icmpv6_messages_below_128_are_errors(engine: str) -> None:
+    """RFC 4443, section 2.1: also those that no RFC names. About nothing that is known, they open no flow."""
+    shop = Network(SHOP, engine=engine)
+    ends = {"src": "2001:db8:10:2::10", "dst": "2001:db8:10:2::11"}
+    assert shop.send("app", IPv6(**ends) / ICMPv6Unknown(type=0) / bytes(16)).to == "open"
+    assert shop.plane.engine.sessions() == []
