@@ -345,6 +345,8 @@ cdef uint16_t family_refusal(packet *p) noexcept nogil:
     cdef uint32_t payload = p.end - p.l4
     if p.family == 4:
         return REASON_NONE
+    if p.kind == L4_ERROR and not 1 <= p.icmp_type <= 4:
+        return REASON_NAT_PROTOCOL
     if p.fragment == FRAGMENT_NONE:
         return REASON_MTU_EXCEEDED if payload > LONGEST4 - HEADER4 and p.kind != L4_ERROR else REASON_NONE
     # extension headers behind the fragment header are counted in offsets: they cannot be left behind

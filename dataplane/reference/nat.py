@@ -17,7 +17,7 @@ from dataplane.reference.lifetimes import Lifetime, Stage
 from dataplane.reference.nat_counters import NatCounters
 from dataplane.reference.nat_ports import MOST_PER_DESTINATION, PORTS, Connection, PortsTaken, as_sent, destination_of
 from dataplane.reference.nodes import NatGateway
-from dataplane.reference.packets import ICMP, ICMPV6, QUERIES, TCP, UDP, Flow, Packet
+from dataplane.reference.packets import ICMP, ICMPV6, NEVER_FORWARDED, QUERIES, TCP, UDP, Flow, Packet
 from dataplane.reference.translation import translate, translate_quoted
 from dataplane.verdict import Reason
 
@@ -40,6 +40,16 @@ def _refuse(packet: Packet) -> Reason | None:
         return Reason.NAT_FRAGMENT
     is_strange = packet.protocol == ICMP and packet.icmp_type not in QUERIES[ICMP] and not packet.is_icmp_error
     return Reason.NAT_PROTOCOL if is_strange else None
+
+
+def _leads_nowhere(gateway: NatGateway, packet: Packet) -> Reason | None:
+    """Why nobody can have the IPv4 address that an IPv6 packet is for: it never is one, or it is the gateway's own."""
+    embedded = nat64.embedded(packet.destination) if packet.version == 6 else None
+    if embedded is None:
+        return None
+    if any(embedded in block for block in NEVER_FORWARDED[4]):
+        return Reason.DESTINATION_MARTIAN
+    return Reason.LAND if embedded in gateway.addresses else None
 
 
 def _opens(packet: Packet) -> bool:
@@ -115,7 +125,7 @@ class NatTables:
 
     def outbound(self, gateway: NatGateway, packet: Packet, now_ms: int, proposals: Proposals) -> Packet | Reason:
         """Translate a packet from inside."""
-        if (refused := _refuse(packet)) is not None:
+        if (refused := _refuse(packet) or _leads_nowhere(gateway, packet)) is not None:
             return refused
         if packet.is_icmp_error:
             return self._outbound_error(gateway, packet, now_ms, proposals)

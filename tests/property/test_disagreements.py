@@ -23,10 +23,7 @@ UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, s
 
 
 FAST, REFERENCE = "fast", "reference"
-UNSETTLED = {
-    "test_error_of_a_type_that_nobody_knows_is_not_translated": FAST,
-    "test_syn_on_a_closed_connection_takes_its_place": FAST,
-}
+UNSETTLED: dict[str, str] = {}
 """Which engine still says otherwise."""
 
 
