@@ -9,7 +9,7 @@ cdef enum:
     FAMILY_GAIN = 20            # what a path's MTU grows by for packets that become IPv6
 
 cdef uint16_t family_refusal(packet *p) noexcept nogil
-cdef uint16_t counterpart_missing(packet *p) noexcept nogil
+cdef uint16_t counterpart_missing(packet *p, bint in_pieces) noexcept nogil
 cdef uint16_t change_family(packet *p, const header *to, packet *q) noexcept nogil
 
 

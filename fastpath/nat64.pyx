@@ -345,6 +345,8 @@ cdef uint16_t family_refusal(packet *p) noexcept nogil:
     cdef uint32_t payload = p.end - p.l4
     if p.family == 4:
         return REASON_NONE
+    if p.kind == L4_ERROR and not 1 <= p.icmp_type <= 4:
+        return REASON_NAT_PROTOCOL
     if p.fragment == FRAGMENT_NONE:
         return REASON_MTU_EXCEEDED if payload > LONGEST4 - HEADER4 and p.kind != L4_ERROR else REASON_NONE
     # extension headers behind the fragment header are counted in offsets: they cannot be left behind
@@ -356,14 +358,18 @@ cdef uint16_t family_refusal(packet *p) noexcept nogil:
 
 
 # Why nothing in the other family says what `p` says, or 0: an error that has no counterpart, or UDP in fragments that
-# nobody can sum up (RFC 7915, 4.5).
-cdef uint16_t counterpart_missing(packet *p) noexcept nogil:
+# nobody can sum up (RFC 7915, 4.5). `in_pieces`: an earlier hop has asked for it to be cut.
+cdef uint16_t counterpart_missing(packet *p, bint in_pieces) noexcept nogil:
     cdef uint8_t head[8]
     if p.kind == L4_ERROR:
         if not (error_head6(p.frame + p.l4, head) if p.family == 4 else error_head4(p.frame + p.l4, head)):
             return REASON_NAT_PROTOCOL
-    elif p.family == 4 and p.fragment != FRAGMENT_NONE and p.unsummed:
-        return REASON_NAT_FRAGMENT
+    elif p.family == 4 and p.proto == PROTO_UDP:
+        if p.fragment == FRAGMENT_NONE:
+            in_pieces = in_pieces and not p.partial_checksum and load16(p.frame + p.l4 + 6) == 0
+        else:
+            in_pieces = p.unsummed
+        return REASON_NAT_FRAGMENT if in_pieces else REASON_NONE
     return REASON_NONE
 
 

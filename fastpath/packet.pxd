@@ -156,4 +156,5 @@ cdef inline uint32_t wire_length(packet *p) noexcept nogil:
 cdef int parse_offload(packet *p, const uint8_t *vnet) noexcept nogil
 cdef int parse_ip(packet *p) noexcept nogil
 cdef void write_offload(packet *p, uint8_t *vnet) noexcept nogil
+cdef bint destination_is_martian(uint8_t family, addr a) noexcept nogil
 cdef int check_addresses(packet *p) noexcept nogil

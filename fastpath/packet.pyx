@@ -51,7 +51,7 @@ cdef inline bint source_is_martian(uint8_t family, addr a) noexcept nogil:
     return (a.hi == 0 and a.lo <= 1) or (a.hi >> 56) == 0xFF or (a.hi >> 54) == 0x3FA
 
 
-cdef inline bint destination_is_martian(uint8_t family, addr a) noexcept nogil:
+cdef bint destination_is_martian(uint8_t family, addr a) noexcept nogil:
     return source_is_martian(family, a)
 
 

@@ -10,7 +10,8 @@ session's two keys are then of two families, and the packet goes on as another o
 from libc.string cimport memset
 
 from fastpath.nat64 cimport FAMILY_GAIN, FAMILY_HEADROOM, change_family, counterpart_missing, embed4, extract4, family_refusal
-from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, addr_eq, header, start_header
+from fastpath.packet cimport (FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, addr_eq, destination_is_martian, header,
+                              start_header)
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
@@ -30,6 +31,17 @@ cdef bint is_own_address(walker *w, nat_policy *policy, addr a) noexcept nogil:
     return False
 
 
+# The key of the counter of flows from own address `own` to where `t` goes.
+cdef void pool_of(session_key *pool, nat_policy *policy, const tuple5 *t, addr own) noexcept nogil:
+    cdef tuple5 r
+    memset(&r, 0, sizeof(tuple5))
+    r.proto = t.proto       # and family 0, which no packet has: a counter is never mistaken for a flow
+    r.src = own
+    r.dst = t.dst
+    r.dport = t.dport
+    session_key_of(pool, policy.owner, 0, &r)
+
+
 # Choose an own address and a port whose reply tuple is free. Where to start is a hash of the tuple keyed by
 # seed and owner, so the same lab and packets give the same ports, whatever else the lab holds.
 cdef bint allocate(walker *w, nat_policy *policy, const tuple5 *t, session_key *reply, session_key *pool) noexcept nogil:
@@ -38,22 +50,13 @@ cdef bint allocate(walker *w, nat_policy *policy, const tuple5 *t, session_key *
     cdef uint32_t a, i, ref
     cdef tuple5 r
     cdef known taken
+    reverse_tuple(&r, t)
     for a in range(policy.address_count):
-        memset(&r, 0, sizeof(tuple5))
-        r.family = t.family
-        r.proto = t.proto
-        r.src = w.t.addresses[policy.first_address + (start + a) % policy.address_count]
-        r.dst = t.dst
-        r.dport = t.dport
-        session_key_of(pool, policy.owner, 0, &r)
-        pool.tuple.family = 0   # no packet has it: a counter is never mistaken for a flow
+        r.dst = w.t.addresses[policy.first_address + (start + a) % policy.address_count]
+        pool_of(pool, policy, t, r.dst)
         ref = table_find(w.sessions, pool, w.now)
         if ref != NO_SESSION and w.sessions.rows[ref >> 1].packets[0] >= policy.per_destination:
             continue
-        r.dst = r.src
-        r.src = t.dst
-        r.sport = t.dport
-        r.query = t.query ^ 1 if t.query else 0
         for i in range(span):
             r.dport = <uint16_t>(policy.port_first + ((start >> 20) + i) % span)
             session_key_of(reply, policy.owner, 0, &r)
@@ -90,6 +93,14 @@ cdef void not_passed(walker *w) noexcept nogil:
 
 cdef inline bint is_for_prefix(nat_policy *policy, addr a) noexcept nogil:
     return policy.has_prefix6 and addr_eq(embed4(policy.prefix6, a), a)
+
+
+# Why nobody can have the address inside the address that an IPv6 packet is for, or 0.
+cdef uint16_t leads_nowhere(walker *w, nat_policy *policy) noexcept nogil:
+    cdef addr inside = extract4(w.h.dst)
+    if destination_is_martian(4, inside):
+        return REASON_DESTINATION_MARTIAN
+    return REASON_LAND if is_own_address(w, policy, inside) else REASON_NONE
 
 
 # From here on the packet is one of the other family, with the addresses and ports in `to`. False: dropped.
@@ -152,7 +163,7 @@ cdef bint inbound(walker *w, const node *n, nat_policy *policy, effect *counter)
         drop(w, n, REASON_NAT_NO_SESSION, 0)
         return False
     if k.forward.tuple.family == 6:
-        reason = counterpart_missing(w.p)
+        reason = counterpart_missing(w.p, w.out.edit.cut_count != 0)
         if reason:
             drop(w, n, reason, 0)
             return False
@@ -186,6 +197,7 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
     cdef effect *e
     cdef uint16_t reason = REASON_NONE
     cdef bint error = p.kind == L4_ERROR
+    cdef bint found
     cdef uint8_t detail = DETAIL_NEW
     if not session_tuple(w, &t):
         drop(w, n, REASON_NAT_NO_SESSION, 0)
@@ -196,8 +208,9 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
         t.family = 4
         t.dst = extract4(t.dst)
         t.proto = PROTO_ICMP if t.proto == PROTO_ICMPV6 else t.proto
-        reason = counterpart_missing(p)
-    if find(w, &key, &k) and k.kind == SESSION_NAT and k.way == 0 and not restarts(w, &k):
+        reason = counterpart_missing(p, False)
+    found = find(w, &key, &k) and k.kind == SESSION_NAT and k.way == 0
+    if found and not restarts(w, &k):
         if reason:
             drop(w, n, reason, 0)
             return False
@@ -212,7 +225,11 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
             ask_for_reset(w, n)
             drop(w, n, REASON_NAT_NO_SESSION, 0)
             return False
-        if not allocate(w, policy, &t, &reply, &pool):
+        if found and is_own_address(w, policy, k.reply.tuple.dst):
+            # what was closed begins again, with the port it has (RFC 7857, 2.1)
+            reply = k.reply[0]
+            pool_of(&pool, policy, &t, reply.tuple.dst)
+        elif not allocate(w, policy, &t, &reply, &pool):
             counter.exhausted = 1
             drop(w, n, REASON_NAT_PORTS_EXHAUSTED, 0)
             return False
@@ -257,11 +274,12 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
         drop(w, n, REASON_NAT_FRAGMENT, 0)
         return False
     reason = family_refusal(p)
+    if reason == REASON_NONE and not (p.kind == L4_PORTS or p.kind == L4_QUERY or p.kind == L4_ERROR):
+        reason = REASON_NAT_PROTOCOL
+    if reason == REASON_NONE and p.family == 6:
+        reason = leads_nowhere(w, policy)
     if reason:
         drop(w, n, reason, 0)
-        return False
-    if not (p.kind == L4_PORTS or p.kind == L4_QUERY or p.kind == L4_ERROR):
-        drop(w, n, REASON_NAT_PROTOCOL, 0)
         return False
     if not (inbound(w, n, policy, counter) if back else outbound(w, n, policy, counter)):
         return False

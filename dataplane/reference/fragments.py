@@ -12,7 +12,7 @@ from dataplane.reference.checksum import Address
 from dataplane.reference.packets import Packet
 
 MOST_WAITING = 64
-"""Fragments of one interface that may wait for the first of their datagram at once."""
+"""Fragments of one interface that may wait for their first piece at once."""
 
 Key = tuple[int, Address, Address, int, int]
 """Port, source, destination, identification, protocol (IPv6: none, RFC 8200 section 4.5)."""
@@ -53,11 +53,10 @@ class Fragments:
         key = port, packet.source, packet.destination, piece.identification, protocol
         found = self._datagrams.get(key)
         is_alive = found is not None and now_ms < found.until_ms
-        if found is not None and is_alive and (found.first is not None or not packet.is_later_fragment):
-            return found
-        if packet.is_later_fragment and self._waiting_at(port, now_ms) >= MOST_WAITING:
+        has_first = is_alive and found is not None and found.first is not None
+        if packet.is_later_fragment and not has_first and self._waiting_at(port, now_ms) >= MOST_WAITING:
             return None
-        if is_alive:
+        if found is not None and is_alive:
             return found
         if found is not None:  # too old, and another one begins
             self._died += [port] * len(found.waiting)

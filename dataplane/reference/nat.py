@@ -17,7 +17,7 @@ from dataplane.reference.lifetimes import Lifetime, Stage
 from dataplane.reference.nat_counters import NatCounters
 from dataplane.reference.nat_ports import MOST_PER_DESTINATION, PORTS, Connection, PortsTaken, as_sent, destination_of
 from dataplane.reference.nodes import NatGateway
-from dataplane.reference.packets import ICMP, ICMPV6, QUERIES, TCP, UDP, Flow, Packet
+from dataplane.reference.packets import ICMP, ICMPV6, NEVER_FORWARDED, QUERIES, TCP, UDP, Flow, Packet
 from dataplane.reference.translation import translate, translate_quoted
 from dataplane.verdict import Reason
 
@@ -40,6 +40,16 @@ def _refuse(packet: Packet) -> Reason | None:
         return Reason.NAT_FRAGMENT
     is_strange = packet.protocol == ICMP and packet.icmp_type not in QUERIES[ICMP] and not packet.is_icmp_error
     return Reason.NAT_PROTOCOL if is_strange else None
+
+
+def _leads_nowhere(gateway: NatGateway, packet: Packet) -> Reason | None:
+    """Why nobody can have the IPv4 address that an IPv6 packet is for: it never is one, or it is the gateway's own."""
+    embedded = nat64.embedded(packet.destination) if packet.version == 6 else None
+    if embedded is None:
+        return None
+    if any(embedded in block for block in NEVER_FORWARDED[4]):
+        return Reason.DESTINATION_MARTIAN
+    return Reason.LAND if embedded in gateway.addresses else None
 
 
 def _opens(packet: Packet) -> bool:
@@ -115,7 +125,7 @@ class NatTables:
 
     def outbound(self, gateway: NatGateway, packet: Packet, now_ms: int, proposals: Proposals) -> Packet | Reason:
         """Translate a packet from inside."""
-        if (refused := _refuse(packet)) is not None:
+        if (refused := _refuse(packet) or _leads_nowhere(gateway, packet)) is not None:
             return refused
         if packet.is_icmp_error:
             return self._outbound_error(gateway, packet, now_ms, proposals)
@@ -137,10 +147,13 @@ class NatTables:
             return nat64.to_ipv4(packet, found.outside)
         return translate(packet, found.outside)
 
-    def inbound(self, gateway: NatGateway, packet: Packet, now_ms: int, *, is_ours: bool) -> Packet | Reason:
+    def inbound(
+        self, gateway: NatGateway, packet: Packet, now_ms: int, *, is_ours: bool, in_pieces: bool = False
+    ) -> Packet | Reason:
         """Translate a packet for an address of the gateway: of a connection, or an error about one.
 
         `is_ours`: the network made it, or another NAT gateway has changed it; both know what nobody has seen outside.
+        `in_pieces`: a gateway before has cut it.
         """
         if (refused := _refuse(packet)) is not None:
             return refused
@@ -154,6 +167,8 @@ class NatTables:
             return Reason.NAT_NO_SESSION
         if found.life.is_reopened_by(packet):
             return Reason.NAT_NO_SESSION  # nobody opens a connection from outside
+        if in_pieces and packet.is_unsummed and found.inside.source.version == 6:
+            return Reason.NAT_FRAGMENT  # the first piece cannot be summed up (RFC 7915, section 4.5)
         after = _to_client(packet, found.inside)
         if isinstance(after, Packet) and not packet.is_icmp_error:
             memory.see(found, packet, now_ms, gateway, by_client=False)

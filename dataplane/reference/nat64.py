@@ -43,6 +43,8 @@ section 3.1: AWS translates for whatever the VPC routes."""
 OTHER_PROTOCOL = {TCP: TCP, UDP: UDP, ICMP: ICMPV6, ICMPV6: ICMP}
 OTHER_ECHO = {ICMPV6: {128: 8, 129: 0}, ICMP: {8: 128, 0: 129}}
 """RFC 7915, sections 5.2 and 4.2."""
+TRANSLATED_ERRORS = {ICMP: (3, 4, 11, 12), ICMPV6: (1, 2, 3, 4)}
+"""RFC 7915, sections 4.2 and 5.2; source quench is among them to be dropped there."""
 LONGEST_ERROR = {4: 576, 6: 1280}
 """In bytes (RFC 1812, section 4.3.2.3; RFC 4443, section 2.4)."""
 MAY_BE_FRAGMENTED = 1260
@@ -75,7 +77,7 @@ def refuse(packet: Packet) -> Reason | None:
         return Reason.NAT_PROTOCOL
     if packet.fragment is not None and (packet.protocol != UDP or _hides_extensions(packet)):
         return Reason.NAT_FRAGMENT
-    is_strange = packet.protocol == icmp and packet.icmp_type not in ECHO[icmp] and not packet.is_icmp_error
+    is_strange = packet.protocol == icmp and packet.icmp_type not in (*ECHO[icmp], *TRANSLATED_ERRORS[icmp])
     return Reason.NAT_PROTOCOL if is_strange else None
 
 

@@ -83,10 +83,14 @@ class PortsTaken:
         return self._taken.get((address, destination), {}).get(port)
 
     def take_lowest(self, connection: Connection, address: IPv4Address) -> None:
-        """Give a connection the lowest free port of an address."""
+        """Give a connection the lowest free port of an address.
+
+        Not that of its destination: to the gateway itself, under its public address, it would be its own answer.
+        """
         place = address, destination_of(connection.outside)
-        taken = self._taken.get(place, {})
-        port = next(port for port in range(self._lowest.get(place, PORTS[0]), PORTS.stop) if port not in taken)
+        taken, own = self._taken.get(place, {}), connection.outside.destination_port
+        lowest = self._lowest.get(place, PORTS[0])
+        port = next(port for port in range(lowest, PORTS.stop) if port not in taken and port != own)
         self._lowest[place] = port
         self.take(connection, address, port)
 

@@ -21,8 +21,8 @@ QUERIES = {1: {8: 8, 0: 8, 13: 13, 14: 13}, 58: {128: 128, 129: 128}}
 """Messages with an identifier: their type, and the type of the request they belong to (RFC 792, RFC 4443; RFC 6918
 took the others away)."""
 ERRORS = {1: (3, 4, 11, 12), 58: range(128)}
-"""Messages that quote a packet: unreachable, source quench, time exceeded, parameter problem; of ICMPv6 all with a type
-below 128 (RFC 4443, section 2.1)."""
+"""Messages that quote a packet: unreachable, source quench, time exceeded, parameter problem (RFC 792); of ICMPv6 all
+with a zero in the highest bit of their type (RFC 4443, section 2.1)."""
 LEAST_HEADER = {TCP: 20, UDP: 8, ICMP: 8, ICMPV6: 8}
 
 NEVER_FORWARDED: dict[int, tuple[IPv4Network | IPv6Network, ...]] = {

@@ -177,7 +177,8 @@ class Router:
             after = Reason.NAT_FRAGMENT
         elif is_inbound:
             is_ours = journey.from_router or NAT in journey.through
-            after = self.nat.inbound(gateway, before, journey.now_ms, is_ours=is_ours)
+            in_pieces = bool(journey.mtus)
+            after = self.nat.inbound(gateway, before, journey.now_ms, is_ours=is_ours, in_pieces=in_pieces)
         else:
             after = self.nat.outbound(gateway, before, journey.now_ms, journey.proposals)
         if isinstance(after, Reason):

@@ -46,13 +46,7 @@ class Difference(NamedTuple):
         return {self.fast[1], self.reference[1]} if isinstance(self.fast, tuple) else set()
 
 
-def closing_connection_that_holds_the_last_port(d: Difference) -> bool:
-    if not isinstance(d.fast, tuple) or d.packet is None:
-        return False
-    return d.fast[1] == "NAT_PORTS_EXHAUSTED" and d.reference[1] == "NONE" and d.packet.opens_tcp
-
-
-KNOWN: tuple[Callable[[Difference], bool], ...] = (closing_connection_that_holds_the_last_port,)
+KNOWN: tuple[Callable[[Difference], bool], ...] = ()
 
 
 def tolerate(difference: Difference) -> None:

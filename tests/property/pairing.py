@@ -30,6 +30,8 @@ from tests.property.exercised import Seen
 
 KEEP = 2**64 - 1
 """Flow entries kept by `Engine.forget`: all of them."""
+NO_QUERY = 256
+"""From here on the reference engine counts types of ICMP that are no query (`Flow.query`)."""
 REMEMBERED = 64
 """Emitted frames that can be answered later."""
 STAGES = {"replied": "single"}
@@ -203,11 +205,8 @@ class Pair:
         return str(self.names[emission.port]), emission.cause.name, emission.parent, emission.frame.hex()
 
     def _learn_gateways(self) -> None:
-        inventory = self.reference.router.inventory
-        for gateway in inventory.nat_gateways.values():
-            public = (inventory.public_of.get((gateway.vpc, address)) for address in gateway.addresses)
-            self.translated.update(map(int, gateway.addresses))
-            self.translated.update(int(address) for address in public if address is not None)
+        for gateway in self.reference.router.inventory.nat_gateways.values():
+            self.translated.update(map(int, gateway.known_as))
 
     def _end(self, address: int, port: int) -> tuple[int, int]:
         """One end of a flow; without what a NAT gateway chose, which may never have been seen outside."""
@@ -223,10 +222,10 @@ class Pair:
     def _remembered(self) -> Iterable[tuple[Any, ...]]:
         for each in self.reference.sessions():
             flow = each.flow
-            near_port, far_port = flow.source_port, flow.destination_port
-            if flow.protocol in (1, 58):  # the fast engine keeps the type of messages that ask nothing there
-                near_port, far_port = near_port if flow.query < 256 else flow.query - 256, 0
-            ends = *self._end(int(flow.source), near_port), *self._end(int(flow.destination), far_port)
+            port, far_port = flow.source_port, 0 if flow.protocol in (1, 58) else flow.destination_port
+            if flow.query >= NO_QUERY:  # the fast engine has the type in the place of an identifier
+                port = flow.query - NO_QUERY
+            ends = *self._end(int(flow.source), port), *self._end(int(flow.destination), far_port)
             yield each.kind, str(self.names[each.owner]), flow.protocol, *ends, each.stage.value
 
 

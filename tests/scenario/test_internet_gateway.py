@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_EOL, IPOption_Router_Alert, IPOption_RR
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
 from dataplane.verdict import Cause, Reason, Verdict
@@ -115,3 +115,19 @@ def test_ipv6_too_big(shop: Network) -> None:
     [sent] = result.sent
     assert (result.reason, sent.node, sent.packet.src) == (Reason.MTU_EXCEEDED, "web", "2001:db8:10:1::1")
     assert (sent.packet["ICMPv6PacketTooBig"].mtu, len(sent.packet)) == (1500, 1280)
+
+
+def test_fragments_carry_the_options_they_must_and_the_last_takes_all_that_fits(shop: Network) -> None:
+    """RFC 791, section 3.1: an option without the copy bit stands in the first fragment only."""
+    options = [IPOption_Router_Alert(), IPOption_RR(length=7, routers=["0.0.0.0"])]
+    body = bytes(range(256)) * 12
+    result = shop.send("web", IP(src="10.0.1.10", dst="198.51.100.10", id=7, proto=253, options=options) / body)
+    first, *others = [sent.packet for sent in result.sent]
+    assert [type(o) for o in first.options] == [IPOption_Router_Alert, IPOption_RR, IPOption_EOL]
+    assert [[type(o) for o in each.options] for each in others] == [[IPOption_Router_Alert]] * len(others)
+    assert [(each.ihl, each.frag * 8, len(each.payload)) for each in (first, *others)] == [
+        (8, 0, 1464),
+        (6, 1464, 1472),
+        (6, 2936, 136),
+    ]
+    assert b"".join(bytes(each.payload) for each in (first, *others)) == body

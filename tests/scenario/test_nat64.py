@@ -367,6 +367,40 @@ def test_a_packet_cut_on_its_way_becomes_as_many_ipv6_fragments(lab: Network) ->
         head = IPv6ExtHdrFragment(nh=17, id=0x77AA, offset=at // 8, m=more)
         expected = IPv6(src="64:ff9b::203.0.113.30", dst=SIX, nh=44, hlim=62) / head / whole[at : at + size]
         assert bytes(sent.packet) == bytes(expected)
+    # of one without a checksum the first piece cannot be summed up, and dies like any such fragment
+    answer[UDP].chksum = 0
+    result = lab.send("far", answer)
+    assert (result.reason, result.by, result.sent) == (Reason.NAT_FRAGMENT, "nat-gateway shop/nat", ())
+
+
+@pytest.mark.parametrize("flags", ["", "DF"])
+def test_tcp_and_icmp_that_was_cut_on_its_way_does_not_pass(lab: Network, flags: str) -> None:
+    """NAT gateways forward fragments of UDP only, whoever made them (VPC User Guide, "Troubleshoot NAT gateways")."""
+    echo = lab.send("seven", IP(src="10.0.2.11", dst="203.0.113.30") / ICMP(id=7)).packet
+    reply = IP(src="10.7.0.10", dst=EIP, flags=flags) / ICMP(type=0, id=echo[ICMP].id) / bytes(1473)
+    result = lab.send("far", reply)
+    expected = (Reason.MTU_EXCEEDED, "internet-gateway far") if flags else (Reason.NAT_FRAGMENT, "nat-gateway shop/nat")
+    assert (result.reason, result.by) == expected
+    connection = lab.send("seven", IP(src="10.0.2.11", dst="203.0.113.30") / TCP(sport=33000, dport=80)).packet
+    segment = IP(src="10.7.0.10", dst=EIP, flags=flags) / TCP(sport=80, dport=connection[TCP].sport, flags="SA")
+    result = lab.send("far", segment / bytes(1461))
+    assert (result.reason, result.by) == expected
+
+
+@pytest.mark.parametrize(
+    ("inside", "reason"),
+    [
+        ("127.0.0.1", Reason.DESTINATION_MARTIAN),
+        ("169.254.169.254", Reason.DESTINATION_MARTIAN),
+        ("224.0.0.1", Reason.DESTINATION_MARTIAN),
+        (GATEWAY, Reason.LAND),
+    ],
+)
+def test_what_leads_nowhere_as_ipv4_opens_nothing(lab: Network, inside: str, reason: Reason) -> None:
+    """RFC 6052, section 3.1; and from and to one address nothing is ever sent."""
+    result = lab.send("six", IPv6(src=SIX, dst=f"64:ff9b::{inside}") / UDP(sport=5, dport=6))
+    assert (result.reason, result.by, result.sent) == (reason, "nat-gateway shop/nat", ())
+    assert [each for each in lab.plane.engine.sessions() if each["kind"] == "nat"] == []
 
 
 def test_segments_left_to_the_network_card_cross_whole(lab: Network) -> None:
