@@ -12,6 +12,9 @@ Deviations from AWS:
 - A rule for icmp or icmpv6 without type and code means all of them; the API wants them spelled out.
 - Traffic that the route table hands to an interface in its own subnet is judged by the egress rules: where it is going
   is known only afterwards. AWS does not document this case.
+- Fragments, here and in security groups: AWS does not document them. The first one of a datagram is judged by its
+  ports, and the others follow it, in any order, for 30 s (`settings.fragment_timeout`). What comes before the first one
+  waits for it: 64 fragments of one interface and 2048 of all (19 MB), of 1024 datagrams. More is dropped.
 """
 
 from __future__ import annotations
