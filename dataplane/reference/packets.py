@@ -260,10 +260,9 @@ def _read_transport(packet: Packet) -> Packet | Reason:
             tcp_flags=body[13] if packet.protocol == TCP else 0,
             is_unsummed=packet.protocol == UDP and body[6:8] == b"\0\0",
         )
-    if packet.protocol in (ICMP, ICMPV6):
-        packet = replace(packet, icmp_type=body[0], icmp_code=body[1])
     if not packet.is_icmp:
         return packet
+    packet = replace(packet, icmp_type=body[0], icmp_code=body[1])
     identifier = int.from_bytes(body[4:6]) if packet.icmp_type in QUERIES[packet.protocol] else 0
     packet = replace(packet, source_port=identifier, destination_port=identifier)
     return replace(packet, quoted=read_quoted(packet.raw, packet.transport + 8)) if packet.is_icmp_error else packet

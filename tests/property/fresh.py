@@ -7,10 +7,14 @@ reproduction are Hypothesis's own (https://hypothesis.readthedocs.io/en/latest/s
 
 from __future__ import annotations
 
+from hypothesis import Phase, settings
 from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, HypothesisProvider
 
 FRESH = "fresh"
 """The backend's name, for `hypothesis.settings`."""
+
+PHASES = (Phase.explicit, Phase.generate)
+"""Examples are shrunk as scripts (`script.shrunk`), which takes seconds where Hypothesis would need many minutes."""
 
 
 class FreshProvider(HypothesisProvider):
@@ -18,3 +22,8 @@ class FreshProvider(HypothesisProvider):
 
 
 AVAILABLE_PROVIDERS[FRESH] = f"{__name__}.{FreshProvider.__name__}"
+
+
+def part(of: int) -> int:
+    """How many examples a slow property draws: so many times fewer than the profile says, but ten at least."""
+    return max(10, settings().max_examples // of)

@@ -16,7 +16,7 @@ from dataplane.load import load_topology
 from tests.property import script
 from tests.property.disagreements import IncomparableError
 from tests.property.exercised import TALLY, Tally, required
-from tests.property.fresh import FRESH
+from tests.property.fresh import FRESH, PHASES
 from tests.property.pairing import Pair
 from tests.property.playing import Playground, play
 from tests.property.strategies import RandomLab, Step, labs, steps
@@ -73,7 +73,7 @@ def step(pair: Lab, data: st.DataObject) -> None:
         pair.complain(data.draw(st.integers(0, 50), label="which"), data.draw(st.sampled_from([1, 3, 4])))
 
 
-@settings(backend=FRESH)
+@settings(backend=FRESH, phases=PHASES)
 @given(lab=labs(), data=st.data())
 def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
     pair = Lab(lab)
@@ -83,7 +83,7 @@ def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
     TALLY.add(pair.seen)
 
 
-@settings(backend=FRESH)
+@settings(backend=FRESH, phases=PHASES)
 @given(lab=wide_labs(), data=st.data())
 def test_both_engines_agree_on_every_construct(lab: dict[str, Any], data: st.DataObject) -> None:
     play(Playground(lab), data.draw, most=12)
@@ -96,6 +96,7 @@ def test_the_comparison_is_not_vacuous() -> None:
     @settings(
         max_examples=100,
         backend=FRESH,
+        phases=PHASES,
         database=None,
         derandomize=True,
         deadline=None,

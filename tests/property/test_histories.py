@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.property.disagreements import IncomparableError
-from tests.property.fresh import FRESH
+from tests.property.fresh import FRESH, PHASES, part
 from tests.property.playing import MOVES, Playground
 from tests.property.wide_labs import wide_labs
 
@@ -125,6 +125,8 @@ class Histories(RuleBasedStateMachine):
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
     backend=FRESH,
+    phases=PHASES,
+    max_examples=part(5),
     stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -20,7 +20,7 @@ from dataplane.load import load_topology
 from dataplane.verdict import Reason
 from tests.property import script
 from tests.property.exercised import TALLY, Seen
-from tests.property.fresh import FRESH
+from tests.property.fresh import FRESH, PHASES, part
 from tests.property.pairing import FORMS, Pair
 from tests.scenario.labs import SHOP
 
@@ -91,7 +91,7 @@ HEADERS = [
 ]
 
 
-@settings(backend=FRESH, suppress_health_check=[HealthCheck.too_slow])
+@settings(backend=FRESH, phases=PHASES, max_examples=part(4), suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data(), sessions=SIZES)
 def test_what_does_not_fit_dies_the_same_in_every_form(data: st.DataObject, sessions: int) -> None:
     forms = Forms(sessions)
@@ -119,7 +119,7 @@ def test_what_does_not_fit_dies_the_same_in_every_form(data: st.DataObject, sess
     TALLY.add(forms.seen)
 
 
-@settings(backend=FRESH, suppress_health_check=[HealthCheck.too_slow])
+@settings(backend=FRESH, phases=PHASES, max_examples=part(4), suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_both_engines_agree_on_a_nat_gateway_without_free_ports(data: st.DataObject) -> None:
     """55,000 connections to one destination are many; with a limit of four, examples meet it, and what frees a port."""

@@ -16,13 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.property import script, test_differential, test_limits
 from tests.property.exercised import TALLY
-from tests.property.fresh import FRESH
+from tests.property.fresh import FRESH, PHASES
 from tests.property.strategies import labs
 from tests.property.test_histories import Histories
 from tests.property.wide_labs import wide_labs
@@ -34,7 +34,7 @@ BATCH = 60
 def _settings(**more: Any) -> settings:
     return settings(
         max_examples=BATCH, deadline=None, database=None, print_blob=True, derandomize=False,
-        suppress_health_check=list(HealthCheck), phases=[Phase.generate], backend=FRESH, **more,
+        suppress_health_check=list(HealthCheck), phases=PHASES, backend=FRESH, **more,
     )  # fmt: skip
 
 
