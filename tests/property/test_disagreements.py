@@ -11,6 +11,7 @@ from unittest.mock import patch
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6ND_NS, ICMPv6Unknown, IPv6, IPv6ExtHdrDestOpt
+from scapy.layers.l2 import ARP
 
 from dataplane.verdict import Cause, Reason, Verdict
 from tests.scenario.labs import SHOP
@@ -23,7 +24,7 @@ UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, s
 
 
 FAST, REFERENCE = "fast", "reference"
-UNSETTLED: dict[str, str] = {}
+UNSETTLED: dict[str, str] = {"test_address_of_an_unattached_interface_is_not_free": FAST}
 """Which engine still says otherwise."""
 
 
@@ -289,3 +290,16 @@ def test_icmp_of_the_other_family_has_no_header_that_must_be_there(engine: str) 
     assert shop.send("app", sent).to == "open"
     error = IPv6(src=ends["dst"], dst=ends["src"]) / ICMPv6DestUnreach(code=4) / bytes(sent)
     assert shop.send("open", error).to == "app"
+
+
+def test_address_of_an_unattached_interface_is_not_free(engine: str) -> None:
+    """With `arp_for_unassigned: router` the router answers for free addresses only, and this one is somebody's."""
+    spare = "{subnet: public, private_ips: [10.0.1.31]}"
+    text = SHOP.replace("    nat_gateways:", f"    network_interfaces: {{spare: {spare}}}\n    nat_gateways:", 1)
+    shop = Network(text + "settings: {arp_for_unassigned: router}\n", engine=engine)
+    port = shop.port("bare")
+    for address, verdict in (("10.0.1.77", Verdict.SERVE), ("10.0.1.31", Verdict.DROP)):
+        mac = shop.plane.interface(port).mac
+        question = bytes(ARP(hwsrc=mac.hex(":"), psrc=BARE, pdst=address))
+        [outcome], _ = shop.plane.process([b"\xff" * 6 + mac + b"\x08\x06" + question], [port], shop.now)
+        assert outcome.verdict is verdict, address
