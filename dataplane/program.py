@@ -296,6 +296,19 @@ class Timeouts:
     icmp: int
     other: int
 
+    @classmethod
+    def of_gateway(cls, *, tcp: int, closing: int, other: int) -> Timeouts:
+        """Those of a gateway that tells TCP (open or not, and closing) from everything else."""
+        return cls(
+            tcp_established=tcp,
+            tcp_opening=tcp,
+            tcp_closing=closing,
+            udp_single=other,
+            udp_stream=other,
+            icmp=other,
+            other=other,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupPolicy:

@@ -71,15 +71,7 @@ class EgressOnlyInternetGateway:
         tcp, other = settings.egress_only_tcp_timeout * 1000, settings.egress_only_other_timeout * 1000
         program.flow_policies[here] = FlowPolicy(
             owner=number,
-            timeouts=Timeouts(
-                tcp_established=tcp,
-                tcp_opening=tcp,
-                tcp_closing=settings.nat_closing_timeout * 1000,
-                udp_single=other,
-                udp_stream=other,
-                icmp=other,
-                other=other,
-            ),
+            timeouts=Timeouts.of_gateway(tcp=tcp, closing=settings.nat_closing_timeout * 1000, other=other),
         )
         program.nodes |= {
             **internet_gateway.guards(topology, program, vpc, here, number, f"{here}/out/remember"),

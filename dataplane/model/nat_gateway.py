@@ -170,15 +170,7 @@ class NatGateway:
             port_last=NAT_PORTS.stop - 1,
             per_destination=NAT_FLOWS_PER_DESTINATION,
             prefix6=NAT64_PREFIX,
-            timeouts=Timeouts(
-                tcp_established=idle,
-                tcp_opening=idle,
-                tcp_closing=closing,
-                udp_single=idle,
-                udp_stream=idle,
-                icmp=idle,
-                other=idle,
-            ),
+            timeouts=Timeouts.of_gateway(tcp=idle, closing=closing, other=idle),
         )
         program.nodes |= {
             f"{here}/in": network_acl.crossing(program, home, "ingress", f"{here}/own"),

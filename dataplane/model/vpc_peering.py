@@ -149,15 +149,7 @@ class VpcPeering:
         idle, closing = NAT_IDLE_S * 1000, settings.nat_closing_timeout * 1000
         program.flow_policies[policy_label(name)] = FlowPolicy(
             owner=number,
-            timeouts=Timeouts(
-                tcp_established=idle,
-                tcp_opening=idle,
-                tcp_closing=closing,
-                udp_single=idle,
-                udp_stream=idle,
-                icmp=idle,
-                other=idle,
-            ),
+            timeouts=Timeouts.of_gateway(tcp=idle, closing=closing, other=idle),
         )
         for origin in (self.requester, self.accepter):
             here, peer = label(name, origin), self.other(origin)
