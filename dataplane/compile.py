@@ -50,9 +50,10 @@ class CompileError(VpclabError):
 
 
 def intervals(entries: Iterable[tuple[Prefix, int]]) -> tuple[list[int], list[int], list[int], list[int]]:
-    """Turn prefixes with values (1 and up) into disjoint intervals: starts and values, IPv4 then IPv6.
+    """Turn prefixes with values into disjoint intervals: starts and values, IPv4 then IPv6.
 
-    Longer prefixes win over shorter ones; a value of 0 means "no match". Equal prefixes are refused.
+    Longer prefixes win over shorter ones; a value of 0 means "no match", a hole in a wider prefix. Equal prefixes are
+    refused.
     """
     entries = list(entries)
     return (*_family(entries, 4, 32), *_family(entries, 6, 128))
@@ -149,8 +150,8 @@ class _Packer:
     def _mac(self, mac: bytes) -> int:
         return self.macs.setdefault(mac, len(self.macs))
 
-    def _neighbours(self, entries: list[tuple[Prefix, bytes]]) -> int:
-        return self._table((prefix, self._mac(mac) + 1) for prefix, mac in entries)
+    def _neighbours(self, entries: list[tuple[Prefix, bytes | None]]) -> int:
+        return self._table((prefix, 0 if mac is None else self._mac(mac) + 1) for prefix, mac in entries)
 
     def _set(self, label: str) -> int:
         try:

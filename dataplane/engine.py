@@ -142,7 +142,8 @@ class DataPlane:
         context = self._contexts[port]
         for prefix, mac in self.program.neighbours[context.neighbours]:
             if (
-                prefix.version == destination.version
+                mac is not None
+                and prefix.version == destination.version
                 and prefix.prefixlen == prefix.max_prefixlen
                 and destination in prefix
             ):

@@ -411,7 +411,7 @@ class Program:
     """1:1 translations."""
     bridges: dict[str, list[tuple[bytes, str]]] = field(default_factory=dict)
     """Per subnet: (MAC, node) of each interface in it."""
-    neighbours: dict[str, list[tuple[Prefix, bytes]]] = field(default_factory=dict)
-    """Per subnet: who answers for which addresses (longest match)."""
+    neighbours: dict[str, list[tuple[Prefix, bytes | None]]] = field(default_factory=dict)
+    """Per subnet: who answers for which addresses (longest match); None: nobody."""
     fragment_timeout: int = 30_000
     """Milliseconds that fragments of one datagram are kept together."""

@@ -171,6 +171,9 @@ def lower_interface(topology: Topology, program: Program, interface: PlacedInter
     hosts += [Route(prefix=host_network(address), node=f"{here}/in", rule=rule) for address in addresses]
     if not interface.is_attached:
         program.nodes[f"{here}/in"] = Drop(object=number, reason=Reason.PORT_DOWN)
+        # nobody answers for it, and its addresses are not free either
+        nobody = program.neighbours.setdefault(subnet.label(home), [])
+        nobody += [(host_network(address), None) for address in addresses]
         return
     program.sets[here] = [host_network(address) for address in addresses]
     timeouts = interface.wanted.connection_tracking.timeouts(topology.lab.settings)

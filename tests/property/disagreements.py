@@ -46,13 +46,7 @@ class Difference(NamedTuple):
         return {self.fast[1], self.reference[1]} if isinstance(self.fast, tuple) else set()
 
 
-def question_for_an_address_of_an_unattached_interface(d: Difference) -> bool:
-    """With `arp_for_unassigned: router`."""
-    unanswered = ("ARP_UNANSWERED", "ND_UNANSWERED")
-    return isinstance(d.fast, tuple) and d.fast[0] == "SERVE" and d.reference[1] in unanswered
-
-
-KNOWN: tuple[Callable[[Difference], bool], ...] = (question_for_an_address_of_an_unattached_interface,)
+KNOWN: tuple[Callable[[Difference], bool], ...] = ()
 
 
 def tolerate(difference: Difference) -> None:

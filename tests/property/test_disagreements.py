@@ -24,7 +24,7 @@ UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, s
 
 
 FAST, REFERENCE = "fast", "reference"
-UNSETTLED: dict[str, str] = {"test_address_of_an_unattached_interface_is_not_free": FAST}
+UNSETTLED: dict[str, str] = {}
 """Which engine still says otherwise."""
 
 
