@@ -128,7 +128,7 @@ class _Packer:
         self.rule_rows: list[tuple[int, ...]] = []
         self.addresses: list[int] = []
         self.macs: dict[bytes, int] = {}
-        self.group_sets: dict[tuple[int, ...], int] = {}
+        self.number_sets: dict[tuple[int, ...], int] = {}
         self.sets = {label: self._table((p, 1) for p in set(ps)) for label, ps in program.sets.items()}
         self.fibs = {label: self._fib(label) for label in program.fibs}
         self.neighbours = {label: self._neighbours(entries) for label, entries in program.neighbours.items()}
@@ -184,7 +184,7 @@ class _Packer:
             "reason": n.reason,
             "other": other,
             "table": table,
-            "value": n.subnet if n.test is Test.FROM_SUBNET else n.via,
+            "value": self._numbers(n.subnets) if n.test is Test.FROM_SUBNET else n.via,
         }
 
     def _bridge(self, n: Bridge) -> tuple[int, Mapping[str, int]]:
@@ -304,9 +304,9 @@ class _Packer:
 
     # -- interfaces and contexts
 
-    def _groups(self, groups: tuple[int, ...]) -> int:
-        """Index + 1 of the group set; an interface without groups has none."""
-        return self.group_sets.setdefault(tuple(sorted(groups)), len(self.group_sets)) + 1 if groups else 0
+    def _numbers(self, numbers: tuple[int, ...]) -> int:
+        """Index + 1 of the set of these numbers (groups, subnets); 0 when there are none."""
+        return self.number_sets.setdefault(tuple(sorted(numbers)), len(self.number_sets)) + 1 if numbers else 0
 
     def _interface(self, i: Interface) -> tuple[object, ...]:
         return (
@@ -315,7 +315,7 @@ class _Packer:
             i.realm,
             i.subnet,
             i.zone,
-            self._groups(i.groups),
+            self._numbers(i.groups),
             self.nodes[i.into],
             self.nodes[i.out],
             i.mtu,
@@ -349,11 +349,11 @@ class _Packer:
             contexts.append(
                 (c.number, self.interfaces[c.interface] + 1, self.nodes[c.entry], self.neighbours[c.neighbours], bridge)
             )
-        group_sets: list[tuple[int, int]] = []
+        number_sets: list[tuple[int, int]] = []
         members: list[int] = []
-        for groups in self.group_sets:
-            group_sets.append((len(members), len(groups)))
-            members += groups
+        for numbers in self.number_sets:
+            number_sets.append((len(members), len(numbers)))
+            members += numbers
         rows: dict[str, Sequence[object]] = {
             "nodes": nodes,
             "intervals": self.interval_rows,
@@ -365,8 +365,8 @@ class _Packer:
             "flow_policies": [(policy.owner, _limits(policy.timeouts)) for policy in p.flow_policies.values()],
             "fragment_timeout": [p.fragment_timeout],
             "maps": maps,
-            "group_sets": group_sets,
-            "group_members": members,
+            "number_sets": number_sets,
+            "numbers": members,
             "bridges": bridge_rows,
             "bridge_ports": bridge_ports,
             "addresses": self.addresses,

@@ -14,7 +14,6 @@ from typing import Final
 from dataplane.errors import Problem
 
 VPC_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html"
-EC2_TRACKING: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html"
 NAT_BASICS: Final = "https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html"
 EC2_MTU: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mtu.html"
 PEERING_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-connection-quotas.html"

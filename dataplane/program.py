@@ -46,7 +46,7 @@ class Test(IntEnum):
     VIA = 3
     """True when the packet came through any of the given via bits."""
     FROM_SUBNET = 4
-    """True when the packet is in the given subnet, or has just left it."""
+    """True when the packet is in one of the given subnets, or has just left it."""
 
 
 class Side(IntEnum):
@@ -96,14 +96,14 @@ class Guard(Node):
     """Go on when the test is true (or, with `negate`, false); else to `otherwise`, or drop with `reason`.
 
     `family` 4 or 6 limits the guard to that family; packets of the other family just go on.
-    `tables` names an entry of `Program.sets` for the two address tests; `via` is for `Test.VIA`, `subnet` (a number)
+    `tables` names an entry of `Program.sets` for the two address tests; `via` is for `Test.VIA`, `subnets` (numbers)
     for `Test.FROM_SUBNET`.
     """
 
     test: Test
     table: str = ""
     via: Via = Via.NONE
-    subnet: int = 0
+    subnets: tuple[int, ...] = ()
     negate: bool = False
     family: int = 0
     reason: Reason = Reason.NONE

@@ -187,13 +187,17 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.PEER_DESTINATION: ReasonText(
         "peering: the destination is not in the peer VPC", "PCX_REQUIRES_ADDRESS_IN_VPC_CIDR"
     ),
-    Reason.NAT_PROTOCOL: ReasonText("NAT gateway: only TCP, UDP and ICMP are translated"),
+    Reason.NAT_PROTOCOL: ReasonText(
+        "NAT gateway: only TCP, UDP and ICMP are translated, and of IPv6 what is for 64:ff9b::/96 and has a counterpart"
+    ),
     Reason.NAT_NO_SESSION: ReasonText("NAT gateway: no connection from inside matches this packet"),
     Reason.NAT_PORTS_EXHAUSTED: ReasonText("NAT gateway: no free port towards this destination (ErrorPortAllocation)"),
     Reason.NAT_FROM_PEER: ReasonText(
         "NAT gateway: traffic that came by peering is not forwarded", "NGW_REQUIRES_SOURCE_IN_VPC"
     ),
-    Reason.NAT_FRAGMENT: ReasonText("NAT gateway: fragments of TCP and ICMP are not forwarded"),
+    Reason.NAT_FRAGMENT: ReasonText(
+        "NAT gateway: fragments of TCP and ICMP are not forwarded, nor UDP fragments that cannot be translated"
+    ),
     Reason.NOT_SERVED: ReasonText("the subnet router does not answer this"),
     Reason.MTU_EXCEEDED: ReasonText("packet larger than the MTU ahead and not to be fragmented"),
     Reason.TTL_EXCEEDED: ReasonText("TTL ran out"),

@@ -51,6 +51,7 @@ cdef struct core:
     bint memo
     uint64_t now            # milliseconds; never goes back
     uint64_t last_sweep
+    uint64_t last_freed
     uint32_t timed_out      # waiting fragments that died since `advance` last told
     uint64_t seed
     port_counters *ports    # by port number
@@ -69,6 +70,7 @@ cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet,
                   outcome *result) noexcept nogil
 cdef void clear_emissions(core *c) noexcept nogil
 cdef void sweep(core *c) noexcept nogil
+cdef bint free_the_dead(core *c) noexcept nogil
 cdef void set_time(core *c, uint64_t now) noexcept nogil
 cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, packet *q, leg_room *legs, plan *out, uint64_t now,
                      trace_buffer *trace) noexcept nogil

@@ -14,7 +14,7 @@ from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
-from fastpath.snapshot cimport context, interface, interval_find, bridge_find
+from fastpath.snapshot cimport VIA_NAT, VIA_TRACKED, context, interface, interval_find, bridge_find
 from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport *
 
@@ -23,7 +23,6 @@ cdef enum:
     ND_ROUTER_SOLICITATION = 133
     ND_NEIGHBOUR_SOLICITATION = 135
     ND_REDIRECT = 137
-    VIA_OWN = 4 | 32        # of what a translating interface sends by itself: as of what it translates (dataplane.program.Via)
 
 
 cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil:
@@ -223,7 +222,7 @@ cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, p
         source = i.address4 if four else i.address6
         entry = i.out
         start_metadata(c.t, x.error_interface, &m)
-        m.via = VIA_OWN         # as what it translates
+        m.via = VIA_NAT | VIA_TRACKED   # as what it translates
     else:
         if not (i.has_router4 if four else i.has_router6):
             return False
@@ -346,8 +345,7 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
     start_metadata(c.t, x.interface, &m)
     offer_room(c, &legs)
     walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
-    if w.reason == REASON_NAT_PORTS_EXHAUSTED and table_expire(&c.sessions, c.now):
-        # ports of the dead are free, though nobody had looked yet
+    if w.reason == REASON_NAT_PORTS_EXHAUSTED and free_the_dead(c):
         if trace != NULL:
             trace.count = 0
         walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
@@ -521,6 +519,14 @@ cdef int classify(core *c, const context *x, const interface *i, packet *p, cons
     if group and not router:
         return REASON_L2_MULTICAST
     return check_addresses(p)
+
+
+# Ports of the dead are free, though the sweep has not come by yet. Looked for once in a millisecond at most. True: some.
+cdef bint free_the_dead(core *c) noexcept nogil:
+    if c.last_freed == c.now:
+        return False
+    c.last_freed = c.now
+    return table_expire(&c.sessions, c.now) != 0
 
 
 # Sessions die of silence, waiting fragments of age (counted in `timed_out` until somebody asks).

@@ -169,6 +169,7 @@ cdef class Engine:
         flows_close(&self.c.flows)
         fragments_close(&self.c.fragments)
         free(self.c.sessions.gateways)
+        free(self.c.sessions.gateway_of)
         free(self.c.out)
         free(self.c.scratch)
         free(self.c.ports)
@@ -238,6 +239,8 @@ cdef class Engine:
         cdef port_counters *unused
         cdef gateway *gateways
         cdef gateway *old_gateways
+        cdef uint32_t *gateway_of
+        cdef uint32_t *old_gateway_of
         cdef uint32_t count, i, first
         with self.control:
             old = self.snapshot
@@ -245,13 +248,16 @@ cdef class Engine:
                 raise ValueError("a Snapshot's generation must be larger than that of the one in use")
             count = max(snapshot.t.context_count, self.c.port_count)
             ports = <port_counters *>calloc(count if count else 1, sizeof(port_counters))
-            for i in range(snapshot.t.nat_count):
-                snapshot.t.nat_policies[i].slot = self.slots.setdefault(snapshot.t.nat_policies[i].owner, len(self.slots))
+            gateway_of = <uint32_t *>malloc((snapshot.t.nat_count + 1) * sizeof(uint32_t))
+            if gateway_of != NULL:
+                for i in range(snapshot.t.nat_count):
+                    gateway_of[i] = self.slots.setdefault(snapshot.t.nat_policies[i].owner, len(self.slots))
             first = self.c.gateway_count
             gateways = <gateway *>calloc(len(self.slots) + 1, sizeof(gateway))
-            if ports == NULL or gateways == NULL:
+            if ports == NULL or gateways == NULL or gateway_of == NULL:
                 free(ports)
                 free(gateways)
+                free(gateway_of)
                 raise MemoryError
             for owner, slot in self.slots.items():
                 gateways[<uint32_t>slot].owner = owner
@@ -262,6 +268,8 @@ cdef class Engine:
                     memcpy(gateways, self.c.sessions.gateways, first * sizeof(gateway))
                 old_gateways = self.c.sessions.gateways
                 self.c.sessions.gateways = gateways
+                old_gateway_of = self.c.sessions.gateway_of
+                self.c.sessions.gateway_of = gateway_of
                 self.c.gateway_count = i
                 self.c.fragments.lifetime = snapshot.t.fragment_lifetime
                 if self.c.ports != NULL:
@@ -273,6 +281,7 @@ cdef class Engine:
                 self.release()
             free(unused)
             free(old_gateways)
+            free(old_gateway_of)
             self.snapshot = snapshot
 
     def process(self, frames, contexts, now_ms, offloads=None, *, bint traced=False):
@@ -432,6 +441,10 @@ cdef class Engine:
                     start_metadata(self.c.t, self.c.t.contexts[context].interface, &m)
                     walk(self.c.t, &self.c.sessions, &overlay.table, &p, &legs, &x, self.c.t.contexts[context].entry, &m,
                          now, self.c.seed, &hops)
+                    if x.reason == REASON_NAT_PORTS_EXHAUSTED and now == self.c.now and free_the_dead(&self.c):
+                        hops.count = 0      # as for a real packet
+                        walk(self.c.t, &self.c.sessions, &overlay.table, &p, &legs, &x, self.c.t.contexts[context].entry, &m,
+                             now, self.c.seed, &hops)
                     overlay.commit(&x, now)
                     walked = True
                     errs = x.error and plan_error(&self.c, &x, &overlay.table, error_frame, &q, &error_legs, &y, now,

@@ -10,11 +10,11 @@ could refuse (TTL, MTU) always walk.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 
-from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, wire_length
+from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, ip_bytes, wire_length
 from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.plan cimport EFFECT_GATEWAY, EFFECT_OPEN, effect
 from fastpath.session cimport count_gateway, hash_bytes, session, session_alive
-from fastpath.wire cimport PROTO_TCP, TCP_FIN, TCP_RST, TCP_SYN
+from fastpath.wire cimport PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 
 
 cdef bint flows_open(flow_table *t, uint32_t capacity, uint64_t secret) noexcept nogil:
@@ -54,7 +54,8 @@ cdef void flow_key_of(flow_key *key, const packet *p) noexcept nogil:
 cdef bint may_use_flow(packet *p) noexcept nogil:
     if p.fragment != FRAGMENT_NONE or p.kind == L4_ERROR or p.generated:
         return False
-    return p.proto != PROTO_TCP or (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST)) == 0
+    # of TCP, only what carries an acknowledgement and nothing that opens or closes: its absence means something too
+    return p.proto != PROTO_TCP or (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK
 
 
 # The entry for this packet if it still stands; its sessions have then been touched. NULL: walk.
@@ -85,9 +86,9 @@ cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t 
         s = &sessions.rows[f.refs[k].row]
         s.last_seen = now
         s.packets[f.refs[k].way] += p.segments
-        s.bytes[f.refs[k].way] += p.end - p.l3
+        s.bytes[f.refs[k].way] += ip_bytes(p)
     for k in range(f.count_count):
-        count_gateway(&sessions.gateways[f.counts[k].row], f.counts[k].way, p.segments, p.end - p.l3, p.end - p.l3, True)
+        count_gateway(&sessions.gateways[f.counts[k].row], f.counts[k].way, p.segments, ip_bytes(p), ip_bytes(p), True)
     f.last_used = now
     t.hits += 1
     return f
@@ -100,7 +101,7 @@ cdef void flow_remember(flow_table *t, packet *p, const plan *x, uint32_t genera
     cdef flow_key key
     cdef const effect *e
     cdef uint32_t i, touched = 0, counted = 0
-    if x.verdict != VERDICT_FORWARD or x.p != p or x.edit.cut_count or not may_use_flow(p):
+    if x.verdict != VERDICT_FORWARD or x.p != p or x.passing or x.edit.cut_count or not may_use_flow(p):
         return
     for i in range(x.effect_count):
         e = &x.effects[i]

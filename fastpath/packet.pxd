@@ -142,7 +142,10 @@ cdef inline bint addr_lt(addr a, addr b) noexcept nogil:
     return a.hi < b.hi or (a.hi == b.hi and a.lo < b.lo)
 
 
-cdef inline uint32_t ip_length(packet *p) noexcept nogil:
+# Bytes of the IP packets that a frame stands for: each segment has headers of its own.
+cdef inline uint32_t ip_bytes(packet *p) noexcept nogil:
+    if p.segments > 1:
+        return p.end - p.l3 + (p.segments - 1) * (<uint32_t>p.header_length - p.l3)
     return p.end - p.l3
 
 

@@ -89,6 +89,7 @@ cdef struct leg_room:
 cdef struct plan:
     uint8_t verdict
     uint8_t served          # SERVE: an echo answer
+    uint8_t passing         # it depended on what is not there: never a memo
     uint8_t bridged         # handed from neighbour to neighbour: the sender's MAC stays
     uint8_t error           # error_kind: an error the router sends about the packet
     uint8_t error_routed    # sent out by that interface (else handed to it by its subnet's router)

@@ -71,6 +71,7 @@ cdef struct gateway:
 cdef struct session_table:
     session *rows
     gateway *gateways       # not owned; NULL in tables that count nothing
+    uint32_t *gateway_of    # not owned: by index of a translator in the tables in use, its index in `gateways`
     uint32_t *buckets
     uint32_t capacity
     uint32_t mask

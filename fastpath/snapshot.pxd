@@ -30,6 +30,11 @@ cdef enum gate_mode:
     GATE_REQUIRE = 2
     GATE_RESUME = 3
 
+# What a packet came through, as far as compiled code asks; dataplane.program.Via has them all.
+cdef enum via_bit:
+    VIA_NAT = 4
+    VIA_TRACKED = 32        # something that has every flow tracked, whatever the rules say
+
 cdef enum side:
     SIDE_SOURCE = 1
     SIDE_DESTINATION = 2
@@ -60,7 +65,7 @@ cdef struct node:
     uint32_t next
     uint32_t other          # GUARD: node to go to instead of dropping; 0: drop. FLOW_GATE: node for known flows
     uint32_t table          # index of the set, filter, policy, fib, map or bridge; ENTER: subnet
-    uint32_t value          # GUARD: via bits or subnet; FILTER: subnet to skip; ENTER: realm; FLOW_GATE: direction
+    uint32_t value          # GUARD: via bits, or index + 1 of a set of subnets; FILTER: subnet to skip; ENTER: realm; FLOW_GATE: direction
     uint32_t extra          # HOP, ENTER, EMIT, NAT_SESSION: interface index + 1
     uint32_t via            # ENTER: bits to add
     uint32_t object
@@ -124,7 +129,6 @@ cdef struct nat_policy:
     uint32_t port_first
     uint32_t port_last
     uint32_t per_destination
-    uint32_t slot           # of its counters; given when the tables come into use
     uint8_t has_prefix6
     addr prefix6            # a /96
     timeouts limits
@@ -137,8 +141,8 @@ cdef struct translation:
     uint32_t inside_table   # interval tables with value = index + 1 into `addresses`
     uint32_t outside_table
 
-cdef struct group_set:
-    uint32_t first          # index into `group_members`
+cdef struct number_set:
+    uint32_t first          # index into `numbers`
     uint32_t count
 
 cdef struct bridge_port:
@@ -197,8 +201,8 @@ cdef struct tables:
     nat_policy *nat_policies
     flow_policy *flow_policies
     translation *maps
-    group_set *group_sets
-    uint32_t *group_members
+    number_set *number_sets
+    uint32_t *numbers
     bridge_table *bridges
     bridge_port *bridge_ports
     addr *addresses
@@ -207,7 +211,7 @@ cdef struct tables:
 
 cdef uint32_t interval_find(interval_table *t, uint8_t family, addr a) noexcept nogil
 cdef uint32_t bridge_find(tables *t, uint32_t index, uint64_t mac) noexcept nogil
-cdef bint group_set_has(tables *t, uint32_t index, uint32_t group) noexcept nogil
+cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept nogil
 
 
 cdef class Snapshot:

@@ -48,11 +48,11 @@ cdef uint32_t bridge_find(tables *t, uint32_t index, uint64_t mac) noexcept nogi
     return 0
 
 
-cdef bint group_set_has(tables *t, uint32_t index, uint32_t group) noexcept nogil:
+cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept nogil:
     cdef uint32_t i
-    cdef group_set *s = &t.group_sets[index]
+    cdef number_set *s = &t.number_sets[index]
     for i in range(s.first, s.first + s.count):
-        if t.group_members[i] == group:
+        if t.numbers[i] == number:
             return True
     return False
 
@@ -157,14 +157,14 @@ cdef class Snapshot:
         for i, row in enumerate(maps):
             t.maps[i].inside_table, t.maps[i].outside_table = row
 
-        group_sets = rows["group_sets"]     # (first, count)
-        t.group_sets = <group_set *>self._block(len(group_sets), sizeof(group_set))
-        for i, row in enumerate(group_sets):
-            t.group_sets[i].first, t.group_sets[i].count = row
-        members = rows["group_members"]
-        t.group_members = <uint32_t *>self._block(len(members), sizeof(uint32_t))
+        number_sets = rows["number_sets"]     # (first, count)
+        t.number_sets = <number_set *>self._block(len(number_sets), sizeof(number_set))
+        for i, row in enumerate(number_sets):
+            t.number_sets[i].first, t.number_sets[i].count = row
+        members = rows["numbers"]
+        t.numbers = <uint32_t *>self._block(len(members), sizeof(uint32_t))
         for i, row in enumerate(members):
-            t.group_members[i] = row
+            t.numbers[i] = row
 
         bridges = rows["bridges"]           # (first, count)
         t.bridge_count = len(bridges)

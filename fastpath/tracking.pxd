@@ -1,6 +1,6 @@
 # Sessions as a walk sees them, and the two nodes that remember flows without changing packets.
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from fastpath.packet cimport addr, tuple5
 from fastpath.plan cimport effect, walker
@@ -26,7 +26,8 @@ cdef bint find(walker *w, const session_key *key, known *k) noexcept nogil
 cdef bint touch(walker *w, const node *n, known *k, const timeouts *limits) noexcept nogil
 cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_number, const session_key *forward,
                           const session_key *reply, const timeouts *limits) noexcept nogil
-cdef effect *add_effect(walker *w, const node *n) noexcept nogil
+# `full`: the reason of the drop when the plan has no room for another.
+cdef effect *add_effect(walker *w, const node *n, uint16_t full) noexcept nogil
 cdef bint opens_tcp(walker *w) noexcept nogil
 cdef bint restarts(walker *w, const known *k) noexcept nogil
 cdef void track_all(walker *w) noexcept nogil

@@ -7,17 +7,12 @@ answer to itself.
 
 from libc.string cimport memcmp, memset
 
-from fastpath.packet cimport L4_ERROR, L4_ICMP, QUERY_NOTHING
+from fastpath.packet cimport L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_lt, ip_bytes
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
-from fastpath.packet cimport addr_lt
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_RST, TCP_SYN
-
-cdef enum:
-    VIA_TRACKED = 32        # came through something that has every flow tracked, whatever the rules say
-
 
 # An ICMP error goes the way of a reply to the packet it quotes, so that packet's tuple, reversed, is its own.
 cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
@@ -102,15 +97,15 @@ cdef bint find(walker *w, const session_key *key, known *k) noexcept nogil:
     return True
 
 
-cdef effect *add_effect(walker *w, const node *n) noexcept nogil:
+cdef effect *add_effect(walker *w, const node *n, uint16_t full) noexcept nogil:
     cdef effect *e
     if w.out.effect_count >= MAX_EFFECTS:
-        drop(w, n, REASON_PLAN_LIMIT, 0)
+        drop(w, n, full, 0)
         return NULL
     e = &w.out.effects[w.out.effect_count]
     w.out.effect_count += 1
     memset(e, 0, sizeof(effect))
-    e.size = w.p.end - w.p.l3
+    e.size = ip_bytes(w.p)
     return e
 
 
@@ -121,7 +116,7 @@ cdef bint touch(walker *w, const node *n, known *k, const timeouts *limits) noex
         session_next(&e.step, k.state, k.seen, k.forward.tuple.proto, k.way, w.p.tcp_flags, limits)
         e.answered |= k.way
         return True
-    e = add_effect(w, n)
+    e = add_effect(w, n, REASON_PLAN_LIMIT)
     if e == NULL:
         return False
     e.kind = EFFECT_TOUCH
@@ -143,7 +138,7 @@ cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_
     if w.overlay == NULL and w.sessions.live + 2 * (w.out.effect_count + 1) > w.sessions.capacity:
         drop(w, n, REASON_SESSION_LIMIT, 0)
         return NULL
-    e = add_effect(w, n)
+    e = add_effect(w, n, REASON_PLAN_LIMIT)
     if e == NULL:
         return NULL
     e.kind = EFFECT_OPEN
@@ -192,7 +187,7 @@ cdef bint rule_matches(walker *w, const rule *r, addr remote) noexcept nogil:
         return not addr_lt(remote, r.first) and not addr_lt(r.last, remote)
     if r.table:
         return interval_find(&w.t.intervals[r.table - 1], p.family, remote) != 0
-    return w.out.meta.groups != 0 and group_set_has(w.t, w.out.meta.groups - 1, r.group)
+    return w.out.meta.groups != 0 and number_set_has(w.t, w.out.meta.groups - 1, r.group)
 
 
 # --- group policies ------------------------------------------------------------------------------------------------
@@ -301,4 +296,6 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
         if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits) == NULL:
             return 0
         note(w, n, DETAIL_NEW, 0)
+    if n.mode == GATE_RESUME:
+        w.out.passing = 1       # a flow may be remembered any time from now on
     return n.next

@@ -8,5 +8,5 @@ cdef enum:
     FROM_OUTSIDE = 1
 
 cdef bint nat_session(walker *w, const node *n) noexcept nogil
-# The walker's own hop refused what had just been translated: it has not left.
-cdef void not_passed(walker *w) noexcept nogil
+# The packet goes on as one that an interface of ours sends: if it has just been translated, it has left the gateway.
+cdef void leave_gateway(walker *w) noexcept nogil

@@ -10,7 +10,7 @@ session's two keys are then of two families, and the packet goes on as another o
 from libc.string cimport memset
 
 from fastpath.nat64 cimport FAMILY_GAIN, FAMILY_HEADROOM, change_family, counterpart_missing, embed4, extract4, family_refusal
-from fastpath.packet cimport (FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, addr_eq, destination_is_martian, header,
+from fastpath.packet cimport (FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, addr_eq, destination_is_martian, header, ip_bytes,
                               start_header)
 from fastpath.plan cimport *
 from fastpath.reason cimport *
@@ -66,26 +66,24 @@ cdef bint allocate(walker *w, nat_policy *policy, const tuple5 *t, session_key *
 
 
 # A packet has arrived at the gateway; NULL: the plan is full.
-cdef effect *arrived(walker *w, const node *n, nat_policy *policy, uint8_t way) noexcept nogil:
-    cdef effect *e = add_effect(w, n)
+cdef effect *arrived(walker *w, const node *n, uint8_t way) noexcept nogil:
+    cdef effect *e = add_effect(w, n, REASON_LOOP)
     if e != NULL:
         e.kind = EFFECT_GATEWAY
-        e.row = policy.slot
+        e.row = w.sessions.gateway_of[n.table]
         e.way = way
     return e
 
 
-cdef inline void left(walker *w, effect *counter) noexcept nogil:
-    counter.passed = 1
-    counter.size_out = w.p.end - w.p.l3
-
-
-cdef void not_passed(walker *w) noexcept nogil:
+cdef void leave_gateway(walker *w) noexcept nogil:
     cdef uint32_t i = w.out.effect_count
+    cdef effect *e
     while i:
         i -= 1
-        if w.out.effects[i].kind == EFFECT_GATEWAY:
-            w.out.effects[i].passed = 0
+        e = &w.out.effects[i]
+        if e.kind == EFFECT_GATEWAY:
+            e.passed = 1
+            e.size_out = ip_bytes(w.p)
             return
 
 
@@ -183,7 +181,6 @@ cdef bint inbound(walker *w, const node *n, nat_policy *policy, effect *counter)
             return False
     else:
         w.h[0] = to
-    left(w, counter)
     note(w, n, DETAIL_INBOUND, 0, k.row)
     return True
 
@@ -209,7 +206,8 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
         t.dst = extract4(t.dst)
         t.proto = PROTO_ICMP if t.proto == PROTO_ICMPV6 else t.proto
         reason = counterpart_missing(p, False)
-    found = find(w, &key, &k) and k.kind == SESSION_NAT and k.way == 0
+    # a flow whose address the gateway no longer has is gone
+    found = find(w, &key, &k) and k.kind == SESSION_NAT and k.way == 0 and is_own_address(w, policy, k.reply.tuple.dst)
     if found and not restarts(w, &k):
         if reason:
             drop(w, n, reason, 0)
@@ -225,7 +223,7 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
             ask_for_reset(w, n)
             drop(w, n, REASON_NAT_NO_SESSION, 0)
             return False
-        if found and is_own_address(w, policy, k.reply.tuple.dst):
+        if found:
             # what was closed begins again, with the port it has (RFC 7857, 2.1)
             reply = k.reply[0]
             pool_of(&pool, policy, &t, reply.tuple.dst)
@@ -237,7 +235,7 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
         if e == NULL:
             return False
         e.pool = pool
-        e.gateway = policy.slot + 1
+        e.gateway = w.sessions.gateway_of[n.table] + 1
     to = w.h[0]
     to.src = reply.tuple.dst
     if error:
@@ -252,7 +250,6 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
             return False
     else:
         w.h[0] = to
-    left(w, counter)
     note(w, n, detail, 0)
     return True
 
@@ -262,7 +259,11 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
     cdef packet *p = w.p
     cdef bint back = p.family == 4 and is_own_address(w, policy, w.h.dst)
     cdef uint16_t reason
-    cdef effect *counter = arrived(w, n, policy, FROM_OUTSIDE if back else FROM_INSIDE)
+    cdef effect *counter
+    if not back and w.out.meta.origin == n.extra:
+        drop(w, n, REASON_LOOP, 0)      # routed to who has just sent it
+        return False
+    counter = arrived(w, n, FROM_OUTSIDE if back else FROM_INSIDE)
     if counter == NULL:
         return False
     if not (p.proto == PROTO_TCP or p.proto == PROTO_UDP or p.proto == (PROTO_ICMP if p.family == 4 else PROTO_ICMPV6)) \

@@ -18,7 +18,7 @@ from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
 from fastpath.tracking cimport flow_gate, group_session, rule_matches
-from fastpath.translator cimport nat_session, not_passed
+from fastpath.translator cimport leave_gateway, nat_session
 
 
 # The first rule that matches, or NULL.
@@ -37,7 +37,7 @@ cdef bint guard_passes(walker *w, const node *n) noexcept nogil:
     if n.mode == TEST_VIA:
         holds = (w.out.meta.via & n.value) != 0
     elif n.mode == TEST_FROM_SUBNET:
-        holds = w.out.meta.subnet == n.value
+        holds = n.value != 0 and number_set_has(w.t, n.value - 1, w.out.meta.subnet)
     else:
         holds = interval_find(&w.t.intervals[n.table], w.p.family,
                               w.h.src if n.mode == TEST_SOURCE_IN else w.h.dst) != 0
@@ -125,6 +125,7 @@ cdef void enter(walker *w, const node *n) noexcept nogil:
     cdef metadata *m = &w.out.meta
     m.realm = n.value
     if n.extra:
+        leave_gateway(w)
         m.via = n.via
         w.out.bridged = 0
         m.origin = n.extra
@@ -269,8 +270,6 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
             at = n.next
         elif n.op == OP_HOP:
             if not pass_hop(&w, n):
-                if n.extra:
-                    not_passed(&w)
                 break
             at = n.next
         elif n.op == OP_ENTER:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from dataplane.engine import DataPlane
-from dataplane.model.route_table import EffectiveRoute
 from dataplane.topology import Topology
 from dataplane.trace import protocol_name
 from lab.control import RequestError
@@ -34,7 +32,9 @@ def routes(topology: Topology, table: str | None) -> list[dict[str, Any]]:
         subnets = [each.name for each in topology.subnets.values() if (each.vpc, each.route_table) == (vpc, name)]
         gateway = topology.vpc(vpc).internet_gateway
         is_of_gateway = gateway is not None and gateway.route_table == name
-        for route in declared.effective(topology, vpc):
+        users = {"subnets": subnets, "gateway": "internet-gateway" if is_of_gateway else None}
+        effective = list(declared.effective(topology, vpc))
+        for route in effective:
             active = topology.route_target_label(vpc, route.target) is not None
             rows.append(
                 {
@@ -42,21 +42,27 @@ def routes(topology: Topology, table: str | None) -> list[dict[str, Any]]:
                     "destination": str(route.prefix),
                     "target": str(route.target),
                     "state": "active" if active else "blackhole",
-                    "origin": _origin(route),
+                    "origin": route.origin,
                     "route": route.name,
-                    "subnets": subnets,
-                    "gateway": "internet-gateway" if is_of_gateway else None,
+                    **users,
+                }
+            )
+        for learned in declared.propagated_routes:
+            prefix = learned.destination.cidr
+            if (prefix, "propagated") in [(each.prefix, each.origin) for each in effective]:
+                continue
+            rows.append(
+                {
+                    "table": path,
+                    "destination": str(learned.destination),
+                    "target": str(learned.target),
+                    "state": "not used",
+                    "origin": "propagated",
+                    "route": f"{learned.destination} (propagated) -> {learned.target}",
+                    **users,
                 }
             )
     return rows
-
-
-def _origin(route: EffectiveRoute) -> str:
-    """Where a route comes from: ``local``, ``static``, ``propagated``, or a prefix list."""
-    through = re.search(r" \((.+)\) -> ", route.name)
-    if through is not None:
-        return through[1]
-    return "local" if route.target.word == "local" else "static"
 
 
 def mappings(topology: Topology) -> list[dict[str, Any]]:

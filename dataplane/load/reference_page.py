@@ -155,6 +155,8 @@ def _several(shape: Shape) -> str:
 def title(construct: type) -> str:
     """Return the heading of a construct: ``NetworkAclRule`` -> ``Network ACL rule``."""
     words = [word.lower() for word in re.findall(r"[A-Z][a-z0-9]*", construct.__name__)]
+    if words[:2] == ["egress", "only"]:
+        words[:2] = ["egress-only"]
     words[0] = words[0].capitalize()
     return " ".join(ABBREVIATIONS.get(word.lower(), word) for word in words)
 

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dataplane.errors import Problem
-from dataplane.model._cidr import inside
+from dataplane.model._cidr import inside, overlap
 from dataplane.model._fields import unknown
-from dataplane.program import Drop, Guard, Lookup, Program, Test
+from dataplane.program import Drop, Lookup, Program
 from dataplane.program import Route as FibRoute
 from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
     from dataplane.model._placed import PlacedInterface
-    from dataplane.model.route_table import EffectiveRoute
+    from dataplane.model.route_table import EffectiveRoute, Route
     from dataplane.topology import Topology
 
 TARGETS = ("local", "network-interface", "instance", "blackhole")
@@ -41,30 +41,34 @@ def check(topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
     if name == declared.main_route_table():
         message = f"{name} is the main table, and a gateway cannot use it"
         yield Problem("", message, "InvalidParameterValue", "write a table of its own")
-    table = tables[name]
-    code = "InvalidParameterValue"
-    if table.propagated_routes:
-        yield Problem("", f"{name} has propagated routes, and a gateway's table may not", code, "remove them")
-    blocks = {*declared.cidrs(), *(cidr for subnet in declared.subnets.values() for cidr in subnet.cidrs())}
-    for index, route in enumerate(table.routes):
-        where = f"routes[{index}] of {name}"
-        if route.destination.cidr not in blocks:
-            yield Problem(
-                "",
-                f"{where} is for {route.destination}, which is neither a block of VPC {vpc} nor of one of its subnets",
-                code,
-                "a gateway's table has no other routes",
-            )
-        if route.target.word not in TARGETS:
-            message = f"{where} leads to {route.target}, and a gateway's table leads to network interfaces only"
-            yield Problem("", message, code, "write network-interface:NAME, instance:NAME or local")
+    if tables[name].propagated_routes:
+        message = f"{name} has propagated routes, and a gateway's table may not"
+        yield Problem("", message, "InvalidParameterValue", "remove them")
+
+
+def check_route(topology: Topology, vpc: str, route: Route) -> Iterator[Problem]:
+    """Yield why a gateway's table cannot have a route. Paths are relative to the route."""
+    declared, code = topology.vpc(vpc), "InvalidParameterValue"
+    subnets = [cidr for subnet in declared.subnets.values() for cidr in subnet.cidrs()]
+    if route.destination.cidr not in (*declared.cidrs(), *subnets):
+        message = f"{route.destination} is neither a block of VPC {vpc} nor of one of its subnets"
+        near = [
+            str(cidr)
+            for cidr in subnets
+            if route.destination.cidr is not None and overlap(cidr, route.destination.cidr)
+        ]
+        hint = f"write {near[0]}" if len(near) == 1 else "a gateway's table has no other routes"
+        yield Problem("destination", message, code, hint)
+    if route.target.word not in TARGETS:
+        message = f"{route.target} is no target of a gateway's table, which leads to network interfaces only"
+        yield Problem("target", message, code, "write network-interface:NAME, instance:NAME or local")
 
 
 def redirected(topology: Topology, vpc: str, name: str) -> tuple[Redirect, ...]:
     """The subnets whose incoming packets the table sends to an interface.
 
-    A route for a whole block of the VPC means all subnets in it but the one that the interface lives in, which
-    everything would go round in otherwise.
+    A route for a whole block of the VPC means all subnets in it but the one that the interface lives in: that one must
+    get out directly, or nothing would.
     """
     found = []
     routes = {route.prefix: route for route in _routes(topology, vpc, name)}
@@ -93,11 +97,9 @@ def lower(topology: Topology, program: Program, vpc: str, name: str, here: str) 
     for route in _routes(topology, vpc, name):
         node = topology.route_target_label(vpc, route.target) or nowhere
         target = _target(topology, vpc, route)
-        if target is not None and target.is_attached and not topology.public_addresses_of(target):
-            only6 = f"{here}/only6:{target.path}"
-            # nothing is via nothing: IPv4 packets always take the other way
-            program.nodes[only6] = Guard(object=number, test=Test.VIA, family=4, otherwise=unseen, next=node)
-            node = only6
+        is_seen = target is None or not target.is_attached or bool(topology.public_addresses_of(target))
+        if route.prefix.version == 4 and not is_seen:
+            node = unseen
         rule = program.names.intern("route", f"{vpc}/{name} {route.name}")
         program.fibs[here].append(FibRoute(prefix=route.prefix, node=node, rule=rule))
     return here

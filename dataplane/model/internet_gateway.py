@@ -19,7 +19,8 @@ Deviations from AWS:
   traceroutes from instances show nothing there (`settings.internet_gateway_ttl`).
 - "The internet" is the hosts of the lab file and the public addresses of its VPCs.
 - Bring-your-own pools on a gateway route table do not exist here.
-- A gateway route for a whole VPC block does not redirect the subnet that its own target lives in.
+- A gateway route for a whole VPC block redirects what comes in for its target's own subnet too, but lets that subnet go
+  out directly: its target must.
 """
 
 from __future__ import annotations
@@ -142,7 +143,8 @@ def guards(
     program.sets[sources6] = [
         host_network(address) for interface in topology.interfaces_of_vpc(vpc) for address in interface.addresses6
     ]
-    steps = [f"{here}/out/redirected:{r.subnet}:{r.family}" for r in redirects]
+    families = sorted({redirect.family for redirect in redirects})
+    steps = [f"{here}/out/redirected:{family}" for family in families]
     steps.append(f"{here}/out/source")
     nodes: dict[str, Node] = {
         f"{here}/out": Guard(
@@ -157,12 +159,13 @@ def guards(
             object=number, test=Test.SOURCE_IN, table=sources6, family=6, reason=Reason.GATEWAY_SPOOFED, next=following
         ),
     }
-    for redirect, step, next_step in zip(redirects, steps, steps[1:], strict=False):
+    for family, step, next_step in zip(families, steps, steps[1:], strict=False):
+        subnets = (each.subnet for each in redirects if each.family == family)
         nodes[step] = Guard(
             object=number,
             test=Test.FROM_SUBNET,
-            subnet=program.names.intern("subnet", f"{vpc}/{redirect.subnet}"),
-            family=redirect.family,
+            subnets=tuple(program.names.intern("subnet", f"{vpc}/{subnet}") for subnet in subnets),
+            family=family,
             negate=True,
             reason=Reason.EDGE_REDIRECTED,
             next=next_step,

@@ -29,6 +29,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane.errors import Problem
+from dataplane.model import _gateway_routes
 from dataplane.model._cidr import Network, inside, overlap, parse_network
 from dataplane.model._fields import doc, unknown, within
 from dataplane.model._route_target import RouteTarget
@@ -105,10 +106,15 @@ class Route:
     def check(self, topology: Topology, vpc: str, *, of_gateway: bool = False) -> Iterator[Problem]:
         """Yield what AWS would refuse about the route itself; `of_gateway`: the table is an internet gateway's."""
         destination = self.destination
+        refused = False
+        for problem in _gateway_routes.check_route(topology, vpc, self) if of_gateway else ():
+            yield problem
+            refused = True
+        if refused:
+            return
         if destination.prefix_list and destination.prefix_list not in topology.lab.prefix_lists:
             known = topology.lab.prefix_lists
             yield unknown("destination", "prefix list", destination.prefix_list, known, "InvalidPrefixListID.NotFound")
-        refused = False
         for prefix in destination.prefixes(topology):
             found = [*self._check_prefix(topology, vpc, prefix, of_gateway)]
             if not refused:  # a prefix list is reported once, not for each entry
@@ -201,6 +207,8 @@ class EffectiveRoute(NamedTuple):
     target: RouteTarget
     name: str
     """E.g. ``0.0.0.0/0 -> internet-gateway``."""
+    origin: str = "static"
+    """``local``, ``static``, ``prefix-list:NAME`` or ``propagated``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +242,14 @@ class RouteTable:
             seen.setdefault(route.destination, index)
         for index, learned in enumerate(self.propagated_routes):
             yield from within(f"propagated_routes[{index}]", learned.check(topology, vpc))
+            earlier = [each.destination for each in self.propagated_routes[:index]]
+            if learned.destination in earlier:
+                yield Problem(
+                    f"propagated_routes[{index}].destination",
+                    f"{learned.destination} is propagated already",
+                    "RouteAlreadyExists",
+                    f"a route server propagates the best one: remove this or [{earlier.index(learned.destination)}]",
+                )
         for version in (4, 6):
             learned_of = [p.destination.cidr for p in self.propagated_routes if p.destination.cidr is not None]
             propagated = sum(cidr.version == version for cidr in learned_of)
@@ -252,17 +268,17 @@ class RouteTable:
             if cidr is not None:
                 found.setdefault(cidr, EffectiveRoute(cidr, route.target, f"{cidr} -> {route.target}"))
         for cidr in topology.vpc(vpc).cidrs():
-            found.setdefault(cidr, EffectiveRoute(cidr, LocalTarget(), f"{cidr} -> local"))
+            found.setdefault(cidr, EffectiveRoute(cidr, LocalTarget(), f"{cidr} -> local", "local"))
         for route in self.routes:
             if route.destination.prefix_list:
                 for cidr in route.destination.prefixes(topology):
                     name = f"{cidr} ({route.destination}) -> {route.target}"
-                    found.setdefault(cidr, EffectiveRoute(cidr, route.target, name))
+                    found.setdefault(cidr, EffectiveRoute(cidr, route.target, name, str(route.destination)))
         for learned in self.propagated_routes:
             prefix = learned.destination.cidr
             if prefix is not None and not any(inside(prefix, cidr) for cidr in topology.vpc(vpc).cidrs()):
                 name = f"{prefix} (propagated) -> {learned.target}"
-                found.setdefault(prefix, EffectiveRoute(prefix, learned.target, name))
+                found.setdefault(prefix, EffectiveRoute(prefix, learned.target, name, "propagated"))
         yield from found.values()
 
     def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:

@@ -23,11 +23,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
 from dataplane.limits import INTER_REGION_MTU, NAT_IDLE_S, VPC_MTU
-from dataplane.model._cidr import Network, overlap
+from dataplane.model._cidr import Network, host_network, overlap
 from dataplane.model._fields import doc, unknown
 from dataplane.model._route_target import RouteTarget
 from dataplane.model.region import Region
@@ -39,7 +40,9 @@ from dataplane.program import (
     GateMode,
     Guard,
     Hop,
+    Lookup,
     Program,
+    Route,
     Test,
     Timeouts,
     TtlAction,
@@ -50,6 +53,7 @@ from dataplane.verdict import Reason
 if TYPE_CHECKING:
     from dataplane.topology import Topology
 
+EVERYWHERE, EVERYWHERE6 = IPv4Network("0.0.0.0/0"), IPv6Network("::/0")
 LIVE = ("active", "provisioning", "pending-acceptance")
 """Statuses of a peering that stands in the way of another one."""
 
@@ -146,11 +150,6 @@ class VpcPeering:
         number = program.names.intern("vpc-peering", name)
         near = topology.region_of(self.requester) == topology.region_of(self.accepter)
         settings = topology.lab.settings
-        idle, closing = NAT_IDLE_S * 1000, settings.nat_closing_timeout * 1000
-        program.flow_policies[policy_label(name)] = FlowPolicy(
-            owner=number,
-            timeouts=Timeouts.of_gateway(tcp=idle, closing=closing, other=idle),
-        )
         for origin in (self.requester, self.accepter):
             here, peer = label(name, origin), self.other(origin)
             program.sets[here] = list(topology.vpc(peer).cidrs())
@@ -173,7 +172,7 @@ class VpcPeering:
                 f"{here}/hop": Hop(
                     object=number,
                     mtu=VPC_MTU if near else INTER_REGION_MTU,
-                    answers_mtu=settings.inter_region_too_big == "answer",
+                    answers_mtu=near or settings.inter_region_too_big == "answer",
                     ttl=TtlAction.SILENT if settings.peering_ttl == "decrement" else TtlAction.KEEP,
                     next=f"{here}/translated" if topology.vpc(origin).nat_gateways else f"{here}/cross",
                 ),
@@ -182,7 +181,7 @@ class VpcPeering:
                 ),
                 f"{here}/remember": FlowGate(
                     object=number,
-                    policy=policy_label(name),
+                    policy=_memory(topology, program, name, peer),
                     mode=GateMode.OPEN,
                     direction=Direction.INGRESS,
                     next=f"{here}/cross",
@@ -202,33 +201,50 @@ def label(name: str, origin: str) -> str:
     return f"vpc-peering:{name}/from:{origin}"
 
 
-def policy_label(name: str) -> str:
-    """The label of what a peering remembers."""
-    return f"vpc-peering:{name}"
+def _memory(topology: Topology, program: Program, name: str, entered: str) -> str:
+    """Add what a peering remembers of flows that entered the VPC `entered`, and return its label."""
+    here = f"vpc-peering:{name}/into:{entered}"
+    idle, closing = NAT_IDLE_S * 1000, topology.lab.settings.nat_closing_timeout * 1000
+    program.flow_policies[here] = FlowPolicy(
+        owner=program.names.intern("return-to-sender", f"{name} into {entered}"),
+        timeouts=Timeouts.of_gateway(tcp=idle, closing=closing, other=idle),
+    )
+    return here
 
 
 def lower_returns(topology: Topology, program: Program, vpc: str, leave: str, table: str) -> str:
     """Make the way of packets that leave a subnet of `vpc`: answers to NAT gateways of peers go back to them.
 
-    `leave` is the label of the subnet's way out, `table` that of its route table; returns where the way begins.
+    `leave` is the label of the subnet's way out, `table` that of its route table; returns where the way begins. Only
+    packets for an address of such a gateway are looked at; two peers may have one address, for they may have one block.
     """
-    following = table
+    senders: dict[IPv4Address, list[str]] = {}
     for name, peering in topology.lab.peerings.items():
-        if vpc not in (peering.requester, peering.accepter) or not peering.is_active:
-            continue
-        if not topology.vpc(peering.other(vpc)).nat_gateways:
-            continue
-        here = f"{leave}/return:{name}"
-        program.nodes[here] = FlowGate(
-            object=program.names.intern("vpc-peering", name),
-            policy=policy_label(name),
-            mode=GateMode.RESUME,
-            direction=Direction.EGRESS,
-            otherwise=label(name, vpc),
-            next=following,
-        )
-        following = here
-    return following
+        if vpc in (peering.requester, peering.accepter) and peering.is_active:
+            for interface in topology.interfaces_of_vpc(peering.other(vpc)):
+                for address in interface.addresses4 if interface.kind == "nat-gateway" else ():
+                    senders.setdefault(address, []).append(name)
+    if not senders:
+        return table
+    here = f"{leave}/returns"
+    program.nodes[here] = Lookup(
+        object=program.names.intern("vpc", vpc), fib=here, quiet=True, reason=Reason.DESTINATION_UNKNOWN
+    )
+    program.fibs[here] = [Route(prefix=block, node=table, rule=0) for block in (EVERYWHERE, EVERYWHERE6)]
+    for address, names in senders.items():
+        node = table
+        for name in reversed(names):
+            following, node = node, f"{here}:{name}{'' if node == table else f' before {node}'}"
+            program.nodes[node] = FlowGate(
+                object=program.names.intern("vpc-peering", name),
+                policy=_memory(topology, program, name, vpc),
+                mode=GateMode.RESUME,
+                direction=Direction.EGRESS,
+                otherwise=label(name, vpc),
+                next=following,
+            )
+        program.fibs[here].append(Route(prefix=host_network(address), node=node, rule=0))
+    return here
 
 
 class PeeringTarget(RouteTarget):

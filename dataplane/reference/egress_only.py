@@ -30,7 +30,7 @@ def leave(journey: Journey, inventory: Inventory, memory: FlowMemory, vpc: str) 
         raise Dropped(Reason.EDGE_TO_EDGE, gateway)
     if not inventory.has_address6(vpc, packet.source):
         raise Dropped(Reason.GATEWAY_SPOOFED, gateway)
-    done = memory.see((gateway, vpc), packet, journey.now_ms, limits_of_egress_only(inventory.lab.settings))
+    done = memory.see(gateway, packet, journey.now_ms, limits_of_egress_only(inventory.lab.settings))
     if done:
         journey.note(gateway, done)
     journey.have_tracked()
@@ -59,7 +59,7 @@ def enter(journey: Journey, inventory: Inventory, memory: FlowMemory, vpc: str) 
     """
     gateway = inventory.names.intern(WORD, vpc)
     limits = limits_of_egress_only(inventory.lab.settings)
-    if not memory.see_answer((gateway, vpc), journey.packet, journey.now_ms, limits):
+    if not memory.see_answer(gateway, journey.packet, journey.now_ms, limits):
         raise Dropped(Reason.EGRESS_ONLY_NO_SESSION, gateway)
     journey.note(gateway, "known")
     journey.through |= {GATEWAY, EGRESS_ONLY}

@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.packets import QUERIES, Flow, Packet
 
-Owner = tuple[int, str]
-
 
 class FlowMemory:
-    """Flows by owner (a number of `Names`) and place (what it is between), as the side that opened them sends them."""
+    """Flows by owner (a number of `Names`), as the side that opened them sends them."""
 
     def __init__(self) -> None:
-        self._flows: dict[tuple[Owner, Flow], Lifetime] = {}
+        self._flows: dict[tuple[int, Flow], Lifetime] = {}
 
-    def see(self, owner: Owner, packet: Packet, now_ms: int, limits: Limits) -> str:
+    def see(self, owner: int, packet: Packet, now_ms: int, limits: Limits) -> str:
         """A packet of the side that opens flows: ``open``, ``known`` (an ICMP error about one too), or nothing."""
         if packet.is_icmp_error:
             quoted = packet.quoted
@@ -36,7 +34,7 @@ class FlowMemory:
         found.see(packet, now_ms, limits, by_opener=True)
         return "known"
 
-    def see_answer(self, owner: Owner, packet: Packet, now_ms: int, limits: Limits) -> bool:
+    def see_answer(self, owner: int, packet: Packet, now_ms: int, limits: Limits) -> bool:
         """Whether a packet of the other side belongs to a flow, which lives on then."""
         if packet.is_icmp_error:
             quoted = packet.quoted
@@ -51,8 +49,8 @@ class FlowMemory:
         """Every flow there is now, with the number of its owner."""
         for (owner, flow), life in self._flows.items():
             if not life.is_over(now_ms):
-                yield owner[0], flow, life
+                yield owner, flow, life
 
-    def _find(self, owner: Owner, flow: Flow, now_ms: int) -> Lifetime | None:
+    def _find(self, owner: int, flow: Flow, now_ms: int) -> Lifetime | None:
         found = self._flows.get((owner, flow))
         return None if found is None or found.is_over(now_ms) else found

@@ -151,6 +151,10 @@ class Inventory:
         owners = (vpc for (vpc, _), mine in self.public_of.items() if mine == public)
         return next((vpc for vpc in owners if self.lab.vpcs[vpc].internet_gateway is not None), None)
 
+    def gateways_of(self, vpc: str) -> list[NatGateway]:
+        """The NAT gateways of a VPC."""
+        return [gateway for (owner, _), gateway in self.nat_gateways.items() if owner == vpc]
+
     def neighbour(self, subnet: Subnet, mac: bytes) -> Interface | NatGateway | None:
         """The interface in a subnet with a MAC, a NAT gateway's included."""
         everyone: list[Interface | NatGateway] = [*self.interfaces, *self.nat_gateways.values()]

@@ -131,14 +131,14 @@ class NatTables:
             return self._outbound_error(gateway, packet, now_ms, proposals)
         memory = self._memory(gateway.number)
         found = memory.find(packet.flow, now_ms)
-        if found is not None and found.life.is_reopened_by(packet):
-            memory.forget(found, of_silence=False)
-            found = None
-        if found is not None:
+        is_gone = found is not None and found.address not in gateway.addresses
+        if found is not None and not is_gone and not found.life.is_reopened_by(packet):
             memory.see(found, packet, now_ms, gateway, by_client=True)
         elif not _opens(packet):
             return Reason.NAT_NO_SESSION
         else:
+            if found is not None:
+                memory.forget(found, of_silence=False)
             found = self._open(gateway, packet, now_ms)
             if found is None:
                 return Reason.NAT_PORTS_EXHAUSTED
@@ -181,7 +181,7 @@ class NatTables:
         if packet.quoted is None or not packet.quoted.is_identified:
             return Reason.NAT_NO_SESSION
         found = self._memory(gateway.number).find(packet.quoted.flow.reversed(), now_ms)
-        if found is None:
+        if found is None or found.address not in gateway.addresses:
             return Reason.NAT_NO_SESSION
         if not found.is_seen:
             answers = [each.quoted.flow for each in proposals or () if each.quoted is not None]

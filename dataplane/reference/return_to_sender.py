@@ -19,11 +19,15 @@ def remember(journey: Journey, inventory: Inventory, memory: FlowMemory, name: s
     """A packet enters the VPC `peer` by the peering `name`."""
     if NAT not in journey.through:
         return
-    number = inventory.names.intern("vpc-peering", name)
     limits = limits_of_nat_gateways(inventory.lab.settings)
-    done = memory.see((number, peer), journey.packet, journey.now_ms, limits)
+    done = memory.see(_owner(inventory, name, peer), journey.packet, journey.now_ms, limits)
     if done:
-        journey.note(number, done)
+        journey.note(inventory.names.intern("vpc-peering", name), done)
+
+
+def _owner(inventory: Inventory, name: str, entered: str) -> int:
+    """Who remembers: the peering, for each VPC it leads into."""
+    return inventory.names.intern("return-to-sender", f"{name} into {entered}")
 
 
 def way_back(journey: Journey, inventory: Inventory, memory: FlowMemory, vpc: str) -> str | None:
@@ -32,8 +36,10 @@ def way_back(journey: Journey, inventory: Inventory, memory: FlowMemory, vpc: st
     for name, declared in inventory.lab.peerings.items():
         if vpc not in (declared.requester, declared.accepter) or not peering.is_active(inventory, name):
             continue
-        number = inventory.names.intern("vpc-peering", name)
-        if memory.see_answer((number, vpc), journey.packet, journey.now_ms, limits):
-            journey.note(number, "known")
+        peer = declared.accepter if declared.requester == vpc else declared.requester
+        if not any(journey.packet.destination in each.addresses for each in inventory.gateways_of(peer)):
+            continue
+        if memory.see_answer(_owner(inventory, name, vpc), journey.packet, journey.now_ms, limits):
+            journey.note(inventory.names.intern("vpc-peering", name), "known")
             return name
     return None

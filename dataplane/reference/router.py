@@ -169,6 +169,8 @@ class Router:
         enter_subnet(journey, gateway.subnet)
         before, counters = journey.packet, self.nat.counters(gateway)
         is_inbound = before.destination in gateway.addresses
+        if not is_inbound and journey.sender is gateway:  # what it has sent itself is routed to it
+            raise Dropped(Reason.LOOP, gateway.number)
         if not is_inbound and PEERING in journey.through:
             raise Dropped(Reason.NAT_FROM_PEER, gateway.number)
         counters.count("InFromDestination" if is_inbound else "InFromSource", len(before.raw))

@@ -7,6 +7,8 @@ from enum import IntEnum
 
 import pytest
 
+from dataplane.program import Direction, GateMode, Side, TtlAction, Via
+from dataplane.program import Test as GuardTest
 from dataplane.verdict import REASON_TEXT, Cause, Reason, Verdict
 from tests.arch.tree import ROOT
 
@@ -19,6 +21,28 @@ def compiled(prefix: str) -> dict[str, int]:
 @pytest.mark.parametrize(("prefix", "enum"), [("VERDICT", Verdict), ("CAUSE", Cause), ("REASON", Reason)])
 def test_compiled_numbers_equal_the_python_ones(prefix: str, enum: type[IntEnum]) -> None:
     assert compiled(prefix) == {member.name: member.value for member in enum}
+
+
+def compiled_enum(prefix: str) -> dict[str, int]:
+    text = (ROOT / "fastpath" / "snapshot.pxd").read_text()
+    return {name: int(number) for name, number in re.findall(rf"^\s+{prefix}_(\w+) = (\d+)", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "enum"),
+    [
+        ("VIA", Via),
+        ("TEST", GuardTest),
+        ("SIDE", Side),
+        ("DIRECTION", Direction),
+        ("TTL", TtlAction),
+        ("GATE", GateMode),
+    ],
+)
+def test_compiled_words_of_the_program_mean_the_same(prefix: str, enum: type[IntEnum]) -> None:
+    found = compiled_enum(prefix)
+    assert found
+    assert found.items() <= {member.name: member.value for member in enum}.items()
 
 
 def test_every_reason_has_a_text_and_its_own_number() -> None:

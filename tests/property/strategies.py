@@ -240,7 +240,9 @@ def steps(draw: st.DrawFn, lab: RandomLab) -> Step:
         )
     payload: Any = bytes(size)
     if kind == "tcp":
-        payload = TCP(**ports, flags=draw(st.sampled_from(["S", "S", "SA", "A", "A", "PA", "FA", "R"]))) / payload
+        payload = (
+            TCP(**ports, flags=draw(st.sampled_from(["S", "S", "SA", "A", "A", "PA", "FA", "R", "", "P"]))) / payload
+        )
     elif kind == "udp":
         payload = UDP(**ports) / payload
     elif kind in ("echo", "reply"):

@@ -242,3 +242,38 @@ def test_nat_between_subnets_counts_both_directions() -> None:
     back = net.send("bare", IP(src="10.0.1.11", dst="10.0.1.5") / UDP(sport=6, dport=there.packet[UDP].sport))
     assert (back.to, back.packet.src, back.packet[UDP].dport) == ("app", "10.0.1.11", 5)
     assert (metrics(net)["PacketsOutToDestination"], metrics(net)["PacketsOutToSource"]) == (1, 1)
+
+
+def test_flows_of_an_address_the_gateway_has_lost_are_gone() -> None:
+    """ "If you change the NAT gateway, existing connections end" (VPC User Guide, "Compare NAT devices")."""
+
+    route = "{destination: 198.51.100.128/25, target: blackhole}"
+    way = '{destination: 10.0.1.0/24, target: "nat-gateway:nat"}'
+    assert route in PRIVATE
+    first, second = (text.replace(route, way) for text in (PRIVATE.replace("10.0.1.5", "10.0.1.7"), PRIVATE))
+    net = Network(first)
+    bare = IP(src=APP, dst="10.0.1.11")
+    assert net.send("app", bare / UDP(sport=5, dport=6)).packet.src == "10.0.1.7"
+    assert net.send("app", bare / TCP(sport=7, dport=80)).packet.src == "10.0.1.7"
+    net.apply(second)
+    assert net.send("app", bare / UDP(sport=5, dport=6)).packet.src == "10.0.1.5"
+    late = net.send("app", bare / TCP(sport=7, dport=80, flags="A"))
+    assert (late.reason, [sent.cause for sent in late.sent]) == (Reason.NAT_NO_SESSION, [Cause.RESET])
+
+
+def test_gateway_whose_own_subnet_leads_to_it_goes_in_circles() -> None:
+    """A common mistake: the NAT gateway lives in the subnet it is for."""
+    net = Network(SHOP.replace("nat: {subnet: public,", "nat: {subnet: private,").replace("10.0.1.5", "10.0.2.5"))
+    result = net.send("app", tcp())
+    assert (result.reason, result.by) == (Reason.LOOP, "nat-gateway shop/nat")
+    assert len([each for each in net.plane.engine.sessions() if each["kind"] == "nat"]) == 1
+
+
+def test_connection_is_established_by_the_first_acknowledgement_whatever_came_before() -> None:
+    """Segments without ACK are no reason to overlook the one that has it (RFC 9293, section 3.10.7.4)."""
+    net = Network(SHOP)
+    port = net.send("app", tcp()).packet[TCP].sport
+    net.send("example", IP(src=EXAMPLE, dst=EIP) / TCP(sport=80, dport=port, flags="SA"))
+    for flags in ("", "", "A"):
+        assert net.send("app", tcp(flags=flags)).to == "example"
+    assert metrics(net)["ConnectionEstablishedCount"] == 1

@@ -145,3 +145,38 @@ def test_over_a_peering_that_is_no_longer_active_the_route_table_decides(net: Ne
     net.apply(LAB.replace("status: active", "status: deleted"))
     answer = net.send("db", IP(src=DB, dst=NAT) / UDP(sport=6, dport=port))
     assert (answer.reason, answer.by) == (Reason.NO_ROUTE, "route-table far/data")
+
+
+def test_memory_that_comes_back_is_asked_again_whatever_the_route_table_said_meanwhile(net: Network) -> None:
+    """While nothing was remembered the table led to an appliance; that is no reason to go on there."""
+    text = LAB.replace("data: {routes: []}", 'data: {routes: [{destination: 10.0.0.0/16, target: "instance:trap"}]}')
+    net.apply(text)
+    port = ask(net, UDP(sport=5, dport=6)).sport
+    answer = IP(src=DB, dst=NAT) / UDP(sport=6, dport=port)
+    net.wait(350)
+    assert [net.send("db", answer).to for _ in range(3)] == ["trap"] * 3
+    assert ask(net, UDP(sport=5, dport=6)).sport == port
+    assert net.send("db", answer).to == "app"
+
+
+def test_what_looks_like_the_answer_on_the_near_side_is_none(net: Network) -> None:
+    """Each side remembers what came into it: the far VPC's memory is not the near one's."""
+    gateway = "    nat_gateways:\n      back: {subnet: data, connectivity: private, private_ip: 10.1.1.5}\npeerings:"
+    net.apply(
+        LAB.replace("peerings:", gateway, 1).replace(
+            "direct: {vpc: near, subnet: nats, private_ip: 10.0.1.11,",
+            "direct: {vpc: near, subnet: nats, private_ip: 10.0.1.11, source_dest_check: false,",
+        )
+    )
+    port = ask(net, UDP(sport=5, dport=6)).sport
+    spoofed = net.send("direct", IP(src=DB, dst=NAT) / UDP(sport=6, dport=port))
+    assert spoofed.reason is not Reason.PEER_DESTINATION
+
+
+def test_without_the_gateway_the_route_table_decides(net: Network) -> None:
+    port = ask(net, UDP(sport=5, dport=6)).sport
+    gone = LAB.replace("nat: {subnet: nats, connectivity: private, private_ip: 10.0.1.5}", "")
+    gone = gone.replace("    nat_gateways:\n      \n", "").replace('target: "nat-gateway:nat"', "target: blackhole")
+    net.apply(gone)
+    answer = net.send("db", IP(src=DB, dst=NAT) / UDP(sport=6, dport=port))
+    assert (answer.reason, answer.by) == (Reason.NO_ROUTE, "route-table far/data")

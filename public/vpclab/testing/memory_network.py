@@ -36,7 +36,7 @@ class Delivery:
     packet: bytes
     """The IP packet (or ARP message) as it arrived, without Ethernet header."""
     cause: Cause
-    """Why it left: forwarded, a fragment, an answer or an ICMP error that the router made."""
+    """Why it left: forwarded, a fragment, or made by a router: an answer, an ICMP error, a TCP reset."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,9 +116,8 @@ class TwoHosts:
             f"{name}/emit": Emit(object=number, interface=name),
         }
         p.bridges[name] = [(mac, f"{name}/in")]
-        p.neighbours[name] = [(ip_network(x), router_mac) for x in (router, router6)] + [
-            (ip_network(x), mac) for x in (address, address6)
-        ]
+        p.neighbours[name] = [(ip_network(x), router_mac) for x in (router, router6)]
+        p.neighbours[name] += [(ip_network(x), mac) for x in (address, address6)]
         p.fibs["hosts"] += [Route(prefix=ip_network(x), node=f"{name}/in", rule=number) for x in (address, address6)]
         p.interfaces[name] = Interface(
             number=number,

@@ -38,16 +38,17 @@ def sections(*declared: tuple[str, str], public: bool = True, **fields: Any) -> 
 
 
 @pytest.mark.parametrize(
-    ("declared", "words"),
+    ("declared", "key", "words"),
     [
-        (("0.0.0.0/0", "instance:fw"), "neither a block of VPC shop nor of one of its subnets"),
-        (("10.0.1.0/24", "nat-gateway:nat"), "leads to network interfaces only"),
+        (("0.0.0.0/0", "instance:fw"), "destination", "neither a block of VPC shop nor of one of its subnets"),
+        (("10.0.2.0/25", "instance:fw"), "destination", "write 10.0.2.0/24"),
+        (("10.0.1.0/24", "nat-gateway:nat"), "target", "leads to network interfaces only"),
     ],
 )
-def test_routes_a_gateway_may_not_have(declared: tuple[str, str], words: str) -> None:
+def test_routes_a_gateway_may_not_have(declared: tuple[str, str], key: str, words: str) -> None:
     nat: dict[str, Any] = {"nat_gateways": {"nat": {"subnet": "two", "elastic_ip": "203.0.113.10"}}}
     found = lab(**sections(declared, **nat))
-    expect(found, "vpcs.shop.internet_gateway.route_table", "InvalidParameterValue", words)
+    expect(found, f"vpcs.shop.route_tables.edge.routes[0].{key}", "InvalidParameterValue", words)
 
 
 def test_the_main_table_is_no_gateways() -> None:
@@ -87,15 +88,18 @@ def test_a_redirected_subnet_may_not_leave_directly() -> None:
     lowered = program(**sections(("10.0.1.0/24", "instance:fw")))
     guard = chain(lowered, "internet-gateway:shop/out")[1]
     assert isinstance(guard, Guard)
-    assert (guard.test, lowered.names[guard.subnet].path, guard.family) == (GuardTest.FROM_SUBNET, "shop/one", 4)
+    assert (guard.test, [lowered.names[n].path for n in guard.subnets], guard.family) == (
+        GuardTest.FROM_SUBNET,
+        ["shop/one"],
+        4,
+    )
     assert (guard.negate, guard.reason) == (True, Reason.EDGE_REDIRECTED)
 
 
 def test_an_interface_without_public_address_gets_ipv6_only() -> None:
-    lowered = program(**sections(("10.0.1.0/24", "instance:fw"), public=False))
-    guard = lowered.nodes[routes(lowered, "internet-gateway:shop/in/table")["10.0.1.0/24"]]
-    assert isinstance(guard, Guard)
-    assert (guard.family, guard.next) == (4, "interface:fw/eth0/in")
-    end = lowered.nodes[guard.otherwise]
+    lowered = program(**sections(("10.0.1.0/24", "instance:fw"), ("2001:db8:0:1::/64", "instance:fw"), public=False))
+    found = routes(lowered, "internet-gateway:shop/in/table")
+    assert found["2001:db8:0:1::/64"] == "interface:fw/eth0/in"
+    end = lowered.nodes[found["10.0.1.0/24"]]
     assert isinstance(end, Drop)
     assert end.reason is Reason.EDGE_NO_PUBLIC_ADDRESS

@@ -270,6 +270,13 @@ def test_what_is_not_propagated(destination: str, target: str, key: str, words: 
     expect(lab(**sections(route_tables=table)), path, "InvalidParameterValue", words)
 
 
+def test_a_prefix_is_propagated_once() -> None:
+    learned = [{"destination": "172.20.0.0/16", "target": "network-interface:spare"}] * 2
+    found = lab(**sections(route_tables={"main": {"propagated_routes": learned}}))
+    path = "vpcs.shop.route_tables.main.propagated_routes[1].destination"
+    expect(found, path, "RouteAlreadyExists", "propagated already")
+
+
 def test_propagated_routes_are_a_hundred_at_most() -> None:
     learned = [{"destination": f"172.20.{n}.0/24", "target": "network-interface:spare"} for n in range(101)]
     found = lab(**sections(route_tables={"main": {"propagated_routes": learned}}))

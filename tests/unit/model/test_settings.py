@@ -71,3 +71,9 @@ def test_timers_reach_what_they_are_about() -> None:
     assert lowered.nat_policies["nat-gateway:shop/nat"].timeouts.tcp_closing == 7_000
     assert lowered.fragment_timeout == 10_000
     assert isinstance(lowered.nodes["nat-gateway:shop/nat/in"], Filter)
+
+
+def test_inside_a_region_the_sender_of_what_is_too_large_is_always_told() -> None:
+    hop = program(**peered(), settings={"inter_region_too_big": "silent"}).nodes["vpc-peering:link/from:shop/hop"]
+    assert isinstance(hop, Hop)
+    assert (hop.answers_mtu, hop.mtu) == (True, 9001)
