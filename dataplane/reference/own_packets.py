@@ -39,7 +39,10 @@ def _error(wanted: WantedError, journey: Journey) -> Journey | None:
     if wanted.by is not None:
         source: Address = nat64.embed(wanted.by.address) if about.version == 6 else wanted.by.address
     else:
-        source = next(address for address in sender.subnet.router if address.version == about.version)
+        own = next((address for address in sender.subnet.router if address.version == about.version), None)
+        if own is None:
+            return None  # IPv6 from where there is none: the router has no address to say so from
+        source = own
     way = _way(build_error(source, about, wanted.mtu), sender, journey.now_ms, Cause.ERROR)
     way.from_router = True
     if wanted.by is not None:

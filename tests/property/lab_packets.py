@@ -51,6 +51,8 @@ EDGES6 = (
 NAT64 = "64:ff9b::"
 HOSTS = ("198.51.100.", "2001:db8:99:")
 INSIDE = ("10.", "100.64.")
+NEAR = (HOSTS, HOSTS, HOSTS, ("10.0.", "2001:db8:10:"), ("10.1.", "2001:db8:20:"), ("100.64.",), ("203.0.113.",), ("",))
+"""Where packets go, by how addresses begin."""
 HOPS = (*[64] * 16, 1, 1, 2, 2, 3, 0)
 LARGE = (1207, 1233, 1400, 1452, 1453, 1471, 1472, 1473, 1481, 2900, 4000, 8452, 8471, 8472, 8473, 8953, 8973, 8999)
 FLAGS = ("S", "S", "S", "SA", "A", "A", "PA", "FA", "R", "RA", "", "F", "SF", "SAU")
@@ -62,12 +64,11 @@ def through_nat64(address: str) -> str:
 
 
 def _to(draw: Draw, live: Sequence[str], edges: Sequence[str]) -> str:
-    """Mostly an address that somebody has; often that of a host on the internet, where most gateways lead."""
-    kind = draw(st.sampled_from([*["host"] * 3, *["live"] * 5, "edge"]))
-    hosts = [each for each in live if each.startswith(HOSTS)]
-    if kind == "edge" or not live:
+    """Mostly an address that somebody has; often that of a host on the internet, or of the peer VPC."""
+    if draw(st.integers(0, 8)) == 0 or not live:
         return draw(st.sampled_from(edges))
-    return draw(st.sampled_from(hosts if kind == "host" and hosts else live))
+    begin = draw(st.sampled_from(NEAR))
+    return draw(st.sampled_from([each for each in live if each.startswith(begin)] or live))
 
 
 def _from(draw: Draw, own: Sequence[str], live: Sequence[str], edges: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ LAST: Script = []
 
 
 class PortGoneError(Exception):
-    """A script sends through a port that is not there."""
+    """A script sends through a port that has never been there."""
 
 
 def begin(lab: dict[str, Any] | str, *, connections: int = MOST_PER_DESTINATION) -> None:
@@ -71,8 +71,8 @@ def replay(script: Script) -> None:
                 pair.advance(words[0])
             else:
                 path, frames, keep, traced = words
-                port = pair.reference.router.inventory.port_of.get(path)
-                if port is None:
+                port = pair.names.find("interface", path) or pair.names.find("network-interface", path)
+                if not port:
                     raise PortGoneError(path)
                 pair.send(port, [bytes.fromhex(each) for each in frames], keep=keep, traced=traced)
 

@@ -311,3 +311,16 @@ def test_nobody_is_told_of_a_redirect_that_is_too_large(engine: str) -> None:
     redirect = IP(src=WEB, dst=EXAMPLE, flags="DF") / ICMP(type=5, code=1) / bytes(1600)
     result = shop.send("web", redirect)
     assert (result.reason, result.sent) == (Reason.MTU_EXCEEDED, ())
+
+
+def test_router_without_an_ipv6_address_tells_nobody(engine: str) -> None:
+    """The sender is in a subnet without IPv6, and nobody looks at its sources: a packet never raises."""
+    text = SHOP.replace(', ipv6_cidr: "2001:db8:10:2::/64", availability_zone: b', ", availability_zone: b")
+    text = text.replace('private_ip: 10.0.2.10, ipv6_address: "2001:db8:10:2::10",', "private_ip: 10.0.2.10,")
+    text = text.replace('private_ip: 10.0.2.11, ipv6_address: "2001:db8:10:2::11",', "private_ip: 10.0.2.11,")
+    text = text.replace("private_ip: 10.0.2.11,", "private_ip: 10.0.2.11, source_dest_check: false,")
+    text = text.replace("          - {destination: 198.51.100.128/25, target: blackhole}\n",
+                        '          - {destination: "::/0", target: internet-gateway}\n')  # fmt: skip
+    shop = Network(text, engine=engine)
+    result = shop.send("open", IPv6(src="2001:db8:10:1::10", dst="2001:db8:99::10") / UDP() / bytes(1600))
+    assert (result.reason, result.sent) == (Reason.MTU_EXCEEDED, ())

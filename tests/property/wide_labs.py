@@ -20,6 +20,7 @@ Lab = dict[str, Any]
 PEERING_STATES = ("active", "active", "active", "active", "deleted", "pending-acceptance")
 BLOCKS = ("0.0.0.0/0", "10.0.0.0/16", "10.0.1.0/24", "10.0.2.10/32", "198.51.100.10/32", "203.0.113.0/24")
 BLOCKS6 = ("::/0", "2001:db8:10:2::/64", "2001:db8:99::10/128", "64:ff9b::/96")
+NEAR = ("198.51.100.77/32", "198.51.100.0/28", "10.9.0.0/16")
 NAT64 = "64:ff9b::/96"
 
 SETTINGS: dict[str, tuple[Any, ...]] = {
@@ -64,7 +65,7 @@ def group_rules(draw: Draw, end: str, references: list[str]) -> list[dict[str, A
     """Up to three rules of one side of a security group."""
     rules: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(0, 3))):
-        peer = draw(st.sampled_from([*BLOCKS, *BLOCKS6, *references, *references]))
+        peer = draw(st.sampled_from([*references, "0.0.0.0/0"] if draw(st.booleans()) else [*BLOCKS, *BLOCKS6]))
         rule = {**_traffic(draw, six=peer in BLOCKS6), end: peer}
         if rule not in rules:
             rules.append(rule)
@@ -114,6 +115,8 @@ EXTRA = (
     ("10.0.3.0/24", "instance:d"),
     ("10.0.0.0/16", "network-interface:b/eth1"),
     ("100.64.0.0/16", "nat-gateway:inner"),
+    ("100.64.0.0/16", "nat-gateway:inner"),
+    ("100.64.0.0/16", "nat-gateway:nat"),
     ("fd00::/8", "internet-gateway"),
     ("64:ff9b::c633:640a/128", "nat-gateway:nat"),
 )
@@ -147,7 +150,8 @@ def edge_routes(draw: Draw) -> list[dict[str, str]]:
     """Routes of the internet gateway's own table."""
     blocks = ["10.0.0.0/16", "10.0.1.0/24", "10.0.2.0/24", "10.0.3.0/24", "100.64.1.0/24", "2001:db8:10::/56"]
     blocks += ["10.0.1.0/24", "2001:db8:10:1::/64", "2001:db8:10:2::/64"]
-    targets = ["instance:a", "instance:a", "network-interface:b/eth0", "network-interface:second", "blackhole"]
+    targets = ["instance:a", "instance:a", "network-interface:second", "blackhole"]
+    targets += ["network-interface:b/eth0"] * 3 + ["instance:d"] * 2
     chosen = draw(st.lists(st.sampled_from(blocks), min_size=1, max_size=3, unique=True))
     whole = ("10.0.0.0/16", "2001:db8:10::/56")
     targets += ["network-interface:spare"]
@@ -159,11 +163,11 @@ def edge_routes(draw: Draw) -> list[dict[str, str]]:
 
 def member(draw: Draw) -> Lab:
     """What an interface has of its own: groups, check, timeouts."""
-    chosen = draw(st.sampled_from([["open"], ["open"], ["one"], ["one", "two"], ["two"], ["one", "open"], []]))
+    chosen = draw(st.sampled_from([["open"], ["open"], ["one"], ["one"], ["one", "two"], ["one", "open"], ["two"], []]))
     found: Lab = {"security_groups": chosen} if chosen else {}
     if few(draw, 4):
         found["source_dest_check"] = False
-    if few(draw, 3):
+    if draw(st.booleans()):
         limits = {key: draw(st.sampled_from(values)) for key, values in TRACKING.items() if draw(st.booleans())}
         found["connection_tracking"] = limits
     return found
@@ -298,7 +302,7 @@ def wide_labs(draw: st.DrawFn) -> Lab:
         "name": "wide",
         "quotas": {"elastic_ips_per_region": 9},
         "settings": {key: draw(st.sampled_from(values)) for key, values in SETTINGS.items() if few(draw, 3)},
-        "prefix_lists": {"near": {"entries": [{"cidr": "198.51.100.77/32"}, {"cidr": "10.9.0.0/16"}]}},
+        "prefix_lists": {"near": {"entries": [{"cidr": each} for each in NEAR]}},
         "vpcs": {
             "shop": _shop(draw, [*references, "group:store/one"] if known_peer else references),
             "store": _store(draw, [*references, "group:shop/one"] if known_peer else references),
