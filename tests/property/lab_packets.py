@@ -88,6 +88,43 @@ def ends(draw: Draw, own: Sequence[str], live4: Sequence[str], live6: Sequence[s
     return 4, _from(draw, four, live4, EDGES), _to(draw, live4, EDGES)
 
 
+CONVERSATIONS = (
+    ("c/eth0", "2001:db8:10:2::10", through_nat64("198.51.100.10")),
+    ("c/eth0", "2001:db8:10:2::10", through_nat64("198.51.100.77")),
+    ("b/eth1", "2001:db8:10:2::21", through_nat64("198.51.100.10")),
+    ("c/eth0", "10.0.2.10", "10.1.1.10"),
+    ("b/eth1", "10.0.2.21", "10.1.1.10"),
+    ("c/eth0", "10.0.2.10", "198.51.100.10"),
+    ("c/eth0", "2001:db8:10:2::10", "2001:db8:99::10"),
+    ("c/eth0", "10.0.2.10", "10.0.1.10"),
+    ("c/eth0", "10.0.2.10", "100.64.1.10"),
+    ("g/eth0", "10.1.2.10", "10.0.1.10"),
+    ("g/eth0", "10.1.2.10", "10.0.2.10"),
+    ("e/eth0", "10.1.1.10", "10.0.1.10"),
+    ("e/eth0", "10.1.1.10", "10.0.2.10"),
+    ("e/eth0", "2001:db8:20:1::10", "2001:db8:10:2::10"),
+    ("a/eth0", "10.0.1.10", "198.51.100.77"),
+    ("a/eth0", "10.0.1.10", "10.0.1.11"),
+    ("example/eth0", "198.51.100.10", "203.0.113.20"),
+    ("example/eth0", "198.51.100.10", "203.0.113.22"),
+)
+"""Who may have something to say to whom in `wide_labs`: by each kind of gateway and rule."""
+
+
+def opening(draw: Draw) -> tuple[str, int, bytes]:
+    """The first packet of a conversation: by whom, its version and bytes."""
+    node, source, destination = draw(st.sampled_from(CONVERSATIONS))
+    kind = draw(st.sampled_from(["tcp", "udp", "udp", "query"]))
+    data = bytes(draw(st.sampled_from([0, 5, 1473, 2900])))
+    ports = {"sport": draw(st.sampled_from(PORTS)), "dport": draw(st.sampled_from(PORTS))}
+    segment: Any = TCP(**ports, flags="S") / data if kind == "tcp" else UDP(**ports) / data
+    if ":" in source:
+        segment = ICMPv6EchoRequest(id=1, data=data) if kind == "query" else segment
+        return node, 6, bytes(IPv6(src=source, dst=destination) / segment)
+    segment = ICMP(id=1) / data if kind == "query" else segment
+    return node, 4, bytes(IP(src=source, dst=destination, id=draw(st.integers(0, 3))) / segment)
+
+
 def some_packet(draw: Draw, own: Sequence[str], live4: Sequence[str], live6: Sequence[str]) -> tuple[int, bytes]:
     """A packet from one of `own` addresses (mostly); its version and bytes."""
     version, source, destination = ends(draw, own, live4, live6)

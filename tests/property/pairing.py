@@ -62,6 +62,8 @@ class Pair:
         self.reference = ReferencePlane(topology, names=self.names)
         self.now = now_ms
         self.emitted: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
+        self.news: list[tuple[int, bytes]] = []
+        """What left last: port and frame."""
         self.translated: set[int] = set()
         """Addresses of NAT gateways, now or before, inside and outside."""
         self.seen = Seen(self.names)
@@ -117,7 +119,8 @@ class Pair:
         self.seen.processed(frames, outcomes, emissions, planned["hops"])
         if planned["hops"] and frames[0][:6] != self.reference.interface(port).router_mac:
             self.seen.bridged()
-        self.emitted.extend((e.port, e.frame) for e in emissions)
+        self.news = [(e.port, e.frame) for e in emissions]
+        self.emitted.extend(self.news)
         self.compare_memories()
 
     def advance(self, wait_ms: int) -> None:

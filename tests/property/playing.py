@@ -21,7 +21,7 @@ from tests.property.disagreements import IncomparableError
 from tests.property.exercised import TALLY
 from tests.property.lab_changes import changed
 from tests.property.lab_loading import topology_of
-from tests.property.lab_packets import Draw, error_about, flood, odd_frame, pieces, questions, some_packet
+from tests.property.lab_packets import Draw, error_about, flood, odd_frame, opening, pieces, questions, some_packet
 from tests.property.pairing import KEEP, Pair
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
 
@@ -107,6 +107,21 @@ class Playground(Pair):
         if port in self.nodes:
             self.put(draw, port, [self.ether(port) + resegmented(draw, frame)])
         return None
+
+    def talk(self, draw: Draw) -> None:
+        """Somebody begins a conversation, and whoever gets something answers, and is answered."""
+        node, version, packet = opening(draw)
+        port = self.reference.router.inventory.port_of.get(node)
+        if port is None:
+            self.packet(draw)
+            return
+        self.put(draw, port, [self.ether(port) + TYPES[version] + packet])
+        for _ in range(draw(st.integers(1, 3))):
+            got = [(p, frame) for p, frame in self.news if p in self.nodes and frame[12:14] in TYPES.values()]
+            if not got:
+                return
+            port, frame = got[-1]
+            self.put(draw, port, [self.ether(port) + resegmented(draw, bytes(12) + swap_ends(frame))])
 
     def answer(self, draw: Draw) -> None:
         """Whoever got an earlier frame sends back what it makes of it."""
@@ -241,6 +256,7 @@ MOVES: dict[str, Move] = {
     name: getattr(Playground, name)
     for name in (
         "packet",
+        "talk",
         "again",
         "answer",
         "error",
@@ -254,7 +270,7 @@ MOVES: dict[str, Move] = {
         "undo",
     )
 }
-OFTEN = ("packet", "packet", "packet", "answer", "answer", "answer", "again", "error", "wait")
+OFTEN = ("packet", "packet", "talk", "answer", "answer", "answer", "again", "error", "wait")
 """Moves of a comparison, by how often they come, besides each once."""
 
 

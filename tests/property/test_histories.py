@@ -51,8 +51,8 @@ class Histories(RuleBasedStateMachine):
         self._move("packet", data)
 
     @rule(data=ANY)
-    def another_packet(self, data: st.DataObject) -> None:
-        self._move("packet", data)
+    def conversation(self, data: st.DataObject) -> None:
+        self._move("talk", data)
 
     @precondition(lambda self: self.ground.emitted)
     @rule(data=ANY)
