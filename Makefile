@@ -1,5 +1,6 @@
 # Everything a person or CI does with this tree. `make` alone prints what there is.
-# Variables: PYTHON (interpreter for the virtual environment, 3.11 or newer), ARGS (passed on to pytest or the benchmarks).
+# Variables: PYTHON (interpreter for the virtual environment, 3.11 or newer), ARGS (passed on to pytest or the benchmarks),
+# MINUTES (of `make test-thorough`).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,6 +17,7 @@ NO_PYTHON := vpclab: no Python 3.11 or newer found; run: apt-get install -y gcc 
 
 VENV := .venv
 PY := $(VENV)/bin/python
+MINUTES := 30
 LAB_FILE := examples/quickstart.yaml
 COMPILED := $(patsubst fastpath/%.pyx,fastpath.%,$(wildcard fastpath/*.pyx))
 
@@ -75,12 +77,15 @@ lab-down:  ## stop the quickstart lab
 
 # -- tests ------------------------------------------------------------------------------------------------------------
 
-.PHONY: test unit e2e rootless
+.PHONY: test test-thorough unit e2e rootless
 test: develop  ## all tests; as root also the end-to-end tests as an ordinary user
 	@$(PY) -P lab/preflight.py lab
 	@$(PY) -P lab/preflight.py test
 	@$(PY) -P -m pytest $(ARGS)
 	@if [ "$$(id -u)" = 0 ] && [ -z "$(ARGS)" ]; then tools/rootless; fi
+
+test-thorough: develop  ## both engines over fresh random labs for MINUTES (30), resumed where the log stands
+	@PYTHONPATH=.:public $(PY) -P -m tests.property.thorough --minutes $(MINUTES) $(ARGS)
 
 unit: develop  ## everything that needs no namespaces
 	@$(PY) -P -m pytest -m 'not e2e' $(ARGS)

@@ -66,13 +66,24 @@ ACTIONS: Final = (
 )  # fmt: skip
 """What a trace tells."""
 UNREACHED: Final = {
-    Reason.PRIVATE_SOURCE: "hosts have public addresses only, and gateways translate; "
-    "lowered in tests/unit/model/test_internet_gateway.py",
-    Reason.PUBLIC_DESTINATION_MISSING: "the internet has routes to addresses that are mapped only; "
-    "lowered in tests/unit/model/test_internet_gateway.py",
-    Reason.PORT_QUEUE_FULL: "of devices: tests/unit/fastpath/test_worker.py, test_a_full_queue_is_counted",
-}
-"""Reasons that no drawn packet can die of, and why, and where else they are tested."""
+    Reason.PRIVATE_SOURCE: (
+        "hosts have public addresses only, and gateways translate", "tests/unit/model/test_internet_gateway.py"
+    ),
+    Reason.PUBLIC_DESTINATION_MISSING: (
+        "the internet has routes to public addresses that are mapped, and no others",
+        "tests/unit/model/test_internet_gateway.py",
+    ),
+    Reason.EDGE_TO_EDGE: (
+        "what came by a gateway or peering is delivered by address: no route leads it on",
+        "tests/unit/model/test_vpc_peering.py",
+    ),
+    Reason.NAT_FROM_PEER: (
+        "what came by a peering is delivered by address: no route leads it to a NAT gateway",
+        "tests/unit/model/test_nat_gateway.py",
+    ),
+    Reason.PORT_QUEUE_FULL: ("of devices, which these tests have none of", "tests/unit/fastpath/test_worker.py"),
+}  # fmt: skip
+"""Reasons that no drawn packet can die of: why, and where they are tested."""
 ASSIGNED: Final = ip_network("203.0.113.128/25")
 """Public addresses that are assigned, not Elastic."""
 SECONDARY: Final = {int(ip_address(each)) for each in ("10.0.1.6", "10.0.3.6", "10.0.3.7")}

@@ -12,12 +12,13 @@ import re
 from collections import Counter
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 
 from dataplane.errors import ConfigurationError
 from dataplane.load import load_topology
+from tests.property.fresh import part
 from tests.property.histories import Case, Network, Step, cases, plays
 from tests.property.lab_changes import changed
 from tests.property.quick_load import topology_of
@@ -70,6 +71,7 @@ def test_the_order_in_which_rules_are_written_changes_nothing() -> None:
     """Rules and groups are a union without order, network ACL rules have numbers, prefix lists are sets."""
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         other = data.draw(st.composite(shuffled)(case.lab))
@@ -121,6 +123,7 @@ def test_an_unrelated_vpc_changes_nothing() -> None:
     """It comes and goes, has the same addresses, and sends packets that an instance of ours may send too."""
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=cases, first=st.booleans(), data=st.data())
     def law(case: Case, first: bool, data: st.DataObject) -> None:
         alone = Network(case.lab)
@@ -219,6 +222,7 @@ def without_port(packet: bytes, gateways: set[bytes]) -> bytes:
 def test_renaming_everything_changes_nothing() -> None:
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         other, new = data.draw(st.composite(renamed)(case.lab))
@@ -282,6 +286,7 @@ def test_what_is_removed_and_put_back_is_as_if_it_had_never_been_gone() -> None:
     """For new flows; what the network remembers of old ones has died of silence."""
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         changed_once = Network(case.lab)
@@ -318,6 +323,7 @@ def test_swapping_in_an_equal_snapshot_changes_nothing() -> None:
     """Not even to what flow entries remember; they are used, and made again."""
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         still = Network(case.lab)
@@ -341,6 +347,7 @@ def test_swapping_in_an_equal_snapshot_changes_nothing() -> None:
 def test_the_memo_changes_nothing_when_the_lab_changes() -> None:
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         walked = Network(case.lab, memo=False)

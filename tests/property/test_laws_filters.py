@@ -7,13 +7,14 @@ from collections import Counter
 from ipaddress import ip_network
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from dataplane.topology import Topology
 from dataplane.verdict import Reason
 from fastpath.engine import Overlay
+from tests.property.fresh import part
 from tests.property.histories import Case, Network, Step, aimed, cases, dense_cases, own_addresses, packets_of
 from tests.property.strategies import PORTS
 from tests.property.test_laws import ANYWHERE, came_up
@@ -54,6 +55,7 @@ def test_sender_egress_and_receiver_ingress_are_separate_gates() -> None:
     """A first packet passes if the sender's side alone lets it out and the receiver's side alone lets it in."""
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         lab = data.draw(st.composite(some_egress)(case.lab))
@@ -159,6 +161,7 @@ def test_a_group_reference_is_the_set_of_its_members_addresses() -> None:
     """Between interfaces that packets reach directly; translation and appliances are where the two differ."""
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=dense_cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         lab = data.draw(st.composite(referring)(case.lab))
@@ -196,6 +199,7 @@ def test_tracked_flows_go_on_both_ways_whatever_the_rules_say_now() -> None:
     """Untracked ones do not (EC2 User Guide, "Security group connection tracking")."""
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=dense_cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         network = Network(case.lab)
@@ -250,6 +254,7 @@ def opened_by(hops: list[dict[str, Any]]) -> list[Any]:
 def test_a_dropped_packet_leaves_the_effects_of_the_hops_it_passed_and_no_others() -> None:
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=part(2))
     @given(case=dense_cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         network = Network(case.lab)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from scapy.layers.inet import ICMP, IP
 
+from dataplane.verdict import Reason
 from fastpath.worker import Worker
 from tests.unit.fastpath.two_hosts import TwoHosts
 
@@ -52,6 +53,15 @@ def test_frames_cross(lab: tuple[TwoHosts, Worker, socket.socket, socket.socket]
     eventually(lambda: hosts.engine.counters()[hosts.b.port]["tx_frames"] == 1)
     assert worker.running
     assert worker.thread_id != os.getpid()
+
+
+def test_a_full_queue_is_counted(lab: tuple[TwoHosts, Worker, socket.socket, socket.socket]) -> None:
+    """A receiver that does not read loses frames; nobody waits for it."""
+    hosts, _, a, _ = lab
+    for _ in range(2000):  # more than a socket holds
+        a.send(NO_OFFLOAD + hosts.a.ether() + PING)
+    full = Reason.PORT_QUEUE_FULL
+    eventually(lambda: full in hosts.engine.counters().get(hosts.b.port, {}).get("reasons", {}))
 
 
 def test_after_detach_nothing_is_delivered_nor_held_open(
