@@ -11,7 +11,8 @@ that the reply of a traced packet finds the sessions that packet would have open
 
 from libc.string cimport memset
 
-from fastpath.packet cimport FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_QUERY, MAX_CUTS, addr_eq, start_header, wire_length
+from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_QUERY, MAX_CUTS, addr_eq, start_header,
+                              wire_length)
 from fastpath.nat64 cimport FAMILY_GAIN
 from fastpath.plan cimport *
 from fastpath.reason cimport *
@@ -43,6 +44,9 @@ cdef bint guard_passes(walker *w, const node *n) noexcept nogil:
                               w.h.src if n.mode == TEST_SOURCE_IN else w.h.dst) != 0
     return holds != ((n.flags & FLAG_NEGATE) != 0)
 
+cdef enum:
+    ICMP_REDIRECT = 5
+
 
 cdef bint rewrite(walker *w, const node *n) noexcept nogil:
     cdef translation *m = &w.t.maps[n.table]
@@ -73,7 +77,8 @@ cdef bint rewrite(walker *w, const node *n) noexcept nogil:
 
 cdef void ask_for_error(walker *w, const node *n, uint8_t kind) noexcept nogil:
     cdef plan *o = w.out
-    if w.p.kind == L4_ERROR or w.p.fragment == FRAGMENT_LATER or w.p.generated:
+    if w.p.kind == L4_ERROR or w.p.fragment == FRAGMENT_LATER or w.p.generated \
+            or (w.p.kind == L4_ICMP and w.p.family == 4 and w.p.icmp_type == ICMP_REDIRECT):
         return
     o.error_routed = n.extra != 0
     o.error_interface = n.extra if n.extra else o.meta.origin

@@ -303,3 +303,11 @@ def test_address_of_an_unattached_interface_is_not_free(engine: str) -> None:
         question = bytes(ARP(hwsrc=mac.hex(":"), psrc=BARE, pdst=address))
         [outcome], _ = shop.plane.process([b"\xff" * 6 + mac + b"\x08\x06" + question], [port], shop.now)
         assert outcome.verdict is verdict, address
+
+
+def test_nobody_is_told_of_a_redirect_that_is_too_large(engine: str) -> None:
+    """RFC 1122, section 3.2.2: a redirect is an error message, and about those no errors are sent."""
+    shop = Network(SHOP, engine=engine)
+    redirect = IP(src=WEB, dst=EXAMPLE, flags="DF") / ICMP(type=5, code=1) / bytes(1600)
+    result = shop.send("web", redirect)
+    assert (result.reason, result.sent) == (Reason.MTU_EXCEEDED, ())
