@@ -374,3 +374,8 @@ def test_flow_handed_in_decides_nothing_but_addresses_and_ports() -> None:
     packet = sound(6, IPv6(**OUT6) / ICMPv6EchoRequest(id=5))
     outside = outside_flow(packet.flow, ADDRESS, PORT)
     assert to_ipv4(packet, replace(outside, protocol=17, query=0, is_reply=True)) == to_ipv4(packet, outside)
+    error = sound(4, icmp(ROUTER, OWN, 11, 0, bytes(4), bytes(IP(**OUT4) / UDP(**OUT_PORTS4))))
+    flow = Flow(58, IPv6Address(ROUTER6), 0, INSIDE.source, 0)
+    assert to_ipv6(error, replace(flow, protocol=6, source_port=1, destination_port=2), INSIDE) == checked(
+        to_ipv6(error, flow, replace(INSIDE, protocol=58, query=128))
+    )

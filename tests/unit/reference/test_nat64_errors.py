@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
 from scapy.layers.inet6 import (
     ICMPv6EchoReply,
@@ -16,8 +19,11 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Raw
 
+from dataplane.reference.nat64 import outside_flow, to_ipv4, to_ipv6
+from dataplane.reference.packets import Flow, Packet, read
 from dataplane.verdict import Reason
 from tests.unit.reference.test_nat64 import (
+    ADDRESS,
     BACK4,
     BACK6,
     BACK_PORTS,
@@ -292,3 +298,27 @@ def test_headers_of_errors_are_translated_like_any_other() -> None:
     expected.tc, expected.hlim = 0xC0, 33
     assert checked(inwards(built, INSIDE)).raw == bytes(expected)
     assert checked(inwards(built, INSIDE)).flow.destination == INSIDE.source
+
+
+@given(
+    version=st.sampled_from([4, 6]),
+    head=st.tuples(st.sampled_from([1, 2, 3, 4, 11, 12]), st.integers(0, 16), st.binary(min_size=4, max_size=4)),
+    kind=st.sampled_from([TCP(), UDP(), ICMP(), ICMPv6EchoRequest(), IPv6ExtHdrFragment() / UDP(), IP()]),
+    damage=st.dictionaries(st.integers(0, 70), st.integers(0, 255), max_size=4),
+    size=st.integers(0, 90),
+)
+def test_whatever_is_quoted_is_translated_or_refused(
+    version: int, head: tuple[int, int, bytes], kind: Any, damage: dict[int, int], size: int
+) -> None:
+    """Lengths that cannot be, headers cut short, messages of no query: a packet never raises."""
+    quote = bytearray(bytes((IP(**OUT4) if version == 4 else IPv6(**BACK6)) / kind / Raw(bytes(range(40))))[:size])
+    for at, value in damage.items():
+        quote[at : at + 1] = bytes([value]) if at < len(quote) else b""
+    build, ends = (icmp, (ROUTER, OWN)) if version == 4 else (icmpv6, (CLIENT, FAR6))
+    packet = sound(version, build(*ends, head[0], head[1], head[2], bytes(quote)))
+    if version == 4:
+        found = to_ipv6(packet, Flow(58, IPv6Address(ROUTER6), 0, INSIDE.source, 0), INSIDE)
+    else:
+        about = outside_flow(INSIDE, ADDRESS, PORT).reversed()
+        found = to_ipv4(packet, Flow(1, ADDRESS, 0, IPv4Address(FAR), 0), about)
+    assert isinstance(found, Reason) or isinstance(read(found.version, found.raw), Packet)
