@@ -21,6 +21,9 @@ from fastpath.snapshot cimport *
 from fastpath.tracking cimport flow_gate, group_session, rule_matches
 from fastpath.translator cimport leave_gateway, nat_session
 
+cdef enum:
+    ICMP_REDIRECT = 5
+
 
 # The first rule that matches, or NULL.
 cdef const rule *first_match(walker *w, const rule_list *l, addr remote) noexcept nogil:
@@ -43,9 +46,6 @@ cdef bint guard_passes(walker *w, const node *n) noexcept nogil:
         holds = interval_find(&w.t.intervals[n.table], w.p.family,
                               w.h.src if n.mode == TEST_SOURCE_IN else w.h.dst) != 0
     return holds != ((n.flags & FLAG_NEGATE) != 0)
-
-cdef enum:
-    ICMP_REDIRECT = 5
 
 
 cdef bint rewrite(walker *w, const node *n) noexcept nogil:
@@ -75,6 +75,7 @@ cdef bint rewrite(walker *w, const node *n) noexcept nogil:
     return True
 
 
+# About errors nobody sends errors, and a redirect is one (RFC 1122, 3.2.2).
 cdef void ask_for_error(walker *w, const node *n, uint8_t kind) noexcept nogil:
     cdef plan *o = w.out
     if w.p.kind == L4_ERROR or w.p.fragment == FRAGMENT_LATER or w.p.generated \

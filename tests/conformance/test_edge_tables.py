@@ -190,7 +190,8 @@ def test_routes_of_an_edge_table(destination: str, target: str, fits: bool) -> N
 def test_what_an_edge_table_is_not() -> None:
     lists = "prefix_lists: {subnets: {entries: [{cidr: 10.0.1.0/24}]}}\n"
     listed = changed(LAB, (EDGE, '{destination: "prefix-list:subnets", target: "instance:fw"}')) + lists
-    assert (AT, "InvalidParameterValue") in refused(listed)
+    at = "vpcs.v.route_tables.edge.routes[0].destination"
+    assert (at, "InvalidParameterValue") in refused(listed)
     learned = '], propagated_routes: [{destination: 10.0.1.0/24, target: "instance:fw"}]}'
     assert (AT, "InvalidParameterValue") in refused(changed(LAB, (EDGE + "]}", learned)))
     main = changed(LAB, ("      edge: {routes", "      edge: {main: true, routes"))

@@ -163,7 +163,6 @@ vpcs:
         routes: []
         propagated_routes:
           - {destination: 172.20.0.0/16, target: "instance:first"}
-          - {destination: 172.20.0.0/16, target: "instance:second"}
           - {destination: 172.20.9.0/24, target: "instance:second"}
           - {destination: 10.0.1.0/24, target: "instance:first"}
           - {destination: 10.0.0.0/8, target: "instance:first"}
