@@ -150,10 +150,13 @@ class Run:
                 str(out),
             ]
             paths = os.pathsep.join([str(ROOT), str(ROOT / "public")])
-            process = subprocess.run(
-                command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True,
-                timeout=seconds + PATIENCE_S, check=False,
-            )  # fmt: skip
+            try:
+                process = subprocess.run(
+                    command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True,
+                    timeout=seconds + PATIENCE_S, check=False,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired:
+                process = subprocess.CompletedProcess(command, 2, "", f"more than {PATIENCE_S} s beyond its time")
             found: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
         with self.lock:
             self._book(name, seed, at, time.monotonic() - begun, found, process)
