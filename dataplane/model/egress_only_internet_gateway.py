@@ -96,7 +96,6 @@ class EgressOnlyInternetGateway:
                 mode=GateMode.REQUIRE,
                 direction=Direction.INGRESS,
                 reason=Reason.EGRESS_ONLY_NO_SESSION,
-                tracks=True,
                 next=f"{here}/in/cross",
             ),
             f"{here}/in/cross": Enter(

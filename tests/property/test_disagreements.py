@@ -324,3 +324,27 @@ def test_router_without_an_ipv6_address_tells_nobody(engine: str) -> None:
     shop = Network(text, engine=engine)
     result = shop.send("open", IPv6(src="2001:db8:10:1::10", dst="2001:db8:99::10") / UDP() / bytes(1600))
     assert (result.reason, result.sent) == (Reason.MTU_EXCEEDED, ())
+
+
+def test_gateway_that_a_packet_enters_by_does_not_track_for_the_vpc_it_came_from(engine: str) -> None:
+    """app's VPC answers the internet; that the answer goes to a VPC with an egress-only gateway is not its affair.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
+    """
+    here = SHOP.replace("          - {destination: 198.51.100.128/25, target: blackhole}\n",
+                        '          - {destination: "::/0", target: internet-gateway}\n')  # fmt: skip
+    there = """  there:
+    cidr: 10.9.0.0/16
+    ipv6_cidrs: ["2001:db8:30::/56"]
+    egress_only_internet_gateway: {}
+    subnets: {only: {cidr: 10.9.1.0/24, ipv6_cidr: "2001:db8:30:1::/64"}}
+    route_tables: {main: {routes: [{destination: "::/0", target: egress-only-internet-gateway}]}}
+peerings:
+"""
+    host = '  far: {vpc: there, subnet: only, ipv6_address: "2001:db8:30:1::10"}\ninternet:\n'
+    shop = Network(here.replace("peerings:\n", there).replace("internet:\n", host), engine=engine)
+    ends = {"src": "2001:db8:30:1::10", "dst": "2001:db8:10:2::11"}
+    assert shop.send("far", IPv6(**ends) / UDP(sport=5, dport=6)).to == "open"
+    assert shop.send("open", IPv6(src=ends["dst"], dst=ends["src"]) / UDP(sport=6, dport=5)).to == "far"
+    owners = {shop.plane.names[row["owner"]].path for row in shop.plane.engine.sessions() if row["kind"] == "group"}
+    assert owners == {"far/eth0"}
