@@ -141,6 +141,8 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
             count_gateway(&c.sessions.gateways[e.row], e.way, p.segments, e.size, e.size_out, e.passed)
             c.sessions.gateways[e.row].exhausted += e.exhausted
             continue
+        if e.kind != EFFECT_TOUCH:
+            continue
         s = &c.sessions.rows[e.row]
         if not s.live or memcmp(&s.key[0], &e.forward, sizeof(session_key)) != 0:
             continue
@@ -354,7 +356,7 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
     give(result, w.verdict, w.reason, w.object, w.rule)
     if w.verdict == VERDICT_FORWARD:
         if memo:
-            flow_remember(&c.flows, p, w, c.t.generation, c.now)
+            flow_remember(&c.flows, &c.sessions, p, w, c.t.generation, c.now)
         reason = send(c, w.p, &w.edit, cause, parent)
         if reason:
             give(result, VERDICT_DROP, reason, w.object, 0)

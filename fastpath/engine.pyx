@@ -62,7 +62,7 @@ cdef class Overlay:
         cdef effect *e
         for i in range(x.effect_count):
             e = &x.effects[i]
-            if e.kind == EFFECT_GATEWAY or (e.kind == EFFECT_OPEN and e.pending):
+            if e.kind == EFFECT_GATEWAY or e.kind == EFFECT_ABSENT or (e.kind == EFFECT_OPEN and e.pending):
                 continue
             row = table_find(&self.table, &e.forward, now)
             row = table_insert(&self.table, &e.forward, &e.reply, now) if row == NO_SESSION else row >> 1

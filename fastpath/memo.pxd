@@ -9,6 +9,7 @@ from fastpath.plan cimport plan
 cdef enum:
     FLOW_REFS = 8           # sessions one entry may touch
     FLOW_COUNTS = 2         # gateways one entry may count at
+    FLOW_ABSENCES = 4       # sessions that must not be there
     FLOW_WAYS = 4           # entries one bucket holds
 
 cdef struct flow_key:
@@ -22,6 +23,11 @@ cdef struct flow_ref:
     uint32_t version
     uint8_t way
 
+# A bucket of the session table where no session was found; another number of opened keys: look again.
+cdef struct flow_absence:
+    uint32_t bucket
+    uint32_t opened
+
 cdef struct flow:
     flow_key key
     uint32_t generation     # of the tables its plan was made with; 0: empty
@@ -29,8 +35,10 @@ cdef struct flow:
     uint32_t object
     uint32_t ref_count
     uint32_t count_count
+    uint32_t absence_count
     flow_ref refs[FLOW_REFS]
     flow_ref counts[FLOW_COUNTS]    # row: index of the gateway
+    flow_absence absences[FLOW_ABSENCES]
     edit edit
     uint64_t last_used
 
@@ -47,4 +55,5 @@ cdef void flows_clear(flow_table *t) noexcept nogil
 cdef void flow_key_of(flow_key *key, const packet *p) noexcept nogil
 cdef bint may_use_flow(packet *p) noexcept nogil
 cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t generation, uint64_t now) noexcept nogil
-cdef void flow_remember(flow_table *t, packet *p, const plan *x, uint32_t generation, uint64_t now) noexcept nogil
+cdef void flow_remember(flow_table *t, session_table *sessions, packet *p, const plan *x, uint32_t generation,
+                        uint64_t now) noexcept nogil

@@ -2,7 +2,8 @@
 
 Deleting any of them at any moment changes no verdict, no byte and no session: a hit does exactly what the
 walk would have done again. An entry holds one leg's edit and the sessions the walk touched, each with the
-version it had; a session that changed state or died since has another version, and the packet walks.
+version it had; a session that changed state or died since has another version, and the packet walks. So it does when
+a session may have been opened since that the walk had looked for in vain (an untracked flow, a gate that knew nothing).
 Packets that can change a state (SYN, FIN, RST, ICMP errors, fragments) and packets that a hop on the path
 could refuse (TTL, MTU) always walk.
 """
@@ -12,8 +13,8 @@ from libc.string cimport memcmp, memset
 
 from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, ip_bytes, wire_length
 from fastpath.reason cimport VERDICT_FORWARD
-from fastpath.plan cimport EFFECT_GATEWAY, EFFECT_OPEN, effect
-from fastpath.session cimport count_gateway, hash_bytes, session, session_alive
+from fastpath.plan cimport EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, effect
+from fastpath.session cimport bucket_of, count_gateway, hash_bytes, session, session_alive
 from fastpath.wire cimport PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 
 
@@ -82,6 +83,11 @@ cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t 
             f.generation = 0
             t.misses += 1
             return NULL
+    for k in range(f.absence_count):
+        if sessions.opened[f.absences[k].bucket] != f.absences[k].opened:
+            f.generation = 0
+            t.misses += 1
+            return NULL
     for k in range(f.ref_count):
         s = &sessions.rows[f.refs[k].row]
         s.last_seen = now
@@ -95,26 +101,28 @@ cdef flow *flow_hit(flow_table *t, session_table *sessions, packet *p, uint32_t 
 
 
 # Remember a plan that changed nothing but last-seen times and counters; the oldest entry of a full bucket makes room.
-cdef void flow_remember(flow_table *t, packet *p, const plan *x, uint32_t generation, uint64_t now) noexcept nogil:
+cdef void flow_remember(flow_table *t, session_table *sessions, packet *p, const plan *x, uint32_t generation,
+                        uint64_t now) noexcept nogil:
     cdef flow *bucket
     cdef flow *f
     cdef flow_key key
     cdef const effect *e
-    cdef uint32_t i, touched = 0, counted = 0
-    if x.verdict != VERDICT_FORWARD or x.p != p or x.passing or x.edit.cut_count or not may_use_flow(p):
+    cdef uint32_t i, touched = 0, counted = 0, absent = 0
+    if x.verdict != VERDICT_FORWARD or x.p != p or x.edit.cut_count or not may_use_flow(p):
         return
     for i in range(x.effect_count):
         e = &x.effects[i]
-        if e.kind == EFFECT_OPEN:
-            if not e.pending:
+        if e.kind == EFFECT_OPEN or e.kind == EFFECT_ABSENT:
+            if e.kind == EFFECT_OPEN and not e.pending:
                 return
+            absent += 1
         elif e.kind == EFFECT_GATEWAY:
             counted += 1
         elif e.changes:
             return
         else:
             touched += 1
-    if touched > FLOW_REFS or counted > FLOW_COUNTS:
+    if touched > FLOW_REFS or counted > FLOW_COUNTS or absent > FLOW_ABSENCES:
         return
     flow_key_of(&key, p)
     bucket = &t.rows[(<uint32_t>hash_bytes(&key, sizeof(flow_key), t.secret) & t.mask) * FLOW_WAYS]
@@ -138,7 +146,11 @@ cdef void flow_remember(flow_table *t, packet *p, const plan *x, uint32_t genera
             f.counts[f.count_count].row = e.row
             f.counts[f.count_count].way = e.way
             f.count_count += 1
-        elif e.kind != EFFECT_OPEN:
+        elif e.kind == EFFECT_OPEN or e.kind == EFFECT_ABSENT:
+            f.absences[f.absence_count].bucket = bucket_of(sessions, &e.forward)
+            f.absences[f.absence_count].opened = sessions.opened[f.absences[f.absence_count].bucket]
+            f.absence_count += 1
+        else:
             f.refs[f.ref_count].row = e.row
             f.refs[f.ref_count].version = e.version
             f.refs[f.ref_count].way = e.way

@@ -18,6 +18,7 @@ cdef enum effect_kind:
     EFFECT_OPEN = 1
     EFFECT_TOUCH = 2
     EFFECT_GATEWAY = 3      # counts at a translator
+    EFFECT_ABSENT = 4       # none: the plan depends on there being no session with key `forward`
 
 # Something a commit will do. `pending`: an untracked flow, opened only if a later node makes it tracked after all.
 cdef struct effect:
@@ -35,7 +36,7 @@ cdef struct effect:
     uint32_t version        # TOUCH
     uint32_t rule           # OPEN: what admitted it
     uint32_t gateway        # OPEN of a NAT session: index + 1 of its gateway
-    session_key forward     # OPEN, TOUCH
+    session_key forward     # OPEN, TOUCH, ABSENT
     session_key reply       # OPEN
     session_key pool        # OPEN of a NAT session
     session_step step
@@ -89,7 +90,6 @@ cdef struct leg_room:
 cdef struct plan:
     uint8_t verdict
     uint8_t served          # SERVE: an echo answer
-    uint8_t passing         # it depended on what is not there: never a memo
     uint8_t bridged         # handed from neighbour to neighbour: the sender's MAC stays
     uint8_t error           # error_kind: an error the router sends about the packet
     uint8_t error_routed    # sent out by that interface (else handed to it by its subnet's router)

@@ -73,6 +73,7 @@ cdef struct session_table:
     gateway *gateways       # not owned; NULL in tables that count nothing
     uint32_t *gateway_of    # not owned: by index of a translator in the tables in use, its index in `gateways`
     uint32_t *buckets
+    uint32_t *opened        # per bucket: how many keys were ever linked there, so that an absence can be told to last
     uint32_t capacity
     uint32_t mask
     uint32_t used           # rows 0..used-1 have been in use at some time
@@ -95,6 +96,8 @@ cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil
 cdef void session_key_of(session_key *key, uint32_t owner, uint8_t direction, const tuple5 *t) noexcept nogil
 cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now) noexcept nogil
 cdef uint32_t table_insert(session_table *t, const session_key *forward, const session_key *reply, uint64_t now) noexcept nogil
+# Which bucket a key belongs to.
+cdef uint32_t bucket_of(session_table *t, const session_key *key) noexcept nogil
 cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept nogil
 cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.

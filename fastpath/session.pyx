@@ -28,7 +28,8 @@ cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexc
     memset(t, 0, sizeof(session_table))
     t.rows = <session *>calloc(capacity, sizeof(session))
     t.buckets = <uint32_t *>calloc(buckets, sizeof(uint32_t))
-    if t.rows == NULL or t.buckets == NULL:
+    t.opened = <uint32_t *>calloc(buckets, sizeof(uint32_t))
+    if t.rows == NULL or t.buckets == NULL or t.opened == NULL:
         table_close(t)
         return False
     for i in range(buckets):
@@ -43,8 +44,10 @@ cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexc
 cdef void table_close(session_table *t) noexcept nogil:
     free(t.rows)
     free(t.buckets)
+    free(t.opened)
     t.rows = NULL
     t.buckets = NULL
+    t.opened = NULL
 
 
 cdef void table_clear(session_table *t) noexcept nogil:
@@ -99,9 +102,13 @@ cdef void session_key_of(session_key *key, uint32_t owner, uint8_t direction, co
     key.direction = direction
 
 
+cdef uint32_t bucket_of(session_table *t, const session_key *key) noexcept nogil:
+    return <uint32_t>hash_bytes(key, sizeof(session_key), t.secret) & t.mask
+
+
 # The reference of the living session with this key, or NO_SESSION. Changes nothing.
 cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now) noexcept nogil:
-    cdef uint32_t ref = t.buckets[<uint32_t>hash_bytes(key, sizeof(session_key), t.secret) & t.mask]
+    cdef uint32_t ref = t.buckets[bucket_of(t, key)]
     cdef session *s
     while ref != NO_SESSION:
         s = &t.rows[ref >> 1]
@@ -113,14 +120,15 @@ cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now)
 
 cdef void _link(session_table *t, uint32_t ref) noexcept nogil:
     cdef session *s = &t.rows[ref >> 1]
-    cdef uint32_t *bucket = &t.buckets[<uint32_t>hash_bytes(&s.key[ref & 1], sizeof(session_key), t.secret) & t.mask]
-    s.next[ref & 1] = bucket[0]
-    bucket[0] = ref
+    cdef uint32_t bucket = bucket_of(t, &s.key[ref & 1])
+    s.next[ref & 1] = t.buckets[bucket]
+    t.buckets[bucket] = ref
+    t.opened[bucket] += 1
 
 
 cdef void _unlink(session_table *t, uint32_t ref) noexcept nogil:
     cdef session *s = &t.rows[ref >> 1]
-    cdef uint32_t *at = &t.buckets[<uint32_t>hash_bytes(&s.key[ref & 1], sizeof(session_key), t.secret) & t.mask]
+    cdef uint32_t *at = &t.buckets[bucket_of(t, &s.key[ref & 1])]
     while at[0] != NO_SESSION:
         if at[0] == ref:
             at[0] = s.next[ref & 1]
@@ -137,12 +145,12 @@ cdef uint32_t table_insert(session_table *t, const session_key *forward, const s
     keys[0] = forward
     keys[1] = reply
     for i in range(2):
-        ref = t.buckets[<uint32_t>hash_bytes(keys[i], sizeof(session_key), t.secret) & t.mask]
+        ref = t.buckets[bucket_of(t, keys[i])]
         while ref != NO_SESSION:
             s = &t.rows[ref >> 1]
             if memcmp(&s.key[ref & 1], keys[i], sizeof(session_key)) == 0:
                 table_remove(t, ref >> 1, now)
-                ref = t.buckets[<uint32_t>hash_bytes(keys[i], sizeof(session_key), t.secret) & t.mask]
+                ref = t.buckets[bucket_of(t, keys[i])]
             else:
                 ref = s.next[ref & 1]
     if t.free != NO_SESSION:

@@ -276,6 +276,7 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     cdef tuple5 t, reversed_tuple
     cdef session_key key, back
     cdef known k
+    cdef effect *e
     cdef bint told = session_tuple(w, &t)
     session_key_of(&key, policy.owner, direction, &t)
     if told and find(w, &key, &k) and not restarts(w, &k):
@@ -296,6 +297,10 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
         if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits) == NULL:
             return 0
         note(w, n, DETAIL_NEW, 0)
-    if n.mode == GATE_RESUME:
-        w.out.passing = 1       # a flow may be remembered any time from now on
+    if n.mode == GATE_RESUME and told:
+        e = add_effect(w, n, REASON_PLAN_LIMIT)
+        if e == NULL:
+            return 0
+        e.kind = EFFECT_ABSENT
+        e.forward = key
     return n.next

@@ -180,3 +180,25 @@ def test_without_the_gateway_the_route_table_decides(net: Network) -> None:
     net.apply(gone)
     answer = net.send("db", IP(src=DB, dst=NAT) / UDP(sport=6, dport=port))
     assert (answer.reason, answer.by) == (Reason.NO_ROUTE, "route-table far/data")
+
+
+def test_untracked_flow_becomes_tracked_when_its_answer_takes_the_nat_gateway(net: Network) -> None:
+    """What goes by a NAT gateway is tracked (EC2 User Guide); then the far end's packets belong to that flow."""
+    there = 'data: {routes: [{destination: 10.0.0.0/16, target: "peering:both"}]}'
+    net.apply(LAB.replace("data: {routes: []}", there))
+    request = IP(src=DB, dst=APP) / UDP(sport=6, dport=5)
+    assert {net.send("db", request).to for _ in range(2)} == {"app"}  # and once more, as it is remembered
+    assert net.send("app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6)).packet.src == NAT
+    net.wait(20)
+    assert net.send("db", request).to == "app"
+    net.wait(25)
+    closed = "closed: {description: nothing, ingress: []}\n      open"
+    shut = LAB.replace("data: {routes: []}", there).replace("      open", f"      {closed}", 1)
+    net.apply(
+        shut.replace(
+            "private_ip: 10.0.2.10, security_groups: [open]", "private_ip: 10.0.2.10, security_groups: [closed]"
+        )
+    )
+    assert net.send("db", request).to == "app"
+    net.wait(30)
+    assert net.send("db", request).reason is Reason.GROUP_INGRESS
