@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from hypothesis import event
+from hypothesis import currently_in_test_context, event
 
 from dataplane.reference.packets import Packet, read
 
@@ -46,7 +46,21 @@ class Difference(NamedTuple):
         return {self.fast[1], self.reference[1]} if isinstance(self.fast, tuple) else set()
 
 
-KNOWN: tuple[Callable[[Difference], bool], ...] = ()
+def port_that_nobody_has_seen(difference: Difference) -> bool:
+    """A guess met the port that a NAT gateway of one engine chose for a packet that died before anybody saw it.
+
+    No disagreement: AWS leaves the choice open, and the reference engine adopts what it can see.
+    """
+    packet = difference.packet
+    if packet is None:
+        return False
+    flow = packet.flow if packet.quoted is None else packet.quoted.flow
+    ends = {(int(flow.source), flow.source_port), (int(flow.destination), flow.destination_port)}
+    fast, reference = difference.pair.chosen_ports()
+    return bool(ends & (fast ^ reference))
+
+
+KNOWN: tuple[Callable[[Difference], bool], ...] = (port_that_nobody_has_seen,)
 
 
 def tolerate(difference: Difference) -> None:
@@ -57,5 +71,6 @@ def tolerate(difference: Difference) -> None:
     """
     for known in KNOWN:
         if known(difference):
-            event(f"known disagreement: {known.__name__}")
+            if currently_in_test_context():
+                event(f"known disagreement: {known.__name__}")
             raise IncomparableError(known.__name__)

@@ -215,6 +215,22 @@ class Pair:
         """One end of a flow; without what a NAT gateway chose, which may never have been seen outside."""
         return (0, 0) if address in self.translated else (address, port)
 
+    def chosen_ports(self) -> tuple[set[tuple[int, int]], set[tuple[int, int]]]:
+        """Addresses of NAT gateways with the ports chosen there: of the fast engine, and of the reference engine."""
+        outside = {"nat": "reply", "flow": "forward"}
+        rows = [row[outside[row["kind"]]] for row in self.fast.engine.sessions() if row["kind"] in outside]
+        router = self.reference.router
+        flows = [flow for _, flow, _ in router.sent_by_nat.live(self.now)]
+        flows += [connection.outside for _, connection in router.nat.all(self.now)]
+        ours = {end for _, source, to, _, port, to_port in rows for end in ((source, port), (to, to_port))}
+        theirs = {(int(f.source), f.source_port) for f in flows} | {
+            (int(f.destination), f.destination_port) for f in flows
+        }
+        return self._of_gateways(ours), self._of_gateways(theirs)
+
+    def _of_gateways(self, ends: set[tuple[int, int]]) -> set[tuple[int, int]]:
+        return {end for end in ends if end[0] in self.translated}
+
     def _session(self, row: dict[str, Any]) -> tuple[Any, ...]:
         _, source, destination, protocol, source_port, destination_port = row["forward"]
         if protocol in (1, 58):  # the identifier is where the request's is

@@ -1,0 +1,44 @@
+"""What the engines may differ in: the port of a NAT gateway that no packet has shown."""
+
+from __future__ import annotations
+
+import pytest
+from scapy.layers.inet import ICMP, IP, UDP
+
+from dataplane.load import load_topology
+from tests.property.disagreements import IncomparableError
+from tests.property.pairing import Pair
+from tests.scenario.test_return_to_sender import APP, DB, LAB, NAT
+
+CLOSED = LAB.replace("db: {vpc: far, subnet: data, private_ip: 10.1.1.10, security_groups: [open]",
+                     "db: {vpc: far, subnet: data, private_ip: 10.1.1.10, security_groups: [default]")  # fmt: skip
+
+
+def send(pair: Pair, node: str, packet: IP) -> None:
+    port = pair.fast.port(f"{node}/eth0")
+    interface = pair.fast.interface(port)
+    pair.send(port, [interface.router_mac + interface.mac + b"\x08\x00" + bytes(packet)])
+
+
+def error_about(port: int) -> IP:
+    return IP(src=DB, dst=NAT) / ICMP(type=3, code=3) / IP(src=NAT, dst=DB) / UDP(sport=port, dport=6)
+
+
+def test_guessed_port_that_died_unseen_ends_the_comparison() -> None:
+    pair = Pair(load_topology(CLOSED, file_name="lab.yaml"))
+    send(pair, "app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6))
+    assert not pair.news
+    fast, reference = pair.chosen_ports()
+    [(_, port)] = {end for end in fast - reference if end[1] != 6}
+    with pytest.raises(IncomparableError):
+        send(pair, "db", error_about(port))
+
+
+def test_port_that_was_seen_is_compared() -> None:
+    pair = Pair(load_topology(LAB, file_name="lab.yaml"))
+    send(pair, "app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6))
+    [(_, frame)] = pair.news
+    fast, reference = pair.chosen_ports()
+    assert fast == reference
+    send(pair, "db", error_about(IP(frame[14:])[UDP].sport))
+    assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"]
