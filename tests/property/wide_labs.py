@@ -304,8 +304,8 @@ def wide_labs(draw: st.DrawFn) -> Lab:
         "settings": {key: draw(st.sampled_from(values)) for key, values in SETTINGS.items() if few(draw, 3)},
         "prefix_lists": {"near": {"entries": [{"cidr": each} for each in NEAR]}},
         "vpcs": {
-            "shop": _shop(draw, [*references, "group:store/one"] if known_peer else references),
-            "store": _store(draw, [*references, "group:shop/one"] if known_peer else references),
+            "shop": _shop(draw, [*references, *["group:store/one"] * 4] if known_peer else references),
+            "store": _store(draw, [*references, *["group:shop/one"] * 4] if known_peer else references),
             "twin": _twin(draw),
         },
         "peerings": {"p": peering},
