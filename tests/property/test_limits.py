@@ -31,6 +31,18 @@ NAT64_SHOP = SHOP.replace(
           - {destination: "64:ff9b::/96", target: "nat-gateway:nat"}
 """,
 )
+MAZE = """  maze:
+    cidr: 10.9.0.0/16
+    subnets: {one: {cidr: 10.9.1.0/24, route_table: one}, two: {cidr: 10.9.2.0/24, route_table: two}}
+    route_tables:
+      one: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:two"}]}
+      two: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:one"}]}
+    nat_gateways: {one: {subnet: one, connectivity: private}, two: {subnet: two, connectivity: private}}
+peerings:
+"""
+"""Two NAT gateways that lead to each other: a packet changes more and more on its way."""
+LOST = "  lost: {vpc: maze, subnet: one, private_ip: 10.9.1.10}\ninternet:\n"
+FULL_SHOP = NAT64_SHOP.replace("peerings:\n", MAZE).replace("internet:\n", LOST)
 APP, APP6, EXAMPLE = "10.0.2.10", "2001:db8:10:2::10", "198.51.100.10"
 FEW = 4
 """Connections per destination and address of a NAT gateway, while that is tested."""
@@ -43,7 +55,7 @@ class Forms:
     """The three forms of the fast engine, with small tables."""
 
     def __init__(self, sessions: int) -> None:
-        topology = load_topology(NAT64_SHOP, file_name="limits.yaml")
+        topology = load_topology(FULL_SHOP, file_name="limits.yaml")
         self.planes = {form: DataPlane(topology, sessions=sessions, flows=64, memo=form != "plain") for form in FORMS}
         self.seen = Seen(self.planes["plain"].names)
         self.now = 1_000
@@ -99,7 +111,7 @@ def test_what_does_not_fit_dies_the_same_in_every_form(data: st.DataObject, sess
     for _ in range(data.draw(st.integers(1, 4))):
         forms.now += data.draw(st.sampled_from([0, 0, 30_000, 60_000]))
         keep = data.draw(st.sampled_from([0, 2**64 - 1, 0x5555555555555555]))
-        kind = data.draw(st.sampled_from(["flows", "flows", "flows", "offloads", "offloads", "large"]))
+        kind = data.draw(st.sampled_from(["flows", "flows", "flows", "offloads", "offloads", "large", "circles"]))
         offloads: list[bytes | None]
         if kind == "flows":
             first = data.draw(st.integers(1, 30))
@@ -109,13 +121,18 @@ def test_what_does_not_fit_dies_the_same_in_every_form(data: st.DataObject, sess
             tcp = TCP(sport=data.draw(st.integers(1, 3)), dport=80, flags=data.draw(st.sampled_from("SA")))
             packets = [bytes(IP(src=APP, dst=EXAMPLE) / tcp / bytes(data.draw(st.sampled_from([0, 100, 700]))))] * 2
             offloads = [data.draw(st.sampled_from(HEADERS)) for _ in packets]
+        elif kind == "circles":
+            first = data.draw(st.integers(1, 3))
+            packets = [bytes(IP(src="10.9.1.10", dst=EXAMPLE) / UDP(sport=first, dport=9))]
+            offloads = [None]
         else:
             # pieces of 1500 bytes on the internet: of 64 such packets, more than a burst has room for
             whole = IP(src=APP, dst=EXAMPLE) / UDP(sport=7, dport=9) / bytes(60_000)
             packets = [bytes(whole)] * 64
             offloads = [None] * len(packets)
         version = packets[0][0] >> 4
-        forms.send("app", [ether(plane, "app", version, packet) for packet in packets], offloads, keep)
+        node = "lost" if kind == "circles" else "app"
+        forms.send(node, [ether(plane, node, version, packet) for packet in packets], offloads, keep)
     TALLY.add(forms.seen)
 
 
