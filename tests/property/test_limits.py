@@ -47,7 +47,7 @@ APP, APP6, EXAMPLE = "10.0.2.10", "2001:db8:10:2::10", "198.51.100.10"
 FEW = 4
 """Connections per destination and address of a NAT gateway, while that is tested."""
 
-SIZES = st.sampled_from([16, 20, 32])
+SIZES = st.sampled_from([16, 20, 32, 64])
 """Sessions there is room for."""
 
 
