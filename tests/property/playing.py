@@ -20,9 +20,9 @@ from tests.property import script
 from tests.property.disagreements import IncomparableError
 from tests.property.exercised import TALLY
 from tests.property.lab_changes import changed
-from tests.property.lab_loading import topology_of
 from tests.property.lab_packets import Draw, error_about, flood, odd_frame, opening, pieces, questions, some_packet
 from tests.property.pairing import KEEP, Pair
+from tests.property.quick_load import topology_of
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
 
 KEPT = (KEEP, KEEP, 0, 0x5555555555555555, 0x00FF00FF00FF00FF)

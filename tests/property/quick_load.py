@@ -1,7 +1,12 @@
-"""Drawn labs without the way through text: reading YAML takes longer than all that a property does with the lab."""
+"""Drawn labs without the way through text: reading YAML takes longer than all that a property does with the lab.
+
+Topologies are kept for a while: histories come back to labs that were, and laws load one lab several times.
+"""
 
 from __future__ import annotations
 
+import json
+from functools import lru_cache
 from typing import Any
 
 from dataplane.errors import ConfigurationError
@@ -28,7 +33,18 @@ def topology_of(lab: dict[str, Any]) -> Topology:
     Raises:
         ConfigurationError: what is wrong with it.
     """
-    lab_file, problems = read_lab_file(node_of(lab), "drawn.yaml")
+    found = _build(json.dumps(lab))
+    if isinstance(found, ConfigurationError):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=64)
+def _build(text: str) -> Topology | ConfigurationError:
+    lab_file, problems = read_lab_file(node_of(json.loads(text)), "drawn.yaml")
     if lab_file is None:
-        raise ConfigurationError(problems)
-    return build(lab_file)
+        return ConfigurationError(problems)
+    try:
+        return build(lab_file)
+    except ConfigurationError as error:
+        return error

@@ -15,7 +15,7 @@ from dataplane.load import load_topology
 from dataplane.reference.nat_ports import MOST_PER_DESTINATION
 from dataplane.topology import Topology
 from tests.property.disagreements import IncomparableError
-from tests.property.lab_loading import topology_of
+from tests.property.quick_load import topology_of
 
 Script = list[list[Any]]
 """Steps: ``["connections", MOST]`` (of a NAT gateway to one destination), ``["lab", LAB]``, ``["advance",

@@ -13,13 +13,13 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from dataplane.engine import DataPlane
 from dataplane.load import load_topology
 from dataplane.verdict import Cause, Reason, Verdict
+from tests.property.test_memo import TYPES
 from tests.unit.fastpath.two_hosts import TwoHosts
 
 LIFETIME_MS = 30_000
 WAITING_PER_SENDER = 64
 WAITING_IN_ALL = 2048
 """Ours, as `fastpath/fragment.pyx` states them; RFC 791 (15 s at least) and RFC 8200 (60 s) leave room."""
-TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,10 @@ from dataplane.program import Address, Direction, Drop, Filter, GroupSession, Gu
 from dataplane.verdict import Reason, Verdict
 from fastpath.engine import Overlay
 from tests.property.edges import around, beside, prefixes
+from tests.property.test_memo import TYPES
 from tests.unit.fastpath.two_hosts import TwoHosts
 
 HOST = {4: "10.0.1.10", 6: "2001:db8:1::10"}
-TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 blocks = st.lists(prefixes(), max_size=16)
 
 
