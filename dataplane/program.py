@@ -212,9 +212,36 @@ class Hop(Node):
 
     mtu: int = 0
     answers_mtu: bool = True
+    fragments: bool = True
+    """False: what is too large is dropped, DF or not."""
+    clamps_mss: bool = False
+    """Whether TCP that opens a connection is told to send no segments that would be too large."""
     ttl: TtlAction = TtlAction.KEEP
     answer_as: str = ""
     next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encapsulate(Node):
+    """SPREAD and ENCAP: the packet goes on inside another one, to the member of a spread that has its flow.
+
+    A flow that the tunnel (`Program.tunnels`) does not know gets a member and a cookie of its own; TCP in the middle of
+    a connection is dropped, and what no member can take. From `next` on it is the outer packet that travels.
+    """
+
+    tunnel: str
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decapsulate(Node):
+    """DECAP: the packet inside goes on where its flow left, at the `resume` node of its tunnel.
+
+    `owner` is the number of the balancer whose flows come back here. What is not GENEVE goes to `otherwise`.
+    """
+
+    owner: int
+    otherwise: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,6 +374,60 @@ class FlowPolicy:
     timeouts: Timeouts
 
 
+class Stickiness(IntEnum):
+    """What of a packet decides which member of a spread its flow gets; both directions give the same."""
+
+    FIVE_TUPLE = 5
+    """Addresses, protocol and ports."""
+    THREE_TUPLE = 3
+    """Addresses and protocol."""
+    TWO_TUPLE = 2
+    """Addresses."""
+
+
+class Member(NamedTuple):
+    """One of those that flows are spread over."""
+
+    number: int
+    address: IPv4Address
+    takes_new: bool
+    """Whether new flows may go to it."""
+    keeps: bool
+    """Whether those that it has stay with it; else they go to another one that takes new ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """SPREAD: flows over members, as evenly as a hash does it; `owner` is the number of the group they form.
+
+    A flow of a member that is not listed any more goes to another one.
+    """
+
+    owner: int
+    stickiness: Stickiness = Stickiness.FIVE_TUPLE
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """The way from an endpoint to a spread and back, in GENEVE (RFC 8926) with AWS's options.
+
+    `owner` is the number of the endpoint: flows are its own. `endpoint_id` (64 bits) stands in every packet. `balancer`
+    is the number of the object that packets come back to, `source` its address. `resume`: the node where a packet goes
+    on that has come back.
+    """
+
+    owner: int
+    endpoint_id: int
+    balancer: int
+    source: IPv4Address
+    spread: str
+    resume: str
+    resets: bool = False
+    """Whether the senders of TCP that belongs to no flow are told, and both sides when a flow times out."""
+    timeouts: Timeouts
+
+
 class Translation(NamedTuple):
     """One pair of a 1:1 translation; not `outward`: it holds for what comes in only."""
 
@@ -407,6 +488,8 @@ class Program:
     group_policies: dict[str, GroupPolicy] = field(default_factory=dict)
     nat_policies: dict[str, NatPolicy] = field(default_factory=dict)
     flow_policies: dict[str, FlowPolicy] = field(default_factory=dict)
+    spreads: dict[str, Spread] = field(default_factory=dict)
+    tunnels: dict[str, Tunnel] = field(default_factory=dict)
     maps: dict[str, list[Translation]] = field(default_factory=dict)
     """1:1 translations."""
     bridges: dict[str, list[tuple[bytes, str]]] = field(default_factory=dict)

@@ -112,6 +112,23 @@ class Reason(IntEnum):
     EGRESS_ONLY_NO_SESSION = 59
     EDGE_NO_PUBLIC_ADDRESS = 60
     EDGE_REDIRECTED = 61
+    # -- load balancers and endpoints
+    BALANCER_NO_TARGET = 62
+    BALANCER_NO_FLOW = 63
+    GENEVE_MALFORMED = 64
+    GENEVE_OPTIONS_MISSING = 65
+    GENEVE_COOKIE_UNKNOWN = 66
+    GENEVE_SENDER = 67
+    GENEVE_PORTS = 68
+    GENEVE_FLOW_CHANGED = 69
+    GENEVE_FRAGMENT = 70
+    GENEVE_NESTED = 71
+    ENDPOINT_UNAVAILABLE = 72
+    ENDPOINT_FROM_OUTSIDE = 73
+    ENDPOINT_PROTOCOL = 74
+    ENDPOINT_CONFLICT = 75
+    EGRESS_ONLY_ENDPOINT = 76
+    ENDPOINT_ADDRESSED = 77
 
 
 class ReasonText(NamedTuple):
@@ -219,5 +236,42 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.EDGE_REDIRECTED: ReasonText(
         "internet gateway: what comes in for this subnet is redirected, so it may not go out directly",
         "INGRESS_RTB_TRAFFIC_REDIRECTION",
+    ),
+    Reason.BALANCER_NO_TARGET: ReasonText("load balancer: no target can take this flow", "ELBV2_NO_TARGETS_IN_AZ"),
+    Reason.BALANCER_NO_FLOW: ReasonText(
+        "load balancer: the middle of a TCP connection whose beginning did not come this way, or that timed out"
+    ),
+    Reason.GENEVE_MALFORMED: ReasonText(
+        "load balancer: what a target sent is not GENEVE of version 0 with an IP packet inside"
+    ),
+    Reason.GENEVE_OPTIONS_MISSING: ReasonText(
+        "load balancer: what a target sent back lacks the endpoint or the flow cookie"
+    ),
+    Reason.GENEVE_COOKIE_UNKNOWN: ReasonText(
+        "load balancer: no flow of that endpoint has the cookie that a target sent back"
+    ),
+    Reason.GENEVE_SENDER: ReasonText("load balancer: sent back by another address than that of the flow's target"),
+    Reason.GENEVE_PORTS: ReasonText("load balancer: sent back with other UDP ports than those the balancer used"),
+    Reason.GENEVE_FLOW_CHANGED: ReasonText(
+        "load balancer: addresses, protocol or ports of the packet inside are not those of its flow"
+    ),
+    Reason.GENEVE_FRAGMENT: ReasonText("load balancer: what a target sent back came in fragments"),
+    Reason.GENEVE_NESTED: ReasonText("load balancer: a packet to a target leads through another endpoint"),
+    Reason.ENDPOINT_UNAVAILABLE: ReasonText("endpoint: not available (pending acceptance, rejected or failed)"),
+    Reason.ENDPOINT_FROM_OUTSIDE: ReasonText(
+        "gateway endpoint: only what comes from inside the VPC is forwarded",
+        "VPCE_GATEWAY_EGRESS_SOURCE_ADDRESS_RESTRICTION",
+    ),
+    Reason.ENDPOINT_PROTOCOL: ReasonText(
+        "gateway endpoint: only TCP and ping are forwarded", "VPCE_GATEWAY_PROTOCOL_RESTRICTION"
+    ),
+    Reason.ENDPOINT_CONFLICT: ReasonText(
+        "gateway endpoint: another VPC has a connection with the same addresses and ports open"
+    ),
+    Reason.EGRESS_ONLY_ENDPOINT: ReasonText(
+        "egress-only internet gateway: what came through a gateway load balancer endpoint is not forwarded"
+    ),
+    Reason.ENDPOINT_ADDRESSED: ReasonText(
+        "an endpoint or load balancer does not answer what is sent to its own address"
     ),
 }
