@@ -1,21 +1,15 @@
 """Target group: the appliances behind a gateway load balancer, and when they get traffic.
 
 Targets are instances of the group's VPC, or private addresses. Each is checked for health; new flows go to healthy ones
-only, or, when none of the whole group is healthy, to any (*fail-open*). Flows keep their target: which flows are one is
-a matter of `stickiness`; whether those of a target that leaves or fails go to another one, of `on_deregistration` and
-`on_unhealthy`.
+only, or, when none of the whole group is healthy, to any (*fail-open*). New targets are ``initial`` and get none until
+they have passed. Which packets belong together is a matter of `stickiness`.
+
+A flow stays with its target. With ``no_rebalance`` that holds whatever becomes of the target; with ``rebalance`` the
+flows of one that is unhealthy, or deregistered for longer than `deregistration_delay`, go to another one, if there is
+one that takes new flows.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/edit-target-group-attributes.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html
-
-What a target may do, by its state (`takes new flows`, `keeps its flows` with no_rebalance and with rebalance):
-
-    healthy                            takes new   keeps     keeps
-    initial                            no          keeps     keeps
-    unhealthy                          no          keeps     another one takes them, if any takes new ones
-    none of the group is healthy       takes new   keeps     keeps
-    draining (delay not over)          no          keeps     keeps
-    drained (delay over)               no          keeps     another one takes them, if any takes new ones
 
 Deviations from AWS:
 - Which target a new flow gets is by a hash of its addresses, protocol and ports, each endpoint by itself.
