@@ -10,6 +10,8 @@ cdef enum session_kind:
     SESSION_NAT = 2         # owner: a NAT gateway. Second key: replies, to the translated address and port
     SESSION_POOL = 3        # owner: a NAT gateway. Counts its flows from one address towards one destination
     SESSION_FLOW = 4        # owner: a gate that remembers flows. Both keys are one tuple and its reverse
+    SESSION_BALANCED = 5    # owner: a tunnel. First key: the smaller of its tuple and the reverse; second: its cookie
+    SESSION_STICKY = 6      # owner: a tunnel. Counts its flows between two addresses, which have one member
 
 cdef enum session_state:
     STATE_OPENING = 1       # TCP: not yet seen both ways
@@ -45,12 +47,15 @@ cdef struct session:
     uint64_t opened         # milliseconds
     uint64_t last_seen
     uint64_t idle           # milliseconds of silence it survives, from its state and its owner's limits
-    uint64_t packets[2]     # per direction; SESSION_POOL: packets[0] counts flows
+    uint64_t packets[2]     # per direction; SESSION_POOL, SESSION_STICKY: packets[0] counts flows
     uint64_t bytes[2]
     uint32_t version        # changes with its state: flow entries made before are walked again
     uint32_t rule           # what admitted it
-    uint32_t pool           # SESSION_NAT: its SESSION_POOL row
+    uint32_t pool           # SESSION_NAT, SESSION_BALANCED: its SESSION_POOL or SESSION_STICKY row, or NO_SESSION
     uint32_t gateway        # SESSION_NAT: index + 1 of the gateway that counts it
+    uint32_t cookie         # SESSION_BALANCED
+    uint32_t target         # SESSION_BALANCED, SESSION_STICKY: number of the member
+    uint8_t flipped         # SESSION_BALANCED: its first key is the reverse of the opener's tuple
     uint8_t live
     uint8_t kind
     uint8_t state
@@ -118,4 +123,4 @@ cdef inline void count_gateway(gateway *g, uint8_t way, uint32_t packets, uint32
 
 
 cdef inline bint session_alive(const session *s, uint64_t now) noexcept nogil:
-    return s.live and (s.kind == SESSION_POOL or now < s.last_seen + s.idle)
+    return s.live and (s.kind == SESSION_POOL or s.kind == SESSION_STICKY or now < s.last_seen + s.idle)

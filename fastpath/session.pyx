@@ -192,7 +192,7 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
     t.live -= 1
     s.next[0] = t.free
     t.free = row
-    if s.kind == SESSION_NAT and s.pool != NO_SESSION:
+    if (s.kind == SESSION_NAT or s.kind == SESSION_BALANCED) and s.pool != NO_SESSION:
         pool = &t.rows[s.pool]
         pool.packets[0] -= 1
         if pool.packets[0] == 0:
