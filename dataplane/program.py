@@ -413,9 +413,8 @@ class Tunnel:
     """The way from an endpoint to a spread and back, in GENEVE (RFC 8926) with AWS's options.
 
     `owner` is the number of the endpoint: flows are its own. `endpoint_id` (64 bits) stands in every packet. `balancer`
-    is the number of the object that packets come back to, `source` its address. `interface` is the endpoint's own (a label
-    of `Program.interfaces`): resets leave by it. `resume`: the node where a packet goes
-    on that has come back.
+    is the number of the object that packets come back to, `source` its address. `interface` is the endpoint's own (a
+    label of `Program.interfaces`): resets leave by it. `resume`: the node where a packet goes on that has come back.
     """
 
     owner: int

@@ -32,6 +32,8 @@ _ACTIONS: dict[tuple[str, str], Action] = {
     ("emit", "passed"): Action.DELIVER,
     ("serve", "passed"): Action.ANSWER,
     ("guard", "passed"): Action.CHECK,
+    ("encapsulate", "encapsulated"): Action.ENCAPSULATE,
+    ("decapsulate", "decapsulated"): Action.DECAPSULATE,
     ("flow-gate", "new"): Action.OPEN,
     ("flow-gate", "known"): Action.KNOWN,
     ("flow-gate", "related"): Action.KNOWN,

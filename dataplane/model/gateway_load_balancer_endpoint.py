@@ -120,6 +120,7 @@ class GatewayLoadBalancerEndpoint:
             into=f"{here}/own",
             out=leave,
             mtu=ENDPOINT_MTU,
+            via=Via.ENDPOINT,
             **subnet.interface_fields(program, home),
         )
         program.nodes |= {
@@ -165,6 +166,7 @@ class GatewayLoadBalancerEndpoint:
             owner=number,
             endpoint_id=self.endpoint_id(vpc, own_name),
             balancer=balancer_number,
+            interface=here,
             source=node.addresses4[0],
             spread=target_group.spread_label(provider, balancer.target_group, zone),
             resume=f"{here}/back",
