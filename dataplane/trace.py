@@ -56,6 +56,8 @@ class Action(StrEnum):
     """It went to a target of a load balancer, inside another packet; the rule is the target."""
     DECAPSULATE = "decapsulate"
     """It came back from the target, out of that packet."""
+    RETURN = "return"
+    """A target is taken to send it back as it is."""
     ROUTE = "route"
     """A route was chosen."""
     TRANSLATE = "translate"

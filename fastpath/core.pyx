@@ -16,7 +16,7 @@ from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
-from fastpath.snapshot cimport context, interface, interval_find, bridge_find
+from fastpath.snapshot cimport TUNNEL_RESETS, bridge_find, context, interface, interval_find, tunnel, tunnel_of
 from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport *
 
@@ -73,7 +73,7 @@ cdef void join_counted(core *c, session *s, const session_key *key, uint8_t kind
     s.pool = pool
 
 
-cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
+cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept nogil:
     cdef uint32_t row = table_insert(&c.sessions, &e.forward, &e.reply, c.now)
     cdef session *s
     if row == NO_SESSION:
@@ -98,8 +98,10 @@ cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
         join_counted(c, s, &e.pool, SESSION_POOL)
         if s.key[0].tuple.proto == PROTO_TCP:
             c.sessions.gateways[s.gateway - 1].attempts += 1
-    elif e.session_kind == SESSION_BALANCED and e.pool.owner:
-        join_counted(c, s, &e.pool, SESSION_STICKY)
+    elif e.session_kind == SESSION_BALANCED:
+        note_sequence(s, 0, x.p)
+        if e.pool.owner:
+            join_counted(c, s, &e.pool, SESSION_STICKY)
 
 
 # Carry out a plan's effects, in the order of its hops; also those of a packet that a later hop dropped.
@@ -111,7 +113,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         e = &x.effects[i]
         if e.kind == EFFECT_OPEN:
             if not e.pending:
-                open_planned(c, e, p)
+                open_planned(c, x, e, p)
             continue
         if e.kind == EFFECT_GATEWAY:
             count_gateway(&c.sessions.gateways[e.row], e.way, p.segments, e.size, e.size_out, e.passed)
@@ -125,6 +127,8 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         s.last_seen = c.now
         s.packets[e.way] += p.segments
         s.bytes[e.way] += e.size
+        if s.kind == SESSION_BALANCED:
+            note_sequence(s, e.way, x.p)
         if e.changes:
             if s.gateway and s.state == STATE_OPENING and e.step.state == STATE_OPEN:
                 c.sessions.gateways[s.gateway - 1].established += 1
@@ -472,7 +476,47 @@ cdef bint free_the_dead(core *c) noexcept nogil:
     if c.last_freed == c.now:
         return False
     c.last_freed = c.now
-    return table_expire(&c.sessions, c.now) != 0
+    return table_expire(&c.sessions, c.now, True) != 0
+
+
+# A flow through a tunnel has died of silence: if the tunnel tells, each end gets a reset as if from the other, with the
+# sequence number that it expects next.
+cdef void tell_ends(core *c, session *s) noexcept nogil:
+    cdef tunnel *tn = tunnel_of(c.t, s.key[0].owner) if c.t != NULL else NULL
+    cdef tuple5 t
+    cdef packet p
+    cdef uint8_t frame[ETH_HEADER + 40 + 20]
+    cdef int way
+    if tn == NULL or not (tn.flags & TUNNEL_RESETS):
+        return
+    for way in range(2):
+        # what that end last sent, as far as a reset looks at it
+        t = s.key[0].tuple
+        if way != s.flipped:
+            reverse_tuple(&t, &s.key[0].tuple)
+        memset(&p, 0, sizeof(packet))
+        memset(frame, 0, sizeof(frame))
+        p.frame = frame
+        p.l3 = ETH_HEADER
+        p.l4 = ETH_HEADER + (20 if t.family == 4 else 40)
+        p.end = p.l4 + 20
+        p.family = t.family
+        p.proto = PROTO_TCP
+        store32(frame + p.l4 + 4, s.next_sequence[way])
+        frame[p.l4 + 12] = 0x50
+        if s.spoke & (2 >> way):
+            p.tcp_flags = TCP_ACK
+            store32(frame + p.l4 + 8, s.next_sequence[1 - way])
+        memset(&c.work, 0, sizeof(plan) - sizeof(c.work.effects))
+        c.work.error = ERROR_RESET
+        c.work.error_routed = 1
+        c.work.error_interface = tn.interface
+        c.work.error_packet = &p
+        c.work.error_view.src = t.src
+        c.work.error_view.dst = t.dst
+        c.work.error_view.sport = t.sport
+        c.work.error_view.dport = t.dport
+        inject_error(c, &c.work, NO_PARENT)
 
 
 # Sessions die of silence, waiting fragments of age (counted in `timed_out` until somebody asks).
@@ -480,7 +524,10 @@ cdef void sweep(core *c) noexcept nogil:
     cdef datagram *d
     cdef uint32_t i, at
     c.last_sweep = c.now
-    table_expire(&c.sessions, c.now)
+    for i in range(c.sessions.used):
+        if c.sessions.rows[i].live and is_told(&c.sessions.rows[i]) and not session_alive(&c.sessions.rows[i], c.now):
+            tell_ends(c, &c.sessions.rows[i])
+    table_expire(&c.sessions, c.now, False)
     for i in range(DATAGRAMS):
         d = &c.fragments.rows[i]
         if d.state == DATAGRAM_FREE or c.now < d.started + c.fragments.lifetime:

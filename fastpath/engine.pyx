@@ -420,6 +420,7 @@ cdef class Engine:
         cdef packet p, q
         cdef plan x, y
         cdef metadata m
+        cdef outbox waiting
         cdef leg_room legs, error_legs
         cdef trace_buffer hops, error_hops
         cdef uint8_t error_frame[ERROR_MAX]
@@ -453,9 +454,10 @@ cdef class Engine:
                 now = self.c.now
             if self.c.t != NULL and context < self.c.t.context_count and self.c.t.contexts[context].interface:
                 number = self.c.t.interfaces[self.c.t.contexts[context].interface - 1].number
+                waiting = self.c.out
                 reason = classify(&self.c, &self.c.t.contexts[context],
                                   &self.c.t.interfaces[self.c.t.contexts[context].interface - 1], &p, NULL, 0, &result)
-                outbox_clear(&self.c.out)
+                self.c.out = waiting    # without an answer to it
                 if reason == 0 and result.verdict == 0:
                     start_metadata(self.c.t, self.c.t.contexts[context].interface, &m)
                     walk(self.c.t, &self.c.sessions, &overlay.table, &p, &legs, &x, self.c.t.contexts[context].entry, &m,
@@ -580,7 +582,7 @@ cdef class Engine:
             raise MemoryError
         with nogil:
             self.acquire()
-            table_expire(&self.c.sessions, self.c.now)
+            table_expire(&self.c.sessions, self.c.now, True)
             if count > self.c.gateway_count:
                 count = self.c.gateway_count
             for i in range(self.c.sessions.used):

@@ -16,7 +16,7 @@ from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.geneve cimport OUTER_SIZE
 from fastpath.plan cimport (EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME, LAYER_INSIDE,
                             effect)
-from fastpath.session cimport bucket_of, count_gateway, hash_bytes, session, session_alive
+from fastpath.session cimport SESSION_BALANCED, bucket_of, count_gateway, hash_bytes, note_sequence, session, session_alive
 from fastpath.wire cimport PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 
 
@@ -127,6 +127,8 @@ cdef flow *flow_hit(flow_table *t, session_table *sessions, const arrival *a, ui
         s.last_seen = now
         s.packets[f.refs[k].way] += p.segments
         s.bytes[f.refs[k].way] += bytes[f.refs[k].layer]
+        if s.kind == SESSION_BALANCED:
+            note_sequence(s, f.refs[k].way, q)
     for k in range(f.count_count):
         count_gateway(&sessions.gateways[f.counts[k].row], f.counts[k].way, p.segments, bytes[f.counts[k].layer],
                       bytes[f.counts[k].layer], True)

@@ -2,8 +2,9 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.packet cimport tuple5
+from fastpath.packet cimport FRAGMENT_LATER, packet, tuple5
 from fastpath.snapshot cimport timeouts
+from fastpath.wire cimport TCP_FIN, TCP_SYN, load32
 
 cdef enum session_kind:
     SESSION_GROUP = 1       # owner: an interface. Both keys are one tuple and its reverse
@@ -56,6 +57,8 @@ cdef struct session:
     uint32_t cookie         # SESSION_BALANCED
     uint32_t target         # SESSION_BALANCED, SESSION_STICKY: number of the member
     uint8_t flipped         # SESSION_BALANCED: its first key is the reverse of the opener's tuple
+    uint8_t spoke           # SESSION_BALANCED, TCP: bit 1 << way: `next_sequence` is known
+    uint32_t next_sequence[2]   # of TCP: what each side will send next, as far as it has come by
     uint8_t live
     uint8_t kind
     uint8_t state
@@ -104,7 +107,8 @@ cdef uint32_t table_insert(session_table *t, const session_key *forward, const s
 # Which bucket a key belongs to.
 cdef uint32_t bucket_of(session_table *t, const session_key *key) noexcept nogil
 cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept nogil
-cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil
+# `spare`: keep those whose ends are to be told of it.
+cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil
 cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, const timeouts *limits) noexcept nogil
@@ -120,6 +124,21 @@ cdef inline void count_gateway(gateway *g, uint8_t way, uint32_t packets, uint32
     if passed:
         g.packets_out[way] += packets
         g.bytes_out[way] += size_out
+
+
+# Are the ends of this session told when it dies of silence?
+cdef inline bint is_told(const session *s) noexcept nogil:
+    return s.kind == SESSION_BALANCED and s.key[0].tuple.proto == 6 and s.state != STATE_CLOSING
+
+
+# `p` is of a TCP connection, and goes by.
+cdef inline void note_sequence(session *s, int way, const packet *p) noexcept nogil:
+    cdef const uint8_t *tcp = p.frame + p.l4
+    if p.proto != 6 or p.fragment == FRAGMENT_LATER:
+        return
+    s.next_sequence[way] = (load32(tcp + 4) + (p.end - p.l4 - <uint32_t>(tcp[12] >> 4) * 4)
+                            + ((p.tcp_flags & TCP_SYN) != 0) + ((p.tcp_flags & TCP_FIN) != 0))
+    s.spoke |= 1 << way
 
 
 cdef inline bint session_alive(const session *s, uint64_t now) noexcept nogil:

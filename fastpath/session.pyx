@@ -200,10 +200,10 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
 
 
 # Remove all that have been silent too long; returns how many.
-cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil:
+cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil:
     cdef uint32_t i, removed = 0
     for i in range(t.used):
-        if t.rows[i].live and not session_alive(&t.rows[i], now):
+        if t.rows[i].live and not session_alive(&t.rows[i], now) and not (spare and is_told(&t.rows[i])):
             table_remove(t, i, now)
             removed += 1
     return removed

@@ -265,6 +265,7 @@ cdef class Worker:
             now = monotonic_ms() + self.offset
             set_time(&self.engine.c, now)
             self.n.rounds += 1
+            self._flush()           # what left because time has passed
             for i in range(count):
                 if events[i].data.u64 == WAKE:
                     read(self.wake, &value, sizeof(value))
