@@ -12,6 +12,7 @@ cdef enum:
     MAX_STEPS = 96          # nodes a packet may visit before it is a loop
     MAX_EFFECTS = 20        # sessions and counters one packet may change
     MAX_HOPS = 100
+    ABSENCES = 4            # sessions whose absence a plan may be remembered with
     MAX_LEGS = 4            # times one packet may change family
 
 cdef enum effect_kind:
@@ -122,6 +123,7 @@ cdef struct plan:
     header error_view       # the packet as the error quotes it: as it entered the realm where it died
     packet *error_packet
     uint32_t path_mtu[LAYERS]   # smallest MTU of the hops passed; 0: no limit
+    uint32_t absences       # sessions that were looked for in vain, and that decide; from the ABSENCES-th on none is noted
     uint32_t effect_count
     effect effects[MAX_EFFECTS]     # last: only the part in use is ever cleared
 
