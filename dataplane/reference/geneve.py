@@ -64,6 +64,20 @@ def around(outer: Packet, inside: bytes) -> Packet:
     return _filled(outer.raw[:OVERHEAD], inside)
 
 
+def read_label(outer: Packet) -> Label | None:
+    """What the options of a packet say, even if the rest of it is not there."""
+    at = outer.transport + 8
+    options = _read_options(outer.raw[at + 8 : at + 8 + (outer.raw[at] & 0x3F) * 4]) if len(outer.raw) > at else None
+    return None if options is None else _label(options)
+
+
+def _label(options: dict[int, bytes]) -> Label | None:
+    endpoint, cookie = options.get(ENDPOINT), options.get(COOKIE)
+    if endpoint is None or cookie is None:
+        return None
+    return Label(int.from_bytes(endpoint), int.from_bytes(cookie))
+
+
 def _option(kind: int, data: bytes) -> bytes:
     return AMAZON.to_bytes(2) + bytes([kind, len(data) // 4]) + data
 
@@ -104,10 +118,8 @@ def unwrap(outer: Packet) -> Inside | Reason:
     inside = read(version, message[end:])
     if isinstance(inside, Reason) or check_addresses(inside) is not None:
         return Reason.GENEVE_MALFORMED
-    endpoint, cookie = options.get(ENDPOINT), options.get(COOKIE)
-    if endpoint is None or cookie is None:
-        return Reason.GENEVE_OPTIONS_MISSING
-    return Inside(Label(int.from_bytes(endpoint), int.from_bytes(cookie)), inside)
+    label = _label(options)
+    return Reason.GENEVE_OPTIONS_MISSING if label is None else Inside(label, inside)
 
 
 def _read_options(raw: bytes) -> dict[int, bytes] | None:
@@ -122,4 +134,3 @@ def _read_options(raw: bytes) -> dict[int, bytes] | None:
             found.setdefault(raw[at + 2], raw[at + 4 : end])
         at = end
     return found
-

@@ -62,8 +62,8 @@ def targets_of(topology: Topology, names: Names, vpc: str, balancer: str, zone: 
     for former in topology.runtime.former.get((vpc, name), ()):
         keeps = group.on_deregistration == "no_rebalance" or not former.drained
         found[number(former.name)] = Target(number(former.name), former.address, takes_new=False, keeps=keeps)
-    for each in registered:
-        keeps = group.on_unhealthy == "no_rebalance" or each.state != UNHEALTHY
+    for each in registered:  # where nobody is healthy, another target is no better
+        keeps = group.on_unhealthy == "no_rebalance" or fails_open or each.state != UNHEALTHY
         found[number(each.name)] = Target(number(each.name), each.address, each.name in takers, keeps)
     return found
 
