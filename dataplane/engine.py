@@ -27,6 +27,7 @@ from fastpath.engine import Engine, Overlay
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
+    from dataplane.topology.runtime_state import RuntimeState
 
 TRACE_SOURCE_PORT = 40000
 
@@ -88,12 +89,20 @@ class DataPlane:
     def apply(self, topology: Topology) -> None:
         """Change over to another topology: lower, compile, swap. Nothing changes when any of it fails."""
         with self._changing:
-            program = topology.lower(self.names)
-            snapshot = compile_program(program, generation=self.engine.generation + 1)
-            self.engine.swap(snapshot)
-            self.topology, self.program = topology, program
-            self._interfaces = {i.number: i for i in program.interfaces.values()}
-            self._contexts = {c.number: c for c in program.contexts}
+            self._change_over(topology)
+
+    def set_runtime(self, state: RuntimeState) -> None:
+        """Change over to the same topology in another state: the health of targets, who has been deregistered."""
+        with self._changing:
+            self._change_over(self.topology.with_runtime(state))
+
+    def _change_over(self, topology: Topology) -> None:
+        program = topology.lower(self.names)
+        snapshot = compile_program(program, generation=self.engine.generation + 1)
+        self.engine.swap(snapshot)
+        self.topology, self.program = topology, program
+        self._interfaces = {i.number: i for i in program.interfaces.values()}
+        self._contexts = {c.number: c for c in program.contexts}
 
     def process(
         self,
