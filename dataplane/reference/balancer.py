@@ -106,7 +106,7 @@ def _settle(
     if proposals is None:
         flow.is_seen = flow.is_target_seen = True
         return
-    seen = next((each for each in proposals.tunnelled if each.label.endpoint == endpoint.identity), None)
+    seen = next((packet for packet in proposals.tunnelled if packet.label.endpoint == endpoint.identity), None)
     if not flow.is_target_seen:
         _adopt_target(flows, node, flow, now_ms, seen, proposals.targets)
     if not flow.is_seen and seen is not None:

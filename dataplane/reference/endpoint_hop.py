@@ -44,12 +44,12 @@ def go_in(journey: Journey, endpoint: Endpoint, balancers: Balancers) -> Balance
         raise Dropped(Reason.MTU_EXCEEDED, endpoint.number)
     journey.packet = clamp(journey.packet, ENDPOINT_MTU)
     if journey.is_tunnelled:
-        raise Dropped(Reason.GENEVE_NESTED, endpoint.number)
+        raise Dropped(Reason.GENEVE_NESTED, node.balancer)
     admitted = balancers.admit(endpoint, node, journey.packet, journey.now_ms, journey.proposals)
     if isinstance(admitted, Reason):
         tells = admitted is Reason.BALANCER_NO_FLOW and node.resets and resets.is_due(journey.packet)
         reset = WantedReset(journey.packet, endpoint) if tells else None
-        raise Dropped(admitted, endpoint.number, error=reset)
+        raise Dropped(admitted, node.balancer, error=reset)
     flow, target = admitted
     label = geneve.Label(endpoint.identity, flow.cookie)
     first, *rest = journey.pieces()
@@ -70,24 +70,24 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
     """
     outer = journey.packet
     if outer.fragment is not None or len(journey.pieces()) > 1:
-        raise Dropped(Reason.GENEVE_FRAGMENT, node.number)
+        raise Dropped(Reason.GENEVE_FRAGMENT, node.balancer)
     inside = geneve.unwrap(outer)
     if isinstance(inside, Reason):
-        raise Dropped(inside, node.number)
+        raise Dropped(inside, node.balancer)
     endpoint = inventory.endpoint_of(node, inside.label.endpoint)
     if endpoint is None or endpoint.node is None:
-        raise Dropped(Reason.GENEVE_COOKIE_UNKNOWN, node.number)
+        raise Dropped(Reason.GENEVE_COOKIE_UNKNOWN, node.balancer)
     flow = balancers.of(endpoint).with_cookie(inside.label.cookie, journey.now_ms)
     if flow is None:
-        raise Dropped(Reason.GENEVE_COOKIE_UNKNOWN, node.number)
+        raise Dropped(Reason.GENEVE_COOKIE_UNKNOWN, node.balancer)
     target = endpoint.node.targets.get(flow.target)
     if target is None or outer.source != target.address:
-        raise Dropped(Reason.GENEVE_SENDER, node.number)
+        raise Dropped(Reason.GENEVE_SENDER, node.balancer)
     if outer.source_port != flow.source_port:
-        raise Dropped(Reason.GENEVE_PORTS, node.number)
+        raise Dropped(Reason.GENEVE_PORTS, node.balancer)
     packet = _of_flow(inside.packet, flow)
     if packet is None:
-        raise Dropped(Reason.GENEVE_FLOW_CHANGED, node.number)
+        raise Dropped(Reason.GENEVE_FLOW_CHANGED, node.balancer)
     journey.note(endpoint.number, "decapsulate", target.number)
     journey.packet, journey.is_tunnelled = packet, False
     _begin(journey, endpoint)

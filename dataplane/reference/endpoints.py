@@ -31,8 +31,8 @@ def nodes_of(topology: Topology, names: Names, subnets: Subnets) -> Nodes:
         stickiness = topology.lab.vpcs[vpc].target_groups[balancer.target_group].stickiness
         found[vpc, name, home.zone] = BalancerNode(
             number=names.intern("gateway-load-balancer-node", f"{vpc}/{name}/{home.name}"),
+            balancer=names.intern("gateway-load-balancer", f"{vpc}/{name}"),
             vpc=vpc,
-            balancer=name,
             subnet=subnets[vpc, home.name],
             mac=each.mac,
             address=each.addresses4[0],

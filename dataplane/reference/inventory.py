@@ -172,9 +172,8 @@ class Inventory:
 
     def endpoint_of(self, node: BalancerNode, identity: int) -> Endpoint | None:
         """The endpoint with an id that leads to the balancer of `node`, whichever of its nodes."""
-        mine = (each for each in self.endpoints.values() if each.node is not None and each.identity == identity)
-        balancer = (node.vpc, node.balancer)
-        return next((each for each in mine if each.node and (each.node.vpc, each.node.balancer) == balancer), None)
+        mine = (each for each in self.endpoints.values() if each.identity == identity)
+        return next((each for each in mine if each.node and each.node.balancer == node.balancer), None)
 
     def neighbour(self, subnet: Subnet, mac: bytes) -> Owner | None:
         """The interface in a subnet with a MAC, one that AWS owns included."""

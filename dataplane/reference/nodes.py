@@ -93,8 +93,9 @@ class BalancerNode:
     """A node of a Gateway Load Balancer: its interface in one Availability Zone, which AWS owns."""
 
     number: int
+    balancer: int
+    """The number of the balancer itself, of which it is one node."""
     vpc: str
-    balancer: str
     subnet: Subnet
     mac: bytes
     address: IPv4Address

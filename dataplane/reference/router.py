@@ -75,6 +75,8 @@ class Router:
         if destination_mac != sender.subnet.router_mac:
             neighbour = self.inventory.neighbour(sender.subnet, destination_mac)
             assert neighbour is not None, "frames to nobody are not received"
+            if isinstance(neighbour, Endpoint):
+                raise Dropped(Reason.ENDPOINT_ADDRESSED, neighbour.number)
             return self._into(journey, neighbour)
         journey.source_mac = None
         return self.leave(journey, sender.subnet)
@@ -236,7 +238,7 @@ class Router:
         """A node of a balancer: what targets send back goes on, answers to what it has asked itself arrive."""
         enter_subnet(journey, node.subnet)
         packet = journey.packet
-        if geneve.is_geneve(packet) and packet.destination == node.address:
+        if geneve.is_geneve(packet):
             endpoint = endpoint_hop.come_back(journey, node, self.inventory, self.balancers)
             return self.leave(journey, endpoint.subnet)
         limits = limits_of_probes(self.inventory.lab.settings)
@@ -247,8 +249,6 @@ class Router:
 
     def _probe(self, journey: Journey, node: BalancerNode) -> None:
         """A node asks a target how it is: whose answers find it."""
-        if journey.packet.source != node.address:
-            raise Dropped(Reason.SOURCE_CHECK, node.number)
         limits = limits_of_probes(self.inventory.lab.settings)
         done = self.probes.see(node.number, journey.packet, journey.now_ms, limits)
         if done:

@@ -19,7 +19,7 @@ from ipaddress import IPv4Address
 from dataplane.names import Names
 from dataplane.topology import Topology
 
-HEALTHY, UNHEALTHY, DRAINING = "healthy", "unhealthy", "draining"
+HEALTHY, INITIAL, DRAINING = "healthy", "initial", "draining"
 ANY_ZONE = ""
 """Of a target outside the balancer's VPC."""
 
@@ -54,16 +54,17 @@ def targets_of(topology: Topology, names: Names, vpc: str, balancer: str, zone: 
     considered = [each for each in usable if declared.cross_zone or each.zone in (ANY_ZONE, zone)]
     fails_open = not any(each.state == HEALTHY for each in usable)
     takers = {each.name for each in considered if each.state == HEALTHY or (fails_open and each.state != DRAINING)}
+    stay = group.on_unhealthy == "no_rebalance" or not takers
 
     def number(target: str) -> int:
         return names.intern("target", f"{vpc}/{name}/{target}")
 
     found = {}
     for former in topology.runtime.former.get((vpc, name), ()):
-        keeps = group.on_deregistration == "no_rebalance" or not former.drained
+        keeps = stay or not former.drained
         found[number(former.name)] = Target(number(former.name), former.address, takes_new=False, keeps=keeps)
     for each in registered:  # where nobody is healthy, another target is no better
-        keeps = group.on_unhealthy == "no_rebalance" or fails_open or each.state != UNHEALTHY
+        keeps = stay or fails_open or each.state in (HEALTHY, INITIAL, DRAINING)
         found[number(each.name)] = Target(number(each.name), each.address, each.name in takers, keeps)
     return found
 
