@@ -196,6 +196,7 @@ class GatewayLoadBalancerEndpoint:
             into=f"{here}/own",
             out=leave,
             mtu=ENDPOINT_MTU,
+            via=Via.ENDPOINT,
             **subnet.interface_fields(program, home),
         )
         program.nodes |= {
@@ -241,6 +242,7 @@ class GatewayLoadBalancerEndpoint:
             owner=number,
             endpoint_id=self.endpoint_id(vpc, own_name),
             balancer=balancer_number,
+            interface=here,
             source=node.addresses4[0],
             spread=target_group.spread_label(provider, balancer.target_group, zone),
             resume=f"{here}/back",
