@@ -108,6 +108,21 @@ class RunningLab:
             return str(error)
         return ""
 
+    def restart(self, node: str, program: str | None) -> str:
+        """Start programs of a node (or one) again; why one is not ready, or an empty text.
+
+        Raises:
+            LabError: there is none to start again.
+        """
+        with self._changing:
+            self.runtime.restart(node, program)
+        try:
+            self.runtime.wait_ready(node)
+        except LabError as error:
+            log.warning("%s", error)
+            return str(error)
+        return ""
+
     def advance_clock(self, ms: int) -> int:
         """Move the lab's clock forward; how far it is ahead of real time then, in milliseconds."""
         with self._changing:
