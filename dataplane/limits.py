@@ -18,6 +18,10 @@ NAT_BASICS: Final = "https://docs.aws.amazon.com/vpc/latest/userguide/nat-gatewa
 EC2_MTU: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mtu.html"
 PEERING_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-connection-quotas.html"
 PEERING_BASICS: Final = "https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html"
+BALANCERS: Final = "https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html"
+TARGET_GROUPS: Final = "https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.html"
+HEALTH_CHECKS: Final = "https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html"
+ENDPOINT_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-limits-endpoints.html"
 
 
 def _quota(default: int, what: str, code: str, maximum: int | None = None, page: str = VPC_QUOTAS) -> int:
@@ -114,6 +118,17 @@ NAT_PORTS: Final = range(1024, 65536)
 NAT_FLOWS_PER_DESTINATION: Final = 55_000
 """Most connections at once per address of a NAT gateway to one destination address, port, protocol (`NAT_BASICS`)."""
 
+GENEVE_PORT: Final = 6081
+"""UDP port that a gateway load balancer sends to, and is sent back to (`TARGET_GROUPS`; RFC 8926, 3.3)."""
+BALANCER_TCP_IDLE_S: Final = range(60, 6001)
+"""Seconds that `tcp_idle_timeout` of a gateway load balancer may be (`BALANCERS`)."""
+BALANCER_TCP_IDLE_DEFAULT_S: Final = 350
+"""Seconds after which an idle TCP flow ends at a gateway load balancer, unless it says otherwise (`BALANCERS`)."""
+BALANCER_OTHER_IDLE_S: Final = 120
+"""Seconds after which any other idle flow ends there (`BALANCERS`)."""
+BALANCER_FREE_ADDRESSES: Final = 8
+"""Addresses that must be free in a subnet of a gateway load balancer (`BALANCERS`)."""
+
 VPC_MTU: Final = 9001
 """Inside a VPC and over a peering in one Region, in bytes of IP packet (`EC2_MTU`)."""
 INTERNET_MTU: Final = 1500
@@ -122,6 +137,8 @@ NAT_MTU: Final = 8500
 """Through a NAT gateway (`NAT_BASICS`)."""
 INTER_REGION_MTU: Final = 8500
 """Over a peering between Regions (`PEERING_BASICS`)."""
+ENDPOINT_MTU: Final = 8500
+"""Through a VPC endpoint or a gateway load balancer; larger packets are dropped silently (`ENDPOINT_QUOTAS`)."""
 
 AUTO_PUBLIC_POOLS: Final = (IPv4Network("203.0.113.128/25"), IPv4Network("198.18.0.0/16"))
 """Where auto-assigned public addresses come from, in this order: ours, ranges no real host has (RFC 5737, RFC 2544)."""

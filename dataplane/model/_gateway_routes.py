@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dataplane.model.route_table import EffectiveRoute, Route
     from dataplane.topology import Topology
 
-TARGETS = ("local", "network-interface", "instance", "blackhole")
+TARGETS = ("local", "network-interface", "instance", "vpc-endpoint", "blackhole")
 """Words of the targets that AWS lets a gateway route table have (and what is left when one is gone)."""
 
 
@@ -60,8 +60,12 @@ def check_route(topology: Topology, vpc: str, route: Route) -> Iterator[Problem]
         hint = f"write {near[0]}" if len(near) == 1 else "a gateway's table has no other routes"
         yield Problem("destination", message, code, hint)
     if route.target.word not in TARGETS:
-        message = f"{route.target} is no target of a gateway's table, which leads to network interfaces only"
-        yield Problem("target", message, code, "write network-interface:NAME, instance:NAME or local")
+        message = (
+            f"{route.target} is no target of a gateway's table, which leads to network interfaces and endpoints only"
+        )
+        yield Problem(
+            "target", message, code, "write network-interface:NAME, instance:NAME, vpc-endpoint:NAME or local"
+        )
 
 
 def redirected(topology: Topology, vpc: str, name: str) -> tuple[Redirect, ...]:
@@ -112,4 +116,6 @@ def _routes(topology: Topology, vpc: str, name: str) -> list[EffectiveRoute]:
 def _target(topology: Topology, vpc: str, route: EffectiveRoute) -> PlacedInterface | None:
     if route.target.word == "instance":
         return topology.find_interface(vpc, f"{route.target.name}/eth0")
+    if route.target.word == "vpc-endpoint":
+        return topology.find_endpoint(vpc, route.target.name)
     return topology.find_interface(vpc, route.target.name) if route.target.word == "network-interface" else None

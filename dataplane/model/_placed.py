@@ -95,10 +95,11 @@ class AskedPublic(NamedTuple):
 class WantedInterface:
     """An interface as declared."""
 
-    kind: Literal["interface", "network-interface", "nat-gateway"]
+    kind: Literal["interface", "network-interface", "nat-gateway", "gateway-load-balancer", "vpc-endpoint"]
     """``interface`` has a port; a ``network-interface`` is one that is not attached."""
     path: str
-    """``web/eth0``; ``shop/NAME`` for NAT gateways and what is not attached."""
+    """``web/eth0``; ``shop/NAME`` for NAT gateways, endpoints and what is not attached; ``shop/NAME-ZONE`` for the node
+    of a gateway load balancer in a zone."""
     name: str
     """Name it was declared by."""
     file_path: str
@@ -125,6 +126,11 @@ class WantedInterface:
         return self.kind == "network-interface" or self.device_index > 0
 
     @property
+    def is_managed(self) -> bool:
+        """Whether AWS made it for something else: a NAT gateway, a load balancer or an endpoint."""
+        return self.kind not in ("interface", "network-interface")
+
+    @property
     def asked(self) -> tuple[Asked, ...]:
         """Every private address that was written down."""
         return (*([self.primary] if self.primary is not None else []), *self.secondary, *self.ipv6)
@@ -142,7 +148,8 @@ class PlacedInterface:
 
     @property
     def kind(self) -> str:
-        """``interface``, ``network-interface`` (not attached) or ``nat-gateway``."""
+        """``interface``, ``network-interface`` (not attached), ``nat-gateway``, ``gateway-load-balancer`` (one of its
+        nodes) or ``vpc-endpoint``."""
         return self.wanted.kind
 
     @property
@@ -182,7 +189,7 @@ class PlacedInterface:
 
     @property
     def is_attached(self) -> bool:
-        """Whether it has a port."""
+        """Whether it is of an instance."""
         return self.wanted.kind == "interface"
 
 

@@ -12,6 +12,7 @@ from dataplane.limits import Quotas
 from dataplane.model import network_interface
 from dataplane.model._addressing import check_addresses
 from dataplane.model._fields import doc, within
+from dataplane.model.aws_service import AwsService
 from dataplane.model.instance import Instance
 from dataplane.model.internet_gateway import INTERNET
 from dataplane.model.internet_host import InternetHost
@@ -50,6 +51,9 @@ class LabFile:
     peerings: dict[str, VpcPeering] = field(default_factory=dict, metadata=doc("VPC peerings by name"))
     instances: dict[str, Instance] = field(default_factory=dict, metadata=doc("instances by name"))
     internet: Internet = field(default=Internet(), metadata=doc("what is outside of AWS"))
+    aws_services: dict[str, AwsService] = field(
+        default_factory=dict, metadata=doc("AWS services that programs of yours stand for: s3, dynamodb")
+    )
 
     def check(self, topology: Topology) -> Iterator[Problem]:
         """Yield everything that is wrong, in no particular order."""
@@ -87,7 +91,7 @@ class LabFile:
         for name, peering in self.peerings.items():
             peering.lower(topology, program, name)
         for interface in topology.interfaces:
-            if interface.kind != "nat-gateway":
+            if not interface.wanted.is_managed:
                 network_interface.lower_interface(topology, program, interface)
         for name, host in self.internet.hosts.items():
             host.lower(topology, program, name)

@@ -91,7 +91,7 @@ class Route:
     target: RouteTarget = field(
         metadata=doc(
             "internet-gateway, egress-only-internet-gateway, nat-gateway:NAME, peering:NAME, network-interface:NAME or "
-            "INSTANCE/ethN, instance:NAME, local or blackhole",
+            "INSTANCE/ethN, instance:NAME, vpc-endpoint:NAME (of a gateway load balancer), local or blackhole",
             "internet-gateway",
         )
     )

@@ -57,6 +57,9 @@ class Settings:
     egress_only_other_timeout: int = field(
         default=120, metadata=doc("idle seconds of everything else at an egress-only internet gateway")
     )
+    balancer_closing_timeout: int = field(
+        default=60, metadata=doc("idle seconds of a closed TCP connection, at a gateway load balancer")
+    )
     fragment_timeout: int = field(
         default=30, metadata=doc("seconds that fragments wait for the first one of their datagram, or follow it")
     )

@@ -31,6 +31,10 @@ from dataplane.model._cidr import Network, overlap
 from dataplane.model._fields import doc, within
 from dataplane.model._vpc_blocks import check_blocks
 from dataplane.model.egress_only_internet_gateway import EgressOnlyInternetGateway
+from dataplane.model.endpoint_service import EndpointService
+from dataplane.model.gateway_endpoint import GatewayEndpoint
+from dataplane.model.gateway_load_balancer import GatewayLoadBalancer
+from dataplane.model.gateway_load_balancer_endpoint import GatewayLoadBalancerEndpoint
 from dataplane.model.internet_gateway import InternetGateway
 from dataplane.model.nat_gateway import NatGateway
 from dataplane.model.network_acl import NetworkAcl
@@ -38,6 +42,7 @@ from dataplane.model.network_interface import NetworkInterface
 from dataplane.model.route_table import RouteTable
 from dataplane.model.security_group import SecurityGroup
 from dataplane.model.subnet import Subnet
+from dataplane.model.target_group import TargetGroup
 from dataplane.program import Lookup, Program
 from dataplane.verdict import Reason
 
@@ -56,6 +61,7 @@ class Vpc:
     ipv6_cidrs: tuple[IPv6Network, ...] = field(
         default=(), metadata=doc("IPv6 CIDR blocks, /44 to /60 in steps of 4", ["2001:db8:0:0::/56"])
     )
+    account: str = field(default="123456789012", metadata=doc("12 digits of the account it belongs to", "123456789012"))
     internet_gateway: InternetGateway | None = field(
         default=None, metadata=doc("{}: it has an internet gateway; null: it has none")
     )
@@ -76,6 +82,21 @@ class Vpc:
     nat_gateways: dict[str, NatGateway] = field(default_factory=dict, metadata=doc("NAT gateways by name"))
     network_interfaces: dict[str, NetworkInterface] = field(
         default_factory=dict, metadata=doc("network interfaces besides the first one of each instance, by name")
+    )
+    gateway_load_balancers: dict[str, GatewayLoadBalancer] = field(
+        default_factory=dict, metadata=doc("gateway load balancers by name")
+    )
+    target_groups: dict[str, TargetGroup] = field(
+        default_factory=dict, metadata=doc("target groups of gateway load balancers, by name")
+    )
+    endpoint_services: dict[str, EndpointService] = field(
+        default_factory=dict, metadata=doc("endpoint services by name: what lets endpoints reach a load balancer")
+    )
+    gateway_load_balancer_endpoints: dict[str, GatewayLoadBalancerEndpoint] = field(
+        default_factory=dict, metadata=doc("gateway load balancer endpoints by name")
+    )
+    gateway_endpoints: dict[str, GatewayEndpoint] = field(
+        default_factory=dict, metadata=doc("gateway endpoints by name: ways to S3 and DynamoDB inside of AWS")
     )
 
     # -- derived of this VPC alone

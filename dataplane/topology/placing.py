@@ -59,6 +59,15 @@ def wanted_interfaces(lab: LabFile, subnets: dict[SubnetKey, PlacedSubnet]) -> I
             home = subnets.get((vpc, gateway.subnet))
             if home is not None:
                 yield gateway.wanted(home, name)
+        for name, balancer in declared.gateway_load_balancers.items():
+            for subnet in dict.fromkeys(balancer.subnets):
+                home = subnets.get((vpc, subnet))
+                if home is not None:
+                    yield balancer.wanted(home, name)
+        for name, endpoint in declared.gateway_load_balancer_endpoints.items():
+            home = subnets.get((vpc, endpoint.subnet))
+            if home is not None:
+                yield endpoint.wanted(home, name)
         for name, interface in declared.network_interfaces.items():
             home = subnets.get((vpc, interface.subnet))
             if home is not None:
@@ -126,16 +135,21 @@ def _unique_mac(path: str, taken: set[bytes]) -> bytes:
 
 
 def place_hosts(lab: LabFile) -> dict[str, PlacedHost]:
-    """All internet hosts."""
+    """All internet hosts, and those that stand for AWS's services."""
+    addresses: dict[str, tuple[IPv4Address, IPv6Address | None]] = {
+        name: (host.address, host.ipv6_address) for name, host in lab.internet.hosts.items()
+    }
+    for name, service in lab.aws_services.items():
+        addresses.setdefault(name, (service.host_address(name), None))
     return {
         name: PlacedHost(
             name=name,
-            address=host.address,
-            ipv6_address=host.ipv6_address,
+            address=address,
+            ipv6_address=ipv6_address,
             mac=mac_of(f"{name}/eth0"),
             router_mac=mac_of(f"router internet/{name}"),
         )
-        for name, host in lab.internet.hosts.items()
+        for name, (address, ipv6_address) in addresses.items()
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import fields
 from ipaddress import IPv4Address
@@ -24,6 +25,7 @@ from dataplane.topology.placing import (
     regions_of,
     wanted_interfaces,
 )
+from dataplane.topology.runtime_state import RuntimeState
 
 
 class Topology:
@@ -35,11 +37,13 @@ class Topology:
         self.subnets = place_subnets(lab, self._regions)
         """By (VPC, name), in file order."""
         self.interfaces = place_interfaces(list(wanted_interfaces(lab, self.subnets)))
-        """Of instances, network interfaces that are not attached, and NAT gateways."""
+        """Of instances, network interfaces that are not attached, NAT gateways, load balancers and endpoints."""
         self.hosts = place_hosts(lab)
-        """Internet hosts by name."""
+        """Internet hosts and those of AWS's services, by name."""
         self.public_addresses = public_addresses(lab, self.interfaces)
         """Elastic IPs and assigned ones."""
+        self.runtime = RuntimeState()
+        """What has become of targets since; nothing is known at first."""
         self._by_vpc: dict[str, list[PlacedInterface]] = {vpc: [] for vpc in lab.vpcs}
         self._members: dict[tuple[str, str], list[Address]] = {}
         self._elastic_ips: dict[IPv4Address, str] = {}
@@ -82,7 +86,7 @@ class Topology:
     def find_interface(self, vpc: str, name: str) -> PlacedInterface | None:
         """An interface of a VPC by path (``web/eth0``) or by the name it was declared with."""
         for each in self._by_vpc[vpc]:
-            if each.kind == "nat-gateway":
+            if each.wanted.is_managed:
                 continue
             if (each.is_attached and each.path == name) or (each.wanted.is_declared and each.wanted.name == name):
                 return each
@@ -91,6 +95,21 @@ class Topology:
     def nat_interface(self, vpc: str, name: str) -> PlacedInterface:
         """The interface of a NAT gateway."""
         return next(i for i in self._by_vpc[vpc] if i.kind == "nat-gateway" and i.wanted.name == name)
+
+    def balancer_nodes(self, vpc: str, name: str) -> dict[str, PlacedInterface]:
+        """The interfaces of a gateway load balancer, by the full name of their Availability Zone."""
+        mine = (i for i in self._by_vpc[vpc] if i.kind == "gateway-load-balancer" and i.wanted.name == name)
+        return {each.subnet.zone: each for each in mine}
+
+    def find_endpoint(self, vpc: str, name: str) -> PlacedInterface | None:
+        """The interface of a gateway load balancer endpoint, if there is one."""
+        return next((i for i in self._by_vpc[vpc] if i.kind == "vpc-endpoint" and i.wanted.name == name), None)
+
+    def with_runtime(self, state: RuntimeState) -> Topology:
+        """The same lab in another state."""
+        other = copy.copy(self)
+        other.runtime = state
+        return other
 
     def region_of(self, vpc: str) -> Region:
         """The Region a VPC is in."""

@@ -1,0 +1,84 @@
+"""Gateway load balancer: sends all traffic of its endpoints through appliances and back, unchanged.
+
+It has a node, an interface of AWS's, in a subnet of each of its Availability Zones. A packet that reaches an endpoint
+in a zone goes, whole, inside a GENEVE packet (RFC 8926) from the node of that zone to a target; what the target sends
+back to the node leaves by the same endpoint. All protocols and ports, IPv4 and IPv6; the outer packet is IPv4. Flows keep
+their target, in both directions.
+https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html
+https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/introduction.html
+https://aws.amazon.com/blogs/networking-and-content-delivery/integrate-your-custom-logic-or-appliance-with-aws-gateway-load-balancer/
+
+    there: endpoint -> MTU 8500, TTL - 1 -> **target and cookie of the flow, GENEVE around it** -> from the node
+           -> egress rules of its subnet's ACL -> route table of its subnet -> the target's interface and groups
+    back:  target -> ingress rules of the ACL of the node's subnet -> **flow of this cookie, GENEVE off** -> endpoint
+
+The outer packet has source port 49152 to 65535, the same for a flow in both directions, destination port 6081, and the
+options 0x0108/1 (endpoint), 0x0108/2 (zero) and 0x0108/3 (flow cookie), as captures of real ones show. What comes back
+must come from the flow's target, to the same port, with the same endpoint and cookie, and be of the same flow inside.
+Nodes answer nothing else; their health checks are real connections from the nodes' addresses.
+
+TCP begins a flow with SYN only. Idle, TCP flows end after `tcp_idle_timeout`, others after 120 s.
+
+Deviations from AWS:
+- A closed TCP connection ends after 60 s (`settings.balancer_closing_timeout`); AWS does not document it.
+- `dualstack` is true unless said otherwise: AWS's default is IPv4 only.
+- Load balancers cannot be made without a target group, and have no listener of their own: it has nothing to say.
+- A target group belongs to the VPC of its load balancer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
+
+from dataplane.errors import Problem
+from dataplane.limits import BALANCER_TCP_IDLE_DEFAULT_S
+from dataplane.model._fields import doc
+from dataplane.model._placed import Asked, PlacedSubnet, WantedInterface
+from dataplane.program import Program
+
+if TYPE_CHECKING:
+    from dataplane.topology import Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayLoadBalancer:
+    """A gateway load balancer."""
+
+    subnets: tuple[str, ...] = field(metadata=doc("a subnet of each Availability Zone it works in", ["fw-a", "fw-b"]))
+    target_group: str = field(metadata=doc("the target group that gets everything", "fleet"))
+    private_ips: dict[str, IPv4Address] = field(
+        default_factory=dict,
+        metadata=doc("subnet: address of its node there; others get the lowest free one", {"fw-a": "10.9.1.10"}),
+    )
+    cross_zone: bool = field(default=False, metadata=doc("whether a node may use targets of other zones than its own"))
+    tcp_idle_timeout: int = field(
+        default=BALANCER_TCP_IDLE_DEFAULT_S,
+        metadata=doc("idle seconds after which a TCP flow ends, 60 to 6000; 350 unless stickiness is 5_tuple", 350),
+    )
+    send_tcp_reset: bool = field(
+        default=False, metadata=doc("whether both ends of TCP are told when their flow timed out, or is unknown")
+    )
+    dualstack: bool = field(default=True, metadata=doc("whether it takes IPv6 too; false: IPv4 only"))
+
+    def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
+        """Yield what AWS would refuse."""
+        yield from ()
+
+    def wanted(self, home: PlacedSubnet, name: str) -> WantedInterface:
+        """What its node in subnet `home` needs."""
+        at = f"vpcs.{home.vpc}.gateway_load_balancers.{name}"
+        address = self.private_ips.get(home.name)
+        return WantedInterface(
+            kind="gateway-load-balancer",
+            path=f"{home.vpc}/{name}-{home.zone}",
+            name=name,
+            file_path=at,
+            subnet=home,
+            primary=None if address is None else Asked(f"{at}.private_ips.{home.name}", address),
+        )
+
+    def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:
+        """Make the interface of each node."""

@@ -1,0 +1,145 @@
+"""Target group: the appliances behind a gateway load balancer, and when they get traffic.
+
+Targets are instances of the group's VPC, or private addresses. Each is checked for health; new flows go to healthy ones
+only, or, when none of the whole group is healthy, to any (*fail-open*). Flows keep their target: which flows are one is
+a matter of `stickiness`; whether those of a target that leaves or fails go to another one, of `on_deregistration` and
+`on_unhealthy`.
+https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.html
+https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/edit-target-group-attributes.html
+https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html
+
+What a target may do, by its state (`takes new flows`, `keeps its flows` with no_rebalance and with rebalance):
+
+    healthy                            takes new   keeps     keeps
+    initial                            no          keeps     keeps
+    unhealthy                          no          keeps     another one takes them, if any takes new ones
+    none of the group is healthy       takes new   keeps     keeps
+    draining (delay not over)          no          keeps     keeps
+    drained (delay over)               no          keeps     another one takes them, if any takes new ones
+
+Deviations from AWS:
+- Which target a new flow gets is by a hash of its addresses, protocol and ports, each endpoint by itself.
+- A target that is not of the load balancer's VPC (an address of a peer) is considered in every zone.
+- A flow whose target is neither registered nor has been seen to leave goes to another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Literal
+
+from dataplane.errors import Problem
+from dataplane.model._fields import doc
+from dataplane.program import Program
+
+if TYPE_CHECKING:
+    from dataplane.topology import Topology
+
+Failover = Literal["no_rebalance", "rebalance"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """How a load balancer finds out whether a target is healthy: from each of its nodes."""
+
+    protocol: Literal["TCP", "HTTP", "HTTPS"] = field(
+        default="TCP",
+        metadata=doc("TCP: a connection opens; HTTP, HTTPS: the answer has a status of `matcher`", "HTTP"),
+    )
+    port: int = field(default=80, metadata=doc("port of the target, 1 to 65535", 80))
+    path: str = field(default="/", metadata=doc("path of the HTTP or HTTPS request", "/"))
+    interval: int = field(default=10, metadata=doc("seconds between checks of one target, 5 to 300", 10))
+    timeout: int = field(default=5, metadata=doc("seconds without an answer that make a check fail, 2 to 120", 5))
+    healthy_threshold: int = field(
+        default=5, metadata=doc("checks in a row that make an unhealthy target healthy, 2 to 10", 5)
+    )
+    unhealthy_threshold: int = field(
+        default=2, metadata=doc("failed checks in a row that make a healthy target unhealthy, 2 to 10", 2)
+    )
+    matcher: str = field(
+        default="200-399", metadata=doc("HTTP status codes of a healthy target: a code, a range, or several", "200-399")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacedTarget:
+    """A registered target."""
+
+    name: str
+    """As it is written: an instance, or an address."""
+    address: IPv4Address
+    zone: str
+    """Full name of its Availability Zone; empty for an address outside the VPC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetGroup:
+    """A target group of a gateway load balancer."""
+
+    target_type: Literal["instance", "ip"] = field(
+        default="instance", metadata=doc("instance: targets are instances; ip: private addresses", "instance")
+    )
+    targets: tuple[str, ...] = field(
+        default=(), metadata=doc("names of instances of this VPC, or private addresses", ["fw-a", "fw-b"])
+    )
+    protocol: Literal["GENEVE"] = field(default="GENEVE", metadata=doc("GENEVE, always", "GENEVE"))
+    port: Literal[6081] = field(default=6081, metadata=doc("6081, always", 6081))
+    stickiness: Literal["5_tuple", "source_ip_dest_ip_proto", "source_ip_dest_ip"] = field(
+        default="5_tuple",
+        metadata=doc(
+            "which packets go to one target: those of a flow, of two addresses and a protocol, of two addresses"
+        ),
+    )
+    on_deregistration: Failover = field(
+        default="no_rebalance", metadata=doc("whether flows of a deregistered target go to another one after its delay")
+    )
+    on_unhealthy: Failover = field(
+        default="no_rebalance", metadata=doc("whether flows of an unhealthy target do; must be as on_deregistration")
+    )
+    deregistration_delay: int = field(
+        default=300, metadata=doc("seconds that a deregistered target is draining, 0 to 3600", 300)
+    )
+    health_check: HealthCheck = field(default=HealthCheck(), metadata=doc("how targets are checked"))
+
+    @property
+    def rebalances(self) -> bool:
+        """Whether flows leave a target that cannot take them."""
+        return self.on_unhealthy == "rebalance"
+
+    def placed(self, topology: Topology, vpc: str) -> tuple[PlacedTarget, ...]:
+        """The registered targets, in the order of the file; those that do not exist are left out."""
+        found = {}
+        for name in self.targets:
+            target = (
+                self._instance(topology, vpc, name) if self.target_type == "instance" else _address(topology, vpc, name)
+            )
+            if target is not None:
+                found.setdefault(name, target)
+        return tuple(found.values())
+
+    def _instance(self, topology: Topology, vpc: str, name: str) -> PlacedTarget | None:
+        instance = topology.lab.instances.get(name)
+        if instance is None or instance.vpc != vpc:
+            return None
+        interfaces = topology.interfaces_of(name)
+        if not interfaces or interfaces[0].device_index or not interfaces[0].addresses4:
+            return None
+        return PlacedTarget(name=name, address=interfaces[0].addresses4[0], zone=interfaces[0].subnet.zone)
+
+    def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
+        """Yield what AWS would refuse."""
+        yield from ()
+
+    def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:
+        """Make the spread of each zone."""
+
+
+def _address(topology: Topology, vpc: str, text: str) -> PlacedTarget | None:
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        return None
+    subnet = topology.subnet_holding(vpc, address)
+    return PlacedTarget(name=text, address=address, zone=topology.zone_of(vpc, subnet) if subnet else "")
