@@ -144,6 +144,8 @@ class Spawner:
                 taps |= new
             for name in made if self._named else ():
                 node = self._nodes[name]
+                if node.plan.hidden:
+                    continue
                 node.netns = netns_names.claim(name, self._site.lab, node.namespaces.network)
             self._send_taps(taps)
         except BaseException as error:
