@@ -32,6 +32,9 @@ _ACTIONS: dict[tuple[str, str], Action] = {
     ("emit", "passed"): Action.DELIVER,
     ("serve", "passed"): Action.ANSWER,
     ("guard", "passed"): Action.CHECK,
+    ("encapsulate", "encapsulated"): Action.ENCAPSULATE,
+    ("decapsulate", "decapsulated"): Action.DECAPSULATE,
+    ("return", "passed"): Action.RETURN,
     ("flow-gate", "new"): Action.OPEN,
     ("flow-gate", "known"): Action.KNOWN,
     ("flow-gate", "related"): Action.KNOWN,
@@ -98,6 +101,8 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
             note = f"tracked, as it goes by {gateway}"
         if action is Action.DROP and not row["rule"] and row["op"] == "filter":
             note = "implicit deny: rule *"
+        if row["cookie"]:
+            note = f"flow cookie 0x{row['cookie']:08x}"
         yield (
             names[row["object"]],
             Step(action=action, rule=names[row["rule"]] if row["rule"] else None, packet=packet, note=note),

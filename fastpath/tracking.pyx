@@ -105,6 +105,7 @@ cdef effect *add_effect(walker *w, const node *n, uint16_t full) noexcept nogil:
     e = &w.out.effects[w.out.effect_count]
     w.out.effect_count += 1
     memset(e, 0, sizeof(effect))
+    e.layer = w.layer
     e.size = ip_bytes(w.p)
     return e
 

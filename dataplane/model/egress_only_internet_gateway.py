@@ -1,12 +1,13 @@
 """Egress-only internet gateway: lets IPv6 connections out of a VPC, and only their answers in.
 
 It changes no address, and remembers each flow that goes out. What comes in and is of no such flow is dropped silently.
-Security groups track every flow through it, whatever their rules say.
+Security groups track every flow through it, whatever their rules say. What comes out of a gateway load balancer
+endpoint, it does not take: https://docs.aws.amazon.com/vpc/latest/privatelink/gateway-load-balancer-endpoints.html
 https://docs.aws.amazon.com/vpc/latest/userguide/egress-only-internet-gateway.html
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
 
-    out: route -> came by gateway or peering? drop -> source in the VPC? else drop -> **remember** -> MTU 1500
-         -> internet
+    out: route -> came by gateway or peering? drop -> source in the VPC? else drop -> came through a gateway load
+         balancer endpoint? drop -> **remember** -> MTU 1500 -> internet
     in:  internet -> **remembered? else drop** -> delivery inside the VPC, by address
 
 Deviations from AWS:
@@ -36,11 +37,13 @@ from dataplane.program import (
     FlowGate,
     FlowPolicy,
     GateMode,
+    Guard,
     Hop,
     Lookup,
     Program,
     Route,
     Side,
+    Test,
     Timeouts,
     Via,
 )
@@ -74,7 +77,15 @@ class EgressOnlyInternetGateway:
             timeouts=Timeouts.of_gateway(tcp=tcp, closing=settings.nat_closing_timeout * 1000, other=other),
         )
         program.nodes |= {
-            **internet_gateway.guards(topology, program, vpc, here, number, f"{here}/out/remember"),
+            **internet_gateway.guards(topology, program, vpc, here, number, f"{here}/out/inspected"),
+            f"{here}/out/inspected": Guard(
+                object=number,
+                test=Test.VIA,
+                via=Via.ENDPOINT,
+                negate=True,
+                reason=Reason.EGRESS_ONLY_ENDPOINT,
+                next=f"{here}/out/remember",
+            ),
             f"{here}/out/remember": FlowGate(
                 object=number,
                 policy=here,

@@ -2,8 +2,8 @@
 
 It has a node, an interface of AWS's, in a subnet of each of its Availability Zones. A packet that reaches an endpoint
 in a zone goes, whole, inside a GENEVE packet (RFC 8926) from the node of that zone to a target; what the target sends
-back to the node leaves by the same endpoint. All protocols and ports, IPv4 and IPv6; the outer packet is IPv4. Flows keep
-their target, in both directions.
+back to the node leaves by the same endpoint. All protocols and ports, IPv4 and IPv6; the outer packet is IPv4. Flows
+keep their target, in both directions.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/introduction.html
 https://aws.amazon.com/blogs/networking-and-content-delivery/integrate-your-custom-logic-or-appliance-with-aws-gateway-load-balancer/
@@ -34,10 +34,25 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
-from dataplane.limits import BALANCER_TCP_IDLE_DEFAULT_S
+from dataplane.limits import BALANCER_OTHER_IDLE_S, BALANCER_TCP_IDLE_DEFAULT_S, VPC_MTU
+from dataplane.model import subnet
+from dataplane.model._cidr import host_network
 from dataplane.model._fields import doc
-from dataplane.model._placed import Asked, PlacedSubnet, WantedInterface
-from dataplane.program import Program
+from dataplane.model._placed import Asked, PlacedInterface, PlacedSubnet, WantedInterface
+from dataplane.program import (
+    Context,
+    Decapsulate,
+    Direction,
+    Emit,
+    FlowGate,
+    FlowPolicy,
+    GateMode,
+    Interface,
+    Program,
+    Route,
+    Timeouts,
+)
+from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
@@ -81,4 +96,66 @@ class GatewayLoadBalancer:
         )
 
     def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:
-        """Make the interface of each node."""
+        """Make the interface of each node, with the port of the health checks behind it."""
+        balancer = number(program, vpc, name)
+        timeouts = Timeouts.of_gateway(
+            tcp=BALANCER_TCP_IDLE_DEFAULT_S * 1000,
+            closing=topology.lab.settings.balancer_closing_timeout * 1000,
+            other=BALANCER_OTHER_IDLE_S * 1000,
+        )
+        for interface in topology.balancer_nodes(vpc, name).values():
+            self._lower_node(program, interface, balancer, timeouts)
+
+    def _lower_node(self, program: Program, interface: PlacedInterface, balancer: int, timeouts: Timeouts) -> None:
+        home, here, number = interface.subnet, node_label(interface), node_number(program, interface)
+        program.flow_policies[here] = FlowPolicy(owner=number, timeouts=timeouts)
+        program.interfaces[here] = Interface(
+            number=number,
+            port=number,
+            realm=program.names.intern("vpc", home.vpc),
+            mac=interface.mac,
+            address4=interface.addresses4[0],
+            into=f"{here}/in",
+            out=f"{here}/out",
+            mtu=VPC_MTU,
+            **subnet.interface_fields(program, home),
+        )
+        entry, neighbours = f"{here}/out", subnet.label(home)
+        program.contexts.append(Context(number=number, interface=here, entry=entry, neighbours=neighbours))
+        program.nodes |= {
+            f"{here}/out": FlowGate(
+                object=number, policy=here, mode=GateMode.OPEN, direction=Direction.EGRESS, next=f"{here}/out/subnet"
+            ),
+            f"{here}/out/subnet": subnet.outgoing(program, home, number),
+            f"{here}/in": subnet.entering(program, home, f"{here}/in/tunnel"),
+            f"{here}/in/tunnel": Decapsulate(object=balancer, owner=balancer, otherwise=f"{here}/in/probes"),
+            f"{here}/in/probes": FlowGate(
+                object=number,
+                policy=here,
+                mode=GateMode.REQUIRE,
+                direction=Direction.INGRESS,
+                reason=Reason.ENDPOINT_ADDRESSED,
+                next=f"{here}/in/emit",
+            ),
+            f"{here}/in/emit": Emit(object=number, interface=here),
+        }
+        program.fibs.setdefault(f"vpc:{home.vpc}/hosts", []).extend(
+            Route(prefix=host_network(address), node=f"{here}/in", rule=number) for address in interface.addresses4
+        )
+        subnet.add_neighbour(program, home, interface.mac, interface.addresses4, f"{here}/in")
+
+
+def number(program: Program, vpc: str, name: str) -> int:
+    """The number of a load balancer, which its nodes share."""
+    return program.names.intern("gateway-load-balancer", f"{vpc}/{name}")
+
+
+def node_number(program: Program, interface: PlacedInterface) -> int:
+    """The number of a node's interface and port."""
+    home = interface.subnet
+    return program.names.intern("gateway-load-balancer-node", f"{home.vpc}/{interface.wanted.name}/{home.name}")
+
+
+def node_label(interface: PlacedInterface) -> str:
+    """The label of a node's interface."""
+    return f"gateway-load-balancer:{interface.path}"

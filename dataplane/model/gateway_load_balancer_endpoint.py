@@ -30,11 +30,26 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
-from dataplane.model._cidr import Network
+from dataplane.limits import BALANCER_OTHER_IDLE_S, BALANCER_TCP_IDLE_DEFAULT_S, ENDPOINT_MTU
+from dataplane.model import gateway_load_balancer, subnet, target_group
+from dataplane.model._cidr import Network, host_network
 from dataplane.model._fields import doc
 from dataplane.model._placed import Asked, PlacedSubnet, WantedInterface
 from dataplane.model._route_target import RouteTarget
-from dataplane.program import Program
+from dataplane.program import (
+    Drop,
+    Encapsulate,
+    Enter,
+    Hop,
+    Interface,
+    Program,
+    Route,
+    Timeouts,
+    TtlAction,
+    Tunnel,
+    Via,
+)
+from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
@@ -68,8 +83,7 @@ class GatewayLoadBalancerEndpoint:
 
     def status(self, topology: Topology, vpc: str, name: str) -> Status:
         """What has become of it at its service."""
-        provider, _, service_name = self.service.partition("/")
-        service = topology.vpc(provider).endpoint_services[service_name]
+        _, service = topology.endpoint_service(self.service)
         path = f"{vpc}/{name}"
         if path in service.rejected:
             return "rejected"
@@ -93,6 +107,85 @@ class GatewayLoadBalancerEndpoint:
 
     def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:
         """Make its interface, without a port, and both ways through it."""
+        here, interface = label(vpc, name), topology.endpoint_interface(vpc, name)
+        home = interface.subnet
+        number = program.names.intern("vpc-endpoint", f"{vpc}/{name}")
+        realm = program.names.intern("vpc", vpc)
+        leave = subnet.leave_label(home)
+        program.interfaces[here] = Interface(
+            number=number,
+            realm=realm,
+            mac=interface.mac,
+            address4=interface.addresses4[0],
+            into=f"{here}/own",
+            out=leave,
+            mtu=ENDPOINT_MTU,
+            via=Via.ENDPOINT,
+            **subnet.interface_fields(program, home),
+        )
+        program.nodes |= {
+            f"{here}/own": subnet.entering(program, home, f"{here}/addressed"),
+            f"{here}/addressed": Drop(object=number, reason=Reason.ENDPOINT_ADDRESSED),
+        }
+        program.fibs.setdefault(f"vpc:{vpc}/hosts", []).extend(
+            Route(prefix=host_network(address), node=f"{here}/own", rule=number) for address in interface.addresses4
+        )
+        subnet.add_neighbour(program, home, interface.mac, interface.addresses4, f"{here}/own")
+        if self.status(topology, vpc, name) != "available":
+            program.nodes[f"{here}/in"] = Drop(object=number, reason=Reason.ENDPOINT_UNAVAILABLE)
+            return
+        program.nodes |= {
+            f"{here}/in": subnet.entering(program, home, f"{here}/hop"),
+            f"{here}/hop": Hop(
+                object=number,
+                mtu=ENDPOINT_MTU,
+                answers_mtu=False,
+                fragments=False,
+                clamps_mss=True,
+                ttl=TtlAction.SILENT,
+                next=f"{here}/tunnel",
+            ),
+            f"{here}/back": Enter(
+                object=number, realm=realm, interface=here, via=Via.ENDPOINT, next=f"{here}/back/hop"
+            ),
+            f"{here}/back/hop": Hop(object=number, ttl=TtlAction.SILENT, next=leave),
+        }
+        self._lower_tunnel(topology, program, vpc, name)
+
+    def _lower_tunnel(self, topology: Topology, program: Program, vpc: str, own_name: str) -> None:
+        here, number = label(vpc, own_name), program.names.intern("vpc-endpoint", f"{vpc}/{own_name}")
+        zone = topology.zone_of(vpc, self.subnet)
+        provider, service = topology.endpoint_service(self.service)
+        name = service.gateway_load_balancer
+        balancer = topology.vpc(provider).gateway_load_balancers[name]
+        group = topology.vpc(provider).target_groups[balancer.target_group]
+        node = topology.balancer_nodes(provider, name)[zone]
+        balancer_number = gateway_load_balancer.number(program, provider, name)
+        idle = balancer.tcp_idle_timeout if group.stickiness == "5_tuple" else BALANCER_TCP_IDLE_DEFAULT_S
+        program.tunnels[here] = Tunnel(
+            owner=number,
+            endpoint_id=self.endpoint_id(vpc, own_name),
+            balancer=balancer_number,
+            interface=here,
+            source=node.addresses4[0],
+            spread=target_group.spread_label(provider, balancer.target_group, zone),
+            resume=f"{here}/back",
+            resets=balancer.send_tcp_reset,
+            timeouts=Timeouts.of_gateway(
+                tcp=idle * 1000,
+                closing=topology.lab.settings.balancer_closing_timeout * 1000,
+                other=BALANCER_OTHER_IDLE_S * 1000,
+            ),
+        )
+        program.nodes |= {
+            f"{here}/tunnel": Encapsulate(object=balancer_number, tunnel=here, next=f"{here}/node"),
+            f"{here}/node": Enter(
+                object=gateway_load_balancer.node_number(program, node),
+                realm=program.names.intern("vpc", provider),
+                interface=gateway_load_balancer.node_label(node),
+                next=subnet.leave_label(node.subnet),
+            ),
+        }
 
 
 def label(vpc: str, name: str) -> str:

@@ -28,16 +28,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dataplane.errors import Problem
 from dataplane.model._fields import doc
-from dataplane.program import Program
+from dataplane.program import Member, Program, Spread, Stickiness
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
 
 Failover = Literal["no_rebalance", "rebalance"]
+KEEPING = ("healthy", "initial", "draining")
+"""States of targets whose flows stay, where flows leave those that cannot take them."""
+STICKINESS = {
+    "5_tuple": Stickiness.FIVE_TUPLE,
+    "source_ip_dest_ip_proto": Stickiness.THREE_TUPLE,
+    "source_ip_dest_ip": Stickiness.TWO_TUPLE,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +79,16 @@ class PlacedTarget:
     address: IPv4Address
     zone: str
     """Full name of its Availability Zone; empty for an address outside the VPC."""
+
+
+class Eligible(NamedTuple):
+    """What a registered or former target may do for one node."""
+
+    name: str
+    address: IPv4Address
+    takes_new: bool
+    keeps: bool
+    """Whether the flows it has stay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +150,57 @@ class TargetGroup:
         yield from ()
 
     def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:
-        """Make the spread of each zone."""
+        """Make the spread of each zone that its load balancer works in."""
+        for balancer_name, balancer in topology.vpc(vpc).gateway_load_balancers.items():
+            if balancer.target_group != name:
+                continue
+            zones = tuple(topology.balancer_nodes(vpc, balancer_name))
+            for zone in zones:
+                program.spreads[spread_label(vpc, name, zone)] = Spread(
+                    owner=program.names.intern("target-group", f"{vpc}/{name}"),
+                    stickiness=STICKINESS[self.stickiness],
+                    members=tuple(
+                        Member(
+                            number=program.names.intern("target", f"{vpc}/{name}/{each.name}"),
+                            address=each.address,
+                            takes_new=each.takes_new,
+                            keeps=each.keeps,
+                        )
+                        for each in self.eligible(topology, vpc, name, zone, zones, cross_zone=balancer.cross_zone)
+                    ),
+                )
+
+    def eligible(
+        self, topology: Topology, vpc: str, name: str, zone: str, zones: tuple[str, ...], *, cross_zone: bool
+    ) -> list[Eligible]:
+        """Who may have flows of the node in `zone`, where the load balancer works in `zones`: registered, then former.
+
+        A target in a zone that is not considered keeps the flows it has.
+        """
+        state = topology.runtime
+        registered = self.placed(topology, vpc)
+        states = [state.state_of(vpc, name, each.name) for each in registered]
+        within = [each.zone in ("", *zones) for each in registered]
+        fail_open = not any(each == "healthy" for each, is_in in zip(states, within, strict=True) if is_in)
+        takes = [
+            (each.zone in ("", zone) or (cross_zone and is_in))
+            and (now == "healthy" or (fail_open and now != "draining"))
+            for each, now, is_in in zip(registered, states, within, strict=True)
+        ]
+        stays = not self.rebalances or not any(takes)
+        former = state.former.get((vpc, name), ())
+        return [
+            *(
+                Eligible(each.name, each.address, take, stays or now in KEEPING)
+                for each, now, take in zip(registered, states, takes, strict=True)
+            ),
+            *(Eligible(each.name, each.address, False, stays or not each.drained) for each in former),
+        ]
+
+
+def spread_label(vpc: str, name: str, zone: str) -> str:
+    """The label of the spread that the node in a zone uses."""
+    return f"target-group:{vpc}/{name}/{zone}"
 
 
 def _address(topology: Topology, vpc: str, text: str) -> PlacedTarget | None:

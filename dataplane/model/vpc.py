@@ -203,6 +203,9 @@ class Vpc:
             self.all_route_tables(),
             self.all_network_acls(),
             self.nat_gateways,
+            self.target_groups,
+            self.gateway_load_balancers,
+            self.gateway_load_balancer_endpoints,
         ):
             for each, construct in constructs.items():
                 construct.lower(topology, program, name, each)

@@ -11,6 +11,7 @@ from dataplane.errors import Problem
 from dataplane.model._cidr import Address
 from dataplane.model._placed import PlacedHost, PlacedInterface, PlacedSubnet
 from dataplane.model._route_target import RouteTarget
+from dataplane.model.endpoint_service import EndpointService
 from dataplane.model.lab_file import LabFile
 from dataplane.model.region import Region
 from dataplane.model.vpc import Vpc
@@ -101,9 +102,22 @@ class Topology:
         mine = (i for i in self._by_vpc[vpc] if i.kind == "gateway-load-balancer" and i.wanted.name == name)
         return {each.subnet.zone: each for each in mine}
 
+    def endpoint_service(self, path: str) -> tuple[str, EndpointService]:
+        """The VPC that offers the endpoint service VPC/NAME, and the service.
+
+        Raises:
+            KeyError: there is none.
+        """
+        vpc, _, name = path.partition("/")
+        return vpc, self.lab.vpcs[vpc].endpoint_services[name]
+
     def find_endpoint(self, vpc: str, name: str) -> PlacedInterface | None:
         """The interface of a gateway load balancer endpoint, if there is one."""
         return next((i for i in self._by_vpc[vpc] if i.kind == "vpc-endpoint" and i.wanted.name == name), None)
+
+    def endpoint_interface(self, vpc: str, name: str) -> PlacedInterface:
+        """The interface of a gateway load balancer endpoint."""
+        return next(i for i in self._by_vpc[vpc] if i.kind == "vpc-endpoint" and i.wanted.name == name)
 
     def with_runtime(self, state: RuntimeState) -> Topology:
         """The same lab in another state."""

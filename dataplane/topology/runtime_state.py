@@ -35,6 +35,12 @@ class TargetHealth:
     description: str = ""
 
 
+HEALTHY: Final = TargetHealth(state="healthy")
+INITIAL: Final = TargetHealth(
+    state="initial", reason="Elb.RegistrationInProgress", description="Target registration is in progress"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormerTarget:
     """A target that has been deregistered."""
@@ -58,11 +64,9 @@ class RuntimeState:
     former: Mapping[GroupKey, tuple[FormerTarget, ...]] = field(default_factory=dict)
     """Deregistered targets, whose flows may still be theirs."""
 
-
-HEALTHY: Final = TargetHealth(state="healthy")
-INITIAL: Final = TargetHealth(
-    state="initial", reason="Elb.RegistrationInProgress", description="Target registration is in progress"
-)
+    def state_of(self, vpc: str, group: str, target: str) -> TargetState:
+        """The state of a registered target."""
+        return self.health.get((vpc, group, target), HEALTHY).state
 
 
 def carry_over(old: Topology, new: Topology, now_ms: int) -> RuntimeState:

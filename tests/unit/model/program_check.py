@@ -13,7 +13,9 @@ from typing import Any
 from dataplane.names import Names
 from dataplane.program import (
     Bridge,
+    Decapsulate,
     Emit,
+    Encapsulate,
     Enter,
     Filter,
     FlowGate,
@@ -54,6 +56,8 @@ def lowered(topology: Topology, names: Names | None = None) -> Program:
         group_policies=Once(),
         nat_policies=Once(),
         flow_policies=Once(),
+        spreads=Once(),
+        tunnels=Once(),
     )
     topology.lab.lower(topology, program)
     assert unsound(program) == []
@@ -121,6 +125,9 @@ def _uses(program: Program) -> Iterator[tuple[str, str, str]]:
     for label, interface in program.interfaces.items():
         yield label, "nodes", interface.into
         yield label, "nodes", interface.out
+    for label, tunnel in program.tunnels.items():
+        yield f"tunnel {label}", "spreads", tunnel.spread
+        yield f"tunnel {label}", "nodes", tunnel.resume
     for context in program.contexts:
         user = f"context {context.number}"
         yield user, "nodes", context.entry
@@ -158,6 +165,8 @@ def _uses_of_node(node: Node) -> Iterator[tuple[str, str]]:
         case NatSession():
             yield "nat_policies", node.policy
             yield "interfaces", node.answer_as
+        case Encapsulate():
+            yield "tunnels", node.tunnel
         case Lookup():
             yield "fibs", node.fib
         case Rewrite():
@@ -166,5 +175,5 @@ def _uses_of_node(node: Node) -> Iterator[tuple[str, str]]:
             yield "interfaces", node.interface
         case Enter(interface=label) | Hop(answer_as=label) if label:
             yield "interfaces", label
-    if isinstance(node, (Guard, FlowGate)) and node.otherwise:
+    if isinstance(node, (Guard, FlowGate, Decapsulate)) and node.otherwise:
         yield "nodes", node.otherwise
