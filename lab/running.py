@@ -253,7 +253,7 @@ class RunningLab:
 
     def _set_runtime(self, state: RuntimeState | None) -> None:
         if state is not None and state != self.topology.runtime:
-            self.data_plane.apply(self.topology.with_runtime(state))
+            self.data_plane.set_runtime(state)
 
     def _attach(self, ports: Mapping[int, int]) -> None:
         for port, descriptor in ports.items():

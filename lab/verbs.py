@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from dataplane.errors import LabError, VpclabError
 from dataplane.probe import protocol_number
-from lab import sight, tables
+from lab import sight, tables, targets
 from lab.control import RequestError, Verb
 from lab.running import RunningLab
 
@@ -49,6 +49,7 @@ class Verbs:
             "restart": self.restart,
             "routes": self.routes,
             "status": self.status,
+            "targets": self.targets,
             "trace": self.trace,
         }
 
@@ -149,6 +150,10 @@ class Verbs:
     def flows(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Tracked flows, the latest first."""
         return tables.flows(self._lab.data_plane, limit=_within(arguments, "limit", 1, _FLOWS_LIMIT))
+
+    def targets(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Targets of load balancers: how they are, and what they carry."""
+        return targets.targets(self._lab.data_plane)
 
     # -- changing ------------------------------------------------------------------------------------------
 
