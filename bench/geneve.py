@@ -29,10 +29,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "public")]
 
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import IP, UDP  # noqa: E402
 
-from dataplane.engine import DataPlane
-from dataplane.load import load_topology
+from dataplane.engine import DataPlane  # noqa: E402
+from dataplane.load import load_topology  # noqa: E402
 
 CASES = ("plain", "in", "back")
 MOST = 1.5
