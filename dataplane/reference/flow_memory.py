@@ -45,6 +45,11 @@ class FlowMemory:
         found.see(packet, now_ms, limits, by_opener=False)
         return True
 
+    def knows(self, owner: int, packet: Packet, now_ms: int) -> bool:
+        """Whether a packet of the side that opens flows is of one; it is not changed by that."""
+        found = self._find(owner, packet.flow, now_ms)
+        return found is not None and not found.is_reopened_by(packet)
+
     def live(self, now_ms: int) -> Iterator[tuple[int, Flow, Lifetime]]:
         """Every flow there is now, with the number of its owner."""
         for (owner, flow), life in self._flows.items():

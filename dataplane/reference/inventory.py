@@ -111,12 +111,21 @@ class Inventory:
             )
             for name, host in self.lab.internet.hosts.items()
         ]
+        self.hosts += [
+            Host(
+                number=names.intern("interface", f"{service}/eth0"),
+                addresses=(declared.host_address(service),),
+                mac=topology.hosts[service].mac,
+                router_mac=topology.hosts[service].router_mac,
+                service=service,
+            )
+            for service, declared in self.lab.aws_services.items()
+        ]
         self.ports: dict[int, Interface | BalancerNode | Host] = {h.number: h for h in self.hosts}
         self.ports |= {i.number: i for i in self.interfaces if i.is_attached}
         self.ports |= {node.number: node for node in self.balancer_nodes}
-        self.port_of = {
-            f"{name}/eth0": host.number for name, host in zip(self.lab.internet.hosts, self.hosts, strict=True)
-        }
+        hosts = (*self.lab.internet.hosts, *self.lab.aws_services)
+        self.port_of = {f"{name}/eth0": host.number for name, host in zip(hosts, self.hosts, strict=True)}
         self.port_of |= {i.path: i.number for i in self.interfaces if i.is_attached}
         for kind, path in (("internet", "internet"), *(("vpc", vpc) for vpc in self.lab.vpcs)):
             names.intern(kind, path)

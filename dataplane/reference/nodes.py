@@ -138,9 +138,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A host on the internet."""
+    """A host on the internet, or the machine that stands for a service of AWS."""
 
     number: int
     addresses: tuple[Address, ...]
     mac: bytes
     router_mac: bytes
+    service: str = ""
+    """Of AWS: ``s3`` or ``dynamodb``."""

@@ -2,7 +2,8 @@
 
 For one prefix a static route (``local`` included, unless a route takes its place) wins over a route of a prefix list,
 and that over a propagated one; of several of a kind the first in the file. What is propagated for addresses of the VPC
-itself counts for nothing, however specific. 169.254.168.0/22 and fd00:ec2::/32 are never forwarded.
+itself counts for nothing, however specific. Gateway endpoints come after prefix lists of one's own.
+169.254.168.0/22 and fd00:ec2::/32 are never forwarded.
 https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html
 https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html
 https://docs.aws.amazon.com/vpn/latest/s2svpn/VPNRoutingTypes.html (propagated routes and ``local``)
@@ -19,6 +20,7 @@ from dataplane.model.lab_file import LabFile
 from dataplane.model.route_table import RouteTable
 from dataplane.names import Names
 from dataplane.reference.checksum import Address
+from dataplane.reference.prefix_lists import blocks_of, managed
 
 Network = IPv4Network | IPv6Network
 RESERVED: tuple[Network, ...] = (IPv4Network("169.254.168.0/22"), IPv6Network("fd00:ec2::/32"))
@@ -89,9 +91,14 @@ def _routes(lab: LabFile, names: Names, vpc: str, name: str, table: RouteTable) 
         if prefix is not None:
             yield Route(prefix, target, number(f"{prefix} -> {target}"), Origin.STATIC)
             continue
-        for entry in lab.prefix_lists[route.destination.prefix_list].entries:
-            words = f"{entry.cidr} ({route.destination}) -> {target}"
-            yield Route(entry.cidr, target, number(words), Origin.PREFIX_LIST)
+        for block in blocks_of(lab, route.destination.prefix_list):
+            yield Route(block, target, number(f"{block} ({route.destination}) -> {target}"), Origin.PREFIX_LIST)
+    for endpoint, gateway in lab.vpcs[vpc].gateway_endpoints.items():
+        if name in gateway.route_tables:
+            known_as, target = managed(lab, gateway.service), f"vpc-endpoint:{endpoint}"
+            for block in blocks_of(lab, known_as):
+                words = f"{block} (prefix-list:{known_as}) -> {target}"
+                yield Route(block, target, number(words), Origin.PREFIX_LIST)
     for learned in table.propagated_routes:
         prefix = learned.destination.cidr
         if prefix is not None and not any(_is_inside(prefix, cidr) for cidr in lab.vpcs[vpc].cidrs()):
