@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
+from dataplane.reference import resets
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.nodes import BalancerNode
 from dataplane.reference.packets import TCP, Flow, Packet
@@ -38,8 +39,8 @@ class BalancedFlow:
     """The same of the target."""
     admissible: frozenset[int] = frozenset()
     """Targets it could have had when it got the present one."""
-    last_segments: dict[bool, Packet] = field(default_factory=dict)
-    """The last TCP segment of each side; True stands for the one that opened it."""
+    next_sequences: dict[bool, int] = field(default_factory=dict)
+    """TCP: what follows the last segment of each side that has spoken; True stands for the one that opened it."""
 
     def see(self, packet: Packet, now_ms: int, limits: Limits) -> None:
         """A packet of the flow goes to its target."""
@@ -48,8 +49,8 @@ class BalancedFlow:
             return
         by_opener = packet.flow == self.flow
         self.life.see(packet, now_ms, limits, by_opener=by_opener)
-        if packet.protocol == TCP and packet.fragment is None:
-            self.last_segments[by_opener] = packet
+        if packet.protocol == TCP and not packet.is_later_fragment:
+            self.next_sequences[by_opener] = resets.end_of(packet)
 
 
 def reduced(flow: Flow, stickiness: str) -> Reduced | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from dataplane.reference import resets
 from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers
 from dataplane.reference.geneve import SOURCE_PORTS
 from dataplane.reference.lifetimes import Lifetime, Stage
@@ -74,17 +75,20 @@ class Balancers:
         return bool(possible)
 
     def bury(self, endpoints: Iterable[Endpoint], now_ms: int) -> list[tuple[Endpoint, Packet]]:
-        """Forget what has died of silence. Of TCP that was open: the last segment of each side, the opener's first.
+        """Forget what has died of silence. Of TCP that was not closed: what each side may be told, the opener first.
 
         Who died first comes first.
         """
-        dead = [(endpoint, flow) for endpoint in endpoints for flow in self.of(endpoint).bury(now_ms)]
+        present = {endpoint.number: endpoint for endpoint in endpoints}
+        found = [(number, flow) for number, flows in self._endpoints.items() for flow in flows.bury(now_ms)]
+        dead = [(present[number], flow) for number, flow in found if number in present]
         dead.sort(key=lambda each: each[1].life.last_ms + each[1].life.limit_ms)
         return [
-            (endpoint, flow.last_segments[side])
+            (endpoint, resets.build_farewell(flow.flow if is_opener else flow.flow.reversed(), ends))
             for endpoint, flow in dead
-            for side in (True, False)
-            if side in flow.last_segments and flow.life.stage is not Stage.CLOSING
+            if flow.flow.protocol == TCP and flow.life.stage is not Stage.CLOSING
+            for is_opener in (True, False)
+            for ends in [(flow.next_sequences.get(is_opener, 0), flow.next_sequences.get(not is_opener))]
         ]
 
 
@@ -100,7 +104,8 @@ def _settle(
     if proposals is None:
         flow.is_seen = flow.is_target_seen = True
         return
-    seen = next((packet for packet in proposals.tunnelled if packet.label.endpoint == endpoint.identity), None)
+    mine = (packet for packet in proposals.tunnelled if packet.label.endpoint == endpoint.identity)
+    seen = next((packet for packet in mine if not flow.is_seen or packet.label.cookie == flow.cookie), None)
     if not flow.is_target_seen:
         _adopt_target(flows, node, flow, now_ms, seen, proposals.targets)
     if not flow.is_seen and seen is not None:

@@ -21,7 +21,7 @@ from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import ENDPOINT, Dropped, Journey, WantedReset
 from dataplane.reference.mss import clamp
 from dataplane.reference.nodes import BalancerNode, Endpoint
-from dataplane.reference.packets import Flow, Packet
+from dataplane.reference.packets import Flow, Packet, check_addresses
 from dataplane.verdict import Reason
 
 ENDPOINT_MTU = 8500
@@ -37,7 +37,7 @@ def go_in(journey: Journey, endpoint: Endpoint, balancers: Balancers) -> Balance
     """
     node = endpoint.node
     if node is None or (journey.packet.version == 6 and not node.dualstack):
-        raise Dropped(Reason.ENDPOINT_UNAVAILABLE, endpoint.number)
+        raise Dropped(Reason.ENDPOINT_UNAVAILABLE, endpoint.number, journey.last_route())
     enter_subnet(journey, endpoint.subnet)
     lose_ttl(journey, endpoint.number)
     if any(len(piece) > ENDPOINT_MTU for piece in journey.pieces()):
@@ -88,6 +88,9 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
     packet = _of_flow(inside.packet, flow)
     if packet is None:
         raise Dropped(Reason.GENEVE_FLOW_CHANGED, node.balancer)
+    wrong = check_addresses(packet)  # of an ICMP error: the flow's own are right
+    if wrong is not None:
+        raise Dropped(wrong, node.balancer)
     journey.note(endpoint.number, "decapsulate", target.number)
     journey.packet, journey.is_tunnelled = packet, False
     _begin(journey, endpoint)

@@ -16,7 +16,7 @@ from dataplane.reference import own_packets
 from dataplane.reference.checksum import Address
 from dataplane.reference.fragments import Fragments, Waiting
 from dataplane.reference.inventory import Inventory
-from dataplane.reference.journey import Answered, Dropped, Journey, Note, WantedReset
+from dataplane.reference.journey import Answered, Dropped, Journey, Note
 from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_neighbour_discovery, mac_of
 from dataplane.reference.nodes import Host
 from dataplane.reference.outcomes import Emission, Outcome, Session
@@ -27,6 +27,7 @@ from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 
 ARP, VLAN = b"\x08\x06", (b"\x81\x00", b"\x88\xa8")
+NO_PORT, NO_FRAME = 0, -1
 TYPES = {version: kind for kind, version in VERSIONS.items()}
 
 
@@ -44,7 +45,7 @@ class ReferencePlane:
         self._fragments = Fragments(topology.lab.settings.fragment_timeout * 1000)
         self._emissions: list[Emission] = []
         self.drops: dict[int, Counter[Reason]] = {}
-        """What died, by port and reason."""
+        """What died, by port and reason; what no port has sent (resets of flows that timed out), at `NO_PORT`."""
         self.topology = topology
         self.router = Router(Inventory(topology, self.names))
         self._gateways = {each.number for each in self.router.inventory.nat_gateways.values()}
@@ -97,19 +98,25 @@ class ReferencePlane:
                 self._count(port, outcome.reason)
         return outcomes, self._emissions
 
-    def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
-        """Let time pass: what died of it, and the resets that say so to who had a TCP connection."""
+    def advance(self, now_ms: int, proposals: Sequence[bytes] | None = None) -> tuple[list[Outcome], list[Emission]]:
+        """Let time pass: what died of it, and the resets that say so to who had a TCP connection.
+
+        `proposals` are the frames that another engine sent then.
+        """
         self.now_ms = max(self.now_ms, now_ms)
         died = self._fragments.expire(self.now_ms)
         for port in died:
             self._count(port, Reason.FRAGMENT_TIMEOUT)
         self._emissions = []
-        for endpoint, about in self.router.balancers.bury(self.router.inventory.endpoints.values(), self.now_ms):
+        proposed = None if proposals is None else read_proposals(proposals)
+        for endpoint, reset in self.router.balancers.bury(self.router.inventory.endpoints.values(), self.now_ms):
             if endpoint.node is None or not endpoint.node.resets:
                 continue
-            sent = own_packets.send_reset(WantedReset(about, endpoint), self.now_ms, self.router)
-            if sent is not None and not isinstance(sent, Reason):
-                self._arrive(*sent, 0)
+            sent = own_packets.send_reset(reset, endpoint, self.now_ms, self.router, proposed)
+            if isinstance(sent, Reason):
+                self._count(NO_PORT, sent)
+            elif sent is not None:
+                self._arrive(*sent, NO_FRAME)
         return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), self._emissions
 
     # -- what is asked of it besides
@@ -145,7 +152,8 @@ class ReferencePlane:
             Session("balancer", number, each.flow, each.life.stage)
             for number, each in self.router.balancers.all(self.now_ms)
         ]
-        memories = (self.router.egress_only, self.router.sent_by_nat, self.router.probes)
+        router = self.router
+        memories = (router.egress_only, router.sent_by_nat, router.probes, router.to_services)
         return [
             *tracked,
             *translated,

@@ -15,6 +15,7 @@ from dataplane.verdict import Cause, Reason
 
 GATEWAY, EGRESS_ONLY, PEERING, NAT = "internet gateway", "egress-only gateway", "peering", "NAT gateway"
 ENDPOINT = "endpoint"
+TRACKED_SERVICE = "service whose flows are tracked"
 
 Note = tuple[int, str, int]
 """Of a trace: object, what happened there, rule."""
@@ -57,13 +58,17 @@ class Journey:
     places: int = 0
     """Route tables seen."""
     from_router: bool = False
-    """Whether the network made it: an ICMP error about what has just gone through."""
+    """Whether the network made it, about something that has gone through."""
     trace: list[Note] = field(default_factory=list)
     """What happened to it so far."""
 
     def note(self, object: int, action: str, rule: int = 0) -> None:
         """Something has happened to it, at `object` and by `rule` (numbers of `Names`)."""
         self.trace.append((object, action, rule))
+
+    def last_route(self) -> int:
+        """The route that it took last; 0: none yet."""
+        return next((rule for _, action, rule in reversed(self.trace) if action == "route"), 0)
 
     def pieces(self) -> list[bytes]:
         """The packets that it arrives in."""

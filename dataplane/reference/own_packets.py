@@ -23,17 +23,19 @@ Arrival = tuple[Journey, Receiver]
 def send(wanted: WantedError | WantedReset, journey: Journey, router: Router) -> Arrival | Reason | None:
     """Send what is due about the packet of `journey`: who gets it, or what it dies of; None: nothing is sent."""
     if isinstance(wanted, WantedReset):
-        return send_reset(wanted, journey.now_ms, router, journey.proposals)
+        reset = build_reset(wanted.about)
+        return send_reset(reset, wanted.by, journey.now_ms, router, journey.proposals)
     way = _error(wanted, journey)
     return None if way is None else _go(way, router, from_subnet=wanted.by is None)
 
 
 def send_reset(
-    wanted: WantedReset, now_ms: int, router: Router, proposals: Proposals = None
+    reset: Packet, by: NatGateway | Endpoint, now_ms: int, router: Router, proposals: Proposals
 ) -> Arrival | Reason | None:
     """Send a reset: who gets it, or what it dies of."""
-    way = _way(build_reset(wanted.about), wanted.by, now_ms, Cause.RESET, proposals)
-    way.through.add(ENDPOINT if isinstance(wanted.by, Endpoint) else NAT)
+    way = _way(reset, by, now_ms, Cause.RESET, proposals)
+    way.through.add(ENDPOINT if isinstance(by, Endpoint) else NAT)
+    way.from_router = True
     return _go(way, router, from_subnet=False)
 
 

@@ -11,6 +11,7 @@ from dataplane.reference import (
     edge_routes,
     egress_only,
     endpoint_hop,
+    gateway_endpoint,
     geneve,
     internet_gateway,
     peering,
@@ -52,6 +53,7 @@ class Router:
         self.balancers = Balancers()
         self.probes = FlowMemory()
         """Connections of balancers' nodes, to see whether targets are healthy."""
+        self.to_services = FlowMemory()
 
     def send(self, journey: Journey, destination_mac: bytes) -> Receiver:
         """A packet that a guest has sent: who gets it.
@@ -65,7 +67,8 @@ class Router:
             if journey.packet.source not in sender.addresses:
                 raise Dropped(Reason.SOURCE_CHECK, sender.number)
             journey.source_mac = None
-            return self._internet(journey)
+            vpc = gateway_endpoint.come_back(journey, self.inventory, self.to_services, sender)
+            return self._internet(journey) if vpc is None else self._deliver(journey, vpc)
         assert isinstance(sender, Interface | BalancerNode)
         journey.subnet = sender.subnet
         if isinstance(sender, BalancerNode):
@@ -76,6 +79,7 @@ class Router:
             neighbour = self.inventory.neighbour(sender.subnet, destination_mac)
             assert neighbour is not None, "frames to nobody are not received"
             if isinstance(neighbour, Endpoint):
+                enter_subnet(journey, neighbour.subnet)
                 raise Dropped(Reason.ENDPOINT_ADDRESSED, neighbour.number)
             return self._into(journey, neighbour)
         journey.source_mac = None
@@ -89,8 +93,13 @@ class Router:
         return self._route(journey, subnet)
 
     def give_error(self, journey: Journey) -> Receiver:
-        """An ICMP error of the subnet's router, handed to the interface the packet had come from."""
+        """An ICMP error of the subnet's router, handed to the interface the packet had come from.
+
+        Of what an endpoint has let pass the sender is told, who is elsewhere.
+        """
         assert not isinstance(journey.sender, Host)
+        if isinstance(journey.sender, Endpoint):
+            return self.leave(journey, journey.sender.subnet)
         return self._into(journey, journey.sender)
 
     def _route(self, journey: Journey, subnet: Subnet) -> Receiver:
@@ -122,6 +131,8 @@ class Router:
             return self._peer(journey, name, vpc)
         if kind == "nat-gateway":
             return self._into(journey, inventory.nat_gateways[vpc, name])
+        if kind == "vpc-endpoint" and name in inventory.lab.vpcs[vpc].gateway_endpoints:
+            return gateway_endpoint.go_out(journey, inventory, self.to_services, vpc, name)
         if kind == "vpc-endpoint":
             return self._into(journey, inventory.endpoints[vpc, name])
         target = inventory.attached(vpc, f"{name}/eth0" if kind == "instance" else name)
@@ -158,7 +169,7 @@ class Router:
             raise AssertionError("a router either answers or drops")
         if isinstance(owner, Endpoint):
             enter_subnet(journey, owner.subnet)
-            raise Dropped(Reason.ENDPOINT_ADDRESSED, owner.number)
+            raise Dropped(Reason.ENDPOINT_ADDRESSED, owner.number, journey.last_route())
         return self._into(journey, owner)
 
     def _into(self, journey: Journey, target: Owner) -> Receiver:
