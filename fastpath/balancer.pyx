@@ -18,7 +18,7 @@ from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
-from fastpath.tracking cimport add_effect, find, known, open_session, opens_tcp, restarts, session_tuple, touch
+from fastpath.tracking cimport add_effect, find, known, open_session, opens_tcp, refresh, restarts, session_tuple, touch
 from fastpath.wire cimport ETH_HEADER, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_RST
 
 cdef enum:
@@ -145,7 +145,7 @@ cdef uint32_t allocate_cookie(walker *w, const tunnel *tn, const tuple5 *t, sess
 
 # TCP that belongs to no flow: its sender is told, by the endpoint and as if from the far end.
 cdef void ask_for_reset(walker *w, const tunnel *tn) noexcept nogil:
-    if w.p.proto != PROTO_TCP or (w.p.tcp_flags & TCP_RST) or w.p.generated or w.p.fragment == FRAGMENT_LATER \
+    if w.p.proto != PROTO_TCP or (w.p.tcp_flags & TCP_RST) or w.p.generated or w.p.fragment != FRAGMENT_NONE \
             or not (tn.flags & TUNNEL_RESETS) or tn.interface == 0:
         return
     w.out.error = ERROR_RESET
@@ -233,22 +233,21 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
             return False
         cookie = k.s.cookie
         m = member_of(w, s, k.s.target)
-        if not error and (m == NULL or not m.keeps):
+        if m == NULL or not m.keeps:
             other = assign(w, tn, &t, &sticky)
             if other != NULL:
                 m = other
         if m == NULL:
             drop(w, n, REASON_BALANCER_NO_TARGET, 0)
             return False
-        if not error:
-            k.way = 1 if flipped != (k.s.flipped != 0) else 0
-            if not touch(w, n, &k, &tn.limits):
-                return False
-            e = &w.out.effects[w.out.effect_count - 1]
-            e.cookie = cookie
-            e.flipped = k.s.flipped
-            e.target = m.number
-            e.changes |= m.number != k.s.target
+        k.way = 1 if flipped != (k.s.flipped != 0) else 0
+        if not (refresh(w, n, &k, &tn.limits) if error else touch(w, n, &k, &tn.limits)):
+            return False
+        e = &w.out.effects[w.out.effect_count - 1]
+        e.cookie = cookie
+        e.flipped = k.s.flipped
+        e.target = m.number
+        e.changes |= m.number != k.s.target
         return put_inside(w, n, tn, m, cookie)
     if w.p.proto == PROTO_TCP and not opens_tcp(w):
         ask_for_reset(w, tn)

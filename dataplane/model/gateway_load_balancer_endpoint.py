@@ -18,6 +18,8 @@ Deviations from AWS:
 - The id is derived from the name, unless it is written.
 - An endpoint that is not available keeps its address and drops what is routed to it.
 - What a TTL loses at an endpoint is not documented: one on each way, as captures show.
+- What its subnet's router says of packets that it has let pass (too big for the internet, say) goes to their sender
+  directly, by the route table of its subnet, without another inspection.
 - The status of a flow is kept at the endpoint: two endpoints of one service never share a flow.
 """
 
@@ -193,7 +195,7 @@ class GatewayLoadBalancerEndpoint:
             realm=realm,
             mac=interface.mac,
             address4=interface.addresses4[0],
-            into=f"{here}/own",
+            into=leave,  # what its subnet's router has to tell it is told to whom it was about
             out=leave,
             mtu=ENDPOINT_MTU,
             via=Via.ENDPOINT,
