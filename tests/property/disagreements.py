@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from hypothesis import currently_in_test_context, event
 
 from dataplane.reference.packets import Packet, read
+from tests.property.balanced_packets import as_received, is_geneve
 
 VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
 
@@ -30,11 +31,14 @@ class Difference(NamedTuple):
     reference: Any
 
     @property
-    def packet(self) -> Packet | None:
-        """The packet in the frame."""
-        version = VERSIONS.get(self.frame[12:14])
-        packet = read(version, self.frame[14:]) if version else None
-        return packet if isinstance(packet, Packet) else None
+    def packets(self) -> list[Packet]:
+        """The packet in the frame, and what is in that one in turn."""
+        found, frame = [], self.frame
+        while frame[12:14] in VERSIONS:
+            packet = read(VERSIONS[frame[12:14]], frame[14:])
+            found += [packet] if isinstance(packet, Packet) else []
+            frame = as_received(frame) if is_geneve(frame) else b""
+        return found
 
     @property
     def sender(self) -> str:
@@ -51,11 +55,9 @@ def port_that_nobody_has_seen(difference: Difference) -> bool:
 
     No disagreement: AWS leaves the choice open, and the reference engine adopts what it can see.
     """
-    packet = difference.packet
-    if packet is None:
-        return False
-    flow = packet.flow if packet.quoted is None else packet.quoted.flow
-    ends = {(int(flow.source), flow.source_port), (int(flow.destination), flow.destination_port)}
+    flows = [packet.flow if packet.quoted is None else packet.quoted.flow for packet in difference.packets]
+    ends = {(int(flow.source), flow.source_port) for flow in flows}
+    ends |= {(int(flow.destination), flow.destination_port) for flow in flows}
     fast, reference = difference.pair.chosen_ports()
     return bool(ends & (fast ^ reference))
 
@@ -65,12 +67,27 @@ def port_that_a_later_fragment_hides(difference: Difference) -> bool:
 
     No disagreement either: its first fragment died before, at a rule that has changed since.
     """
-    packet = difference.packet
     fast, reference = difference.pair.chosen_ports()
-    return packet is not None and packet.is_later_fragment and fast != reference
+    return fast != reference and any(packet.is_later_fragment for packet in difference.packets)
 
 
-KNOWN: tuple[Callable[[Difference], bool], ...] = (port_that_nobody_has_seen, port_that_a_later_fragment_hides)
+def port_that_shows_late(difference: Difference) -> bool:
+    """The first packet of a flow to get through a NAT gateway, and seen, is not the first that a later hop remembers.
+
+    That one had died behind both, and what it left there has the port that the reference engine would have chosen.
+    """
+    fast, reference = difference.pair.chosen_ports()
+    if fast == reference or not isinstance(difference.fast, tuple):
+        return False
+    traces = (difference.fast[4], difference.reference[4])
+    return all(any(o.startswith("nat-gateway ") and a == "translate" for o, a, _ in trace) for trace in traces)
+
+
+KNOWN: tuple[Callable[[Difference], bool], ...] = (
+    port_that_nobody_has_seen,
+    port_that_a_later_fragment_hides,
+    port_that_shows_late,
+)
 
 
 def tolerate(difference: Difference) -> None:

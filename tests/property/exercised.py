@@ -24,7 +24,10 @@ KINDS: Final = {
     "interface": "instance",
     "network-interface": "network_interface",
     "internet-gateway": "internet_gateway",
+    "aws-service": "aws_service",
     "egress-only-internet-gateway": "egress_only_internet_gateway",
+    "gateway-load-balancer": "gateway_load_balancer",
+    "gateway-load-balancer-node": "gateway_load_balancer",
     "nat-gateway": "nat_gateway",
     "network-acl": "network_acl",
     "acl-rule": "network_acl",
@@ -32,6 +35,7 @@ KINDS: Final = {
     "security-group": "security_group",
     "security-group-rule": "security_group",
     "subnet": "subnet",
+    "target": "target_group",
     "vpc": "vpc",
     "vpc-peering": "vpc_peering",
 }
@@ -39,6 +43,9 @@ KINDS: Final = {
 CONSTRUCTS: Final = (
     *dict.fromkeys(KINDS.values()),
     "connection_tracking",
+    "endpoint_service",
+    "gateway_endpoint",
+    "gateway_load_balancer_endpoint",
     "elastic_ip",
     "internet_host",
     "prefix_list",
@@ -59,10 +66,24 @@ FEATURES: Final = (
     "group rule by self",
     "group rule by group of a peer",
     "group rule by prefix-list",
+    "group rule by AWS-managed prefix list",
+    "GENEVE bounced IPv4",
+    "GENEVE bounced IPv6",
+    "GENEVE of an ICMP error",
+    "GENEVE from one endpoint into the next",
+    "GENEVE behind a NAT gateway",
+    "GENEVE over a peering",
+    "spread by 5_tuple",
+    "spread by source_ip_dest_ip_proto",
+    "spread by source_ip_dest_ip",
+    "flow moved to another target",
+    "reset of a flow that timed out",
+    "answer through a gateway endpoint",
 )
 """Parts of constructs that have ways of their own."""
 ACTIONS: Final = (
     "permit", "track", "match", "route", "translate", "fragment", "deliver", "answer", "drop", "open", "known",
+    "encapsulate", "decapsulate",
 )  # fmt: skip
 """What a trace tells."""
 UNREACHED: Final = {
@@ -91,6 +112,8 @@ SECONDARY: Final = {int(ip_address(each)) for each in ("10.0.1.6", "10.0.3.6", "
 PRIVATE_GATEWAYS: Final = ("shop/inner", "store/back")
 HOSTS: Final = ("example", "visitor")
 """Nodes that are internet hosts, in every lab of these tests."""
+SERVED: Final = ("objects", "tables")
+"""What gateway endpoints are called."""
 IPV4: Final = 1 << 32
 
 
@@ -118,6 +141,10 @@ class Seen:
         self.items: set[str] = set()
         self.is_inter_region = False
         """Whether the lab's peering is between Regions."""
+        self.stickiness: Mapping[int, str] = {}
+        """What decides about targets, by the number of an endpoint."""
+        self._targets: dict[int, int] = {}
+        """The present target of each flow, by its cookie."""
 
     def note(self, *items: str) -> None:
         """These occurred."""
@@ -126,11 +153,18 @@ class Seen:
     def reason(self, reason: Reason) -> None:
         """A packet died of this."""
         self.note(f"reason {reason.name}")
+        if reason is Reason.ENDPOINT_UNAVAILABLE:
+            self.note("construct endpoint_service")
 
     def died(self, outcomes: Iterable[Any]) -> None:
         """What died of time."""
         for outcome in outcomes:
             self.reason(outcome.reason)
+
+    def told(self, emissions: Iterable[Any]) -> None:
+        """What left because of time."""
+        for emission in emissions:
+            self.note(f"cause {Cause(emission.cause).name}", "feature reset of a flow that timed out")
 
     def processed(
         self, frames: Sequence[bytes], outcomes: Sequence[Any], emissions: Iterable[Any], hops: Iterable[dict[str, Any]]
@@ -149,9 +183,12 @@ class Seen:
         for emission in emissions:
             self.note(f"cause {Cause(emission.cause).name}")
         before: tuple[int, int] | None = None
+        done: list[tuple[str, str]] = []
         for hop in hops:
             self._hop(hop, before)
+            self._tunnel(hop, done)
             before = hop["source"], hop["destination"]
+            done.append((hop["op"], hop["detail"]))
         if frames and frames[0][12:14] == b"\x86\xdd":
             self.note("family IPv6")
 
@@ -179,13 +216,32 @@ class Seen:
             if {*before, *after} & SECONDARY:
                 self.note("feature secondary address of a NAT gateway")
         elif operation == "flow-gate" and hop["mode"] == GateMode.RESUME and detail in ("known", "related"):
-            self.note("feature return to sender")
+            is_service = thing.kind == "vpc-endpoint"
+            self.note("feature answer through a gateway endpoint" if is_service else "feature return to sender")
+
+    def _tunnel(self, hop: Mapping[str, Any], done: Sequence[tuple[str, str]]) -> None:
+        if hop["detail"] == "decapsulated":
+            self.note(f"feature GENEVE bounced IPv{hop['family']}")
+        elif hop["detail"] == "encapsulated":
+            self.note(f"feature spread by {self.stickiness.get(hop['object'], '')}")
+            if ("decapsulate", "decapsulated") in done:
+                self.note("feature GENEVE from one endpoint into the next")
+            if any(operation == "nat-session" for operation, _ in done):
+                self.note("feature GENEVE behind a NAT gateway")
+            if self._targets.setdefault(hop["cookie"], hop["rule"]) != hop["rule"]:
+                self._targets[hop["cookie"]] = hop["rule"]
+                self.note("feature flow moved to another target")
+        elif self.names[hop["object"]].kind == "vpc-peering" and ("encapsulate", "encapsulated") in done:
+            self.note("feature GENEVE over a peering")
 
     def _thing(self, name: Name) -> None:
         if name.kind == "interface" and name.path.split("/")[0] in HOSTS:
             self.note("construct internet_host")
         elif name.kind in KINDS:
             self.note(f"construct {KINDS[name.kind]}")
+        if name.kind == "vpc-endpoint":
+            is_gateway = name.path.partition("/")[2] in SERVED
+            self.note(f"construct {'gateway_endpoint' if is_gateway else 'gateway_load_balancer_endpoint'}")
         if name.kind == "vpc-peering" and self.is_inter_region:
             self.note("construct region")
 
@@ -203,6 +259,8 @@ class Seen:
                 self.note("feature propagated route")
         elif name.kind == "security-group-rule":
             peer = _peer(words[-1])
+            if peer == "prefix-list" and "com.amazonaws." in words[-1]:
+                self.note("feature group rule by AWS-managed prefix list")
             self.note(f"rule {words[1]} {peer}", f"feature group rule by {peer}")
         elif name.kind == "acl-rule":
             self.note(f"acl rule {words[1]} {words[3]}")

@@ -19,6 +19,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
 from dataplane.engine import DataPlane
 from dataplane.names import Names
 from dataplane.topology import Topology
+from tests.property.balanced_packets import bounce, is_geneve
 from tests.property.lab_packets import some_packet
 from tests.property.quick_load import topology_of
 from tests.property.strategies import PORTS, RandomLab, labs, steps
@@ -156,7 +157,7 @@ class Network:
             return [], []
         node, frame = usable[step.which % len(usable)]
         if step.what == "answer":
-            return self.send(node, swap_ends(frame))
+            return self.send(node, bounce(frame) if is_geneve(frame) else swap_ends(frame))
         return self.send(node, frame[12:14] + unreachable(frame, step.code))
 
     def send(self, node: str, packet: bytes) -> tuple[list[Any], list[Any]]:

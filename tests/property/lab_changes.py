@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from tests.property import balanced_changes
 from tests.property.lab_packets import Draw
 
 Lab = dict[str, Any]
@@ -20,11 +21,28 @@ def changed(draw: Draw, lab: Lab) -> tuple[str, Lab]:
     """What was changed, and the lab after it: the same lab, where what would be changed is not there."""
     other = copy.deepcopy(lab)
     kind = draw(st.sampled_from(sorted(CHANGES)))
-    try:
-        CHANGES[kind](draw, other)
-    except KeyError:
+    change = CHANGES[kind]
+    if not _is_there(lab, change.needs):
         return kind, lab
+    change.make(draw, other)
     return kind, other
+
+
+def _is_there(lab: Lab, path: tuple[str, ...]) -> bool:
+    """Whether a lab has something."""
+    for key in path:
+        if key not in lab:
+            return False
+        lab = lab[key]
+    return True
+
+
+class Change(NamedTuple):
+    """Something that can be done to a lab."""
+
+    make: Callable[[Draw, Lab], None]
+    needs: tuple[str, ...] = ()
+    """What must be there."""
 
 
 def _rule(draw: Draw, lab: Lab) -> None:
@@ -113,6 +131,7 @@ def _instance(draw: Draw, lab: Lab) -> None:
     """An instance and its VPC are gone, which nobody else minds."""
     lab["vpcs"].pop("twin", None)
     lab["instances"].pop("t", None)
+    balanced_changes.forget(lab, "twin/")
 
 
 def _nat(draw: Draw, lab: Lab) -> None:
@@ -132,18 +151,27 @@ def _attachment(draw: Draw, lab: Lab) -> None:
         spare["attachment"] = {"instance": draw(st.sampled_from("ab")), "device_index": 2}
 
 
-CHANGES: dict[str, Callable[[Draw, Lab], None]] = {
-    "group-rule": _rule,
-    "groups": _groups,
-    "route": _route,
-    "route-table": _table,
-    "acl": _acl,
-    "acl-rule": _acl_rule,
-    "peering": _peering,
-    "source-check": _check,
-    "elastic-ip": _elastic,
-    "address": _address,
-    "instance": _instance,
-    "nat-gateway": _nat,
-    "attachment": _attachment,
+CHANGES: dict[str, Change] = {
+    "group-rule": Change(_rule),
+    "groups": Change(_groups),
+    "route": Change(_route),
+    "route-table": Change(_table),
+    "acl": Change(_acl),
+    "acl-rule": Change(_acl_rule),
+    "peering": Change(_peering),
+    "source-check": Change(_check),
+    "elastic-ip": Change(_elastic),
+    "address": Change(_address),
+    "instance": Change(_instance),
+    "nat-gateway": Change(_nat),
+    "attachment": Change(_attachment),
+    "health": Change(balanced_changes.health, balanced_changes.GUARD),
+    "target": Change(balanced_changes.target, balanced_changes.GUARD),
+    "cross-zone": Change(balanced_changes.cross_zone, balanced_changes.GUARD),
+    "acceptance": Change(balanced_changes.acceptance, balanced_changes.GUARD),
+    "stickiness": Change(balanced_changes.stickiness, balanced_changes.GUARD),
+    "failover": Change(balanced_changes.failover, balanced_changes.GUARD),
+    "endpoint": Change(balanced_changes.endpoint, balanced_changes.GUARD),
+    "resets": Change(balanced_changes.resets, balanced_changes.GUARD),
+    "gateway-endpoint": Change(balanced_changes.gateway_endpoint, ("vpcs", "shop", "gateway_endpoints")),
 }

@@ -15,19 +15,26 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dataplane.errors import ConfigurationError
-from dataplane.reference.nodes import Interface, NatGateway
-from tests.property import script
+from dataplane.reference.inventory import Owner
+from dataplane.reference.nodes import BalancerNode, Endpoint, Interface
+from dataplane.topology.runtime_state import advance, carry_over
+from tests.property import balanced_packets, script
+from tests.property.balanced_packets import as_received, bounce, is_geneve, rejoined, tampered
 from tests.property.disagreements import IncomparableError
 from tests.property.exercised import TALLY
 from tests.property.lab_changes import changed
 from tests.property.lab_packets import Draw, error_about, flood, odd_frame, opening, pieces, questions, some_packet
 from tests.property.pairing import KEEP, Pair
-from tests.property.quick_load import topology_of
+from tests.property.quick_load import stored, topology_of
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
 
 KEPT = (KEEP, KEEP, 0, 0x5555555555555555, 0x00FF00FF00FF00FF)
 """Which flow entries survive a burst, where they are emptied at random."""
 WAITS = (1, 29_999, 30_000, 60_000, 120_000, 180_000, 350_000, 600_000, 432_000_000)
+DRAWN = 4
+"""Beginnings of a conversation that are drawn, until one meets an endpoint."""
+ROUND_TRIPS = 8
+"""Packets in GENEVE that come back by themselves, of one conversation's packet."""
 TRACKED_BY_DEFAULT = {"open": 432_000_000, "single": 30_000, "replied": 30_000, "stream": 180_000}
 """Idle limits that `connection_tracking` changes, in milliseconds."""
 DOCUMENTED = (30_000, 60_000, 120_000, 350_000, 600_000, *TRACKED_BY_DEFAULT.values())
@@ -38,7 +45,8 @@ class Playground(Pair):
     """Both engines in a lab, and what has happened there."""
 
     def __init__(self, lab: dict[str, Any]) -> None:
-        super().__init__(topology_of(lab))
+        self.topology = topology_of(lab)
+        super().__init__(self.topology)
         script.begin(lab)
         self.lab = lab
         self.before: list[dict[str, Any]] = []
@@ -54,6 +62,7 @@ class Playground(Pair):
 
     def _learn(self) -> None:
         self.seen.is_inter_region = "accepter_region" in self.lab["peerings"]["p"]
+        self.seen.stickiness = {e.number: e.node.stickiness for e in self._endpoints() if e.node is not None}
         inventory = self.reference.router.inventory
         self.nodes = sorted(inventory.ports)
         self.known |= set(self.nodes)
@@ -62,6 +71,9 @@ class Playground(Pair):
         every += list(inventory.public_of.values())
         self.live4 = sorted({str(a) for a in every if a.version == 4} | {str4(n) for n in self.translated})
         self.live6 = sorted({str(a) for a in every if a.version == 6})
+
+    def _endpoints(self) -> list[Endpoint]:
+        return list(self.reference.router.inventory.endpoints.values())
 
     # -- what is sent
 
@@ -93,8 +105,9 @@ class Playground(Pair):
         ether = self.ether(port)
         if draw(st.integers(0, 7)) == 0:  # straight to a neighbour, mostly one that is there
             node = inventory.ports[port]
-            everybody: list[Interface | NatGateway] = [*inventory.interfaces, *inventory.nat_gateways.values()]
-            near = [each.mac for each in everybody if isinstance(node, Interface) and each.subnet is node.subnet]
+            everybody: list[Owner] = [*inventory.interfaces, *inventory.managed()]
+            home = node.subnet if isinstance(node, Interface | BalancerNode) else None
+            near = [each.mac for each in everybody if each.subnet is home]
             chosen = near if near and draw(st.integers(0, 3)) else [each.mac for each in everybody]
             ether = draw(st.sampled_from(chosen)) + ether[6:]
         return ether + TYPES[version] + packet
@@ -110,24 +123,89 @@ class Playground(Pair):
 
     def talk(self, draw: Draw) -> None:
         """Somebody begins a conversation, and whoever gets something answers, and is answered."""
-        node, version, packet = opening(draw)
+        node, version, packet = self._opening(draw)
         port = self.reference.router.inventory.port_of.get(node)
         if port is None:
             self.packet(draw)
             return
         self.put(draw, port, [self.ether(port) + TYPES[version] + packet])
+        self._bounce_all(draw)
         for _ in range(draw(st.integers(1, 3))):
             got = [(p, frame) for p, frame in self.news if p in self.nodes and frame[12:14] in TYPES.values()]
             if not got:
                 return
             port, frame = got[-1]
             self.put(draw, port, [self.ether(port) + resegmented(draw, bytes(12) + swap_ends(frame))])
+            self._bounce_all(draw)
+
+    def _opening(self, draw: Draw) -> tuple[str, int, bytes]:
+        kinds = {"balancers": "guard" in self.lab["vpcs"], "services": "aws_services" in self.lab}
+        found = opening(draw)
+        if any(kinds.values()) and draw(st.integers(0, 7)):
+            for _ in range(DRAWN):
+                found = balanced_packets.opening(draw, **kinds)
+                if self._meets_an_endpoint(*found):
+                    break
+        return found
+
+    def _meets_an_endpoint(self, node: str, version: int, packet: bytes) -> bool:
+        port = self.reference.router.inventory.port_of.get(node)
+        if port is None:
+            return False
+        hops = self._plan(port, self.ether(port) + TYPES[version] + packet)["hops"]
+        return any(self.names[hop["object"]].kind == "vpc-endpoint" for hop in hops)
+
+    def _bounce_all(self, draw: Draw) -> None:
+        """Whoever has got a packet in GENEVE sends it back, and so on, hop by hop."""
+        for _ in range(ROUND_TRIPS):
+            got = [(p, frame) for p, frame in self.news if p in self.nodes]
+            whole = rejoined([frame for _, frame in got])
+            if whole is None:
+                return
+            port = got[-1][0]
+            self.put(draw, port, [self.ether(port) + bounce(whole)])
+
+    def bounce(self, draw: Draw) -> None:
+        """Somebody sends an earlier packet in GENEVE back; mostly what goes on from there goes on."""
+        if (found := self._tunnelled(draw)) is None:
+            return self.talk(draw)
+        port, frame = found
+        self.put(draw, port, [self.ether(port) + bounce(frame)] * draw(st.sampled_from([1, 1, 2])))
+        if draw(st.integers(0, 3)):
+            self._bounce_all(draw)
+        return None
+
+    def tamper(self, draw: Draw) -> None:
+        """Somebody sends back what is not quite the packet in GENEVE that it has got, or for another."""
+        if (found := self._tunnelled(draw)) is None:
+            return self.talk(draw)
+        port, frame = found
+        inventory = self.reference.router.inventory
+        kind, packets = tampered(draw, frame, [str(each.address) for each in inventory.balancer_nodes])
+        self.seen.note(f"tampered {kind}")
+        if draw(st.integers(0, 7)) == 0:
+            port = draw(st.sampled_from(self.nodes))
+        self.put(draw, port, [self.ether(port) + packet for packet in packets])
+        if draw(st.booleans()):
+            self._bounce_all(draw)
+        return None
+
+    def _tunnelled(self, draw: Draw) -> tuple[int, bytes] | None:
+        """An earlier packet in GENEVE, mostly one of the last, with who got it."""
+        usable = [(port, frame) for port, frame in self.emitted if port in self.nodes and is_geneve(frame)]
+        whole = [(port, frame) for port, frame in usable if not frame[20] & 0x20]
+        return whole[-draw(st.integers(1, len(whole)).map(lambda n: 1 + n // 3)) :][0] if whole else None
 
     def answer(self, draw: Draw) -> None:
         """Whoever got an earlier frame sends back what it makes of it."""
         if (found := self._received(draw)) is None:
             return self.packet(draw)
         port, frame = found
+        if is_geneve(frame) and not frame[20] & 0x20:  # an answer of the far end, in the place of the packet itself
+            answer = resegmented(draw, bytes(12) + swap_ends(as_received(frame)))
+            packet = balanced_packets.instead(frame, answer[2:]) if draw(st.booleans()) else bounce(frame)
+            self.put(draw, port, [self.ether(port) + packet])
+            return None
         self.put(draw, port, [self.ether(port) + resegmented(draw, bytes(12) + swap_ends(frame))])
         return None
 
@@ -206,6 +284,8 @@ class Playground(Pair):
             self.advance(max(0, end + beside))
         else:
             self.advance(draw(st.sampled_from(WAITS)))
+        if (state := advance(self.topology, self.now)) is not None:
+            self._become({**self.lab, "runtime": stored(state)}, "drained")
 
     def _note_ends(self, rows: list[dict[str, Any]], beside: int) -> None:
         for row in rows:
@@ -236,9 +316,12 @@ class Playground(Pair):
         except ConfigurationError:
             self.seen.note(f"refused {kind}")  # AWS would refuse it
             return False
+        if topology.lab != self.topology.lab:  # what it was before does not come back with the rules it had
+            state = carry_over(self.topology, topology, self.now)
+            topology, lab = topology.with_runtime(state), {**lab, "runtime": stored(state)}
         self.before.append(self.lab)
         del self.before[:-8]
-        self.lab = lab
+        self.lab, self.topology = lab, topology
         script.changed(lab)
         self.apply(topology)
         self._learn()
@@ -257,6 +340,8 @@ MOVES: dict[str, Move] = {
     for name in (
         "packet",
         "talk",
+        "bounce",
+        "tamper",
         "again",
         "answer",
         "error",
@@ -270,7 +355,7 @@ MOVES: dict[str, Move] = {
         "undo",
     )
 }
-OFTEN = ("packet", "packet", "talk", "answer", "answer", "answer", "again", "error", "wait")
+OFTEN = ("packet", "packet", "talk", "talk", "bounce", "tamper", "answer", "answer", "answer", "again", "error", "wait")
 """Moves of a comparison, by how often they come, besides each once."""
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from ipaddress import IPv4Address
 from typing import Any
 
 from dataplane.errors import ConfigurationError
 from dataplane.load.file import read_lab_file
 from dataplane.load.nodes import Entry, Mapping, Node, Scalar, Sequence
 from dataplane.topology import Topology, build
+from dataplane.topology.runtime_state import FormerTarget, RuntimeState, TargetHealth
 
 
 def node_of(value: Any) -> Node:
@@ -28,15 +30,37 @@ def node_of(value: Any) -> Node:
 
 
 def topology_of(lab: dict[str, Any]) -> Topology:
-    """The checked topology of a lab file given as a plain structure.
+    """The checked topology of a lab file given as a plain structure; what its key ``runtime`` says is its state.
 
     Raises:
         ConfigurationError: what is wrong with it.
     """
-    found = _build(json.dumps(lab))
+    found = _build(json.dumps({key: value for key, value in lab.items() if key != "runtime"}))
     if isinstance(found, ConfigurationError):
         raise found
-    return found
+    return found.with_runtime(runtime_of(lab["runtime"])) if "runtime" in lab else found
+
+
+def runtime_of(stored: dict[str, Any]) -> RuntimeState:
+    """The state that a plain structure tells of."""
+    former: dict[tuple[str, str], tuple[FormerTarget, ...]] = {}
+    for vpc, group, name, address, zone, drained, until in stored["former"]:
+        left = FormerTarget(name=name, address=IPv4Address(address), zone=zone, drained=drained, until_ms=until)
+        former[vpc, group] = (*former.get((vpc, group), ()), left)
+    health = {(vpc, group, name): TargetHealth(state=state) for vpc, group, name, state in stored["health"]}
+    return RuntimeState(health=health, former=former)
+
+
+def stored(state: RuntimeState) -> dict[str, Any]:
+    """A state as the plain structure that `runtime_of` reads."""
+    return {
+        "health": [[*key, health.state] for key, health in state.health.items()],
+        "former": [
+            [*group, each.name, str(each.address), each.zone, each.drained, each.until_ms]
+            for group, those in state.former.items()
+            for each in those
+        ],
+    }
 
 
 @lru_cache(maxsize=64)

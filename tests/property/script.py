@@ -21,6 +21,8 @@ Script = list[list[Any]]
 """Steps: ``["connections", MOST]`` (of a NAT gateway to one destination), ``["lab", LAB]``, ``["advance",
 MILLISECONDS]``, ``["send", PORT NAME, [FRAMES AS HEX], KEEP, TRACED]``."""
 
+PORTS = ("interface", "network-interface", "gateway-load-balancer-node")
+"""Kinds of what has a port."""
 LAST: Script = []
 """Of the example that began last: when one fails, Hypothesis runs that one again as the last."""
 
@@ -71,7 +73,7 @@ def replay(script: Script) -> None:
                 pair.advance(words[0])
             else:
                 path, frames, keep, traced = words
-                port = pair.names.find("interface", path) or pair.names.find("network-interface", path)
+                port = next(filter(None, (pair.names.find(kind, path) for kind in PORTS)), 0)
                 if not port:
                     raise PortGoneError(path)
                 pair.send(port, [bytes.fromhex(each) for each in frames], keep=keep, traced=traced)

@@ -56,6 +56,16 @@ class Histories(RuleBasedStateMachine):
 
     @precondition(lambda self: self.ground.emitted)
     @rule(data=ANY)
+    def bounce(self, data: st.DataObject) -> None:
+        self._move("bounce", data)
+
+    @precondition(lambda self: self.ground.emitted)
+    @rule(data=ANY)
+    def tamper(self, data: st.DataObject) -> None:
+        self._move("tamper", data)
+
+    @precondition(lambda self: self.ground.emitted)
+    @rule(data=ANY)
     def answer(self, data: st.DataObject) -> None:
         self._move("answer", data)
 

@@ -1,13 +1,16 @@
-"""What the engines may differ in: the port of a NAT gateway that no packet has shown."""
+"""What the engines may differ in: the port of a NAT gateway that no packet has shown, or not in time."""
 
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet import ICMP, IP, UDP, fragment
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 
+from dataplane.engine import Outcome
 from dataplane.load import load_topology
+from dataplane.verdict import Reason, Verdict
 from tests.property.disagreements import IncomparableError
-from tests.property.pairing import Pair
+from tests.property.pairing import ROUNDS, Pair, rounds
+from tests.scenario.gwlb import ONE
 from tests.scenario.test_return_to_sender import APP, DB, LAB, NAT
 
 CLOSED = LAB.replace("db: {vpc: far, subnet: data, private_ip: 10.1.1.10, security_groups: [open]",
@@ -59,3 +62,42 @@ def test_port_that_was_seen_is_compared() -> None:
     assert fast == reference
     send(pair, "db", error_about(IP(frame[14:])[UDP].sport))
     assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"]
+
+
+LATE = (
+    ONE.replace("route_table: apps}", "route_table: nat}", 1)
+    .replace(
+        "    route_tables:\n      ingress:",
+        "    nat_gateways: {nat: {subnet: out, elastic_ip: 203.0.113.10}}\n"
+        '    route_tables:\n      nat: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:nat"}]}\n      ingress:',
+        1,
+    )
+    .replace(
+        "    subnets:\n", "    subnets:\n      out: {cidr: 10.0.4.0/24, availability_zone: a, route_table: apps}\n", 1
+    )
+)
+"""What goes out goes through a NAT gateway, and then through an endpoint."""
+
+
+def test_port_that_shows_late_ends_the_comparison() -> None:
+    pair = Pair(load_topology(LATE.replace("ports: 6081", "ports: 80"), file_name="lab.yaml"))
+    begin, ping = (IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6, flags=flags) for flags in "SA")
+    send(pair, "app", begin)
+    assert not pair.news
+    pair.apply(load_topology(LATE, file_name="lab.yaml"))
+    with pytest.raises(IncomparableError, match="shows_late"):
+        send(pair, "app", ping)
+
+
+def test_port_that_is_seen_at_once_is_compared_behind_an_endpoint_too() -> None:
+    pair = Pair(load_topology(LATE, file_name="lab.yaml"))
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6, flags="A"))
+    assert [pair.names[port].path for port, _ in pair.news] == ["fw1/eth0"]
+
+
+def test_packet_that_comes_out_of_its_circle_may_have_passed_a_place_often() -> None:
+    def passed(times: int) -> Outcome:
+        return Outcome(Verdict.FORWARD, Reason.NONE, 1, 0, ((2, "translate", 0),) * times + ((1, "deliver", 0),))
+
+    assert [rounds(passed(times)) for times in (0, 1, ROUNDS)] == [1, 1, ROUNDS]

@@ -4,7 +4,7 @@
 with the same blocks), secondary blocks and addresses, further interfaces, attached or not, prefix lists, main tables,
 default groups, assigned addresses, peerings in every state and between Regions, routes more specific than local,
 propagated ones, tables of the internet gateway, NAT gateways of both kinds with further addresses, NAT64, egress-only
-gateways, timeouts and settings.
+gateways, timeouts and settings. Load balancers and endpoints come from `balanced_labs`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from tests.property.balanced_labs import add_balancers, add_services, few
 from tests.property.lab_packets import Draw
 from tests.property.strategies import HOSTS, PORTS
 
@@ -35,17 +36,13 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "egress_only_tcp_timeout": (60, 400),
     "egress_only_other_timeout": (30, 400),
     "fragment_timeout": (5, 60),
+    "balancer_closing_timeout": (5, 400),
 }
 TRACKING: dict[str, tuple[int, ...]] = {
     "tcp_established_timeout": (60, 350),
     "udp_stream_timeout": (60, 179),
     "udp_timeout": (45, 60),
 }
-
-
-def few(draw: Draw, chances: int) -> bool:
-    """True once in so many times."""
-    return draw(st.integers(0, chances - 1)) == chances - 1
 
 
 def _traffic(draw: Draw, *, six: bool = False) -> dict[str, Any]:
@@ -297,7 +294,7 @@ def wide_labs(draw: st.DrawFn) -> Lab:
         own = member(draw) if vpc != "twin" else {"security_groups": ["default"]}
         return {"vpc": vpc, "subnet": subnet, "private_ip": address, **own, **more}
 
-    return {
+    lab: Lab = {
         "version": 1,
         "name": "wide",
         "quotas": {"elastic_ips_per_region": 9},
@@ -324,3 +321,8 @@ def wide_labs(draw: st.DrawFn) -> Lab:
         },
         "internet": {"hosts": {name: {"address": four, "ipv6_address": six} for name, (four, six) in HOSTS.items()}},
     }  # fmt: skip
+    if draw(st.booleans()):
+        add_balancers(draw, lab)
+    if few(draw, 3):
+        add_services(draw, lab)
+    return lab

@@ -1,0 +1,180 @@
+"""What the two engines did not agree on about load balancers and endpoints, in the smallest form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
+
+from dataplane.verdict import Cause, Reason, Verdict
+from tests.scenario.gwlb import (
+    APP,
+    APP6,
+    DB,
+    FAR,
+    FAR6,
+    ONE,
+    balancer,
+    delivered,
+    group,
+    send_back,
+    set_state,
+    through,
+)
+from tests.scenario.network import ENGINES, Network
+
+BEHIND_NAT = ONE.replace(
+    "      gwlbe:\n        routes:\n          - {destination: 0.0.0.0/0, target: internet-gateway}",
+    "      gwlbe:\n        routes:\n          - {destination: 0.0.0.0/0, target: nat-gateway:nat}",
+    1,
+).replace(
+    "    subnets:\n      gwlbe: {cidr: 10.0.1.0/24,",
+    "    nat_gateways: {nat: {subnet: nat, elastic_ip: 203.0.113.10, private_ip: 10.0.4.5}}\n"
+    "    subnets:\n      nat: {cidr: 10.0.4.0/24, availability_zone: a, route_table: nat}\n"
+    "      gwlbe: {cidr: 10.0.1.0/24,",
+    1,
+).replace(
+    "    route_tables:\n      ingress:",
+    "    route_tables:\n      nat: {routes: [{destination: 0.0.0.0/0, target: internet-gateway}]}\n      ingress:",
+    1,
+)  # fmt: skip
+"""What has been inspected leaves by a NAT gateway."""
+SERVED = """
+version: 1
+name: served
+aws_services: {s3: {}}
+vpcs:
+  shop: &vpc
+    cidr: 10.0.0.0/16
+    subnets: {apps: {cidr: 10.0.1.0/24}}
+    gateway_endpoints: {objects: {service: s3, route_tables: [main]}}
+  twin: *vpc
+instances:
+  app: {vpc: shop, subnet: apps, private_ip: 10.0.1.10}
+  app2: {vpc: twin, subnet: apps, private_ip: 10.0.1.10}
+"""
+S3 = "52.216.0.10"
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def test_the_route_to_an_endpoint_that_is_not_available_is_told(engine: str) -> None:
+    text = ONE.replace("acceptance_required: false", "acceptance_required: true")
+    result = Network(text, engine=engine).send("app", IP(src=APP, dst=FAR) / UDP())
+    assert result.reason is Reason.ENDPOINT_UNAVAILABLE
+    assert result.rule == "route shop/apps 0.0.0.0/0 -> vpc-endpoint:inspect"
+
+
+def test_a_nat_gateway_has_the_flow_inside_tracked_and_not_the_one_around_it(engine: str) -> None:
+    """Connections that go through NAT gateways are (EC2 User Guide, "Automatically tracked connections")."""
+    anybody = BEHIND_NAT.replace(
+        "ingress: [{protocol: udp, ports: 6081, source: 10.9.0.0/16}]", "ingress: [{protocol: all, source: 0.0.0.0/0}]"
+    )
+    net = Network(anybody, engine=engine)
+    assert through(net, "app", IP(src=APP, dst=FAR) / UDP(sport=5, dport=6)).to == "far"
+    assert {row["kind"] for row in net.plane.engine.sessions()} == {"nat", "balancer"}
+
+
+def test_a_nat_gateway_quotes_a_packet_as_it_came_to_it(engine: str) -> None:
+    """RFC 792: of what has run out the header as received; at the endpoint it has lost one."""
+    net = Network(BEHIND_NAT, engine=engine)
+    result = through(net, "app", IP(src=APP, dst=FAR, ttl=3) / UDP(sport=5, dport=6))
+    assert result.reason is Reason.TTL_EXCEEDED
+    error = result.packet
+    quoted = IP(bytes(error[ICMP].payload))
+    assert (error.src, quoted.src, quoted.ttl) == ("10.0.4.5", APP, 1)
+
+
+def test_what_is_too_big_behind_an_endpoint_is_told_to_its_sender(engine: str) -> None:
+    """EC2 User Guide, "Network maximum transmission unit": path MTU discovery works for IPv6 through the gateway."""
+    net = Network(ONE, engine=engine)
+    result = through(net, "app", IPv6(src=APP6, dst=FAR6) / UDP(sport=5, dport=6) / bytes(1500))
+    assert result.reason is Reason.MTU_EXCEEDED
+    [error] = result.sent
+    assert (error.node, error.cause, error.packet.src) == ("app", Cause.ERROR, "2001:db8:10:1::1")
+    assert error.packet[ICMPv6PacketTooBig].mtu == 1500
+
+
+def test_what_is_cut_already_is_not_cut_by_an_endpoint(engine: str) -> None:
+    """A packet that one gateway had to cut reaches an endpoint in pieces that fit."""
+    outside = ONE.replace("private_ip: 10.0.1.20,", "private_ip: 10.0.1.20, elastic_ip: 203.0.113.21,")
+    net = Network(outside, engine=engine)
+    port, frame = (
+        net.port("neighbour"),
+        net.frame("neighbour", IP(src="10.0.1.20", dst="203.0.113.20") / UDP() / bytes(3000)),
+    )
+    [outcome], _ = net.plane.process([frame], [port], net.now, traced=True)
+    assert outcome.verdict is Verdict.FORWARD
+    told = [str(net.plane.names[object_]) for object_, action, _ in outcome.trace if action == "fragment"]
+    assert told == ["internet-gateway shop"]
+
+
+def test_addresses_that_are_never_forwarded_are_so_inside_as_well(engine: str) -> None:
+    """But first what is inside must be of the flow: so it is an error about it, from a loopback address."""
+    net = Network(ONE, engine=engine)
+    got = delivered(net.send("app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6)))
+    assert send_back(net, got, inside=bytes(IP(src="127.0.0.1", dst=DB) / UDP())).reason is Reason.GENEVE_FLOW_CHANGED
+    error = bytes(IP(src="127.0.0.1", dst=APP) / ICMP(type=3, code=3) / got.inside[:28])
+    assert send_back(net, got, inside=error).reason is Reason.SOURCE_MARTIAN
+
+
+def test_the_beginning_of_a_datagram_in_pieces_gets_no_reset(engine: str) -> None:
+    net = Network(balancer(ONE, send_tcp_reset="true"), engine=engine)
+    segment = IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="A")
+    assert [sent.cause for sent in net.send("app", segment).sent] == [Cause.RESET]
+    segment.flags = "MF"
+    segment = IP(bytes(segment / bytes(4)))
+    assert net.send("app", segment).sent == ()
+
+
+def test_both_ends_are_told_when_a_flow_has_timed_out(engine: str) -> None:
+    """With the sequence number that each expects next; one that has never spoken too (RFC 9293, 3.10.7.1)."""
+    net = Network(balancer(ONE, send_tcp_reset="true"), engine=engine)
+    delivered(net.send("app", IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="S", seq=99)))
+    _, emissions = net.plane.advance(net.now + 350_000)
+    told = {net.plane.names[each.port].path: IP(each.frame[14:]) for each in emissions}
+    assert set(told) == {"app/eth0", "db/eth0"}
+    opener, other = told["app/eth0"][TCP], told["db/eth0"][TCP]
+    assert (opener.flags, opener.seq, opener.ack) == ("RA", 0, 100)
+    assert (other.flags, other.seq, other.sport, other.dport) == ("R", 100, 5, 6)
+
+
+def test_an_error_about_a_flow_keeps_it_alive(engine: str) -> None:
+    """As everything does that goes to its target."""
+    net = Network(ONE, engine=engine)
+    got = delivered(net.send("app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6)))
+    net.wait(119)
+    error = IP(src=DB, dst=APP) / ICMP(type=3, code=3) / IP(src=APP, dst=DB) / UDP(sport=5, dport=6)
+    delivered(net.send("db", error))
+    net.wait(119)
+    again = delivered(net.send("app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6)))
+    assert again.identity == got.identity
+
+
+def test_an_error_about_a_flow_leaves_a_target_that_fails(engine: str) -> None:
+    net = Network(group(on_deregistration="rebalance", on_unhealthy="rebalance"), engine=engine)
+    got = delivered(net.send("app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6)))
+    set_state(net, {got.target: "unhealthy"})
+    error = IP(src=DB, dst=APP) / ICMP(type=3, code=3) / IP(src=APP, dst=DB) / UDP(sport=5, dport=6)
+    moved = delivered(net.send("db", error))
+    assert (moved.target != got.target, moved.identity) == (True, got.identity)
+    assert send_back(net, moved).verdict is Verdict.FORWARD
+
+
+def test_a_flow_of_a_service_does_not_live_on_by_packets_of_another_vpc(engine: str) -> None:
+    net = Network(SERVED, engine=engine)
+    segment = IP(src="10.0.1.10", dst=S3) / TCP(sport=5, dport=443, flags="S")
+    assert net.send("app", segment).to == "s3"
+    net.wait(349)
+    conflict = net.send("app2", segment)
+    assert conflict.reason is Reason.ENDPOINT_CONFLICT
+    assert conflict.rule.startswith("route twin/main 52.216.0.0/15")
+    reset = IP(src="10.0.1.10", dst=S3) / TCP(sport=5, dport=443, flags="R")
+    assert net.send("app2", reset).reason is Reason.ENDPOINT_CONFLICT
+    net.wait(1)
+    assert net.send("app2", segment).to == "s3"
