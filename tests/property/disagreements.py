@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from hypothesis import currently_in_test_context, event
 
 from dataplane.reference.packets import Packet, read
-from tests.property.balanced_packets import as_received, is_geneve
+from tests.property.geneve_frames import as_received, is_geneve
 
 VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
 

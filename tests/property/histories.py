@@ -19,7 +19,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
 from dataplane.engine import DataPlane
 from dataplane.names import Names
 from dataplane.topology import Topology
-from tests.property.balanced_packets import bounce, is_geneve
+from tests.property.geneve_frames import bounce, is_geneve
 from tests.property.lab_packets import some_packet
 from tests.property.quick_load import topology_of
 from tests.property.strategies import PORTS, RandomLab, labs, steps

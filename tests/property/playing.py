@@ -8,28 +8,24 @@ what somebody got, errors about it, and pieces in any order.
 from __future__ import annotations
 
 import struct
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
 
-from dataplane.errors import ConfigurationError
 from dataplane.reference.inventory import Owner
-from dataplane.reference.nodes import BalancerNode, Endpoint, Interface
-from dataplane.topology.runtime_state import advance, carry_over
-from tests.property import balanced_packets, script
-from tests.property.balanced_packets import as_received, bounce, is_geneve, rejoined, tampered
+from dataplane.reference.nodes import BalancerNode, Interface
+from dataplane.topology.runtime_state import advance
+from tests.property import balanced_packets
 from tests.property.disagreements import IncomparableError
-from tests.property.exercised import TALLY
+from tests.property.geneve_frames import as_received, bounce, instead, is_geneve, rejoined
+from tests.property.ground import Ground
 from tests.property.lab_changes import changed
 from tests.property.lab_packets import Draw, error_about, flood, odd_frame, opening, pieces, questions, some_packet
-from tests.property.pairing import KEEP, Pair
-from tests.property.quick_load import stored, topology_of
+from tests.property.quick_load import stored
+from tests.property.tampering import tampered
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
 
-KEPT = (KEEP, KEEP, 0, 0x5555555555555555, 0x00FF00FF00FF00FF)
-"""Which flow entries survive a burst, where they are emptied at random."""
 WAITS = (1, 29_999, 30_000, 60_000, 120_000, 180_000, 350_000, 600_000, 432_000_000)
 DRAWN = 4
 """Beginnings of a conversation that are drawn, until one meets an endpoint."""
@@ -41,55 +37,8 @@ DOCUMENTED = (30_000, 60_000, 120_000, 350_000, 600_000, *TRACKED_BY_DEFAULT.val
 """Idle limits where no setting says otherwise."""
 
 
-class Playground(Pair):
-    """Both engines in a lab, and what has happened there."""
-
-    def __init__(self, lab: dict[str, Any]) -> None:
-        self.topology = topology_of(lab)
-        super().__init__(self.topology)
-        script.begin(lab)
-        self.lab = lab
-        self.before: list[dict[str, Any]] = []
-        """Labs that were, the present one's predecessor last."""
-        self.sent: deque[tuple[int, bytes]] = deque(maxlen=32)
-        self.late: list[tuple[int, bytes]] = []
-        """Pieces of datagrams that are still to come."""
-        self.steps = 0
-        """Moves made."""
-        self.known: set[int] = set()
-        """Ports that are or were there."""
-        self._learn()
-
-    def _learn(self) -> None:
-        self.seen.is_inter_region = "accepter_region" in self.lab["peerings"]["p"]
-        self.seen.stickiness = {e.number: e.node.stickiness for e in self._endpoints() if e.node is not None}
-        inventory = self.reference.router.inventory
-        self.nodes = sorted(inventory.ports)
-        self.known |= set(self.nodes)
-        every = [address for node in inventory.interfaces for address in node.addresses]
-        every += [address for host in inventory.hosts for address in host.addresses]
-        every += list(inventory.public_of.values())
-        self.live4 = sorted({str(a) for a in every if a.version == 4} | {str4(n) for n in self.translated})
-        self.live6 = sorted({str(a) for a in every if a.version == 6})
-
-    def _endpoints(self) -> list[Endpoint]:
-        return list(self.reference.router.inventory.endpoints.values())
-
-    # -- what is sent
-
-    def ether(self, port: int) -> bytes:
-        """The addresses of a frame from a port to its router."""
-        node = self.reference.router.inventory.ports[port]
-        return node.router_mac + node.mac
-
-    def own(self, port: int) -> list[str]:
-        """The addresses behind a port."""
-        return [str(address) for address in self.reference.router.inventory.ports[port].addresses]
-
-    def put(self, draw: Draw, port: int, frames: list[bytes]) -> None:
-        """Send frames; sometimes nobody traces, so that memos are used."""
-        self.sent.extend((port, frame) for frame in frames[:4])
-        self.send(port, frames, keep=draw(st.sampled_from(KEPT)), traced=draw(st.integers(0, 3)) == 0)
+class Playground(Ground):
+    """Both engines in a lab, and everything that can happen there."""
 
     def packet(self, draw: Draw) -> None:
         """Somebody sends a packet."""
@@ -203,7 +152,7 @@ class Playground(Pair):
         port, frame = found
         if is_geneve(frame) and not frame[20] & 0x20:  # an answer of the far end, in the place of the packet itself
             answer = resegmented(draw, bytes(12) + swap_ends(as_received(frame)))
-            packet = balanced_packets.instead(frame, answer[2:]) if draw(st.booleans()) else bounce(frame)
+            packet = instead(frame, answer[2:]) if draw(st.booleans()) else bounce(frame)
             self.put(draw, port, [self.ether(port) + packet])
             return None
         self.put(draw, port, [self.ether(port) + resegmented(draw, bytes(12) + swap_ends(frame))])
@@ -285,7 +234,7 @@ class Playground(Pair):
         else:
             self.advance(draw(st.sampled_from(WAITS)))
         if (state := advance(self.topology, self.now)) is not None:
-            self._become({**self.lab, "runtime": stored(state)}, "drained")
+            self.become({**self.lab, "runtime": stored(state)}, "drained")
 
     def _note_ends(self, rows: list[dict[str, Any]], beside: int) -> None:
         for row in rows:
@@ -299,39 +248,16 @@ class Playground(Pair):
     def change(self, draw: Draw) -> None:
         """Somebody works on the lab."""
         kind, lab = changed(draw, self.lab)
-        self._become(lab, kind)
+        self.become(lab, kind)
 
     def undo(self, draw: Draw) -> None:
         """What was changed last is changed back."""
         if not self.before:
             return self.change(draw)
         lab = self.before.pop()
-        if self._become(lab, "undo"):
+        if self.become(lab, "undo"):
             self.before.pop()
         return None
-
-    def _become(self, lab: dict[str, Any], kind: str) -> bool:
-        try:
-            topology = topology_of(lab)
-        except ConfigurationError:
-            self.seen.note(f"refused {kind}")  # AWS would refuse it
-            return False
-        if topology.lab != self.topology.lab:  # what it was before does not come back with the rules it had
-            state = carry_over(self.topology, topology, self.now)
-            topology, lab = topology.with_runtime(state), {**lab, "runtime": stored(state)}
-        self.before.append(self.lab)
-        del self.before[:-8]
-        self.lab, self.topology = lab, topology
-        script.changed(lab)
-        self.apply(topology)
-        self._learn()
-        self.seen.note(f"change {kind}")
-        self.compare_memories()
-        return True
-
-    def done(self) -> None:
-        """The example is over."""
-        TALLY.add(self.seen, self.steps)
 
 
 Move = Callable[[Playground, Draw], None]
@@ -388,8 +314,3 @@ def resegmented(draw: Draw, frame: bytes) -> bytes:
         inverted = struct.pack(">HH", ~old & 0xFFFF, ~int.from_bytes(before) & 0xFFFF)
         packet[at + 16 : at + 18] = struct.pack(">H", internet_sum(inverted + bytes(packet[at + 12 : at + 14])))
     return frame[12:14] + bytes(packet)
-
-
-def str4(number: int) -> str:
-    """An IPv4 address as one writes it."""
-    return ".".join(map(str, number.to_bytes(4, "big")))

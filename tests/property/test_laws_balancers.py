@@ -15,8 +15,8 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
 from dataplane.names import Names
 from tests.property.balanced_labs import STICKINESS, few
-from tests.property.balanced_packets import as_received, bounce, is_geneve, options_of
 from tests.property.fresh import part
+from tests.property.geneve_frames import as_received, bounce, is_geneve, options_of
 from tests.property.histories import Case, Network, Step, plays, wide_cases
 from tests.property.test_laws import came_up
 from tests.property.test_memo import TYPES, swap_ends

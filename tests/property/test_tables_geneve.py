@@ -15,9 +15,10 @@ from scapy.packet import Raw
 
 from dataplane.engine import DataPlane
 from dataplane.verdict import Reason, Verdict
-from tests.property.balanced_packets import UNKNOWN, bounce, headed, inside, is_geneve
 from tests.property.fresh import part
+from tests.property.geneve_frames import bounce, headed, inside, is_geneve
 from tests.property.quick_load import topology_of
+from tests.property.tampering import UNKNOWN
 from tests.property.test_laws_balancers import INSPECTED
 from tests.property.test_memo import TYPES, internet_sum
 from tests.scenario.gwlb import APP, APP6, DB, DB6, ENDPOINT_ID
