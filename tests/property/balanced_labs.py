@@ -76,10 +76,10 @@ def add_services(draw: Draw, lab: Lab) -> None:
     """Put S3 and DynamoDB into a lab, and gateway endpoints for them."""
     lab["aws_services"] = {"s3": {}, "dynamodb": {}}
     shop, twin, store = (lab["vpcs"][name] for name in ("shop", "twin", "store"))
-    tables = draw(st.sampled_from([["private", "public"], ["private", "public"], ["private"], ["public"]]))
+    tables = draw(st.sampled_from([["private", "public"]] * 4 + [["private"], ["public"]]))
     shop["gateway_endpoints"] = {"objects": {"service": "s3", "route_tables": tables}}
     shop["gateway_endpoints"]["tables"] = {"service": "dynamodb", "route_tables": tables}
-    if draw(st.booleans()):
+    if not few(draw, 4):
         twin["gateway_endpoints"] = {"objects": {"service": "s3", "route_tables": ["main"]}}
     if "accepter_region" not in lab["peerings"]["p"] and draw(st.booleans()):
         store["gateway_endpoints"] = {"objects": {"service": "s3", "route_tables": ["data"]}}

@@ -33,8 +33,9 @@ TALKERS = (
 )
 """Who may have something to say to whom through load balancers (`balanced_labs`)."""
 CUSTOMERS = (
-    ("a/eth0", "10.0.1.10", S3),
-    ("t/eth0", "10.0.1.10", S3),
+    *[("a/eth0", "10.0.1.10", S3), ("t/eth0", "10.0.1.10", S3)] * 3,
+    ("c/eth0", "10.9.9.9", S3),
+    ("b/eth0", "10.1.1.10", DYNAMODB),
     ("c/eth0", "10.0.2.10", S3),
     ("c/eth0", "10.0.2.10", DYNAMODB),
     ("e/eth0", "10.1.1.10", S3),
@@ -55,7 +56,9 @@ def opening(draw: Draw, *, services: bool, balancers: bool) -> tuple[str, int, b
         st.sampled_from(["tcp", "tcp", "tcp", "query", "udp"] if is_served else ["tcp", "udp", "udp", "query", "gre"])
     )
     size = draw(st.sampled_from(SIZES)) if draw(st.integers(0, 2)) == 0 else 0
-    ports = FIXED if draw(st.booleans()) else {"sport": draw(st.sampled_from([1, 40001, 65535])), "dport": 80}
+    ports = (
+        FIXED if is_served or draw(st.booleans()) else {"sport": draw(st.sampled_from([1, 40001, 65535])), "dport": 80}
+    )
     ttl = draw(st.sampled_from([64, 64, 64, 64, 64, 4, 3, 2, 1]))
     flags = draw(st.sampled_from(["", "", "DF"]))
     upper: Any = UDP(**ports) / bytes(size)

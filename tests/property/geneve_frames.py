@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from ipaddress import IPv4Address
 
 from tests.property.test_memo import TYPES, internet_sum
 
@@ -35,6 +36,14 @@ def bounce(frame: bytes) -> bytes:
     """EtherType and packet that an appliance sends back which has nothing against it: addresses swapped, ports not."""
     raw = frame[14:]
     return TYPES[4] + headed(raw[16:20], raw[12:16], raw[20:])
+
+
+def by_another(packet: bytes, source: str) -> bytes:
+    """EtherType and IPv4 packet without options, as somebody else sends it."""
+    raw = bytearray(packet[2:])
+    raw[10:12], raw[12:16] = b"\0\0", IPv4Address(source).packed
+    raw[10:12] = struct.pack(">H", internet_sum(bytes(raw[:20])))
+    return packet[:2] + bytes(raw)
 
 
 def instead(frame: bytes, packet: bytes) -> bytes:

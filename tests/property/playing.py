@@ -18,7 +18,7 @@ from dataplane.reference.nodes import BalancerNode, Interface
 from dataplane.topology.runtime_state import advance
 from tests.property import balanced_packets
 from tests.property.disagreements import IncomparableError
-from tests.property.geneve_frames import as_received, bounce, instead, is_geneve, rejoined
+from tests.property.geneve_frames import as_received, bounce, by_another, instead, is_geneve, rejoined
 from tests.property.ground import Ground
 from tests.property.lab_changes import changed
 from tests.property.lab_packets import Draw, error_about, flood, odd_frame, opening, pieces, questions, some_packet
@@ -132,8 +132,11 @@ class Playground(Ground):
         inventory = self.reference.router.inventory
         kind, packets = tampered(draw, frame, [str(each.address) for each in inventory.balancer_nodes])
         self.seen.note(f"tampered {kind}")
-        if draw(st.integers(0, 7)) == 0:
+        if draw(st.integers(0, 5)) == 0:  # not by whom it was for
             port = draw(st.sampled_from(self.nodes))
+            own = next((address for address in self.own(port) if ":" not in address), None)
+            if own is not None and draw(st.integers(0, 3)):
+                packets = [by_another(packet, own) for packet in packets]
         self.put(draw, port, [self.ether(port) + packet for packet in packets])
         if draw(st.booleans()):
             self._bounce_all(draw)
