@@ -215,7 +215,7 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
     cdef known k
     cdef effect *e
     cdef bint told, found, flipped, error = w.p.kind == L4_ERROR
-    cdef uint32_t cookie, target
+    cdef uint32_t cookie
     if w.layer == LAYER_AROUND:
         drop(w, n, REASON_GENEVE_NESTED, 0)
         return False
@@ -233,12 +233,10 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
             return False
         cookie = k.s.cookie
         m = member_of(w, s, k.s.target)
-        target = 0
         if not error and (m == NULL or not m.keeps):
             other = assign(w, tn, &t, &sticky)
             if other != NULL:
                 m = other
-                target = m.number
         if m == NULL:
             drop(w, n, REASON_BALANCER_NO_TARGET, 0)
             return False
@@ -246,10 +244,11 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
             k.way = 1 if flipped != (k.s.flipped != 0) else 0
             if not touch(w, n, &k, &tn.limits):
                 return False
-            if target and target != k.s.target:
-                e = &w.out.effects[w.out.effect_count - 1]
-                e.target = target
-                e.changes = 1
+            e = &w.out.effects[w.out.effect_count - 1]
+            e.cookie = cookie
+            e.flipped = k.s.flipped
+            e.target = m.number
+            e.changes |= m.number != k.s.target
         return put_inside(w, n, tn, m, cookie)
     if w.p.proto == PROTO_TCP and not opens_tcp(w):
         ask_for_reset(w, tn)

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from fastpath.core cimport *
 from fastpath.edit cimport ERROR_MAX
@@ -22,6 +22,7 @@ from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
+from fastpath.shown cimport *
 from fastpath.snapshot cimport Snapshot
 from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport ETH_HEADER, VNET_HEADER
@@ -32,37 +33,6 @@ cdef enum:
     MOST_ROWS = 1 << 28     # a reference is row * 2 + 1 in 32 bits
     LONGEST_FRAME = 131072
     LEG_GROWTH = 512        # most that frames grow by from leg to leg, headroom included
-
-HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve",
-           "flow-gate", "encapsulate", "decapsulate")
-HOP_DETAILS = ("passed", "dropped", "skipped", "branched", "new", "known", "related", "untracked", "outbound", "inbound", "fragments",
-               "encapsulated", "decapsulated")
-SESSION_KINDS = ("", "group", "nat", "pool", "flow", "balancer", "sticky")
-SESSION_STATES = ("", "opening", "open", "closing", "single", "replied", "stream", "query", "other")
-
-
-cdef object number_of(addr a):
-    return (<object>a.hi << 64) | a.lo
-
-
-cdef tuple tuple_of(tuple5 *t):
-    return (t.family, number_of(t.src), number_of(t.dst), t.proto, t.sport, t.dport)
-
-
-cdef tuple forward_of(session *s):
-    cdef tuple5 t = s.key[0].tuple
-    if s.kind == SESSION_BALANCED and s.flipped:
-        reverse_tuple(&t, &s.key[0].tuple)
-    return tuple_of(&t)
-
-
-cdef tuple reply_of(session *s):
-    cdef tuple5 t = s.key[1].tuple
-    if s.kind == SESSION_BALANCED:
-        t = s.key[0].tuple
-        if not s.flipped:
-            reverse_tuple(&t, &s.key[0].tuple)
-    return tuple_of(&t)
 
 
 cdef class Overlay:
@@ -92,26 +62,10 @@ cdef class Overlay:
             self.table.rows[row].idle = e.step.idle
             self.table.rows[row].rule = e.rule
             self.table.rows[row].pool = NO_SESSION
-            if e.kind == EFFECT_OPEN:
-                self.table.rows[row].cookie = e.cookie
-                self.table.rows[row].flipped = e.flipped
-            if e.target:
-                self.table.rows[row].target = e.target
+            self.table.rows[row].cookie = e.cookie
+            self.table.rows[row].flipped = e.flipped
+            self.table.rows[row].target = e.target
             self.table.rows[row].last_seen = now
-
-
-cdef list emissions_of(taken *t):
-    cdef uint32_t i
-    cdef emission *e
-    cdef list rows = []
-    if t.failed:
-        raise MemoryError
-    for i in range(t.count):
-        e = &t.rows[i]
-        rows.append((e.port, PyBytes_FromStringAndSize(<char *>e.frame, e.length), e.cause,
-                     -1 if e.parent == NO_PARENT else <int>e.parent,
-                     PyBytes_FromStringAndSize(<char *>e.vnet, VNET_HEADER)))
-    return rows
 
 
 cdef void free_taken(taken *t) noexcept:
@@ -123,39 +77,6 @@ cdef uint64_t checked_time(object now_ms) except? 0xFFFFFFFFFFFFFFFFU:
     if not 0 <= now_ms < 1 << 63:
         raise ValueError("a time is from 0 to 2**63 - 1 milliseconds")
     return now_ms
-
-
-# A packet that would leave, as bytes.
-cdef dict planned(plan *x, trace_buffer *hops):
-    cdef uint32_t length = 0
-    cdef uint8_t *frame
-    cdef dict answer = {"verdict": x.verdict, "reason": x.reason, "object": x.object, "rule": x.rule, "hops": hops_of(hops)}
-    if x.verdict == VERDICT_FORWARD:
-        frame = apply_edit(x.p, &x.edit, &length)
-        answer["port"] = x.edit.port
-        answer["mtu"] = x.edit.cuts[x.edit.cut_count - 1] if x.edit.cut_count else 0
-        answer["frame"] = PyBytes_FromStringAndSize(<char *>frame, length)
-    return answer
-
-
-# What a processed packet went through: (operation, what it did, object, rule), all numbers but for the words.
-cdef list story_of(trace_buffer *b):
-    cdef uint32_t i
-    return [(HOP_OPS[b.hops[i].op], HOP_DETAILS[b.hops[i].detail], b.hops[i].object, b.hops[i].rule) for i in range(b.count)]
-
-
-cdef list hops_of(trace_buffer *b):
-    cdef uint32_t i
-    cdef hop *x
-    cdef list rows = []
-    for i in range(b.count):
-        x = &b.hops[i]
-        rows.append({
-            "op": HOP_OPS[x.op], "mode": x.mode, "detail": HOP_DETAILS[x.detail], "family": x.family, "object": x.object, "rule": x.rule,
-            "realm": x.realm, "source": number_of(x.src), "destination": number_of(x.dst),
-            "source_port": x.sport, "destination_port": x.dport, "cookie": x.cookie,
-        })
-    return rows
 
 
 cdef class Engine:
@@ -390,6 +311,57 @@ cdef class Engine:
             free(stories)
         return 0
 
+    def replay(self, frames, contexts, now_ms, uint32_t rounds):
+        """Receive the same frames over and over, and forget what they emit: for measuring what a worker would do with them,
+        without Python and system calls between two packets.
+
+        Returns how many frames were received and how many were emitted.
+        """
+        cdef uint64_t now = checked_time(now_ms), received = 0, emitted = 0
+        cdef uint32_t i, round, count = len(frames)
+        cdef size_t size = 0
+        cdef uint8_t *kept
+        cdef uint8_t *arena
+        cdef uint32_t *rows         # (context, length, offset) of each
+        cdef outcome result
+        cdef bytes frame
+        for frame in frames:
+            size += SLOT_HEADROOM + len(frame)
+        kept = <uint8_t *>malloc(size + 1)
+        arena = <uint8_t *>malloc(size + 1)
+        rows = <uint32_t *>malloc((count + 1) * 3 * sizeof(uint32_t))
+        if kept == NULL or arena == NULL or rows == NULL:
+            free(kept)
+            free(arena)
+            free(rows)
+            raise MemoryError
+        size = 0
+        for i in range(count):
+            frame = frames[i]
+            rows[3 * i] = contexts[i]
+            rows[3 * i + 1] = <uint32_t>len(frame)
+            rows[3 * i + 2] = <uint32_t>(size + SLOT_HEADROOM)
+            memcpy(kept + size + SLOT_HEADROOM, PyBytes_AS_STRING(frame), len(frame))
+            size += SLOT_HEADROOM + len(frame)
+        with nogil:
+            self.acquire()
+            set_time(&self.c, now)
+            for round in range(rounds):
+                for i in range(count):
+                    memcpy(arena + rows[3 * i + 2], kept + rows[3 * i + 2], rows[3 * i + 1])
+                    receive(&self.c, arena + rows[3 * i + 2], rows[3 * i + 1], NULL, rows[3 * i], i, &result)
+                    if i % SLICE == SLICE - 1:
+                        emitted += self.c.out.count
+                        outbox_clear(&self.c.out)
+                emitted += self.c.out.count
+                outbox_clear(&self.c.out)
+                received += count
+            self.release()
+        free(kept)
+        free(arena)
+        free(rows)
+        return received, emitted
+
     def advance(self, now_ms):
         """Let time pass: expire sessions and waiting fragments. Returns `(outcomes, emissions)` like process."""
         cdef uint64_t now = checked_time(now_ms)
@@ -508,15 +480,8 @@ cdef class Engine:
                 first += count
                 for i in range(count):
                     s = &copy[i]
-                    if s.kind == SESSION_POOL or s.kind == SESSION_STICKY or not session_alive(s, now):
-                        continue
-                    rows.append({
-                        "kind": SESSION_KINDS[s.kind], "owner": s.key[0].owner, "rule": s.rule,
-                        "state": SESSION_STATES[s.state],
-                        "forward": forward_of(s), "reply": reply_of(s), "target": s.target, "cookie": s.cookie,
-                        "age_ms": now - s.opened, "idle_ms": now - s.last_seen, "limit_ms": s.idle,
-                        "packets": (s.packets[0], s.packets[1]), "bytes": (s.bytes[0], s.bytes[1]),
-                    })
+                    if s.kind != SESSION_POOL and s.kind != SESSION_STICKY and session_alive(s, now):
+                        rows.append(session_of(s, now))
         finally:
             free(copy)
 

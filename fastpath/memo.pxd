@@ -5,12 +5,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.geneve cimport geneve
 from fastpath.packet cimport edit, packet, tuple5
 from fastpath.session cimport session_table
-from fastpath.plan cimport LAYERS, plan
+from fastpath.plan cimport ABSENCES, LAYERS, plan
 
 cdef enum:
     FLOW_REFS = 8           # sessions one entry may touch
     FLOW_COUNTS = 2         # gateways one entry may count at
-    FLOW_ABSENCES = 4       # sessions that must not be there
     FLOW_WAYS = 4           # entries one bucket holds
     WAY_NONE = 2
 
@@ -54,7 +53,7 @@ cdef struct flow:
     uint32_t absence_count
     flow_ref refs[FLOW_REFS]
     flow_ref counts[FLOW_COUNTS]    # row: index of the gateway
-    flow_absence absences[FLOW_ABSENCES]
+    flow_absence absences[ABSENCES]
     uint8_t opens           # the edit is of what is inside the packet
     uint8_t spent_outside
     edit edit

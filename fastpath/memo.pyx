@@ -14,7 +14,7 @@ from libc.string cimport memcmp, memset
 from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, ip_bytes, wire_length
 from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.geneve cimport OUTER_SIZE
-from fastpath.plan cimport (EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME, LAYER_INSIDE,
+from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME, LAYER_INSIDE,
                             effect)
 from fastpath.session cimport SESSION_BALANCED, bucket_of, count_gateway, hash_bytes, note_sequence, session, session_alive
 from fastpath.wire cimport PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
@@ -146,7 +146,7 @@ cdef void flow_remember(flow_table *t, session_table *sessions, const arrival *a
     cdef const effect *e
     cdef uint32_t i, touched = 0, counted = 0, absent = 0
     # what goes on must be what came, or was inside it: an entry has no room for further legs
-    if x.verdict != VERDICT_FORWARD or x.edit.cut_count or x.p != (x.opened if x.opened != NULL else a.p) \
+    if x.verdict != VERDICT_FORWARD or x.absences > ABSENCES or x.edit.cut_count or x.p != (x.opened if x.opened != NULL else a.p) \
             or (x.opened != NULL and a.inside == NULL):
         return
     for i in range(x.effect_count):
@@ -161,7 +161,7 @@ cdef void flow_remember(flow_table *t, session_table *sessions, const arrival *a
             return
         else:
             touched += 1
-    if touched > FLOW_REFS or counted > FLOW_COUNTS or absent > FLOW_ABSENCES:
+    if touched > FLOW_REFS or counted > FLOW_COUNTS or absent > ABSENCES:
         return
     flow_key_of(&key, a)
     bucket = &t.rows[flow_bucket(t, &key)]

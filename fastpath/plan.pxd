@@ -12,6 +12,7 @@ cdef enum:
     MAX_STEPS = 96          # nodes a packet may visit before it is a loop
     MAX_EFFECTS = 20        # sessions and counters one packet may change
     MAX_HOPS = 100
+    ABSENCES = 4            # sessions whose absence a plan may be remembered with
     MAX_LEGS = 4            # times one packet may change family
 
 cdef enum effect_kind:
@@ -39,15 +40,15 @@ cdef struct effect:
     uint8_t passed          # GATEWAY: it left the translator
     uint8_t exhausted       # GATEWAY: there was no free port
     uint8_t layer           # which packet it is about
-    uint8_t flipped         # OPEN of a balanced session, see `session`
+    uint8_t flipped         # OPEN, TOUCH of a balanced session, see `session`
     uint32_t size           # bytes of the packet there and then
     uint32_t size_out       # GATEWAY: and as it left
     uint32_t row            # TOUCH; GATEWAY: index of the gateway
     uint32_t version        # TOUCH
     uint32_t rule           # OPEN: what admitted it
     uint32_t gateway        # OPEN of a NAT session: index + 1 of its gateway
-    uint32_t cookie         # OPEN of a balanced session
-    uint32_t target         # OPEN of one: its member. TOUCH: it changes to this one; 0: it stays
+    uint32_t cookie         # OPEN, TOUCH of a balanced session
+    uint32_t target         # the same: its member from now on
     session_key forward     # OPEN, TOUCH, ABSENT
     session_key reply       # OPEN
     session_key pool        # OPEN of a NAT session; of a balanced one, unless its owner is 0
@@ -122,6 +123,7 @@ cdef struct plan:
     header error_view       # the packet as the error quotes it: as it entered the realm where it died
     packet *error_packet
     uint32_t path_mtu[LAYERS]   # smallest MTU of the hops passed; 0: no limit
+    uint32_t absences       # sessions that were looked for in vain, and that decide; from the ABSENCES-th on none is noted
     uint32_t effect_count
     effect effects[MAX_EFFECTS]     # last: only the part in use is ever cleared
 

@@ -33,7 +33,7 @@ def routes(topology: Topology, table: str | None) -> list[dict[str, Any]]:
         gateway = topology.vpc(vpc).internet_gateway
         is_of_gateway = gateway is not None and gateway.route_table == name
         users = {"subnets": subnets, "gateway": "internet-gateway" if is_of_gateway else None}
-        effective = list(declared.effective(topology, vpc))
+        effective = list(declared.effective(topology, vpc, name))
         for route in effective:
             active = topology.route_target_label(vpc, route.target) is not None
             rows.append(

@@ -3,8 +3,9 @@
 It shares the model with the fast engine, and nothing else: no parser, checksum, table or translation.
 """
 
+from dataplane.reference.balancer import InadmissibleChoiceError
 from dataplane.reference.engine import ReferencePlane
 from dataplane.reference.nat import InadmissiblePortError
 from dataplane.reference.outcomes import Emission, Outcome
 
-__all__ = ["Emission", "InadmissiblePortError", "Outcome", "ReferencePlane"]
+__all__ = ["Emission", "InadmissibleChoiceError", "InadmissiblePortError", "Outcome", "ReferencePlane"]

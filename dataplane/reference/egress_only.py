@@ -2,6 +2,9 @@
 
 https://docs.aws.amazon.com/vpc/latest/userguide/egress-only-internet-gateway.html
 
+What came through a Gateway Load Balancer endpoint does not leave by them:
+https://docs.aws.amazon.com/vpc/latest/privatelink/gateway-load-balancer-endpoints.html
+
 Where a VPC has an internet gateway too, AWS does not say which of them a packet from outside comes by. Here the route
 table of the subnet it is for decides: it enters where the answer would leave.
 """
@@ -11,7 +14,7 @@ from __future__ import annotations
 from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import cross_into_internet
 from dataplane.reference.inventory import Inventory
-from dataplane.reference.journey import EGRESS_ONLY, GATEWAY, PEERING, Dropped, Journey
+from dataplane.reference.journey import EGRESS_ONLY, ENDPOINT, GATEWAY, PEERING, Dropped, Journey
 from dataplane.reference.lifetimes import limits_of_egress_only
 from dataplane.reference.packets import Packet
 from dataplane.verdict import Reason
@@ -28,6 +31,8 @@ def leave(journey: Journey, inventory: Inventory, memory: FlowMemory, vpc: str) 
     gateway, packet = inventory.names.intern(WORD, vpc), journey.packet
     if journey.through & {PEERING, GATEWAY}:
         raise Dropped(Reason.EDGE_TO_EDGE, gateway)
+    if ENDPOINT in journey.through:
+        raise Dropped(Reason.EGRESS_ONLY_ENDPOINT, gateway)
     if not inventory.has_address6(vpc, packet.source):
         raise Dropped(Reason.GATEWAY_SPOOFED, gateway)
     done = memory.see(gateway, packet, journey.now_ms, limits_of_egress_only(inventory.lab.settings))

@@ -14,21 +14,19 @@ from dataclasses import replace
 from dataplane.names import Names
 from dataplane.reference import own_packets
 from dataplane.reference.checksum import Address
-from dataplane.reference.fragmentation import cut
 from dataplane.reference.fragments import Fragments, Waiting
 from dataplane.reference.inventory import Inventory
-from dataplane.reference.journey import Answered, Dropped, Journey
-from dataplane.reference.nat import Proposals
+from dataplane.reference.journey import Answered, Dropped, Journey, Note, WantedReset
 from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_neighbour_discovery, mac_of
-from dataplane.reference.nodes import Host, Interface
+from dataplane.reference.nodes import Host
 from dataplane.reference.outcomes import Emission, Outcome, Session
 from dataplane.reference.packets import Packet, check_addresses, read
-from dataplane.reference.router import Router
+from dataplane.reference.proposals import VERSIONS, Proposals, read_proposals
+from dataplane.reference.router import Receiver, Router
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 
 ARP, VLAN = b"\x08\x06", (b"\x81\x00", b"\x88\xa8")
-VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
 TYPES = {version: kind for kind, version in VERSIONS.items()}
 
 
@@ -66,6 +64,7 @@ class ReferencePlane:
         now_ms: int,
         proposals: Sequence[Sequence[bytes]] | None = None,
         *,
+        told: Sequence[Sequence[Note]] | None = None,
         traced: bool = False,
     ) -> tuple[list[Outcome], list[Emission]]:
         """Receive `frames`, each through its port, at `now_ms`; one Outcome per frame, and all that left, in order.
@@ -75,17 +74,23 @@ class ReferencePlane:
             ports: the port of each.
             now_ms: lab time in milliseconds.
             proposals: for each frame, the frames that another engine forwarded for it. What AWS leaves open (the port
-                and address of a NAT gateway) is adopted from them.
+                and address of a NAT gateway; target, cookie and port of a flow that is balanced) is adopted from them.
+            told: for each frame, what that engine says happened on the way: of a packet that has not left, this tells
+                which target it was for.
             traced: outcomes tell what happened on the way.
 
         Raises:
             InadmissiblePortError: what was proposed breaks a rule of AWS.
+            InadmissibleChoiceError: likewise.
         """
         self.now_ms = max(self.now_ms, now_ms)
         self._emissions = []
         outcomes = []
         for number, (frame, port) in enumerate(zip(frames, ports, strict=True)):
-            proposed = None if proposals is None else _packets_of(proposals[number])
+            proposed = None
+            if proposals is not None:
+                targets = () if told is None else [rule for _, action, rule in told[number] if action == "encapsulate"]
+                proposed = read_proposals(proposals[number], targets)
             outcome = self._receive(frame, port, number, proposed)
             outcomes.append(outcome if traced else replace(outcome, trace=()))
             if outcome.verdict is Verdict.DROP:
@@ -93,12 +98,19 @@ class ReferencePlane:
         return outcomes, self._emissions
 
     def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
-        """Let time pass: what died of it. Nothing leaves because of it."""
+        """Let time pass: what died of it, and the resets that say so to who had a TCP connection."""
         self.now_ms = max(self.now_ms, now_ms)
         died = self._fragments.expire(self.now_ms)
         for port in died:
             self._count(port, Reason.FRAGMENT_TIMEOUT)
-        return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), []
+        self._emissions = []
+        for endpoint, about in self.router.balancers.bury(self.router.inventory.endpoints.values(), self.now_ms):
+            if endpoint.node is None or not endpoint.node.resets:
+                continue
+            sent = own_packets.send_reset(WantedReset(about, endpoint), self.now_ms, self.router)
+            if sent is not None and not isinstance(sent, Reason):
+                self._arrive(*sent, 0)
+        return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), self._emissions
 
     # -- what is asked of it besides
 
@@ -110,7 +122,7 @@ class ReferencePlane:
         """
         return self.router.inventory.port_of[interface]
 
-    def interface(self, port: int) -> Interface | Host:
+    def interface(self, port: int) -> Receiver:
         """The interface behind a port."""
         return self.router.inventory.ports[port]
 
@@ -129,10 +141,15 @@ class ReferencePlane:
         translated = [
             Session("nat", number, each.inside, each.life.stage) for number, each in self.router.nat.all(self.now_ms)
         ]
-        memories = (self.router.egress_only, self.router.sent_by_nat)
+        balanced = [
+            Session("balancer", number, each.flow, each.life.stage)
+            for number, each in self.router.balancers.all(self.now_ms)
+        ]
+        memories = (self.router.egress_only, self.router.sent_by_nat, self.router.probes)
         return [
             *tracked,
             *translated,
+            *balanced,
             *(
                 Session("flow", number, flow, life.stage)
                 for m in memories
@@ -180,7 +197,7 @@ class ReferencePlane:
             return self._forward(packet, frame, node, parent, proposals)
         return self._receive_fragment(packet, frame, node, parent, proposals)
 
-    def _check_frame(self, frame: bytes, node: Interface | Host) -> Reason | None:
+    def _check_frame(self, frame: bytes, node: Receiver) -> Reason | None:
         """Only unicast from the interface's own MAC to its router's or a neighbour's, and questions to everybody."""
         if len(frame) < 14:
             return Reason.RUNT_FRAME
@@ -192,11 +209,11 @@ class ReferencePlane:
             return Reason.ETHERTYPE_UNSUPPORTED
         if frame[0] & 1 or frame[:6] == node.router_mac or frame[12:14] == ARP:
             return None
-        known = isinstance(node, Interface) and self.router.inventory.neighbour(node.subnet, frame[:6]) is not None
+        known = not isinstance(node, Host) and self.router.inventory.neighbour(node.subnet, frame[:6]) is not None
         return None if known else Reason.L2_DESTINATION_UNKNOWN
 
     def _receive_fragment(
-        self, packet: Packet, frame: bytes, node: Interface | Host, parent: int, proposals: Proposals
+        self, packet: Packet, frame: bytes, node: Receiver, parent: int, proposals: Proposals
     ) -> Outcome:
         datagram = self._fragments.datagram(node.number, packet, self.now_ms)
         if datagram is None:
@@ -220,7 +237,7 @@ class ReferencePlane:
         self,
         packet: Packet,
         frame: bytes,
-        node: Interface | Host,
+        node: Receiver,
         parent: int,
         proposals: Proposals,
         cause: Cause = Cause.FORWARDED,
@@ -256,16 +273,14 @@ class ReferencePlane:
 
     # -- frames that leave
 
-    def _answer(self, node: Interface | Host, answer: bytes | Reason, parent: int) -> Outcome:
+    def _answer(self, node: Receiver, answer: bytes | Reason, parent: int) -> Outcome:
         if isinstance(answer, Reason):
             return _drop(answer, node.number)
         self._emissions.append(Emission(node.number, answer, Cause.ANSWER, parent))
         return Outcome(Verdict.SERVE, Reason.NONE, node.number, 0, ((node.number, "answer", 0),))
 
-    def _arrive(self, journey: Journey, receiver: Interface | Host, parent: int) -> None:
-        pieces = [journey.packet.raw]
-        for mtu in journey.mtus:
-            pieces = [smaller for piece in pieces for smaller in cut(piece, mtu, journey.identification)]
+    def _arrive(self, journey: Journey, receiver: Receiver, parent: int) -> None:
+        pieces = journey.pieces()
         cause = Cause.FRAGMENT if len(pieces) > 1 else journey.cause
         mac = journey.source_mac or receiver.router_mac
         for piece in pieces:
@@ -275,9 +290,3 @@ class ReferencePlane:
 
 def _drop(reason: Reason, object: int = 0) -> Outcome:
     return Outcome(Verdict.DROP, reason, object, 0, ((object, "drop", 0),))
-
-
-def _packets_of(frames: Sequence[bytes]) -> list[Packet]:
-    """The packets in frames, as far as they can be read."""
-    found = (read(VERSIONS[frame[12:14]], frame[14:]) for frame in frames if frame[12:14] in VERSIONS)
-    return [packet for packet in found if isinstance(packet, Packet)]

@@ -15,13 +15,18 @@ from dataplane.model.route_table import RouteTable
 from dataplane.names import Names
 from dataplane.reference.acl import acls_of
 from dataplane.reference.checksum import Address
+from dataplane.reference.endpoints import endpoints_of, nodes_of
 from dataplane.reference.groups import rules_of
 from dataplane.reference.lifetimes import limits_of_interface, limits_of_nat_gateways
-from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
+from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
 from dataplane.reference.public_addresses import public_addresses
 from dataplane.reference.routes import Table, tables_of
 from dataplane.topology import Topology
 
+Owner = Interface | NatGateway | BalancerNode | Endpoint
+"""Who has an interface."""
+OF_INSTANCES = ("interface", "network-interface")
+"""Kinds of interfaces that AWS has not made for something of its own."""
 ROUTER_LINK_LOCAL = IPv6Address("fe80:ec2::1")
 """https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html"""
 
@@ -74,6 +79,8 @@ class Inventory:
                     limits=limits_of_nat_gateways(self.lab.settings),
                 )
                 continue
+            if each.kind not in OF_INSTANCES:
+                continue
             declared_as = self._declared(vpc, each.wanted.is_declared, each.wanted.name)
             groups = declared_as.security_groups or ("default",)
             self.interfaces.append(
@@ -92,6 +99,9 @@ class Inventory:
                     is_attached=each.is_attached,
                 )
             )
+        nodes = nodes_of(topology, names, self.subnets)
+        self.balancer_nodes = list(nodes.values())
+        self.endpoints = endpoints_of(topology, names, self.subnets, nodes)
         self.hosts = [
             Host(
                 number=names.intern("interface", f"{name}/eth0"),
@@ -101,8 +111,9 @@ class Inventory:
             )
             for name, host in self.lab.internet.hosts.items()
         ]
-        self.ports: dict[int, Interface | Host] = {h.number: h for h in self.hosts}
+        self.ports: dict[int, Interface | BalancerNode | Host] = {h.number: h for h in self.hosts}
         self.ports |= {i.number: i for i in self.interfaces if i.is_attached}
+        self.ports |= {node.number: node for node in self.balancer_nodes}
         self.port_of = {
             f"{name}/eth0": host.number for name, host in zip(self.lab.internet.hosts, self.hosts, strict=True)
         }
@@ -115,14 +126,14 @@ class Inventory:
 
     # -- who has an address
 
-    def owner(self, vpc: str, address: Address) -> Interface | NatGateway | Subnet | None:
+    def owner(self, vpc: str, address: Address) -> Owner | Subnet | None:
         """Who in a VPC gets what is for a private address; a `Subnet` stands for its router."""
         for interface in self.interfaces:
             if interface.vpc == vpc and address in interface.addresses:
                 return interface
-        for gateway in self.nat_gateways.values():
-            if gateway.vpc == vpc and address in gateway.addresses:
-                return gateway
+        for each in self.managed():
+            if each.vpc == vpc and address in each.addresses:
+                return each
         return next((s for s in self.subnets.values() if s.vpc == vpc and address in s.router), None)
 
     def interface(self, vpc: str, name: str) -> Interface | None:
@@ -155,9 +166,18 @@ class Inventory:
         """The NAT gateways of a VPC."""
         return [gateway for (owner, _), gateway in self.nat_gateways.items() if owner == vpc]
 
-    def neighbour(self, subnet: Subnet, mac: bytes) -> Interface | NatGateway | None:
-        """The interface in a subnet with a MAC, a NAT gateway's included."""
-        everyone: list[Interface | NatGateway] = [*self.interfaces, *self.nat_gateways.values()]
+    def managed(self) -> list[NatGateway | BalancerNode | Endpoint]:
+        """Everybody whose interface AWS owns."""
+        return [*self.nat_gateways.values(), *self.balancer_nodes, *self.endpoints.values()]
+
+    def endpoint_of(self, node: BalancerNode, identity: int) -> Endpoint | None:
+        """The endpoint with an id that leads to the balancer of `node`, whichever of its nodes."""
+        mine = (each for each in self.endpoints.values() if each.identity == identity)
+        return next((each for each in mine if each.node and each.node.balancer == node.balancer), None)
+
+    def neighbour(self, subnet: Subnet, mac: bytes) -> Owner | None:
+        """The interface in a subnet with a MAC, one that AWS owns included."""
+        everyone: list[Owner] = [*self.interfaces, *self.managed()]
         for each in everyone:
             attached = not isinstance(each, Interface) or each.is_attached
             if each.subnet is subnet and each.mac == mac and attached:
@@ -192,7 +212,7 @@ def _members(topology: Topology) -> dict[tuple[str, str], list[Address]]:
     """(VPC, group) -> the private addresses of interfaces that carry the group."""
     lab, found = topology.lab, dict[tuple[str, str], list[Address]]()
     for each in topology.interfaces:
-        if each.kind == "nat-gateway":
+        if each.kind not in OF_INSTANCES:
             continue
         vpc, name = each.subnet.vpc, each.wanted.name
         declared = lab.vpcs[vpc].network_interfaces[name] if each.wanted.is_declared else lab.instances[name]

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dataplane.reference import geneve
+from dataplane.reference.fragmentation import cut
 from dataplane.reference.groups import Group
-from dataplane.reference.nat import Proposals
-from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
+from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
 from dataplane.reference.packets import Packet
+from dataplane.reference.proposals import Proposals
 from dataplane.verdict import Cause, Reason
 
 GATEWAY, EGRESS_ONLY, PEERING, NAT = "internet gateway", "egress-only gateway", "peering", "NAT gateway"
+ENDPOINT = "endpoint"
 
 Note = tuple[int, str, int]
 """Of a trace: object, what happened there, rule."""
+
+
+Sender = Interface | NatGateway | Endpoint | BalancerNode | Host
+"""Whom packets leave."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,7 +29,7 @@ class Journey:
     """A packet on its way."""
 
     packet: Packet
-    sender: Interface | NatGateway | Host
+    sender: Sender
     """The interface it last left: routers tell it what is wrong with the packet."""
     as_sent: Packet
     """As it left the sender: what an error quotes."""
@@ -39,6 +46,10 @@ class Journey:
     """MTUs that it is too large for, in the order met: it leaves in fragments."""
     identification: int = 0
     """Of these fragments, where the packet itself says nothing: it has become IPv6 since."""
+    is_tunnelled: bool = False
+    """Whether it is a GENEVE packet on its way to a target."""
+    contents: list[bytes] = field(default_factory=list)
+    """Pieces of what is in that packet: each but the first, which is in `packet`, goes along in a packet of its own."""
     untracked: list[Callable[[], None]] = field(default_factory=list)
     """Interfaces that let it pass untracked: what to do should a gateway want it tracked."""
     proposals: Proposals = None
@@ -53,6 +64,13 @@ class Journey:
     def note(self, object: int, action: str, rule: int = 0) -> None:
         """Something has happened to it, at `object` and by `rule` (numbers of `Names`)."""
         self.trace.append((object, action, rule))
+
+    def pieces(self) -> list[bytes]:
+        """The packets that it arrives in."""
+        found = [self.packet.raw, *(geneve.around(self.packet, each).raw for each in self.contents)]
+        for mtu in self.mtus:
+            found = [smaller for piece in found for smaller in cut(piece, mtu, self.identification)]
+        return found
 
     def have_tracked(self) -> None:
         """A gateway that it comes to has its flow tracked, whatever the rules say."""
@@ -77,7 +95,7 @@ class WantedReset:
     """A TCP reset that is due, for a segment of no connection."""
 
     about: Packet
-    by: NatGateway
+    by: NatGateway | Endpoint
 
 
 class Dropped(Exception):

@@ -7,10 +7,11 @@ gateway (https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.htm
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from dataplane.model.connection_tracking import ConnectionTracking
+from dataplane.model.gateway_load_balancer import GatewayLoadBalancer
 from dataplane.model.settings import Settings
 from dataplane.reference.packets import ACK, FIN, ICMP, ICMPV6, RST, TCP, UDP, Packet
 
@@ -50,7 +51,7 @@ class Limits:
         return limit
 
 
-OTHER_MS, NAT_GATEWAY_MS = 600_000, 350_000
+OTHER_MS, NAT_GATEWAY_MS, BALANCER_TCP_MS, BALANCER_OTHER_MS = 600_000, 350_000, 350_000, 120_000
 
 
 def limits_of_interface(tracking: ConnectionTracking, settings: Settings) -> Limits:
@@ -74,6 +75,22 @@ def limits_of_nat_gateways(settings: Settings) -> Limits:
 def limits_of_egress_only(settings: Settings) -> Limits:
     """What egress-only internet gateways remember."""
     return _two_limits(settings.egress_only_tcp_timeout * 1000, settings.egress_only_other_timeout * 1000, settings)
+
+
+def limits_of_balancer(balancer: GatewayLoadBalancer, stickiness: str, settings: Settings) -> Limits:
+    """What endpoints of a Gateway Load Balancer remember. Its own timeout for TCP counts with 5-tuple stickiness only.
+
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html (idle timeout)
+    """
+    tcp = balancer.tcp_idle_timeout * 1000 if stickiness == "5_tuple" else BALANCER_TCP_MS
+    limits = _two_limits(tcp, BALANCER_OTHER_MS, settings)
+    return replace(limits, closing=settings.balancer_closing_timeout * 1000)
+
+
+def limits_of_probes(settings: Settings) -> Limits:
+    """How long the nodes of a balancer remember what they have asked."""
+    limits = _two_limits(BALANCER_TCP_MS, BALANCER_OTHER_MS, settings)
+    return replace(limits, closing=settings.balancer_closing_timeout * 1000)
 
 
 def _two_limits(tcp: int, rest: int, settings: Settings) -> Limits:

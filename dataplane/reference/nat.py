@@ -18,12 +18,9 @@ from dataplane.reference.nat_counters import NatCounters
 from dataplane.reference.nat_ports import MOST_PER_DESTINATION, PORTS, Connection, PortsTaken, as_sent, destination_of
 from dataplane.reference.nodes import NatGateway
 from dataplane.reference.packets import ICMP, ICMPV6, NEVER_FORWARDED, QUERIES, TCP, UDP, Flow, Packet
+from dataplane.reference.proposals import Proposals
 from dataplane.reference.translation import translate, translate_quoted
 from dataplane.verdict import Reason
-
-Proposals = list[Packet] | None
-"""The packets that another engine let out for the same packet, whose choice of an address and port is to be adopted;
-None: nobody proposes."""
 
 
 class InadmissiblePortError(AssertionError):
@@ -184,7 +181,8 @@ class NatTables:
         if found is None or found.address not in gateway.addresses:
             return Reason.NAT_NO_SESSION
         if not found.is_seen:
-            answers = [each.quoted.flow for each in proposals or () if each.quoted is not None]
+            packets = () if proposals is None else proposals.packets
+            answers = [each.quoted.flow for each in packets if each.quoted is not None]
             self._adopt(gateway, found, now_ms, [(flow.destination, flow.destination_port) for flow in answers])
         if packet.version == 6:
             far = nat64.embedded(packet.destination)
@@ -221,8 +219,9 @@ class NatTables:
             connection.is_seen = True
             return
         protocol = connection.outside.protocol
-        seen = [p for p in proposals if p.version == 4 and p.protocol == protocol and not p.is_later_fragment]
-        self._adopt(gateway, connection, now_ms, [(p.source, p.source_port) for p in seen])
+        seen = [p for p in proposals.packets if p.version == 4 and p.protocol == protocol and not p.is_later_fragment]
+        ends = [(p.source, p.source_port) for p in seen if not p.is_icmp_error]
+        self._adopt(gateway, connection, now_ms, ends)
 
     def _adopt(self, gateway: NatGateway, connection: Connection, now_ms: int, seen: list[tuple[Address, int]]) -> None:
         """Adopt the first address and port seen that are the gateway's own, not those another one made of them."""

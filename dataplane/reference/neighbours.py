@@ -11,11 +11,13 @@ from ipaddress import IPv4Address, IPv6Address
 from dataplane.reference.checksum import Address, checksum, pseudo_header
 from dataplane.reference.errors import build
 from dataplane.reference.inventory import Inventory
-from dataplane.reference.nodes import Host, Interface
+from dataplane.reference.nodes import BalancerNode, Host, Interface
 from dataplane.reference.packets import ICMPV6, Packet
 from dataplane.verdict import Reason
 
 ARP_IPV4_ETHERNET = bytes.fromhex("00010800060400")
+Asker = Interface | BalancerNode | Host
+"""Who may ask: everybody with a port."""
 REQUEST, REPLY = 1, 2
 SOLICITATION, ADVERTISEMENT = 135, 136
 NEIGHBOUR_DISCOVERY = range(133, 138)
@@ -23,7 +25,7 @@ NEIGHBOUR_DISCOVERY = range(133, 138)
 ROUTER, SOLICITED, OVERRIDE = 0x80, 0x40, 0x20
 
 
-def mac_of(inventory: Inventory, asker: Interface | Host, address: Address) -> bytes | None:
+def mac_of(inventory: Inventory, asker: Asker, address: Address) -> bytes | None:
     """Whose MAC a node in the subnet of `asker` would be told for an address."""
     if address in asker.addresses:
         return None
@@ -35,11 +37,11 @@ def mac_of(inventory: Inventory, asker: Interface | Host, address: Address) -> b
     for each in inventory.interfaces:
         if each.subnet is subnet and each.is_attached and address in each.addresses:
             return each.mac
-    gateways = (g for g in inventory.nat_gateways.values() if g.subnet is subnet and address in g.addresses)
-    return next((gateway.mac for gateway in gateways), None)
+    managed = (each for each in inventory.managed() if each.subnet is subnet and address in each.addresses)
+    return next((each.mac for each in managed), None)
 
 
-def answering_mac(inventory: Inventory, asker: Interface | Host, address: Address) -> bytes | None:
+def answering_mac(inventory: Inventory, asker: Asker, address: Address) -> bytes | None:
     """Whose MAC the network tells a node in the subnet of `asker`: of a free address, perhaps the router's.
 
     AWS's pages do not say what becomes of such a question (`settings.arp_for_unassigned`).
@@ -51,7 +53,7 @@ def answering_mac(inventory: Inventory, asker: Interface | Host, address: Addres
     return asker.router_mac if is_free else None
 
 
-def answer_arp(inventory: Inventory, asker: Interface | Host, body: bytes) -> bytes | Reason:
+def answer_arp(inventory: Inventory, asker: Asker, body: bytes) -> bytes | Reason:
     """The frame that answers an ARP request."""
     if len(body) < 28 or body[:7] != ARP_IPV4_ETHERNET or body[7] not in (REQUEST, REPLY):
         return Reason.ARP_MALFORMED
@@ -68,7 +70,7 @@ def is_neighbour_discovery(packet: Packet) -> bool:
     return packet.protocol == ICMPV6 and packet.icmp_type in NEIGHBOUR_DISCOVERY and packet.fragment is None
 
 
-def answer_solicitation(inventory: Inventory, asker: Interface | Host, packet: Packet) -> bytes | Reason:
+def answer_solicitation(inventory: Inventory, asker: Asker, packet: Packet) -> bytes | Reason:
     """The frame that answers a neighbour solicitation (RFC 4861, section 7); nothing else is answered."""
     message = packet.raw[packet.transport :]
     covered = pseudo_header(packet.source, packet.destination, ICMPV6, len(message))

@@ -14,6 +14,7 @@ from dataplane.reference.checksum import Address
 from dataplane.reference.groups import GroupRules
 from dataplane.reference.lifetimes import Limits
 from dataplane.reference.routes import Table
+from dataplane.reference.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,54 @@ class NatGateway:
     def address(self) -> IPv4Address:
         """The primary address, where its ICMP errors come from."""
         return self.addresses[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalancerNode:
+    """A node of a Gateway Load Balancer: its interface in one Availability Zone, which AWS owns."""
+
+    number: int
+    balancer: int
+    """The number of the balancer itself, of which it is one node."""
+    vpc: str
+    subnet: Subnet
+    mac: bytes
+    address: IPv4Address
+    dualstack: bool
+    """Whether its balancer takes IPv6."""
+    resets: bool
+    """Whether the ends of a TCP flow are told when it has timed out, or is not known."""
+    stickiness: str
+    """Of its target group: which flows go to one target."""
+    targets: Mapping[int, Target]
+    """By number, as this node sees them."""
+    limits: Limits
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Its only address."""
+        return (self.address,)
+
+    @property
+    def router_mac(self) -> bytes:
+        """The MAC of its subnet's router."""
+        return self.subnet.router_mac
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A Gateway Load Balancer endpoint: its interface, which AWS owns."""
+
+    number: int
+    vpc: str
+    name: str
+    subnet: Subnet
+    mac: bytes
+    addresses: tuple[Address, ...]
+    identity: int
+    """The digits of its id, as a number: it stands in every packet to a target."""
+    node: BalancerNode | None
+    """The node that it leads to, in its own Availability Zone; None: it is not available."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

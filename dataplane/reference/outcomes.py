@@ -43,7 +43,8 @@ class Session:
     """A remembered flow, as whoever opened it sends it; `owner` is a number of `Names`."""
 
     kind: str
-    """``group`` at an interface, ``nat`` at a NAT gateway, ``flow`` at an egress-only gateway or a peering."""
+    """``group`` at an interface, ``nat`` at a NAT gateway, ``balancer`` at a Gateway Load Balancer endpoint; ``flow``
+    at an egress-only gateway, a peering or a node of a balancer."""
     owner: int
     flow: Flow
     stage: Stage

@@ -1,4 +1,4 @@
-"""Packets that the network itself sends about others: ICMP errors of routers and NAT gateways, TCP resets.
+"""Packets that the network itself sends about others: ICMP errors of routers and NAT gateways, TCP resets of gateways.
 
 They go their way like any packet; about them nobody is told anything.
 """
@@ -8,24 +8,38 @@ from __future__ import annotations
 from dataplane.reference import nat64
 from dataplane.reference.checksum import Address
 from dataplane.reference.errors import build_error, may_be_answered
-from dataplane.reference.journey import NAT, Answered, Dropped, Journey, WantedError, WantedReset
-from dataplane.reference.nodes import Host, Interface, NatGateway
+from dataplane.reference.journey import ENDPOINT, NAT, Answered, Dropped, Journey, WantedError, WantedReset
+from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway
 from dataplane.reference.packets import Packet
+from dataplane.reference.proposals import Proposals
 from dataplane.reference.resets import build_reset
-from dataplane.reference.router import Router
+from dataplane.reference.router import Receiver, Router
 from dataplane.verdict import Cause, Reason
 
-Arrival = tuple[Journey, Interface | Host]
+Arrival = tuple[Journey, Receiver]
 """A packet at the end of its way, and who gets it."""
 
 
 def send(wanted: WantedError | WantedReset, journey: Journey, router: Router) -> Arrival | Reason | None:
     """Send what is due about the packet of `journey`: who gets it, or what it dies of; None: nothing is sent."""
-    way = _reset(wanted, journey) if isinstance(wanted, WantedReset) else _error(wanted, journey)
-    if way is None:
-        return None
+    if isinstance(wanted, WantedReset):
+        return send_reset(wanted, journey.now_ms, router, journey.proposals)
+    way = _error(wanted, journey)
+    return None if way is None else _go(way, router, from_subnet=wanted.by is None)
+
+
+def send_reset(
+    wanted: WantedReset, now_ms: int, router: Router, proposals: Proposals = None
+) -> Arrival | Reason | None:
+    """Send a reset: who gets it, or what it dies of."""
+    way = _way(build_reset(wanted.about), wanted.by, now_ms, Cause.RESET, proposals)
+    way.through.add(ENDPOINT if isinstance(wanted.by, Endpoint) else NAT)
+    return _go(way, router, from_subnet=False)
+
+
+def _go(way: Journey, router: Router, *, from_subnet: bool) -> Arrival | Reason | None:
     try:
-        return way, router.give_error(way) if wanted.by is None else router.own_packet(way)
+        return way, router.give_error(way) if from_subnet else router.own_packet(way)
     except Dropped as dropped:
         return dropped.reason
     except Answered:
@@ -43,18 +57,27 @@ def _error(wanted: WantedError, journey: Journey) -> Journey | None:
         if own is None:
             return None  # IPv6 from where there is none: the router has no address to say so from
         source = own
-    way = _way(build_error(source, about, wanted.mtu), sender, journey.now_ms, Cause.ERROR)
+    error = build_error(source, about, wanted.mtu)
+    way = _way(error, sender, journey.now_ms, Cause.ERROR, journey.proposals)
     way.from_router = True
     if wanted.by is not None:
         way.through.add(NAT)
     return way
 
 
-def _reset(wanted: WantedReset, journey: Journey) -> Journey:
-    way = _way(build_reset(wanted.about), wanted.by, journey.now_ms, Cause.RESET)
-    way.through.add(NAT)
-    return way
-
-
-def _way(packet: Packet, sender: Interface | NatGateway, now_ms: int, cause: Cause) -> Journey:
-    return Journey(packet=packet, sender=sender, as_sent=packet, now_ms=now_ms, subnet=sender.subnet, cause=cause)
+def _way(
+    packet: Packet,
+    sender: Interface | NatGateway | Endpoint | BalancerNode,
+    now_ms: int,
+    cause: Cause,
+    proposals: Proposals,
+) -> Journey:
+    return Journey(
+        packet=packet,
+        sender=sender,
+        as_sent=packet,
+        now_ms=now_ms,
+        subnet=sender.subnet,
+        proposals=proposals,
+        cause=cause,
+    )

@@ -31,6 +31,8 @@ def public_addresses(topology: Topology) -> PublicAddresses:
                 found[vpc, primary] = gateway.elastic_ip
             pairs = zip(gateway.secondary_private_ips, gateway.secondary_elastic_ips, strict=False)
             found |= {(vpc, private): public for private, public in pairs}
+        elif each.kind in ("gateway-load-balancer", "vpc-endpoint"):
+            continue
         elif each.wanted.is_declared:
             for private, public in lab.vpcs[vpc].network_interfaces[name].elastic_ips.items():
                 found[vpc, private] = public

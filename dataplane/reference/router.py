@@ -1,20 +1,31 @@
 """The way of a packet, from one place to the next, until somebody has it.
 
-    guest -> interface -> neighbour, or subnet -> route table -> gateway, peering, NAT gateway, interface or local
+    guest -> interface -> neighbour, or subnet -> route table -> gateway, peering, endpoint, interface or local
 
 https://docs.aws.amazon.com/vpc/latest/userguide/VPC_Route_Tables.html
 """
 
 from __future__ import annotations
 
-from dataplane.reference import edge_routes, egress_only, internet_gateway, peering, resets, return_to_sender
+from dataplane.reference import (
+    edge_routes,
+    egress_only,
+    endpoint_hop,
+    geneve,
+    internet_gateway,
+    peering,
+    resets,
+    return_to_sender,
+)
+from dataplane.reference.balancer import Balancers
 from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import NAT_MTU, fit, lose_ttl
 from dataplane.reference.interfaces import enter_subnet, go_in, go_out, leave_subnet, serve
-from dataplane.reference.inventory import Inventory
+from dataplane.reference.inventory import Inventory, Owner
 from dataplane.reference.journey import NAT, PEERING, Dropped, Journey, WantedReset
+from dataplane.reference.lifetimes import limits_of_probes
 from dataplane.reference.nat import NatTables
-from dataplane.reference.nodes import Host, Interface, NatGateway, Subnet
+from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
 from dataplane.reference.packets import ICMP, TCP, Packet
 from dataplane.reference.routes import BLACKHOLE, LOCAL, NOT_FORWARDED, Route
 from dataplane.reference.tracking import Tracking
@@ -25,6 +36,8 @@ MTU_DIFFERS, FRAGMENT_HEADER = 20, 8
 (RFC 7915, section 1.4)."""
 MOST_PLACES = 32
 """Route tables one packet may see: beyond, it goes in circles."""
+Receiver = Interface | BalancerNode | Host
+"""Who gets packets in the end: everybody with a port."""
 
 
 class Router:
@@ -36,8 +49,11 @@ class Router:
         self.nat = NatTables()
         self.egress_only = FlowMemory()
         self.sent_by_nat = FlowMemory()
+        self.balancers = Balancers()
+        self.probes = FlowMemory()
+        """Connections of balancers' nodes, to see whether targets are healthy."""
 
-    def send(self, journey: Journey, destination_mac: bytes) -> Interface | Host:
+    def send(self, journey: Journey, destination_mac: bytes) -> Receiver:
         """A packet that a guest has sent: who gets it.
 
         Raises:
@@ -50,29 +66,34 @@ class Router:
                 raise Dropped(Reason.SOURCE_CHECK, sender.number)
             journey.source_mac = None
             return self._internet(journey)
-        assert isinstance(sender, Interface)
+        assert isinstance(sender, Interface | BalancerNode)
         journey.subnet = sender.subnet
-        go_out(journey, sender, self.tracking)
+        if isinstance(sender, BalancerNode):
+            self._probe(journey, sender)
+        else:
+            go_out(journey, sender, self.tracking)
         if destination_mac != sender.subnet.router_mac:
             neighbour = self.inventory.neighbour(sender.subnet, destination_mac)
             assert neighbour is not None, "frames to nobody are not received"
+            if isinstance(neighbour, Endpoint):
+                raise Dropped(Reason.ENDPOINT_ADDRESSED, neighbour.number)
             return self._into(journey, neighbour)
         journey.source_mac = None
         return self.leave(journey, sender.subnet)
 
-    def leave(self, journey: Journey, subnet: Subnet) -> Interface | Host:
+    def leave(self, journey: Journey, subnet: Subnet) -> Receiver:
         """A packet handed to the router of a subnet: to its route table, unless it is for the subnet itself."""
         if subnet.holds(journey.packet.destination):
             return self._deliver(journey, subnet.vpc)
         leave_subnet(journey, subnet)
         return self._route(journey, subnet)
 
-    def give_error(self, journey: Journey) -> Interface | Host:
+    def give_error(self, journey: Journey) -> Receiver:
         """An ICMP error of the subnet's router, handed to the interface the packet had come from."""
         assert not isinstance(journey.sender, Host)
         return self._into(journey, journey.sender)
 
-    def _route(self, journey: Journey, subnet: Subnet) -> Interface | Host:
+    def _route(self, journey: Journey, subnet: Subnet) -> Receiver:
         journey.places += 1
         if journey.places > MOST_PLACES:
             raise Dropped(Reason.LOOP, subnet.table.number)
@@ -101,6 +122,8 @@ class Router:
             return self._peer(journey, name, vpc)
         if kind == "nat-gateway":
             return self._into(journey, inventory.nat_gateways[vpc, name])
+        if kind == "vpc-endpoint":
+            return self._into(journey, inventory.endpoints[vpc, name])
         target = inventory.attached(vpc, f"{name}/eth0" if kind == "instance" else name)
         assert target is not None, "or it were a blackhole"
         return self._into(journey, target)
@@ -117,13 +140,13 @@ class Router:
             return self.inventory.attached(vpc, name) is None
         return kind == BLACKHOLE
 
-    def _peer(self, journey: Journey, name: str, vpc: str) -> Interface | Host:
+    def _peer(self, journey: Journey, name: str, vpc: str) -> Receiver:
         """Over the peering `name`, from `vpc` to the other one."""
         peer = peering.cross(journey, self.inventory, name, vpc)
         return_to_sender.remember(journey, self.inventory, self.sent_by_nat, name, peer)
         return self._deliver(journey, peer)
 
-    def _deliver(self, journey: Journey, vpc: str) -> Interface | Host:
+    def _deliver(self, journey: Journey, vpc: str) -> Receiver:
         """Inside a VPC packets find their interface by address, whatever the subnet."""
         owner = self.inventory.owner(vpc, journey.packet.destination)
         if owner is None:
@@ -133,15 +156,23 @@ class Router:
         if isinstance(owner, Subnet):
             serve(journey, owner)
             raise AssertionError("a router either answers or drops")
+        if isinstance(owner, Endpoint):
+            enter_subnet(journey, owner.subnet)
+            raise Dropped(Reason.ENDPOINT_ADDRESSED, owner.number)
         return self._into(journey, owner)
 
-    def _into(self, journey: Journey, target: Interface | NatGateway) -> Interface | Host:
+    def _into(self, journey: Journey, target: Owner) -> Receiver:
         if isinstance(target, NatGateway):
             return self._through_nat(journey, target)
+        if isinstance(target, Endpoint):
+            node = endpoint_hop.go_in(journey, target, self.balancers)
+            return self.leave(journey, node.subnet)
+        if isinstance(target, BalancerNode):
+            return self._to_node(journey, target)
         go_in(journey, target, self.tracking)
         return target
 
-    def _internet(self, journey: Journey) -> Interface | Host:
+    def _internet(self, journey: Journey) -> Receiver:
         """Among hosts and public addresses, everybody reaches everybody."""
         inventory, packet = self.inventory, journey.packet
         internet = inventory.names.intern("internet", "internet")
@@ -164,7 +195,7 @@ class Router:
         target = edge_routes.redirect(journey, inventory, vpc)
         return self._deliver(journey, vpc) if target is None else self._into(journey, target)
 
-    def _through_nat(self, journey: Journey, gateway: NatGateway) -> Interface | Host:
+    def _through_nat(self, journey: Journey, gateway: NatGateway) -> Receiver:
         """A NAT gateway: into its subnet, through it, and out of its subnet again."""
         enter_subnet(journey, gateway.subnet)
         before, counters = journey.packet, self.nat.counters(gateway)
@@ -203,7 +234,27 @@ class Router:
         journey.subnet = gateway.subnet
         return self.leave(journey, gateway.subnet)
 
-    def own_packet(self, journey: Journey) -> Interface | Host:
-        """An ICMP error or a reset of a NAT gateway, which leaves it like anything else it sends."""
-        assert isinstance(journey.sender, NatGateway)
+    def _to_node(self, journey: Journey, node: BalancerNode) -> Receiver:
+        """A node of a balancer: what targets send back goes on, answers to what it has asked itself arrive."""
+        enter_subnet(journey, node.subnet)
+        packet = journey.packet
+        if geneve.is_geneve(packet):
+            endpoint = endpoint_hop.come_back(journey, node, self.inventory, self.balancers)
+            return self.leave(journey, endpoint.subnet)
+        limits = limits_of_probes(self.inventory.lab.settings)
+        if not self.probes.see_answer(node.number, packet, journey.now_ms, limits):
+            raise Dropped(Reason.ENDPOINT_ADDRESSED, node.number)
+        journey.note(node.number, "known")
+        return node
+
+    def _probe(self, journey: Journey, node: BalancerNode) -> None:
+        """A node asks a target how it is: whose answers find it."""
+        limits = limits_of_probes(self.inventory.lab.settings)
+        done = self.probes.see(node.number, journey.packet, journey.now_ms, limits)
+        if done:
+            journey.note(node.number, done)
+
+    def own_packet(self, journey: Journey) -> Receiver:
+        """An ICMP error or a reset of a gateway, which leaves it like anything else it sends."""
+        assert isinstance(journey.sender, NatGateway | Endpoint)
         return self.leave(journey, journey.sender.subnet)

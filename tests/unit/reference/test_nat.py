@@ -10,10 +10,11 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from dataplane.model.settings import Settings
 from dataplane.reference.lifetimes import limits_of_nat_gateways
-from dataplane.reference.nat import InadmissiblePortError, NatTables, Proposals
+from dataplane.reference.nat import InadmissiblePortError, NatTables
 from dataplane.reference.nat_ports import MOST_PER_DESTINATION
 from dataplane.reference.nodes import NatGateway
 from dataplane.reference.packets import Packet, read
+from dataplane.reference.proposals import Proposals, Proposed
 from dataplane.verdict import Reason
 
 GATEWAY = NatGateway(
@@ -41,6 +42,10 @@ def packet(built: IP) -> Packet:
     found = read(4, bytes(built))
     assert isinstance(found, Packet)
     return found
+
+
+def proposed(*packets: Packet) -> Proposed:
+    return Proposed(packets, (), frozenset())
 
 
 def out(nat: NatTables, built: IP, now: int = 0, proposals: Proposals = None) -> Packet:
@@ -106,16 +111,16 @@ def test_proposed_port_is_adopted_when_it_is_admissible() -> None:
     nat = NatTables()
     flow = IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53)
     seen = packet(IP(src="203.0.113.10", dst=FAR) / UDP(sport=40001, dport=53))
-    assert out(nat, flow, proposals=[seen]).source_port == 40001
+    assert out(nat, flow, proposals=proposed(seen)).source_port == 40001
     for port in (40001, 1023, 0):
         other = IP(src=OTHER, dst=FAR) / UDP(sport=7, dport=53)
         with pytest.raises(InadmissiblePortError):
-            out(NatTables() if port != 40001 else nat, other, proposals=[replace(seen, source_port=port)])
+            out(NatTables() if port != 40001 else nat, other, proposals=proposed(replace(seen, source_port=port)))
 
 
 def test_port_that_nobody_has_seen_answers_nobody() -> None:
     nat = NatTables()
-    port = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=[]).source_port
+    port = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=proposed()).source_port
     assert back(nat, IP(src=FAR, dst="10.0.1.5") / UDP(sport=53, dport=port)) is Reason.NAT_NO_SESSION
 
 
@@ -124,7 +129,7 @@ def test_proposed_address_may_be_any_of_its_own_seen_inside_or_outside() -> None
         nat = NatTables()
         proposal = packet(IP(src=seen, dst=FAR) / UDP(sport=40001, dport=53))
         flow = packet(IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53))
-        there = nat.outbound(TWO, flow, 0, [proposal])
+        there = nat.outbound(TWO, flow, 0, proposed(proposal))
         assert isinstance(there, Packet)
         assert (str(there.source), there.source_port) == (own, 40001)
         for address in ("10.0.1.5", "10.0.1.6"):
@@ -136,7 +141,7 @@ def test_what_another_gateway_made_of_it_is_not_adopted() -> None:
     """Behind a second NAT gateway its own address and port are not to be seen; answers come by that one."""
     nat = NatTables()
     proposal = packet(IP(src="10.0.9.9", dst=FAR) / UDP(sport=40001, dport=53))
-    there = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=[proposal])
+    there = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=proposed(proposal))
     answer = packet(IP(src=FAR, dst="10.0.1.5") / UDP(sport=53, dport=there.source_port))
     assert nat.inbound(GATEWAY, answer, 0, is_ours=False) is Reason.NAT_NO_SESSION
     assert isinstance(nat.inbound(GATEWAY, answer, 0, is_ours=True), Packet)
@@ -144,9 +149,9 @@ def test_what_another_gateway_made_of_it_is_not_adopted() -> None:
 
 def test_port_that_only_stood_in_makes_room_for_one_that_is_seen() -> None:
     nat = NatTables()
-    unseen = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=[])
+    unseen = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=proposed())
     proposal = packet(IP(src="203.0.113.10", dst=FAR) / UDP(sport=unseen.source_port, dport=53))
-    assert out(nat, IP(src=OTHER, dst=FAR) / UDP(sport=7, dport=53), proposals=[proposal]).source_port == (
+    assert out(nat, IP(src=OTHER, dst=FAR) / UDP(sport=7, dport=53), proposals=proposed(proposal)).source_port == (
         unseen.source_port
     )
     assert out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53)).source_port != unseen.source_port

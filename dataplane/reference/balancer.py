@@ -1,0 +1,150 @@
+"""Gateway Load Balancers: each flow gets a target, a cookie and an outer source port, and keeps them.
+
+Which ones is AWS's choice, so they are adopted where proposed and checked: the target must be one that may have the
+flow, the cookie free at its endpoint, the port one that GENEVE has (RFC 8926, section 3.3).
+https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html
+https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers
+from dataplane.reference.geneve import SOURCE_PORTS
+from dataplane.reference.lifetimes import Lifetime, Stage
+from dataplane.reference.nodes import BalancerNode, Endpoint
+from dataplane.reference.packets import TCP, Packet
+from dataplane.reference.proposals import Proposals, Tunnelled
+from dataplane.reference.targets import Target
+from dataplane.verdict import Reason
+
+
+class InadmissibleChoiceError(AssertionError):
+    """A proposed target, cookie or port breaks a rule of AWS: the engine that proposed it is wrong."""
+
+
+class Balancers:
+    """The flows of all endpoints."""
+
+    def __init__(self) -> None:
+        self._endpoints: dict[int, BalancedFlows] = {}
+
+    def of(self, endpoint: Endpoint) -> BalancedFlows:
+        """The flows of an endpoint."""
+        return self._endpoints.setdefault(endpoint.number, BalancedFlows())
+
+    def all(self, now_ms: int) -> Iterator[tuple[int, BalancedFlow]]:
+        """The flows there are now, with the number of their endpoint."""
+        for number, flows in self._endpoints.items():
+            for flow in flows.live(now_ms):
+                yield number, flow
+
+    def admit(
+        self, endpoint: Endpoint, node: BalancerNode, packet: Packet, now_ms: int, proposals: Proposals
+    ) -> tuple[BalancedFlow, Target] | Reason:
+        """The flow of a packet that has come to an endpoint, and the target it goes to."""
+        flows = self.of(endpoint)
+        found = flows.find(packet, now_ms)
+        is_new = found is None or found.life.is_reopened_by(packet)
+        if is_new and packet.protocol == TCP and not packet.opens_tcp:
+            return Reason.BALANCER_NO_FLOW
+        if found is None or is_new:
+            new = BalancedFlow(packet.flow, Lifetime.begin(packet, now_ms, node.limits))
+            if not self._give_target(flows, node, new, now_ms):
+                return Reason.BALANCER_NO_TARGET
+            flows.add(new)
+            _give_cookie(flows, new, now_ms)
+            found = new
+        elif not _has_target(node, found):
+            is_moved = self._give_target(flows, node, found, now_ms)
+            if not is_moved and found.target not in node.targets:
+                return Reason.BALANCER_NO_TARGET
+        found.see(packet, now_ms, node.limits)
+        _settle(flows, endpoint, node, found, now_ms, proposals)
+        return found, node.targets[found.target]
+
+    @staticmethod
+    def _give_target(flows: BalancedFlows, node: BalancerNode, flow: BalancedFlow, now_ms: int) -> bool:
+        """Give a flow a target, the lowest number of those it may have; False: it may have none."""
+        possible = takers(flows, node, flow.flow, now_ms)
+        if possible:
+            flow.admissible, flow.target, flow.is_target_seen = possible, min(possible), False
+        return bool(possible)
+
+    def bury(self, endpoints: Iterable[Endpoint], now_ms: int) -> list[tuple[Endpoint, Packet]]:
+        """Forget what has died of silence. Of TCP that was open: the last segment of each side, the opener's first.
+
+        Who died first comes first.
+        """
+        dead = [(endpoint, flow) for endpoint in endpoints for flow in self.of(endpoint).bury(now_ms)]
+        dead.sort(key=lambda each: each[1].life.last_ms + each[1].life.limit_ms)
+        return [
+            (endpoint, flow.last_segments[side])
+            for endpoint, flow in dead
+            for side in (True, False)
+            if side in flow.last_segments and flow.life.stage is not Stage.CLOSING
+        ]
+
+
+def _has_target(node: BalancerNode, flow: BalancedFlow) -> bool:
+    """Whether a flow stays with its target."""
+    return flow.target in node.targets and node.targets[flow.target].keeps
+
+
+def _give_cookie(flows: BalancedFlows, flow: BalancedFlow, now_ms: int) -> None:
+    """Give a flow the lowest cookie that is free, and a port that goes with it."""
+    taken = {each.cookie for each in flows.live(now_ms) if each is not flow}
+    flow.cookie = next(cookie for cookie in range(1, len(taken) + 2) if cookie not in taken)
+    flow.source_port = SOURCE_PORTS[flow.cookie % len(SOURCE_PORTS)]
+
+
+def _settle(
+    flows: BalancedFlows, endpoint: Endpoint, node: BalancerNode, flow: BalancedFlow, now_ms: int, proposals: Proposals
+) -> None:
+    """Adopt what is proposed; when nobody proposes, what was chosen counts."""
+    if proposals is None:
+        flow.is_seen = flow.is_target_seen = True
+        return
+    seen = next((packet for packet in proposals.tunnelled if packet.label.endpoint == endpoint.identity), None)
+    if not flow.is_target_seen:
+        _adopt_target(flows, node, flow, now_ms, seen, proposals.targets)
+    if not flow.is_seen and seen is not None:
+        _adopt_cookie(flows, node, flow, now_ms, seen)
+
+
+def _adopt_target(
+    flows: BalancedFlows,
+    node: BalancerNode,
+    flow: BalancedFlow,
+    now_ms: int,
+    seen: Tunnelled | None,
+    told: frozenset[int],
+) -> None:
+    """The target whose address the packet went to; of one that was not seen to leave, what is told."""
+    if seen is not None:
+        proposed = {number for number, target in node.targets.items() if target.address == seen.target}
+    else:
+        proposed = {number for number in told if number in node.targets}
+        if not proposed:
+            return
+    possible = sorted(proposed & flow.admissible)
+    if not possible:
+        where = seen.target if seen is not None else sorted(proposed)
+        raise InadmissibleChoiceError(f"target {where} for {flow.flow}: may be {sorted(flow.admissible)}")
+    flow.target = next((number for number in possible if number in told), possible[0])
+    flow.is_target_seen = True
+    for other in flows.companions(flow.flow, node.stickiness, now_ms):
+        if not other.is_target_seen and flow.target in other.admissible:
+            other.target, other.is_target_seen = flow.target, True
+
+
+def _adopt_cookie(flows: BalancedFlows, node: BalancerNode, flow: BalancedFlow, now_ms: int, seen: Tunnelled) -> None:
+    holder = flows.with_cookie(seen.label.cookie, now_ms)
+    if holder is not None and holder is not flow:
+        raise InadmissibleChoiceError(f"cookie {seen.label.cookie:#x} of {holder.flow} for {flow.flow}")
+    flow.cookie, flow.is_seen = seen.label.cookie, True
+    if seen.source == node.address:  # else a NAT gateway has changed it
+        if seen.source_port not in SOURCE_PORTS:
+            raise InadmissibleChoiceError(f"outer source port {seen.source_port} for {flow.flow}")
+        flow.source_port = seen.source_port
