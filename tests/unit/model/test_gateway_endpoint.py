@@ -25,7 +25,7 @@ def sections(endpoint: dict[str, Any] | None = None, **fields: Any) -> dict[str,
     [
         ({"service": "dynamodb"}, "service", "InvalidServiceName", "write aws_services: {dynamodb: {}}"),
         ({"policy": "read-only"}, "policy", "", "no policy but full access"),
-        ({"route_tables": ["mian"]}, "route_tables[0]", "InvalidRouteTableID.NotFound", "did you mean main?"),
+        ({"route_tables": ["mainz"]}, "route_tables[0]", "InvalidRouteTableID.NotFound", "did you mean main?"),
         ({"route_tables": ["main", "main"]}, "route_tables[1]", "RouteAlreadyExists", "listed twice"),
         ({"route_tables": ["edge"]}, "route_tables[0]", "InvalidParameterValue", "has no prefix lists"),
     ],
