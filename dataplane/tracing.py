@@ -101,7 +101,7 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
         note = _NOTES.get(key, "")
         if key == ("group-session", "untracked") and gateway is not None:
             note = f"tracked, as it goes by {gateway}"
-        if action is Action.DROP and not row["rule"] and row["op"] == "filter":
+        if (action, row["op"], names[row["object"]].kind) == (Action.DROP, "filter", "network-acl") and not row["rule"]:
             note = "implicit deny: rule *"
         if row["cookie"]:
             note = f"flow cookie 0x{row['cookie']:08x}"

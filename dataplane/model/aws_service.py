@@ -73,14 +73,16 @@ class AwsService:
             yield from within(f"programs.{each}", program.check())
         if name not in SERVICES:
             yield Problem("", f"{name} is no service with gateway endpoints", "", f"there is {' and '.join(SERVICES)}")
+            return
         for what, names in (
-            ("instance", topology.lab.instances),
-            ("host on the internet", topology.lab.internet.hosts),
+            ("an instance", topology.lab.instances),
+            ("a host on the internet", topology.lab.internet.hosts),
         ):
             if name in names:
-                yield Problem("", f"an {what} is called {name} too".replace("an h", "a h"), "", "give it another name")
-        for index, prefix in enumerate(self.prefixes):
-            yield from within(f"prefixes[{index}]", self._check_prefix(topology, name, index, prefix))
+                yield Problem("", f"{what} is called {name} too", "", "give it another name")
+        for index, prefix in enumerate(self.all_prefixes(name)):
+            at = f"prefixes[{index}]" if self.prefixes else ""
+            yield from within(at, self._check_prefix(topology, name, index, prefix))
         address = self.host_address(name)
         if holding(address, self.all_prefixes(name)) is None or not is_public(address):
             message = f"{address} is no public address of its prefixes"

@@ -1,21 +1,15 @@
 """Target group: the appliances behind a gateway load balancer, and when they get traffic.
 
 Targets are instances of the group's VPC, or private addresses. Each is checked for health; new flows go to healthy ones
-only, or, when none of the whole group is healthy, to any (*fail-open*). Flows keep their target: which flows are one is
-a matter of `stickiness`; whether those of a target that leaves or fails go to another one, of `on_deregistration` and
-`on_unhealthy`.
+only, or, when none of the whole group is healthy, to any (*fail-open*). New targets are ``initial`` and get none until
+they have passed. Which packets belong together is a matter of `stickiness`.
+
+A flow stays with its target. With ``no_rebalance`` that holds whatever becomes of the target; with ``rebalance`` the
+flows of one that is unhealthy, or deregistered for longer than `deregistration_delay`, go to another one, if there is
+one that takes new flows.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/edit-target-group-attributes.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html
-
-What a target may do, by its state (`takes new flows`, `keeps its flows` with no_rebalance and with rebalance):
-
-    healthy                            takes new   keeps     keeps
-    initial                            no          keeps     keeps
-    unhealthy                          no          keeps     another one takes them, if any takes new ones
-    none of the group is healthy       takes new   keeps     keeps
-    draining (delay not over)          no          keeps     keeps
-    drained (delay over)               no          keeps     another one takes them, if any takes new ones
 
 Deviations from AWS:
 - Which target a new flow gets is by a hash of its addresses, protocol and ports, each endpoint by itself.
@@ -317,6 +311,12 @@ def _check_address(topology: Topology, vpc: str, text: str) -> Iterator[Problem]
         hint = f"targets are in {', '.join(map(str, (*blocks, *PRIVATE)))}"
         yield Problem("", message, "InvalidTarget", hint)
         return
+    peers = [p.other(vpc) for p in topology.lab.peerings.values() if p.is_active and vpc in (p.requester, p.accepter)]
+    for near in (vpc, *(peer for peer in peers if peer in topology.lab.vpcs)):
+        for interface in topology.interfaces_of_vpc(near):
+            if interface.wanted.is_managed and address in interface.addresses4:
+                what = f"{interface.kind.replace('-', ' ')} {interface.wanted.name}"
+                yield Problem("", f"{address} is that of {what}", "InvalidTarget", "write that of an appliance")
     if holding(address, blocks) is None:
         return
     home = topology.subnet_holding(vpc, address)
@@ -324,11 +324,6 @@ def _check_address(topology: Topology, vpc: str, text: str) -> Iterator[Problem]
         yield Problem("", f"{address} is in VPC {vpc}, but in none of its subnets", "InvalidTarget")
     elif address in set(reserved(topology.subnet(vpc, home).cidr)):
         yield Problem("", f"{address} is AWS's own in subnet {home}", "InvalidTarget", "write that of an appliance")
-    for interface in topology.interfaces_of_vpc(vpc):
-        if interface.wanted.is_managed and address in interface.addresses4:
-            what = interface.kind.replace("-", " ")
-            message = f"{address} is that of {what} {interface.wanted.name}"
-            yield Problem("", message, "InvalidTarget", "write that of an appliance")
 
 
 def _address(topology: Topology, vpc: str, text: str) -> PlacedTarget | None:
