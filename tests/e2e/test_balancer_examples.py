@@ -105,6 +105,8 @@ def test_udp_icmp_and_fragments_pass(edge: Lab) -> None:
         assert line.ask()
         assert line.answer()
         assert line.ask(bytes(4000)), "in fragments"
+        told = edge["web"].ping(CUSTOMER, size_bytes=4000, dont_fragment=True)
+        assert "mtu=1500" in told.output.replace(" ", ""), "path MTU discovery works from behind an endpoint"
         assert line.answer(bytes(4000)), "in fragments"
     assert edge["customer"].ping(WEB_PUBLIC).received == 1
     assert edge["customer"].ping(WEB_PUBLIC, size_bytes=4000).received == 1
