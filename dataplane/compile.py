@@ -13,8 +13,10 @@ from dataplane.errors import VpclabError
 from dataplane.program import (
     Address,
     Bridge,
+    Decapsulate,
     Drop,
     Emit,
+    Encapsulate,
     Enter,
     Filter,
     FlowGate,
@@ -32,9 +34,11 @@ from dataplane.program import (
     Rewrite,
     Rule,
     Serve,
+    Spread,
     Test,
     Timeouts,
     Translation,
+    Tunnel,
 )
 from dataplane.verdict import Reason
 from fastpath.snapshot import Snapshot
@@ -43,6 +47,10 @@ TCP, UDP = 6, 17
 SMALLEST_MTU = 576  # what every IPv4 host must take (RFC 791)
 # node_op of fastpath/snapshot.pxd
 DROP, GUARD, BRIDGE, FILTER, GROUP_SESSION, NAT_SESSION, LOOKUP, REWRITE, HOP, ENTER, EMIT, SERVE, FLOW_GATE = range(13)
+ENCAPSULATE, DECAPSULATE = 13, 14
+# node_flag and tunnel_flag
+ANSWERS_MTU, DROPS_LARGE, CLAMPS_MSS = 1, 2, 4
+RESETS = 1
 
 
 class CompileError(VpclabError):
@@ -121,6 +129,10 @@ class _Packer:
         self.nat_policies = _Index("NAT policy", program.nat_policies)
         self.flow_policies = _Index("flow policy", program.flow_policies)
         self.maps = _Index("map", program.maps)
+        self.spreads = _Index("spread", program.spreads)
+        self.tunnel_order = sorted(program.tunnels, key=lambda label: program.tunnels[label].owner)
+        self.tunnels = _Index("tunnel", self.tunnel_order)
+        self.members: list[tuple[int, int, int, int]] = []
         self.bridges = _Index("bridge", program.bridges)
         self.filters = _Index("filter", program.filters)
         self.interval_rows: list[tuple[list[int], list[int], list[int], list[int]]] = []
@@ -221,7 +233,14 @@ class _Packer:
         if n.mtu and not SMALLEST_MTU <= n.mtu <= 65535:
             raise CompileError(f"a hop's MTU is 0 or from {SMALLEST_MTU} to 65535, not {n.mtu}")
         extra = self.interfaces[n.answer_as] + 1 if n.answer_as else 0
-        return HOP, {"mode": n.ttl, "flags": int(n.answers_mtu), "mtu": n.mtu, "extra": extra}
+        flags = n.answers_mtu * ANSWERS_MTU | (not n.fragments) * DROPS_LARGE | n.clamps_mss * CLAMPS_MSS
+        return HOP, {"mode": n.ttl, "flags": flags, "mtu": n.mtu, "extra": extra}
+
+    def _encapsulate(self, n: Encapsulate) -> tuple[int, Mapping[str, int]]:
+        return ENCAPSULATE, {"table": self.tunnels[n.tunnel]}
+
+    def _decapsulate(self, n: Decapsulate) -> tuple[int, Mapping[str, int]]:
+        return DECAPSULATE, {"value": n.owner, "other": self.nodes[n.otherwise]}
 
     def _enter(self, n: Enter) -> tuple[int, Mapping[str, int]]:
         extra = self.interfaces[n.interface] + 1 if n.interface else 0
@@ -290,6 +309,24 @@ class _Packer:
         ports = (p.port_first, p.port_last, p.per_destination)
         return (p.owner, first, len(p.addresses), *ports, prefix6, _limits(p.timeouts))
 
+    def _spread(self, s: Spread) -> tuple[int, ...]:
+        first = len(self.members)
+        self.members += [(m.number, int(m.address), int(m.takes_new), int(m.keeps)) for m in s.members]
+        return s.owner, s.stickiness, first, len(s.members)
+
+    def _tunnel(self, t: Tunnel) -> tuple[object, ...]:
+        return (
+            t.owner,
+            t.endpoint_id,
+            t.balancer,
+            int(t.source),
+            self.spreads[t.spread],
+            self.nodes[t.resume],
+            self.interfaces[t.interface] + 1,
+            t.resets * RESETS,
+            _limits(t.timeouts),
+        )
+
     def _map(self, entries: list[Translation]) -> tuple[int, int]:
         outward = [(each.inside, each.outside) for each in entries if each.outward]
         inward = [(each.outside, each.inside) for each in entries]
@@ -319,6 +356,7 @@ class _Packer:
             self.nodes[i.into],
             self.nodes[i.out],
             i.mtu,
+            i.via,
             i.mac,
             i.router_mac,
             _number(i.address4),
@@ -336,6 +374,8 @@ class _Packer:
         group_policies = [self._group_policy(policy) for policy in p.group_policies.values()]
         nat_policies = [self._nat_policy(policy) for policy in p.nat_policies.values()]
         maps = [self._map(entries) for entries in p.maps.values()]
+        spreads = [self._spread(spread) for spread in p.spreads.values()]
+        tunnels = [self._tunnel(p.tunnels[label]) for label in self.tunnel_order]
         interface_rows = [self._interface(i) for i in p.interfaces.values()]
         bridge_rows: list[tuple[int, int]] = []
         bridge_ports: list[tuple[int, int]] = []
@@ -364,6 +404,9 @@ class _Packer:
             "nat_policies": nat_policies,
             "flow_policies": [(policy.owner, _limits(policy.timeouts)) for policy in p.flow_policies.values()],
             "fragment_timeout": [p.fragment_timeout],
+            "spreads": spreads,
+            "members": self.members,
+            "tunnels": tunnels,
             "maps": maps,
             "number_sets": number_sets,
             "numbers": members,
@@ -395,6 +438,8 @@ _NODES: dict[type[Node], Callable[..., tuple[int, Mapping[str, int]]]] = {
     Lookup: _Packer._lookup,
     Rewrite: _Packer._rewrite,
     Hop: _Packer._hop,
+    Encapsulate: _Packer._encapsulate,
+    Decapsulate: _Packer._decapsulate,
     Enter: _Packer._enter,
     Emit: _Packer._emit,
     Serve: _Packer._serve,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dataplane.topology.runtime_state import RuntimeState
 
 TRACE_SOURCE_PORT = 40000
+TRACE_HOPS = 400
+"""Hops after which a trace follows a packet through no further load balancer: it goes in circles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,15 +216,30 @@ class DataPlane:
         )
         overlay = Overlay()
         now = self.engine.now_ms if now_ms is None else now_ms
-        answer = self.engine.trace(self.frame(number, probe), number, overlay, now)
+        answer = self._follow(self.frame(number, probe), number, overlay, now)
         forward = walk_of(answer, probe, self.names[number], self.names)
         reply = None
         if answer["verdict"] == Verdict.FORWARD:
             receiver = answer["port"]
             back = read_probe(answer["frame"]).answer()
-            back_answer = self.engine.trace(self.frame(receiver, back), receiver, overlay, now)
+            back_answer = self._follow(self.frame(receiver, back), receiver, overlay, now)
             reply = walk_of(back_answer, back, self.names[receiver], self.names)
         return Trace(source=source, destination=destination, forward=forward, reply=reply)
+
+    def _follow(self, frame: bytes, port: int, overlay: Overlay, now_ms: int) -> dict[str, Any]:
+        """Trace a frame, and on through the targets of load balancers, as if each sent back what it gets."""
+        hops: list[dict[str, Any]] = []
+        while True:
+            answer = self.engine.trace(frame, port, overlay, now_ms)
+            hops += answer["hops"]
+            is_inside = any(row["detail"] == "encapsulated" for row in answer["hops"])
+            if answer["verdict"] != Verdict.FORWARD or not is_inside or len(hops) > TRACE_HOPS:
+                return {**answer, "hops": hops}
+            port, outer = answer["port"], answer["frame"]
+            hops.append({**answer["hops"][-1], "op": "return", "detail": "passed", "object": port, "rule": 0})
+            # addresses swapped, ports not: what a target does (swapping leaves both checksums right)
+            back_to = self.next_mac(port, ip_address(outer[26:30]))
+            frame = back_to + self._interfaces[port].mac + outer[12:26] + outer[30:34] + outer[26:30] + outer[34:]
 
 
 def _typed(

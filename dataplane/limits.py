@@ -19,6 +19,7 @@ EC2_MTU: Final = "https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mt
 PEERING_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-connection-quotas.html"
 PEERING_BASICS: Final = "https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html"
 BALANCERS: Final = "https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html"
+BALANCER_QUOTAS: Final = "https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/quotas-limits.html"
 TARGET_GROUPS: Final = "https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.html"
 HEALTH_CHECKS: Final = "https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html"
 ENDPOINT_QUOTAS: Final = "https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-limits-endpoints.html"
@@ -83,6 +84,24 @@ class Quotas:
     )
     propagated_routes_per_table: int = _quota(
         100, "propagated routes of a route table, each family by itself", "RouteLimitExceeded", 100
+    )
+    gateway_load_balancers_per_region: int = _quota(
+        100, "gateway load balancers in a Region", "TooManyLoadBalancers", None, BALANCER_QUOTAS
+    )
+    gateway_load_balancers_per_vpc: int = _quota(
+        100, "gateway load balancers of a VPC", "TooManyLoadBalancers", None, BALANCER_QUOTAS
+    )
+    target_groups_per_region: int = _quota(
+        100, "target groups of protocol GENEVE in a Region", "TooManyTargetGroups", None, BALANCER_QUOTAS
+    )
+    targets_per_zone: int = _quota(
+        300, "targets of a gateway load balancer in an Availability Zone", "TooManyTargets", None, BALANCER_QUOTAS
+    )
+    endpoints_per_vpc: int = _quota(
+        50, "gateway load balancer endpoints of a VPC", "VpcEndpointLimitExceeded", None, ENDPOINT_QUOTAS
+    )
+    gateway_endpoints_per_region: int = _quota(
+        20, "gateway endpoints in a Region", "VpcEndpointLimitExceeded", None, ENDPOINT_QUOTAS
     )
     prefix_lists_per_region: int = _quota(100, "prefix lists in a Region", "ResourceLimitExceeded")
 

@@ -413,13 +413,14 @@ class Tunnel:
     """The way from an endpoint to a spread and back, in GENEVE (RFC 8926) with AWS's options.
 
     `owner` is the number of the endpoint: flows are its own. `endpoint_id` (64 bits) stands in every packet. `balancer`
-    is the number of the object that packets come back to, `source` its address. `resume`: the node where a packet goes
-    on that has come back.
+    is the number of the object that packets come back to, `source` its address. `interface` is the endpoint's own (a
+    label of `Program.interfaces`): resets leave by it. `resume`: the node where a packet goes on that has come back.
     """
 
     owner: int
     endpoint_id: int
     balancer: int
+    interface: str
     source: IPv4Address
     spread: str
     resume: str
@@ -459,6 +460,8 @@ class Interface:
     into: str
     out: str
     mtu: int
+    via: Via = Via.NONE
+    """What packets that it sends of its own count as having come through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,9 @@ _ACTIONS: dict[tuple[str, str], Action] = {
     ("emit", "passed"): Action.DELIVER,
     ("serve", "passed"): Action.ANSWER,
     ("guard", "passed"): Action.CHECK,
+    ("encapsulate", "encapsulated"): Action.ENCAPSULATE,
+    ("decapsulate", "decapsulated"): Action.DECAPSULATE,
+    ("return", "passed"): Action.RETURN,
     ("flow-gate", "new"): Action.OPEN,
     ("flow-gate", "known"): Action.KNOWN,
     ("flow-gate", "related"): Action.KNOWN,
@@ -46,6 +49,8 @@ _NOTES: dict[tuple[str, str], str] = {
 }
 _TRACKED_BY = ("nat-gateway", "egress-only-internet-gateway")
 """Kinds of the gateways by which groups track every flow, whatever their rules say."""
+_TRACKED_SERVICE = Name("aws-service", "dynamodb")
+"""The service of which the same holds for gateway endpoints."""
 
 TraceStep = tuple[int, str, int]
 """(object, action, rule): what decided in one step, as numbers of `Names`; actions are `dataplane.trace.Action`."""
@@ -88,7 +93,7 @@ def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) 
 def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Iterator[tuple[Name, Step]]:
     ports = (probe.source_port, probe.destination_port)
     yield start, Step(action=Action.SEND, packet=as_packet(probe, probe.source, probe.destination, ports))
-    gateway = next((name for name in map(names.__getitem__, _objects(answer)) if name.kind in _TRACKED_BY), None)
+    gateway = _tracker([names[number] for number in _objects(answer)])
     for row in answer["hops"]:
         key = (row["op"], row["detail"])
         packet = _packet_at(row, probe)
@@ -96,8 +101,10 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
         note = _NOTES.get(key, "")
         if key == ("group-session", "untracked") and gateway is not None:
             note = f"tracked, as it goes by {gateway}"
-        if action is Action.DROP and not row["rule"] and row["op"] == "filter":
+        if (action, row["op"], names[row["object"]].kind) == (Action.DROP, "filter", "network-acl") and not row["rule"]:
             note = "implicit deny: rule *"
+        if row["cookie"]:
+            note = f"flow cookie 0x{row['cookie']:08x}"
         yield (
             names[row["object"]],
             Step(action=action, rule=names[row["rule"]] if row["rule"] else None, packet=packet, note=note),
@@ -112,6 +119,12 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
         last = answer["hops"][-1]
         packet = _packet_at(last, probe)
         yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)
+
+
+def _tracker(passed: list[Name]) -> Name | None:
+    """The gateway, of the objects that a packet passed, by which groups track it whatever their rules say."""
+    kinds = (*_TRACKED_BY, "vpc-endpoint") if _TRACKED_SERVICE in passed else _TRACKED_BY
+    return next((name for name in passed if name.kind in kinds), None)
 
 
 def _objects(answer: Mapping[str, Any]) -> Iterator[int]:

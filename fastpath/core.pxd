@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.emission cimport emission, outbox
 from fastpath.fragment cimport fragment_table
 from fastpath.memo cimport flow_table
 from fastpath.packet cimport packet
@@ -9,23 +10,9 @@ from fastpath.plan cimport leg_room, plan, trace_buffer
 from fastpath.reason cimport REASONS
 from fastpath.session cimport gateway, session_table
 from fastpath.snapshot cimport context, interface, tables
-from fastpath.wire cimport VNET_HEADER
 
 cdef enum:
-    MAX_EMISSIONS = 4096    # per burst
-    SLOT_HEADROOM = 64      # free bytes in front of every frame: the offload header is written there
-    SCRATCH = 6 << 20       # bytes for frames the router makes in one burst
-    NO_PARENT = 0xFFFFFFFFU
     SWEEP_MS = 1000
-
-cdef struct emission:
-    uint8_t *frame          # SLOT_HEADROOM bytes in front of it are ours too
-    uint32_t length
-    uint32_t port
-    uint32_t parent         # index of the received packet in its burst; NO_PARENT: from advance
-    uint32_t segments
-    uint8_t cause
-    uint8_t vnet[VNET_HEADER]
 
 cdef struct port_counters:
     uint64_t rx_frames      # as read from the port
@@ -56,10 +43,7 @@ cdef struct core:
     uint64_t seed
     port_counters *ports    # by port number
     uint32_t port_count
-    emission *out
-    uint32_t out_count
-    uint8_t *scratch
-    uint32_t scratch_used
+    outbox out
     trace_buffer *trace     # or NULL: filled by the next packet that is walked
     uint32_t gateway_count  # of sessions.gateways, which are ours
     plan work               # of the packet being walked
@@ -68,7 +52,6 @@ cdef struct core:
 
 cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet, uint32_t context, uint32_t parent,
                   outcome *result) noexcept nogil
-cdef void clear_emissions(core *c) noexcept nogil
 cdef void sweep(core *c) noexcept nogil
 cdef bint free_the_dead(core *c) noexcept nogil
 cdef void set_time(core *c, uint64_t now) noexcept nogil
@@ -79,4 +62,3 @@ cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil
 cdef int classify(core *c, const context *x, const interface *i, packet *p, const uint8_t *vnet, uint32_t parent,
                   outcome *result) noexcept nogil
 cdef void commit(core *c, plan *x, packet *p) noexcept nogil
-cdef uint8_t *scratch_frame(core *c, uint32_t size) noexcept nogil

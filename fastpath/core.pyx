@@ -8,18 +8,19 @@ edited in place; frames the router makes lie in `scratch`, valid until `clear_em
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.edit cimport *
+from fastpath.emission cimport *
 from fastpath.fragment cimport *
-from fastpath.memo cimport flow, flow_hit, flow_remember, may_use_flow
+from fastpath.geneve cimport geneve, looks_like_geneve, open_geneve, read_geneve
+from fastpath.memo cimport arrival, flow, flow_hit, flow_remember, may_use_flow
 from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
-from fastpath.snapshot cimport VIA_NAT, VIA_TRACKED, context, interface, interval_find, bridge_find
+from fastpath.snapshot cimport TUNNEL_RESETS, bridge_find, context, interface, interval_find, tunnel, tunnel_of
 from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport *
 
 cdef enum:
-    STRIDE = 16         # scratch frames start on a multiple of this
     ND_ROUTER_SOLICITATION = 133
     ND_NEIGHBOUR_SOLICITATION = 135
     ND_REDIRECT = 137
@@ -37,45 +38,10 @@ cdef inline void give(outcome *result, uint8_t verdict, uint16_t reason, uint32_
     result.rule = rule
 
 
-cdef void clear_emissions(core *c) noexcept nogil:
-    c.out_count = 0
-    c.scratch_used = 0
-
-
-# Room for a frame the router makes, with SLOT_HEADROOM in front; NULL when this burst has made too many.
-cdef uint8_t *scratch_frame(core *c, uint32_t size) noexcept nogil:
-    cdef uint32_t need = (SLOT_HEADROOM + size + STRIDE - 1) & 0xFFFFFFF0U
-    cdef uint8_t *frame
-    if need > <uint32_t>SCRATCH - c.scratch_used:
-        return NULL
-    frame = c.scratch + c.scratch_used + SLOT_HEADROOM
-    c.scratch_used += need
-    return frame
-
-
 # What is left of it, for the legs of one packet: the caller takes what they have used.
 cdef void offer_room(core *c, leg_room *legs) noexcept nogil:
-    legs.bytes = c.scratch + c.scratch_used
-    legs.size = <uint32_t>SCRATCH - c.scratch_used
-
-
-cdef bint put(core *c, packet *p, uint8_t *frame, uint32_t length, uint32_t port, uint8_t cause, uint32_t parent) noexcept nogil:
-    cdef emission *e
-    if c.out_count >= MAX_EMISSIONS:
-        return False
-    e = &c.out[c.out_count]
-    c.out_count += 1
-    e.frame = frame
-    e.length = length
-    e.port = port
-    e.parent = parent
-    e.cause = cause
-    e.segments = 1
-    memset(e.vnet, 0, VNET_HEADER)
-    if p != NULL:
-        e.segments = p.segments
-        write_offload(p, e.vnet)
-    return True
+    legs.bytes = c.out.scratch + c.out.used
+    legs.size = <uint32_t>SCRATCH - c.out.used
 
 
 # Count an emission as sent. The port may have gone since it was planned.
@@ -92,9 +58,23 @@ cdef bint count_sent(core *c, const emission *e) noexcept nogil:
 
 # --- commit --------------------------------------------------------------------------------------------------------
 
-cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
+# Session `s` is one of those that the session with `key`, which has no end of its own, counts.
+cdef void join_counted(core *c, session *s, const session_key *key, uint8_t kind) noexcept nogil:
+    cdef uint32_t pool = table_find(&c.sessions, key, c.now)
+    if pool == NO_SESSION:
+        pool = table_insert(&c.sessions, key, key, c.now)
+        if pool == NO_SESSION:
+            return
+        c.sessions.rows[pool].kind = kind
+    else:
+        pool >>= 1
+    c.sessions.rows[pool].packets[0] += 1
+    c.sessions.rows[pool].target = s.target
+    s.pool = pool
+
+
+cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept nogil:
     cdef uint32_t row = table_insert(&c.sessions, &e.forward, &e.reply, c.now)
-    cdef uint32_t pool
     cdef session *s
     if row == NO_SESSION:
         return          # the plan made sure there is room
@@ -106,24 +86,22 @@ cdef void open_planned(core *c, effect *e, packet *p) noexcept nogil:
     s.rule = e.rule
     s.pool = NO_SESSION
     s.gateway = e.gateway
+    s.cookie = e.cookie
+    s.target = e.target
+    s.flipped = e.flipped
     s.packets[0] = p.segments
     s.bytes[0] = e.size
     if e.answered:
         s.packets[1] = p.segments
         s.bytes[1] = e.size
     if e.session_kind == SESSION_NAT:
-        pool = table_find(&c.sessions, &e.pool, c.now)
-        if pool == NO_SESSION:
-            pool = table_insert(&c.sessions, &e.pool, &e.pool, c.now)
-            if pool == NO_SESSION:
-                return
-            c.sessions.rows[pool].kind = SESSION_POOL
-        else:
-            pool >>= 1
-        c.sessions.rows[pool].packets[0] += 1
-        s.pool = pool
+        join_counted(c, s, &e.pool, SESSION_POOL)
         if s.key[0].tuple.proto == PROTO_TCP:
             c.sessions.gateways[s.gateway - 1].attempts += 1
+    elif e.session_kind == SESSION_BALANCED:
+        note_sequence(s, 0, x.p)
+        if e.pool.owner:
+            join_counted(c, s, &e.pool, SESSION_STICKY)
 
 
 # Carry out a plan's effects, in the order of its hops; also those of a packet that a later hop dropped.
@@ -135,7 +113,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         e = &x.effects[i]
         if e.kind == EFFECT_OPEN:
             if not e.pending:
-                open_planned(c, e, p)
+                open_planned(c, x, e, p)
             continue
         if e.kind == EFFECT_GATEWAY:
             count_gateway(&c.sessions.gateways[e.row], e.way, p.segments, e.size, e.size_out, e.passed)
@@ -149,6 +127,8 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         s.last_seen = c.now
         s.packets[e.way] += p.segments
         s.bytes[e.way] += e.size
+        if s.kind == SESSION_BALANCED:
+            note_sequence(s, e.way, x.p)
         if e.changes:
             if s.gateway and s.state == STATE_OPENING and e.step.state == STATE_OPEN:
                 c.sessions.gateways[s.gateway - 1].established += 1
@@ -156,57 +136,13 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
             s.seen = e.step.seen
             s.idle = e.step.idle
             s.version += 1
+            if e.target:
+                s.target = e.target
+                if s.pool != NO_SESSION:
+                    c.sessions.rows[s.pool].target = e.target
 
 
-# --- sending -------------------------------------------------------------------------------------------------------
-
-# Cut an edited packet to the `level`th size of its edit, and the pieces to the next. Returns a reason or 0.
-cdef uint16_t send_pieces(core *c, packet *p, const edit *e, uint32_t level, uint32_t parent) noexcept nogil:
-    cdef uint32_t at = 0, size, smaller
-    cdef uint32_t payload = p.end - p.l4
-    cdef uint8_t *piece
-    cdef packet q
-    cdef uint16_t reason
-    while at < payload:
-        piece = scratch_frame(c, ETH_HEADER + e.cuts[level])
-        if piece == NULL:
-            return REASON_EMISSION_LIMIT
-        size = next_fragment(p, piece, e.cuts[level], &at)
-        if size == 0:
-            return REASON_MTU_EXCEEDED      # no room for 8 bytes behind this header
-        smaller = level + 1
-        while smaller < e.cut_count and size - ETH_HEADER <= e.cuts[smaller]:
-            smaller += 1
-        if smaller < e.cut_count:
-            memset(&q, 0, sizeof(packet))
-            q.frame = piece
-            q.length = size
-            q.l3 = ETH_HEADER
-            q.family = p.family
-            if parse_ip(&q) == 0:
-                reason = send_pieces(c, &q, e, smaller, parent)
-                if reason:
-                    return reason
-                continue
-        if not put(c, NULL, piece, size, e.port, CAUSE_FRAGMENT, parent):
-            return REASON_EMISSION_LIMIT
-    return REASON_NONE
-
-
-# Edit the packet in place and emit it, in fragments where a hop asked for them. Returns a reason or 0.
-cdef uint16_t send(core *c, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil:
-    apply_header(p, &e.to)
-    memcpy(p.frame, e.dst_mac, 6)
-    memcpy(p.frame + 6, e.src_mac, 6)
-    if e.cut_count and p.gso_size:
-        # a TCP super-segment is cut into smaller segments rather than IP fragments
-        p.gso_size = <uint16_t>(e.cuts[e.cut_count - 1] - (p.header_length - p.l3))
-        p.segments = (p.end - p.header_length + p.gso_size - 1) // p.gso_size
-    elif e.cut_count:
-        complete_checksum(p)
-        return send_pieces(c, p, e, 0, parent)
-    return REASON_NONE if put(c, p, p.frame, p.end, e.port, cause, parent) else REASON_EMISSION_LIMIT
-
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 # Build the ICMP error or reset that plan `x` asked for into `frame` (room for ERROR_MAX) and plan its way to its receiver.
 # False: nobody to send it as.
@@ -219,12 +155,12 @@ cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, p
     cdef uint32_t entry
     cdef bint four = p.family == 4
     if x.error_routed:
-        if not (i.has4 if four else i.has6):
+        if x.error != ERROR_RESET and not (i.has4 if four else i.has6):
             return False
         source = i.address4 if four else i.address6
         entry = i.out
         start_metadata(c.t, x.error_interface, &m)
-        m.via = VIA_NAT | VIA_TRACKED   # as what it translates
+        m.via = i.via
     else:
         if not (i.has_router4 if four else i.has_router6):
             return False
@@ -252,18 +188,18 @@ cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, p
 
 # INJECT: an error or reset of the router's own is a packet like any other from here on.
 cdef void inject_error(core *c, plan *x, uint32_t parent) noexcept nogil:
-    cdef uint8_t *frame = scratch_frame(c, ERROR_MAX)
+    cdef uint8_t *frame = scratch_frame(&c.out, ERROR_MAX)
     cdef packet q
     cdef leg_room legs
     cdef uint16_t reason
     offer_room(c, &legs)
     if frame == NULL or not plan_error(c, x, NULL, frame, &q, &legs, &c.error_work, c.now, NULL):
         return
-    c.scratch_used += legs.used
+    c.out.used += legs.used
     commit(c, &c.error_work, &q)
     reason = c.error_work.reason
     if c.error_work.verdict == VERDICT_FORWARD:
-        reason = send(c, c.error_work.p, &c.error_work.edit, CAUSE_RESET if x.error == ERROR_RESET else CAUSE_ERROR, parent)
+        reason = send(&c.out, c.error_work.p, &c.error_work.edit, CAUSE_RESET if x.error == ERROR_RESET else CAUSE_ERROR, parent)
     if reason:
         count_reason(c, q.context, reason)
 
@@ -287,10 +223,10 @@ cdef void receive_arp(core *c, const context *x, const interface *i, uint8_t *fr
     if load16(arp + 6) != 1 or mac == 0 or memcmp(c.t.macs + 6 * (mac - 1), i.mac, 6) == 0:
         give(result, VERDICT_DROP, REASON_ARP_UNANSWERED, i.number, 0)
         return
-    answer = scratch_frame(c, 64)
+    answer = scratch_frame(&c.out, 64)
     if answer != NULL:
         size = build_arp_reply(frame, answer, c.t.macs + 6 * (mac - 1))
-        if put(c, NULL, answer, size, i.port, CAUSE_ANSWER, parent):
+        if put(&c.out, NULL, answer, size, i.port, CAUSE_ANSWER, parent):
             give(result, VERDICT_SERVE, REASON_NONE, i.number, 0)
             return
     give(result, VERDICT_DROP, REASON_EMISSION_LIMIT, i.number, 0)
@@ -314,11 +250,11 @@ cdef bint receive_nd(core *c, const context *x, const interface *i, packet *p, u
         target.lo = load64(icmp + 16)
         mac = interval_find(&c.t.intervals[x.neighbours], 6, target)
         if mac and memcmp(c.t.macs + 6 * (mac - 1), i.mac, 6) != 0:
-            answer = scratch_frame(c, 128)
+            answer = scratch_frame(&c.out, 128)
             if answer != NULL:
                 size = build_advertisement(p, answer, c.t.macs + 6 * (mac - 1), i.mac,
                                            memcmp(c.t.macs + 6 * (mac - 1), i.router_mac, 6) == 0)
-                if put(c, NULL, answer, size, i.port, CAUSE_ANSWER, parent):
+                if put(&c.out, NULL, answer, size, i.port, CAUSE_ANSWER, parent):
                     give(result, VERDICT_SERVE, REASON_NONE, i.number, 0)
                     return True
             give(result, VERDICT_DROP, REASON_EMISSION_LIMIT, i.number, 0)
@@ -329,6 +265,16 @@ cdef bint receive_nd(core *c, const context *x, const interface *i, packet *p, u
 
 # --- the way of a packet -------------------------------------------------------------------------------------------
 
+# What a flow entry for `p` is found by. False: there can be none.
+cdef bint came(core *c, packet *p, packet *inside, arrival *a) noexcept nogil:
+    memset(a, 0, sizeof(arrival))
+    a.p = p
+    if c.t.tunnel_count and looks_like_geneve(p) and read_geneve(p, &a.head) == 0 and open_geneve(p, &a.head, inside) == 0:
+        a.inside = inside
+        return may_use_flow(inside)
+    return may_use_flow(p)
+
+
 # Memo or walk, commit, and send. `p` is parsed, checked and knows its ports.
 cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t parent, outcome *result) noexcept nogil:
     cdef metadata m
@@ -336,12 +282,14 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
     cdef uint16_t reason
     cdef leg_room legs
     cdef plan *w = &c.work
-    cdef bint memo = c.memo and may_use_flow(p)
+    cdef packet inside
+    cdef arrival a
+    cdef bint memo = c.memo and came(c, p, &inside, &a)
     cdef trace_buffer *trace = c.trace if cause == CAUSE_FORWARDED else NULL
     if memo and trace == NULL:
-        f = flow_hit(&c.flows, &c.sessions, p, c.t.generation, c.now)
+        f = flow_hit(&c.flows, &c.sessions, &a, c.t.generation, c.now)
         if f != NULL:
-            reason = send(c, p, &f.edit, cause, parent)
+            reason = send(&c.out, &inside if f.opens else p, &f.edit, cause, parent)
             give(result, VERDICT_DROP if reason else VERDICT_FORWARD, reason, f.object, 0)
             return
     start_metadata(c.t, x.interface, &m)
@@ -351,20 +299,20 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
         if trace != NULL:
             trace.count = 0
         walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
-    c.scratch_used += legs.used
+    c.out.used += legs.used
     commit(c, w, p)
     give(result, w.verdict, w.reason, w.object, w.rule)
     if w.verdict == VERDICT_FORWARD:
         if memo:
-            flow_remember(&c.flows, &c.sessions, p, w, c.t.generation, c.now)
-        reason = send(c, w.p, &w.edit, cause, parent)
+            flow_remember(&c.flows, &c.sessions, &a, w, c.t.generation, c.now)
+        reason = send(&c.out, w.p, &w.edit, cause, parent)
         if reason:
             give(result, VERDICT_DROP, reason, w.object, 0)
     elif w.verdict == VERDICT_SERVE:
         turn_echo(p)
         memcpy(p.frame, c.t.interfaces[x.interface - 1].mac, 6)
         memcpy(p.frame + 6, c.t.interfaces[x.interface - 1].router_mac, 6)
-        if not put(c, p, p.frame, p.end, c.t.interfaces[x.interface - 1].port, CAUSE_ANSWER, parent):
+        if not put(&c.out, p, p.frame, p.end, c.t.interfaces[x.interface - 1].port, CAUSE_ANSWER, parent):
             give(result, VERDICT_DROP, REASON_EMISSION_LIMIT, w.object, 0)
     if w.error:
         inject_error(c, w, parent)
@@ -410,7 +358,7 @@ cdef void release_fragments(core *c, const context *x, packet *first, uint32_t p
         if at == NO_HELD:
             return
         c.ports[first.context].held -= 1
-        frame = scratch_frame(c, c.fragments.held[at].length)
+        frame = scratch_frame(&c.out, c.fragments.held[at].length)
         memset(&p, 0, sizeof(packet))
         p.frame = frame
         p.length = c.fragments.held[at].length
@@ -528,7 +476,47 @@ cdef bint free_the_dead(core *c) noexcept nogil:
     if c.last_freed == c.now:
         return False
     c.last_freed = c.now
-    return table_expire(&c.sessions, c.now) != 0
+    return table_expire(&c.sessions, c.now, True) != 0
+
+
+# A flow through a tunnel has died of silence: if the tunnel tells, each end gets a reset as if from the other, with the
+# sequence number that it expects next.
+cdef void tell_ends(core *c, session *s) noexcept nogil:
+    cdef tunnel *tn = tunnel_of(c.t, s.key[0].owner) if c.t != NULL else NULL
+    cdef tuple5 t
+    cdef packet p
+    cdef uint8_t frame[ETH_HEADER + 40 + 20]
+    cdef int way
+    if tn == NULL or not (tn.flags & TUNNEL_RESETS):
+        return
+    for way in range(2):
+        # what that end last sent, as far as a reset looks at it
+        t = s.key[0].tuple
+        if way != s.flipped:
+            reverse_tuple(&t, &s.key[0].tuple)
+        memset(&p, 0, sizeof(packet))
+        memset(frame, 0, sizeof(frame))
+        p.frame = frame
+        p.l3 = ETH_HEADER
+        p.l4 = ETH_HEADER + (20 if t.family == 4 else 40)
+        p.end = p.l4 + 20
+        p.family = t.family
+        p.proto = PROTO_TCP
+        store32(frame + p.l4 + 4, s.next_sequence[way])
+        frame[p.l4 + 12] = 0x50
+        if s.spoke & (2 >> way):
+            p.tcp_flags = TCP_ACK
+            store32(frame + p.l4 + 8, s.next_sequence[1 - way])
+        memset(&c.work, 0, sizeof(plan) - sizeof(c.work.effects))
+        c.work.error = ERROR_RESET
+        c.work.error_routed = 1
+        c.work.error_interface = tn.interface
+        c.work.error_packet = &p
+        c.work.error_view.src = t.src
+        c.work.error_view.dst = t.dst
+        c.work.error_view.sport = t.sport
+        c.work.error_view.dport = t.dport
+        inject_error(c, &c.work, NO_PARENT)
 
 
 # Sessions die of silence, waiting fragments of age (counted in `timed_out` until somebody asks).
@@ -536,7 +524,10 @@ cdef void sweep(core *c) noexcept nogil:
     cdef datagram *d
     cdef uint32_t i, at
     c.last_sweep = c.now
-    table_expire(&c.sessions, c.now)
+    for i in range(c.sessions.used):
+        if c.sessions.rows[i].live and is_told(&c.sessions.rows[i]) and not session_alive(&c.sessions.rows[i], c.now):
+            tell_ends(c, &c.sessions.rows[i])
+    table_expire(&c.sessions, c.now, False)
     for i in range(DATAGRAMS):
         d = &c.fragments.rows[i]
         if d.state == DATAGRAM_FREE or c.now < d.started + c.fragments.lifetime:

@@ -6,6 +6,7 @@ from fastpath.core cimport core, emission
 from fastpath.packet cimport edit, packet
 from fastpath.plan cimport plan
 from fastpath.session cimport session_table
+from fastpath.shown cimport taken
 from fastpath.snapshot cimport Snapshot
 
 cdef extern from "<pthread.h>" nogil:
@@ -28,14 +29,6 @@ cdef extern from *:
 cdef class Overlay:
     cdef session_table table
     cdef void commit(self, plan *x, uint64_t now) noexcept nogil
-
-
-# Emissions copied out of the engine, so that Python can look at them without its lock.
-cdef struct taken:
-    emission *rows
-    uint8_t *bytes
-    uint32_t count
-    bint failed             # no memory: the frames are lost, as if a port had been full
 
 
 cdef class Engine:

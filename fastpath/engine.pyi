@@ -3,11 +3,6 @@ from typing import Any
 
 from fastpath.snapshot import Snapshot
 
-HOP_OPS: tuple[str, ...]
-HOP_DETAILS: tuple[str, ...]
-SESSION_KINDS: tuple[str, ...]
-SESSION_STATES: tuple[str, ...]
-
 _Outcomes = list[tuple[Any, ...]]
 _Emissions = list[tuple[int, bytes, int, int, bytes]]
 
@@ -31,6 +26,7 @@ class Engine:
         *,
         traced: bool = False,
     ) -> tuple[_Outcomes, _Emissions]: ...
+    def replay(self, frames: Sequence[bytes], contexts: Sequence[int], now_ms: int, rounds: int) -> tuple[int, int]: ...
     def advance(self, now_ms: int) -> tuple[_Outcomes, _Emissions]: ...
     def trace(self, frame: bytes, context: int, overlay: Overlay, now_ms: int) -> dict[str, Any]: ...
     def sessions(self) -> list[dict[str, Any]]: ...

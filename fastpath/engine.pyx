@@ -11,16 +11,18 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 from fastpath.core cimport *
-from fastpath.edit cimport ERROR_MAX, apply_header
+from fastpath.edit cimport ERROR_MAX
+from fastpath.emission cimport *
 from fastpath.fragment cimport fragments_close, fragments_open
 from fastpath.memo cimport flows_clear, flows_close, flows_open
 from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
+from fastpath.shown cimport *
 from fastpath.snapshot cimport Snapshot
 from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport ETH_HEADER, VNET_HEADER
@@ -31,20 +33,6 @@ cdef enum:
     MOST_ROWS = 1 << 28     # a reference is row * 2 + 1 in 32 bits
     LONGEST_FRAME = 131072
     LEG_GROWTH = 512        # most that frames grow by from leg to leg, headroom included
-
-HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve",
-           "flow-gate")
-HOP_DETAILS = ("passed", "dropped", "skipped", "branched", "new", "known", "related", "untracked", "outbound", "inbound", "fragments")
-SESSION_KINDS = ("", "group", "nat", "pool", "flow")
-SESSION_STATES = ("", "opening", "open", "closing", "single", "replied", "stream", "query", "other")
-
-
-cdef object number_of(addr a):
-    return (<object>a.hi << 64) | a.lo
-
-
-cdef tuple tuple_of(tuple5 *t):
-    return (t.family, number_of(t.src), number_of(t.dst), t.proto, t.sport, t.dport)
 
 
 cdef class Overlay:
@@ -62,7 +50,7 @@ cdef class Overlay:
         cdef effect *e
         for i in range(x.effect_count):
             e = &x.effects[i]
-            if e.kind == EFFECT_GATEWAY or e.kind == EFFECT_ABSENT or (e.kind == EFFECT_OPEN and e.pending):
+            if (e.kind != EFFECT_OPEN and e.kind != EFFECT_TOUCH) or (e.kind == EFFECT_OPEN and e.pending):
                 continue
             row = table_find(&self.table, &e.forward, now)
             row = table_insert(&self.table, &e.forward, &e.reply, now) if row == NO_SESSION else row >> 1
@@ -74,21 +62,10 @@ cdef class Overlay:
             self.table.rows[row].idle = e.step.idle
             self.table.rows[row].rule = e.rule
             self.table.rows[row].pool = NO_SESSION
+            self.table.rows[row].cookie = e.cookie
+            self.table.rows[row].flipped = e.flipped
+            self.table.rows[row].target = e.target
             self.table.rows[row].last_seen = now
-
-
-cdef list emissions_of(taken *t):
-    cdef uint32_t i
-    cdef emission *e
-    cdef list rows = []
-    if t.failed:
-        raise MemoryError
-    for i in range(t.count):
-        e = &t.rows[i]
-        rows.append((e.port, PyBytes_FromStringAndSize(<char *>e.frame, e.length), e.cause,
-                     -1 if e.parent == NO_PARENT else <int>e.parent,
-                     PyBytes_FromStringAndSize(<char *>e.vnet, VNET_HEADER)))
-    return rows
 
 
 cdef void free_taken(taken *t) noexcept:
@@ -100,40 +77,6 @@ cdef uint64_t checked_time(object now_ms) except? 0xFFFFFFFFFFFFFFFFU:
     if not 0 <= now_ms < 1 << 63:
         raise ValueError("a time is from 0 to 2**63 - 1 milliseconds")
     return now_ms
-
-
-# A packet that would leave, as bytes.
-cdef dict planned(plan *x, trace_buffer *hops):
-    cdef packet *p = x.p
-    cdef dict answer = {"verdict": x.verdict, "reason": x.reason, "object": x.object, "rule": x.rule, "hops": hops_of(hops)}
-    if x.verdict == VERDICT_FORWARD:
-        apply_header(p, &x.edit.to)
-        memcpy(p.frame, x.edit.dst_mac, 6)
-        memcpy(p.frame + 6, x.edit.src_mac, 6)
-        answer["port"] = x.edit.port
-        answer["mtu"] = x.edit.cuts[x.edit.cut_count - 1] if x.edit.cut_count else 0
-        answer["frame"] = PyBytes_FromStringAndSize(<char *>p.frame, p.end)
-    return answer
-
-
-# What a processed packet went through: (operation, what it did, object, rule), all numbers but for the words.
-cdef list story_of(trace_buffer *b):
-    cdef uint32_t i
-    return [(HOP_OPS[b.hops[i].op], HOP_DETAILS[b.hops[i].detail], b.hops[i].object, b.hops[i].rule) for i in range(b.count)]
-
-
-cdef list hops_of(trace_buffer *b):
-    cdef uint32_t i
-    cdef hop *x
-    cdef list rows = []
-    for i in range(b.count):
-        x = &b.hops[i]
-        rows.append({
-            "op": HOP_OPS[x.op], "mode": x.mode, "detail": HOP_DETAILS[x.detail], "family": x.family, "object": x.object, "rule": x.rule,
-            "realm": x.realm, "source": number_of(x.src), "destination": number_of(x.dst),
-            "source_port": x.sport, "destination_port": x.dport,
-        })
-    return rows
 
 
 cdef class Engine:
@@ -158,9 +101,7 @@ cdef class Engine:
         self.ready = True
         c.seed = seed
         c.memo = memo
-        c.out = <emission *>calloc(MAX_EMISSIONS, sizeof(emission))
-        c.scratch = <uint8_t *>malloc(SCRATCH)
-        if (c.out == NULL or c.scratch == NULL or not table_open(&c.sessions, sessions, seed)
+        if (not outbox_open(&c.out) or not table_open(&c.sessions, sessions, seed)
                 or not flows_open(&c.flows, flows, seed) or not fragments_open(&c.fragments, seed)):
             raise MemoryError
 
@@ -170,8 +111,7 @@ cdef class Engine:
         fragments_close(&self.c.fragments)
         free(self.c.sessions.gateways)
         free(self.c.sessions.gateway_of)
-        free(self.c.out)
-        free(self.c.scratch)
+        outbox_close(&self.c.out)
         free(self.c.ports)
         if self.ready:
             pthread_mutex_destroy(&self.lock)
@@ -190,21 +130,21 @@ cdef class Engine:
         cdef size_t size = 0
         cdef uint32_t i
         memset(t, 0, sizeof(taken))
-        for i in range(c.out_count):
-            size += c.out[i].length
-        t.rows = <emission *>malloc((c.out_count + 1) * sizeof(emission))
+        for i in range(c.out.count):
+            size += c.out.rows[i].length
+        t.rows = <emission *>malloc((c.out.count + 1) * sizeof(emission))
         t.bytes = <uint8_t *>malloc(size + 1)
         t.failed = t.rows == NULL or t.bytes == NULL
         if not t.failed:
-            t.count = c.out_count
+            t.count = c.out.count
             size = 0
-            for i in range(c.out_count):
-                count_sent(c, &c.out[i])
-                t.rows[i] = c.out[i]
+            for i in range(c.out.count):
+                count_sent(c, &c.out.rows[i])
+                t.rows[i] = c.out.rows[i]
                 t.rows[i].frame = t.bytes + size
-                memcpy(t.bytes + size, c.out[i].frame, c.out[i].length)
-                size += c.out[i].length
-        clear_emissions(c)
+                memcpy(t.bytes + size, c.out.rows[i].frame, c.out.rows[i].length)
+                size += c.out.rows[i].length
+        outbox_clear(&c.out)
 
     @property
     def memo(self):
@@ -371,6 +311,57 @@ cdef class Engine:
             free(stories)
         return 0
 
+    def replay(self, frames, contexts, now_ms, uint32_t rounds):
+        """Receive the same frames over and over, and forget what they emit: for measuring what a worker would do with them,
+        without Python and system calls between two packets.
+
+        Returns how many frames were received and how many were emitted.
+        """
+        cdef uint64_t now = checked_time(now_ms), received = 0, emitted = 0
+        cdef uint32_t i, round, count = len(frames)
+        cdef size_t size = 0
+        cdef uint8_t *kept
+        cdef uint8_t *arena
+        cdef uint32_t *rows         # (context, length, offset) of each
+        cdef outcome result
+        cdef bytes frame
+        for frame in frames:
+            size += SLOT_HEADROOM + len(frame)
+        kept = <uint8_t *>malloc(size + 1)
+        arena = <uint8_t *>malloc(size + 1)
+        rows = <uint32_t *>malloc((count + 1) * 3 * sizeof(uint32_t))
+        if kept == NULL or arena == NULL or rows == NULL:
+            free(kept)
+            free(arena)
+            free(rows)
+            raise MemoryError
+        size = 0
+        for i in range(count):
+            frame = frames[i]
+            rows[3 * i] = contexts[i]
+            rows[3 * i + 1] = <uint32_t>len(frame)
+            rows[3 * i + 2] = <uint32_t>(size + SLOT_HEADROOM)
+            memcpy(kept + size + SLOT_HEADROOM, PyBytes_AS_STRING(frame), len(frame))
+            size += SLOT_HEADROOM + len(frame)
+        with nogil:
+            self.acquire()
+            set_time(&self.c, now)
+            for round in range(rounds):
+                for i in range(count):
+                    memcpy(arena + rows[3 * i + 2], kept + rows[3 * i + 2], rows[3 * i + 1])
+                    receive(&self.c, arena + rows[3 * i + 2], rows[3 * i + 1], NULL, rows[3 * i], i, &result)
+                    if i % SLICE == SLICE - 1:
+                        emitted += self.c.out.count
+                        outbox_clear(&self.c.out)
+                emitted += self.c.out.count
+                outbox_clear(&self.c.out)
+                received += count
+            self.release()
+        free(kept)
+        free(arena)
+        free(rows)
+        return received, emitted
+
     def advance(self, now_ms):
         """Let time pass: expire sessions and waiting fragments. Returns `(outcomes, emissions)` like process."""
         cdef uint64_t now = checked_time(now_ms)
@@ -401,6 +392,7 @@ cdef class Engine:
         cdef packet p, q
         cdef plan x, y
         cdef metadata m
+        cdef outbox waiting
         cdef leg_room legs, error_legs
         cdef trace_buffer hops, error_hops
         cdef uint8_t error_frame[ERROR_MAX]
@@ -434,9 +426,10 @@ cdef class Engine:
                 now = self.c.now
             if self.c.t != NULL and context < self.c.t.context_count and self.c.t.contexts[context].interface:
                 number = self.c.t.interfaces[self.c.t.contexts[context].interface - 1].number
+                waiting = self.c.out
                 reason = classify(&self.c, &self.c.t.contexts[context],
                                   &self.c.t.interfaces[self.c.t.contexts[context].interface - 1], &p, NULL, 0, &result)
-                clear_emissions(&self.c)
+                self.c.out = waiting    # without an answer to it
                 if reason == 0 and result.verdict == 0:
                     start_metadata(self.c.t, self.c.t.contexts[context].interface, &m)
                     walk(self.c.t, &self.c.sessions, &overlay.table, &p, &legs, &x, self.c.t.contexts[context].entry, &m,
@@ -464,7 +457,7 @@ cdef class Engine:
     def sessions(self):
         """All living sessions as dicts: kind, owner, rule, state, forward and reply tuples
         `(family, source, destination, protocol, source port, destination port)`, age_ms, idle_ms, limit_ms,
-        packets and bytes each way."""
+        packets and bytes each way; of balanced flows the number of their target and their cookie."""
         cdef session *copy = <session *>malloc(COPY_ROWS * sizeof(session))
         cdef uint32_t first = 0, count = 0, i
         cdef uint64_t now
@@ -487,15 +480,8 @@ cdef class Engine:
                 first += count
                 for i in range(count):
                     s = &copy[i]
-                    if s.kind == SESSION_POOL or not session_alive(s, now):
-                        continue
-                    rows.append({
-                        "kind": SESSION_KINDS[s.kind], "owner": s.key[0].owner, "rule": s.rule,
-                        "state": SESSION_STATES[s.state],
-                        "forward": tuple_of(&s.key[0].tuple), "reply": tuple_of(&s.key[1].tuple),
-                        "age_ms": now - s.opened, "idle_ms": now - s.last_seen, "limit_ms": s.idle,
-                        "packets": (s.packets[0], s.packets[1]), "bytes": (s.bytes[0], s.bytes[1]),
-                    })
+                    if s.kind != SESSION_POOL and s.kind != SESSION_STICKY and session_alive(s, now):
+                        rows.append(session_of(s, now))
         finally:
             free(copy)
 
@@ -561,7 +547,7 @@ cdef class Engine:
             raise MemoryError
         with nogil:
             self.acquire()
-            table_expire(&self.c.sessions, self.c.now)
+            table_expire(&self.c.sessions, self.c.now, True)
             if count > self.c.gateway_count:
                 count = self.c.gateway_count
             for i in range(self.c.sessions.used):

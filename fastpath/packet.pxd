@@ -29,7 +29,7 @@ cdef enum icmp_query:
     QUERY_NOTHING = 6       # of the tuple of a message that asks nothing: nobody answers it
 
 cdef enum:
-    MAX_CUTS = 3            # sizes one packet is cut to on its way, one after the other
+    MAX_CUTS = 4            # sizes one packet is cut to on its way, one after the other
 
 # What the sessions of a flow are found by. For an ICMP error it is the tuple of a packet going the error's way.
 cdef struct tuple5:
@@ -111,10 +111,24 @@ cdef struct header:
     uint16_t inner_dport
     uint8_t ttl_spent
 
+# The headers that a packet travels behind while it is inside another one: IPv4, UDP and GENEVE (fastpath.geneve).
+cdef struct outer:
+    uint64_t endpoint
+    uint32_t src
+    uint32_t dst
+    uint32_t cookie
+    uint16_t sport
+    uint16_t dport
+    uint8_t ttl
+    uint8_t used            # 0: it is not inside any
+    uint8_t cuts_inside     # how many of the edit's cuts come before it is put inside
+
 # The whole edit of one leg, applied at the end in one go and memoised in flow entries.
 cdef struct edit:
     header to
+    outer around
     uint32_t port
+    uint16_t mss            # largest that a SYN may ask for; 0: whatever it asks for
     uint32_t cut_count
     uint32_t cuts[MAX_CUTS]     # bytes of IP packet, descending: it is cut to the first size, the pieces to the next
     uint8_t dst_mac[6]

@@ -12,6 +12,7 @@ cdef enum:
     MAX_STEPS = 96          # nodes a packet may visit before it is a loop
     MAX_EFFECTS = 20        # sessions and counters one packet may change
     MAX_HOPS = 100
+    ABSENCES = 4            # sessions whose absence a plan may be remembered with
     MAX_LEGS = 4            # times one packet may change family
 
 cdef enum effect_kind:
@@ -19,6 +20,14 @@ cdef enum effect_kind:
     EFFECT_TOUCH = 2
     EFFECT_GATEWAY = 3      # counts at a translator
     EFFECT_ABSENT = 4       # none: the plan depends on there being no session with key `forward`
+    EFFECT_USE = 5          # none: the plan depends on a session as it is
+
+# A packet may be inside another one when it comes, and may be inside another one when it leaves.
+cdef enum:
+    LAYER_CAME = 0          # the packet as it came
+    LAYER_INSIDE = 1        # what was inside it
+    LAYER_AROUND = 2        # what it leaves inside of
+    LAYERS = 3
 
 # Something a commit will do. `pending`: an untracked flow, opened only if a later node makes it tracked after all.
 cdef struct effect:
@@ -30,15 +39,19 @@ cdef struct effect:
     uint8_t answered        # OPEN: this very packet came by again as its own answer
     uint8_t passed          # GATEWAY: it left the translator
     uint8_t exhausted       # GATEWAY: there was no free port
+    uint8_t layer           # which packet it is about
+    uint8_t flipped         # OPEN, TOUCH of a balanced session, see `session`
     uint32_t size           # bytes of the packet there and then
     uint32_t size_out       # GATEWAY: and as it left
     uint32_t row            # TOUCH; GATEWAY: index of the gateway
     uint32_t version        # TOUCH
     uint32_t rule           # OPEN: what admitted it
     uint32_t gateway        # OPEN of a NAT session: index + 1 of its gateway
+    uint32_t cookie         # OPEN, TOUCH of a balanced session
+    uint32_t target         # the same: its member from now on
     session_key forward     # OPEN, TOUCH, ABSENT
     session_key reply       # OPEN
-    session_key pool        # OPEN of a NAT session
+    session_key pool        # OPEN of a NAT session; of a balanced one, unless its owner is 0
     session_step step
 
 cdef enum error_kind:
@@ -61,6 +74,7 @@ cdef struct hop:
     addr dst
     uint16_t sport
     uint16_t dport
+    uint32_t cookie
 
 cdef enum hop_detail:
     DETAIL_PASSED = 0
@@ -74,14 +88,17 @@ cdef enum hop_detail:
     DETAIL_OUTBOUND = 8
     DETAIL_INBOUND = 9
     DETAIL_FRAGMENTS = 10
+    DETAIL_ENCAPSULATED = 11    # `rule`: the member it goes to
+    DETAIL_DECAPSULATED = 12    # `rule`: the member it comes from
 
 cdef struct trace_buffer:
     uint32_t count
     hop hops[MAX_HOPS]
 
-# What a packet becomes when it changes family on its way; each leg is made of the one before.
+# What a packet becomes when it changes family on its way, or is put into or taken out of another; each leg is made of the
+# one before.
 cdef struct leg_room:
-    uint8_t *bytes          # for their frames, with headroom in front of each
+    uint8_t *bytes          # for frames of their own, with headroom in front of each
     uint32_t size
     uint32_t used
     uint32_t count
@@ -97,13 +114,16 @@ cdef struct plan:
     uint32_t object         # where it ended
     uint32_t rule           # the rule, route or entry that decided, if one did
     metadata meta
-    packet *p               # on its last leg, which `edit` is about
+    packet *p               # on its last leg, which `edit` is about (not what it travels inside of)
+    packet *opened          # what the received packet had inside, or NULL
+    uint8_t spent_outside   # TTL that the received packet spent until it was opened
     edit edit
     uint32_t error_mtu
     uint32_t error_interface    # index + 1
     header error_view       # the packet as the error quotes it: as it entered the realm where it died
     packet *error_packet
-    uint32_t path_mtu       # smallest MTU of the hops passed; 0: no limit
+    uint32_t path_mtu[LAYERS]   # smallest MTU of the hops passed; 0: no limit
+    uint32_t absences       # sessions that were looked for in vain, and that decide; from the ABSENCES-th on none is noted
     uint32_t effect_count
     effect effects[MAX_EFFECTS]     # last: only the part in use is ever cleared
 
@@ -116,6 +136,8 @@ cdef struct walker:
     leg_room *legs
     plan *out
     header *h               # header values as they are now
+    header around           # those of the packet around it, once it is inside one
+    uint8_t layer
     header entry            # and as they were when the packet entered the present realm
     uint64_t now
     uint64_t seed
@@ -140,6 +162,15 @@ cdef inline void note(walker *w, const node *n, uint8_t detail, uint32_t rule, u
     x.dst = w.h.dst
     x.sport = w.h.sport
     x.dport = w.h.dport
+    x.cookie = 0
+
+
+# The same of a packet that goes into or comes out of a tunnel.
+cdef inline void note_tunnel(walker *w, const node *n, uint8_t detail, uint32_t object, uint32_t member, uint32_t cookie) noexcept nogil:
+    note(w, n, detail, member)
+    if w.trace != NULL and w.trace.count and w.trace.count < MAX_HOPS:
+        w.trace.hops[w.trace.count - 1].object = object
+        w.trace.hops[w.trace.count - 1].cookie = cookie
 
 
 cdef inline void drop(walker *w, const node *n, uint16_t reason, uint32_t rule) noexcept nogil:

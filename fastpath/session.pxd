@@ -2,14 +2,17 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.packet cimport tuple5
+from fastpath.packet cimport FRAGMENT_LATER, packet, tuple5
 from fastpath.snapshot cimport timeouts
+from fastpath.wire cimport TCP_FIN, TCP_SYN, load32
 
 cdef enum session_kind:
     SESSION_GROUP = 1       # owner: an interface. Both keys are one tuple and its reverse
     SESSION_NAT = 2         # owner: a NAT gateway. Second key: replies, to the translated address and port
     SESSION_POOL = 3        # owner: a NAT gateway. Counts its flows from one address towards one destination
     SESSION_FLOW = 4        # owner: a gate that remembers flows. Both keys are one tuple and its reverse
+    SESSION_BALANCED = 5    # owner: a tunnel. First key: the smaller of its tuple and the reverse; second: its cookie
+    SESSION_STICKY = 6      # owner: a tunnel. Counts its flows between two addresses, which have one member
 
 cdef enum session_state:
     STATE_OPENING = 1       # TCP: not yet seen both ways
@@ -45,12 +48,17 @@ cdef struct session:
     uint64_t opened         # milliseconds
     uint64_t last_seen
     uint64_t idle           # milliseconds of silence it survives, from its state and its owner's limits
-    uint64_t packets[2]     # per direction; SESSION_POOL: packets[0] counts flows
+    uint64_t packets[2]     # per direction; SESSION_POOL, SESSION_STICKY: packets[0] counts flows
     uint64_t bytes[2]
     uint32_t version        # changes with its state: flow entries made before are walked again
     uint32_t rule           # what admitted it
-    uint32_t pool           # SESSION_NAT: its SESSION_POOL row
+    uint32_t pool           # SESSION_NAT, SESSION_BALANCED: its SESSION_POOL or SESSION_STICKY row, or NO_SESSION
     uint32_t gateway        # SESSION_NAT: index + 1 of the gateway that counts it
+    uint32_t cookie         # SESSION_BALANCED
+    uint32_t target         # SESSION_BALANCED, SESSION_STICKY: number of the member
+    uint8_t flipped         # SESSION_BALANCED: its first key is the reverse of the opener's tuple
+    uint8_t spoke           # SESSION_BALANCED, TCP: bit 1 << way: `next_sequence` is known
+    uint32_t next_sequence[2]   # of TCP: what each side will send next, as far as it has come by
     uint8_t live
     uint8_t kind
     uint8_t state
@@ -99,7 +107,8 @@ cdef uint32_t table_insert(session_table *t, const session_key *forward, const s
 # Which bucket a key belongs to.
 cdef uint32_t bucket_of(session_table *t, const session_key *key) noexcept nogil
 cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept nogil
-cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil
+# `spare`: keep those whose ends are to be told of it.
+cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil
 cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, const timeouts *limits) noexcept nogil
@@ -117,5 +126,20 @@ cdef inline void count_gateway(gateway *g, uint8_t way, uint32_t packets, uint32
         g.bytes_out[way] += size_out
 
 
+# Are the ends of this session told when it dies of silence?
+cdef inline bint is_told(const session *s) noexcept nogil:
+    return s.kind == SESSION_BALANCED and s.key[0].tuple.proto == 6 and s.state != STATE_CLOSING
+
+
+# `p` is of a TCP connection, and goes by.
+cdef inline void note_sequence(session *s, int way, const packet *p) noexcept nogil:
+    cdef const uint8_t *tcp = p.frame + p.l4
+    if p.proto != 6 or p.fragment == FRAGMENT_LATER:
+        return
+    s.next_sequence[way] = (load32(tcp + 4) + (p.end - p.l4 - <uint32_t>(tcp[12] >> 4) * 4)
+                            + ((p.tcp_flags & TCP_SYN) != 0) + ((p.tcp_flags & TCP_FIN) != 0))
+    s.spoke |= 1 << way
+
+
 cdef inline bint session_alive(const session *s, uint64_t now) noexcept nogil:
-    return s.live and (s.kind == SESSION_POOL or now < s.last_seen + s.idle)
+    return s.live and (s.kind == SESSION_POOL or s.kind == SESSION_STICKY or now < s.last_seen + s.idle)

@@ -192,7 +192,7 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
     t.live -= 1
     s.next[0] = t.free
     t.free = row
-    if s.kind == SESSION_NAT and s.pool != NO_SESSION:
+    if (s.kind == SESSION_NAT or s.kind == SESSION_BALANCED) and s.pool != NO_SESSION:
         pool = &t.rows[s.pool]
         pool.packets[0] -= 1
         if pool.packets[0] == 0:
@@ -200,10 +200,10 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
 
 
 # Remove all that have been silent too long; returns how many.
-cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil:
+cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil:
     cdef uint32_t i, removed = 0
     for i in range(t.used):
-        if t.rows[i].live and not session_alive(&t.rows[i], now):
+        if t.rows[i].live and not session_alive(&t.rows[i], now) and not (spare and is_told(&t.rows[i])):
             table_remove(t, i, now)
             removed += 1
     return removed

@@ -18,6 +18,8 @@ cdef enum node_op:
     OP_EMIT = 10
     OP_SERVE = 11
     OP_FLOW_GATE = 12
+    OP_ENCAPSULATE = 13
+    OP_DECAPSULATE = 14
 
 cdef enum guard_test:
     TEST_SOURCE_IN = 1
@@ -52,8 +54,19 @@ cdef enum node_flag:
     FLAG_NEGATE = 1         # GUARD
     FLAG_KEEP_GROUPS = 1    # ENTER
     FLAG_ANSWERS_MTU = 1    # HOP
+    FLAG_DROPS_LARGE = 2    # HOP
+    FLAG_CLAMPS_MSS = 4     # HOP
     FLAG_QUIET = 1          # LOOKUP
     FLAG_TRACKS = 1         # FLOW_GATE
+
+cdef enum tunnel_flag:
+    TUNNEL_RESETS = 1
+
+# What decides which member of a spread a flow gets.
+cdef enum stickiness:
+    STICKY_FIVE = 5
+    STICKY_THREE = 3
+    STICKY_TWO = 2
 
 cdef struct node:
     uint8_t op
@@ -65,7 +78,8 @@ cdef struct node:
     uint32_t next
     uint32_t other          # GUARD: node to go to instead of dropping; 0: drop. FLOW_GATE: node for known flows
     uint32_t table          # index of the set, filter, policy, fib, map or bridge; ENTER: subnet
-    uint32_t value          # GUARD: via bits, or index + 1 of a set of subnets; FILTER: subnet to skip; ENTER: realm; FLOW_GATE: direction
+    uint32_t value          # GUARD: via bits, or index + 1 of a set of subnets; FILTER: subnet to skip; ENTER: realm; FLOW_GATE: direction;
+                            # DECAPSULATE: balancer
     uint32_t extra          # HOP, ENTER, EMIT, NAT_SESSION: interface index + 1
     uint32_t via            # ENTER: bits to add
     uint32_t object
@@ -137,6 +151,29 @@ cdef struct flow_policy:
     uint32_t owner
     timeouts limits
 
+cdef struct member:
+    uint32_t number
+    uint32_t address        # IPv4
+    uint8_t takes_new
+    uint8_t keeps
+
+cdef struct spread:
+    uint32_t owner
+    uint32_t stickiness
+    uint32_t first          # index into `members`
+    uint32_t count
+
+cdef struct tunnel:
+    uint64_t endpoint_id
+    uint32_t owner
+    uint32_t balancer
+    uint32_t source         # IPv4
+    uint32_t spread
+    uint32_t resume         # node
+    uint32_t interface      # index + 1 of the endpoint's: resets leave by it; 0: none does
+    uint8_t flags
+    timeouts limits
+
 cdef struct translation:
     uint32_t inside_table   # interval tables with value = index + 1 into `addresses`
     uint32_t outside_table
@@ -163,6 +200,7 @@ cdef struct interface:
     uint32_t into
     uint32_t out
     uint32_t mtu
+    uint32_t via            # of packets that it sends of its own
     uint8_t mac[6]
     uint8_t router_mac[6]
     uint8_t has4
@@ -190,6 +228,7 @@ cdef struct tables:
     uint32_t nat_count
     uint32_t fragment_lifetime      # milliseconds
     uint32_t bridge_count
+    uint32_t tunnel_count
     node *nodes
     context *contexts       # by context number
     interface *interfaces
@@ -200,6 +239,9 @@ cdef struct tables:
     group_policy *group_policies
     nat_policy *nat_policies
     flow_policy *flow_policies
+    tunnel *tunnels         # by owner, ascending
+    spread *spreads
+    member *members
     translation *maps
     number_set *number_sets
     uint32_t *numbers
@@ -211,6 +253,8 @@ cdef struct tables:
 
 cdef uint32_t interval_find(interval_table *t, uint8_t family, addr a) noexcept nogil
 cdef uint32_t bridge_find(tables *t, uint32_t index, uint64_t mac) noexcept nogil
+# The tunnel of this endpoint, or NULL.
+cdef tunnel *tunnel_of(tables *t, uint32_t owner) noexcept nogil
 cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept nogil
 
 

@@ -48,6 +48,19 @@ cdef uint32_t bridge_find(tables *t, uint32_t index, uint64_t mac) noexcept nogi
     return 0
 
 
+cdef tunnel *tunnel_of(tables *t, uint32_t owner) noexcept nogil:
+    cdef uint32_t low = 0, high = t.tunnel_count, middle
+    while low < high:
+        middle = (low + high) >> 1
+        if t.tunnels[middle].owner < owner:
+            low = middle + 1
+        else:
+            high = middle
+    if low < t.tunnel_count and t.tunnels[low].owner == owner:
+        return &t.tunnels[low]
+    return NULL
+
+
 cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept nogil:
     cdef uint32_t i
     cdef number_set *s = &t.number_sets[index]
@@ -151,6 +164,24 @@ cdef class Snapshot:
             t.flow_policies[i].owner = row[0]
             to_limits(&t.flow_policies[i].limits, row[1])
 
+        members = rows["members"]       # (number, address, takes_new, keeps)
+        t.members = <member *>self._block(len(members), sizeof(member))
+        for i, row in enumerate(members):
+            t.members[i].number, t.members[i].address, t.members[i].takes_new, t.members[i].keeps = row
+
+        spreads = rows["spreads"]       # (owner, stickiness, first, count)
+        t.spreads = <spread *>self._block(len(spreads), sizeof(spread))
+        for i, row in enumerate(spreads):
+            t.spreads[i].owner, t.spreads[i].stickiness, t.spreads[i].first, t.spreads[i].count = row
+
+        tunnels = rows["tunnels"]       # (owner, endpoint_id, balancer, source, spread, resume, interface, flags, limits), by owner
+        t.tunnel_count = len(tunnels)
+        t.tunnels = <tunnel *>self._block(len(tunnels), sizeof(tunnel))
+        for i, row in enumerate(tunnels):
+            (t.tunnels[i].owner, t.tunnels[i].endpoint_id, t.tunnels[i].balancer, t.tunnels[i].source, t.tunnels[i].spread,
+             t.tunnels[i].resume, t.tunnels[i].interface, t.tunnels[i].flags) = row[:8]
+            to_limits(&t.tunnels[i].limits, row[8])
+
         maps = rows["maps"]             # (inside_table, outside_table)
         t.map_count = len(maps)
         t.maps = <translation *>self._block(len(maps), sizeof(translation))
@@ -161,9 +192,9 @@ cdef class Snapshot:
         t.number_sets = <number_set *>self._block(len(number_sets), sizeof(number_set))
         for i, row in enumerate(number_sets):
             t.number_sets[i].first, t.number_sets[i].count = row
-        members = rows["numbers"]
-        t.numbers = <uint32_t *>self._block(len(members), sizeof(uint32_t))
-        for i, row in enumerate(members):
+        numbers = rows["numbers"]
+        t.numbers = <uint32_t *>self._block(len(numbers), sizeof(uint32_t))
+        for i, row in enumerate(numbers):
             t.numbers[i] = row
 
         bridges = rows["bridges"]           # (first, count)
@@ -187,7 +218,7 @@ cdef class Snapshot:
             self._mac(t.macs + 6 * i, row)
 
         interfaces = rows["interfaces"]
-        # (number, port, realm, subnet, zone, groups, into, out, mtu, mac, router_mac, address4, address6, router4, router6), addresses or None
+        # (number, port, realm, subnet, zone, groups, into, out, mtu, via, mac, router_mac, address4, address6, router4, router6), addresses or None
         t.interface_count = len(interfaces)
         t.interfaces = <interface *>self._block(len(interfaces), sizeof(interface))
         for i, row in enumerate(interfaces):
@@ -250,10 +281,10 @@ cdef class Snapshot:
         return 0
 
     cdef int _interface(self, interface *i, tuple row) except -1:
-        (i.number, i.port, i.realm, i.subnet, i.zone, i.groups, i.into, i.out, i.mtu) = row[:9]
-        self._mac(i.mac, row[9])
-        self._mac(i.router_mac, row[10])
-        address4, address6, router4, router6 = row[11:]
+        (i.number, i.port, i.realm, i.subnet, i.zone, i.groups, i.into, i.out, i.mtu, i.via) = row[:10]
+        self._mac(i.mac, row[10])
+        self._mac(i.router_mac, row[11])
+        address4, address6, router4, router6 = row[12:]
         i.has4 = address4 is not None
         i.has6 = address6 is not None
         i.has_router4 = router4 is not None

@@ -105,6 +105,7 @@ cdef effect *add_effect(walker *w, const node *n, uint16_t full) noexcept nogil:
     e = &w.out.effects[w.out.effect_count]
     w.out.effect_count += 1
     memset(e, 0, sizeof(effect))
+    e.layer = w.layer
     e.size = ip_bytes(w.p)
     return e
 
@@ -298,9 +299,11 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
             return 0
         note(w, n, DETAIL_NEW, 0)
     if n.mode == GATE_RESUME and told:
-        e = add_effect(w, n, REASON_PLAN_LIMIT)
-        if e == NULL:
-            return 0
-        e.kind = EFFECT_ABSENT
-        e.forward = key
+        w.out.absences += 1
+        if w.out.absences <= ABSENCES:      # more cannot be remembered, and must not take the room of what is done
+            e = add_effect(w, n, REASON_PLAN_LIMIT)
+            if e == NULL:
+                return 0
+            e.kind = EFFECT_ABSENT
+            e.forward = key
     return n.next

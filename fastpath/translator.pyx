@@ -9,6 +9,7 @@ session's two keys are then of two families, and the packet goes on as another o
 
 from libc.string cimport memset
 
+from fastpath.emission cimport SLOT_HEADROOM
 from fastpath.nat64 cimport FAMILY_GAIN, FAMILY_HEADROOM, change_family, counterpart_missing, embed4, extract4, family_refusal
 from fastpath.packet cimport (FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, addr_eq, destination_is_martian, header, ip_bytes,
                               start_header)
@@ -18,9 +19,6 @@ from fastpath.session cimport *
 from fastpath.snapshot cimport *
 from fastpath.tracking cimport add_effect, find, known, open_session, opens_tcp, restarts, session_tuple, touch, track_all
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_RST
-
-cdef enum:
-    LEG_HEADROOM = 64       # in front of every frame, for the offload header
 
 
 cdef bint is_own_address(walker *w, nat_policy *policy, addr a) noexcept nogil:
@@ -82,8 +80,9 @@ cdef void leave_gateway(walker *w) noexcept nogil:
         i -= 1
         e = &w.out.effects[i]
         if e.kind == EFFECT_GATEWAY:
-            e.passed = 1
-            e.size_out = ip_bytes(w.p)
+            if not e.passed:
+                e.passed = 1
+                e.size_out = ip_bytes(w.p)
             return
 
 
@@ -104,7 +103,7 @@ cdef uint16_t leads_nowhere(walker *w, nat_policy *policy) noexcept nogil:
 # From here on the packet is one of the other family, with the addresses and ports in `to`. False: dropped.
 cdef bint next_leg(walker *w, const node *n, header *to) noexcept nogil:
     cdef leg_room *room = w.legs
-    cdef uint32_t need = (LEG_HEADROOM + w.p.end + FAMILY_HEADROOM + 15) & 0xFFFFFFF0U
+    cdef uint32_t need = (SLOT_HEADROOM + w.p.end + FAMILY_HEADROOM + 15) & 0xFFFFFFF0U
     cdef edit *e = &w.out.edit
     cdef packet *q
     cdef uint16_t reason
@@ -117,7 +116,7 @@ cdef bint next_leg(walker *w, const node *n, header *to) noexcept nogil:
         return False
     q = &room.legs[room.count]
     room.count += 1
-    q.frame = room.bytes + room.used + LEG_HEADROOM
+    q.frame = room.bytes + room.used + SLOT_HEADROOM
     room.used += need
     to.ttl_spent = w.h.ttl_spent
     reason = change_family(w.p, to, q)

@@ -11,18 +11,22 @@ that the reply of a traced packet finds the sessions that packet would have open
 
 from libc.string cimport memset
 
-from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_QUERY, MAX_CUTS, addr_eq, start_header,
+from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_QUERY, MAX_CUTS, addr_eq, outer, start_header,
                               wire_length)
 from fastpath.nat64 cimport FAMILY_GAIN
+from fastpath.balancer cimport decapsulate, encapsulate
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
 from fastpath.tracking cimport flow_gate, group_session, rule_matches
 from fastpath.translator cimport leave_gateway, nat_session
+from fastpath.wire cimport PROTO_TCP, TCP_SYN
 
 cdef enum:
     ICMP_REDIRECT = 5
+    TCP_HEADERS4 = 40       # IP and TCP without options: what a segment size does not count (RFC 9293, 3.7.1)
+    TCP_HEADERS6 = 60
 
 
 # The first rule that matches, or NULL.
@@ -96,7 +100,8 @@ cdef void ask_for_error(walker *w, const node *n, uint8_t kind) noexcept nogil:
 
 # The packet is too large for a link ahead: it leaves in pieces.
 cdef void ask_for_cut(edit *e, uint32_t mtu) noexcept nogil:
-    if e.cut_count and mtu >= e.cuts[e.cut_count - 1]:
+    # what is around a packet is cut for itself
+    if e.cut_count > e.around.cuts_inside and mtu >= e.cuts[e.cut_count - 1]:
         return
     if e.cut_count == MAX_CUTS:
         e.cut_count -= 1
@@ -106,6 +111,7 @@ cdef void ask_for_cut(edit *e, uint32_t mtu) noexcept nogil:
 
 cdef bint pass_hop(walker *w, const node *n) noexcept nogil:
     cdef uint8_t detail = DETAIL_PASSED
+    cdef uint16_t mss
     if n.mode != TTL_KEEP:
         if w.p.ttl <= w.h.ttl_spent + 1:
             if n.mode == TTL_ANSWER:
@@ -113,10 +119,14 @@ cdef bint pass_hop(walker *w, const node *n) noexcept nogil:
             drop(w, n, REASON_TTL_EXCEEDED, 0)
             return False
         w.h.ttl_spent += 1
-    if n.mtu and (w.out.path_mtu == 0 or n.mtu < w.out.path_mtu):
-        w.out.path_mtu = n.mtu
+    if n.mtu and (w.out.path_mtu[w.layer] == 0 or n.mtu < w.out.path_mtu[w.layer]):
+        w.out.path_mtu[w.layer] = n.mtu
+    if (n.flags & FLAG_CLAMPS_MSS) and w.p.proto == PROTO_TCP and (w.p.tcp_flags & TCP_SYN):
+        mss = <uint16_t>(n.mtu - TCP_HEADERS4 if w.p.family == 4 else n.mtu - TCP_HEADERS6)
+        if w.out.edit.mss == 0 or mss < w.out.edit.mss:
+            w.out.edit.mss = mss
     if n.mtu and wire_length(w.p) > n.mtu:
-        if w.p.dont_fragment and not (w.out.edit.cut_count and w.out.edit.cuts[w.out.edit.cut_count - 1] <= n.mtu):
+        if (w.p.dont_fragment or (n.flags & FLAG_DROPS_LARGE)) and not (w.out.edit.cut_count and w.out.edit.cuts[w.out.edit.cut_count - 1] <= n.mtu):
             if n.flags & FLAG_ANSWERS_MTU:
                 ask_for_error(w, n, ERROR_TOO_BIG)
             drop(w, n, REASON_MTU_EXCEEDED, 0)
@@ -206,6 +216,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     cdef uint32_t hit
     cdef int _
     cdef header *h = &out.edit.to
+    cdef outer *o
     memset(out, 0, sizeof(plan) - sizeof(out.effects))
     out.meta = start[0]
     out.p = p
@@ -220,6 +231,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     w.legs = legs
     w.out = out
     w.h = h
+    w.layer = LAYER_CAME
     w.entry = h[0]
     w.now = now
     w.seed = seed
@@ -242,7 +254,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
                 note(&w, n, DETAIL_SKIPPED, 0)
                 at = n.next
                 continue
-            r = first_match(&w, &t.filters[n.table], h.src if n.mode == SIDE_SOURCE else h.dst)
+            r = first_match(&w, &t.filters[n.table], w.h.src if n.mode == SIDE_SOURCE else w.h.dst)
             if r == NULL or not r.allow:
                 drop(&w, n, n.reason, r.number if r != NULL else 0)
                 break
@@ -258,7 +270,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
             p = w.p
             at = n.next
         elif n.op == OP_LOOKUP:
-            hit = interval_find(&t.intervals[n.table], p.family, h.src if n.mode == SIDE_SOURCE else h.dst)
+            hit = interval_find(&t.intervals[n.table], p.family, w.h.src if n.mode == SIDE_SOURCE else w.h.dst)
             if hit == 0:
                 drop(&w, n, n.reason, 0)
                 break
@@ -270,6 +282,16 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
             at = flow_gate(&w, n)
             if at == 0:
                 break
+        elif n.op == OP_ENCAPSULATE:
+            if not encapsulate(&w, n):
+                break
+            p = w.p
+            at = n.next
+        elif n.op == OP_DECAPSULATE:
+            at = decapsulate(&w, n)
+            if at == 0:
+                break
+            p = w.p
         elif n.op == OP_REWRITE:
             if not rewrite(&w, n):
                 break
@@ -294,3 +316,9 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
             break
     else:
         drop(&w, &t.nodes[at], REASON_LOOP, 0)
+    if w.layer == LAYER_AROUND:
+        # where it goes may have changed on its way
+        o = &out.edit.around
+        o.src, o.dst = <uint32_t>w.h.src.lo, <uint32_t>w.h.dst.lo
+        o.sport, o.dport = w.h.sport, w.h.dport
+        o.ttl -= w.h.ttl_spent

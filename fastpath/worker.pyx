@@ -17,6 +17,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from fastpath.core cimport *
+from fastpath.emission cimport *
 from fastpath.engine cimport Engine, read_waiting
 from fastpath.reason cimport REASON_OFFLOAD_MALFORMED, REASON_PORT_DOWN, REASON_PORT_QUEUE_FULL
 from fastpath.wire cimport VNET_HEADER
@@ -61,7 +62,7 @@ cdef enum:
     EVENTS = 64
     SLOTS = 64              # frames in the arena
     FRAME_MAX = 65536 + 14 + 2
-    SLOT = 65984            # headroom and FRAME_MAX; deliberately no power of two: those alias in the cache
+    SLOT = 66048            # headroom and FRAME_MAX; deliberately no power of two: those alias in the cache
     WAKE = 0xFFFFFFFFU      # event of the control descriptor
 
 
@@ -264,6 +265,7 @@ cdef class Worker:
             now = monotonic_ms() + self.offset
             set_time(&self.engine.c, now)
             self.n.rounds += 1
+            self._flush()           # what left because time has passed
             for i in range(count):
                 if events[i].data.u64 == WAKE:
                     read(self.wake, &value, sizeof(value))
@@ -301,7 +303,7 @@ cdef class Worker:
             self.n.frames += 1
             receive(&self.engine.c, slot, <uint32_t>(size - VNET_HEADER), slot - VNET_HEADER, port, used, &result)
             used += 1
-            if self.engine.c.out_count > MAX_EMISSIONS // 2 or self.engine.c.scratch_used > SCRATCH // 2:
+            if self.engine.c.out.count > MAX_EMISSIONS // 2 or self.engine.c.out.used > SCRATCH // 2:
                 self._flush()
                 used = 0
         self._flush()
@@ -312,8 +314,8 @@ cdef class Worker:
         cdef uint32_t i
         cdef int descriptor, failure
         cdef ssize_t size
-        for i in range(c.out_count):
-            e = &c.out[i]
+        for i in range(c.out.count):
+            e = &c.out.rows[i]
             descriptor = self.descriptors[e.port] if e.port < self.descriptor_count else -1
             if descriptor < 0:
                 count_reason(c, e.port, REASON_PORT_DOWN)
@@ -331,4 +333,4 @@ cdef class Worker:
                 count_reason(c, e.port, REASON_OFFLOAD_MALFORMED)
             else:
                 count_reason(c, e.port, REASON_PORT_DOWN)
-        clear_emissions(c)
+        outbox_clear(&c.out)

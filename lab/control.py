@@ -23,11 +23,12 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem, VpclabError
+from lab.socket_path import reachable
 
 PROTOCOL_VERSION = 1
 SOCKET_NAME = "control.sock"
@@ -68,7 +69,7 @@ class ControlServer:
         self._path = folder / SOCKET_NAME
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _reachable(folder) as address:
+            with reachable(folder, SOCKET_NAME) as address:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(address)
                 # The mode comes from the umask at bind time: there is no moment at which others could connect.
@@ -170,7 +171,7 @@ class ControlClient:
         self._socket.settimeout(timeout_s)
         self._folder = folder
         try:
-            with _reachable(folder) as address:
+            with reachable(folder, SOCKET_NAME) as address:
                 self._socket.connect(address)
         except OSError as error:
             self._socket.close()
@@ -277,12 +278,3 @@ def _refuse(client: socket.socket, kind: str, message: str) -> None:
 def _peer_uid(client: socket.socket) -> int:
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     return int(struct.unpack("3i", credentials)[1])
-
-
-@contextlib.contextmanager
-def _reachable(folder: Path) -> Iterator[str]:
-    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{SOCKET_NAME}"
-    finally:
-        os.close(descriptor)

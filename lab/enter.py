@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dataplane.errors import LabError
-from lab import inside
+from lab import identity, inside
 from lab.channel import receive_descriptors
-from lab.identity import LAB_VARIABLE, NODE_VARIABLE
 from lab.interpreter import command
 from lab.state import RUNTIME, LabState, recorded_process
 
@@ -53,7 +52,7 @@ def make_view(facts: Mapping[str, Any], node: str) -> NodeView:
         lab_id=facts["lab_id"],
         namespaces=(*user, f"/proc/{init}/ns/pid", mount, network, uts),
         network=(*user, network),
-        environment={**entry["environment"], LAB_VARIABLE: facts["lab_id"], NODE_VARIABLE: node},
+        environment={**entry["environment"], **identity.variables(facts["lab_id"], node)},
         netns=entry["netns"],
         spawner=spawner,
     )

@@ -12,10 +12,13 @@ The lab id is ``NAME-16 hex digits``, new for each start. It is carried by
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 LAB_VARIABLE = "VPCLAB_LAB"
 NODE_VARIABLE = "VPCLAB_NODE"
+APPLIANCES_VARIABLE = "VPCLAB_APPLIANCES"
+"""Tells programs where the examples of `lab.appliances` are."""
 _ALIAS = "vpclab"
 
 
@@ -34,6 +37,12 @@ class Marker(NamedTuple):
 def new_lab_id(lab: str) -> str:
     """An id for one run of a lab."""
     return f"{lab}-{os.urandom(8).hex()}"
+
+
+def variables(lab_id: str, node: str) -> dict[str, str]:
+    """The environment variables that everything run in a node has, whatever its lab file says."""
+    folder = str(Path(__file__).resolve().parent / "appliances")
+    return {LAB_VARIABLE: lab_id, NODE_VARIABLE: node, APPLIANCES_VARIABLE: folder}
 
 
 def alias_of(lab_id: str, node: str) -> str:

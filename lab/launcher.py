@@ -75,8 +75,7 @@ class NodeLauncher:
 
 def node_environment(lab_id: str, place: Node) -> dict[str, str]:
     """The variables that everything started in a node gets."""
-    marks = {identity.LAB_VARIABLE: lab_id, identity.NODE_VARIABLE: place.plan.name}
-    return {**place.plan.environment, **marks}
+    return {**place.plan.environment, **identity.variables(lab_id, place.plan.name)}
 
 
 def start_child(become: Callable[[], None]) -> int:

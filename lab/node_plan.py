@@ -1,8 +1,8 @@
 """What the lab runtime must build: nodes with interfaces, names and programs, in the words of the kernel.
 
-A node is an instance or an internet host. Plans are plain immutable values without a reference to the model, so
-that the small process that makes the namespaces can receive them without importing any of it; `plan_nodes`
-derives them from a Topology.
+A node is an instance, an internet host, or one of ours behind an interface that AWS owns. Plans are plain immutable
+values without a reference to the model, so that the small process that makes the namespaces can receive them without
+importing any of it; `lab.planning` derives them from a Topology.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ProgramPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
-    """One node: an instance or an internet host."""
+    """One node."""
 
     name: str
     """Unique in the lab; also the name of its network namespace where that is free."""
@@ -68,6 +68,8 @@ class NodePlan:
     """Names in its ``/etc/hosts`` besides localhost. Nodes that know the same names should share one mapping."""
     environment: Mapping[str, str] = field(default_factory=dict)
     programs: tuple[ProgramPlan, ...] = ()
+    hidden: bool = False
+    """One of ours, behind an interface that AWS owns: users do not see it, and its namespace has no name."""
 
 
 def same_interfaces(old: NodePlan, new: NodePlan) -> dict[str, int]:

@@ -1,19 +1,24 @@
-"""From a topology to what the runtime must build: one plan per instance and internet host."""
+"""From a topology to what the runtime must build: a plan per instance and internet host, and per health checker."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
+from pathlib import Path
 
 from dataplane import limits
 from dataplane.model._placed import PlacedHost, PlacedInterface
 from dataplane.model.program_spec import ProgramSpec, ReadyCommand, ReadyTcp
 from dataplane.names import Names
 from dataplane.topology import Topology
+from lab.interpreter import command
 from lab.node_plan import Address, InterfacePlan, NodePlan, ProgramPlan
 
 ON_LINK_GATEWAY = IPv4Address("169.254.0.1")
 """Next hop of internet hosts: their link is point-to-point, and the router answers ARP for any address."""
+
+BALANCER_NODE = "gateway-load-balancer-node"
+"""Kind of a load balancer node's interface in `Names`; the path is ``VPC/NAME/SUBNET``."""
 
 
 def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
@@ -25,7 +30,9 @@ def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
         plans.append(
             NodePlan(
                 name=name,
-                interfaces=tuple(_interface(each, names) for each in topology.interfaces_of(name)),
+                interfaces=tuple(
+                    _interface(each, names.intern("interface", each.path)) for each in topology.interfaces_of(name)
+                ),
                 hosts=books[instance.vpc],
                 environment=instance.environment,
                 programs=tuple(_programs(instance.programs)),
@@ -44,13 +51,37 @@ def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
     return plans
 
 
-def _interface(placed: PlacedInterface, names: Names) -> InterfacePlan:
+def plan_checkers(topology: Topology, names: Names, folder: Path) -> list[NodePlan]:
+    """Return a hidden node for each node of a load balancer: it has its address, and its health checker runs there.
+
+    `folder` is the lab's state folder, where the checker finds the daemon (see `lab.health_watch`).
+    """
+    plans = []
+    for vpc, declared in topology.lab.vpcs.items():
+        for name in declared.gateway_load_balancers:
+            for placed in topology.balancer_nodes(vpc, name).values():
+                path = f"{vpc}/{name}/{placed.subnet.name}"
+                interface = _interface(placed, names.intern(BALANCER_NODE, path))
+                run = ProgramPlan(
+                    name="health-checker",
+                    command=tuple(command("health_checker", str(folder), path)),
+                    restart="always",
+                    working_directory="/",
+                )
+                # Names of users begin with a letter or digit.
+                plans.append(
+                    NodePlan(name=f"_balancer-{interface.port}", interfaces=(interface,), programs=(run,), hidden=True)
+                )
+    return plans
+
+
+def _interface(placed: PlacedInterface, port: int) -> InterfacePlan:
     subnet = placed.subnet
     addresses: list[tuple[Address, int]] = [(a, subnet.cidr.prefixlen) for a in placed.addresses4]
     if subnet.ipv6_cidr is not None:
         addresses += [(a, subnet.ipv6_cidr.prefixlen) for a in placed.addresses6]
     return InterfacePlan(
-        port=names.intern("interface", placed.path),
+        port=port,
         device=placed.device,
         mac=placed.mac,
         addresses=tuple(addresses),

@@ -133,6 +133,14 @@ class Supervisor:
                 running.append(program)
         return running
 
+    def restart(self, programs: Iterable[Program], now: float) -> None:
+        """Start programs again that do not run (see `stop`), as if for the first time."""
+        for program in programs:
+            if program.first_start is not None:
+                program.restarts += 1
+            program.was_ready, program.first_start, program.failures = False, now, 0
+            self._launch(program, now)
+
     def ended(self, pid: int, status: int, now: float) -> Program | None:
         """A child has ended with this status (minus the signal number); returns the program when it was one."""
         program = self._pids.pop(pid, None)

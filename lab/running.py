@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -18,13 +19,17 @@ from dataplane.errors import LabError, VpclabError
 from dataplane.load import load
 from dataplane.load.file import LoadedFile
 from dataplane.topology import Topology
+from dataplane.topology.runtime_state import RuntimeState, TargetHealth, TargetKey, advance, carry_over
 from fastpath.worker import Worker
 from lab.change import Change, changes
+from lab.health_watch import HealthWatch
 from lab.node_plan import NodePlan
-from lab.planning import plan_nodes
+from lab.planning import plan_checkers, plan_nodes
 from lab.runtime import Runtime
 from lab.state import LabState
 
+_FIRST_CHECKS_S = 2.0
+"""How long to wait for the first health check of each target: who is well should be known when the lab is up."""
 log = logging.getLogger(__name__)
 
 
@@ -50,12 +55,17 @@ class RunningLab:
         self._loaded = loaded
         self.data_plane = DataPlane(loaded.topology())
         self.worker = Worker(self.data_plane.engine)
+        self._folder = state.path
+        self._health: HealthWatch | None = None
         self.runtime = Runtime(state)
         try:
+            self._watch_health(self.topology)
+            self._publish_health()
             self._plans = self._planned(self.data_plane.topology)
             self._attach(self.runtime.add_nodes(self._plans.values()))
             self.worker.start()
         except BaseException:
+            self._end_health()
             self.runtime.close()
             raise
         self.start_s = time.monotonic() - began
@@ -71,6 +81,7 @@ class RunningLab:
 
     def close(self) -> None:
         """Stop the worker, end all programs and take every namespace down."""
+        self._end_health()  # outside of the lock, which its thread may be waiting for
         with self._changing:
             # The worker first: it must not write to a descriptor whose number is somebody else's by now.
             self.worker.stop()
@@ -83,8 +94,13 @@ class RunningLab:
 
     @property
     def plans(self) -> Mapping[str, NodePlan]:
-        """Every node as the runtime built it, by name."""
-        return self._plans
+        """Every node of the user's as the runtime built it, by name."""
+        return {name: plan for name, plan in self._plans.items() if not plan.hidden}
+
+    @property
+    def target_health(self) -> Mapping[TargetKey, TargetHealth]:
+        """How every registered target is."""
+        return {} if self._health is None else self._health.health()
 
     def now_ms(self) -> int:
         """The lab's time in milliseconds."""
@@ -99,10 +115,33 @@ class RunningLab:
         return True
 
     def start_programs(self) -> str:
-        """Start the programs that never were; why one is not ready, or an empty text when all are."""
+        """Start the programs that never were; why one is not ready, or an empty text when all are.
+
+        Health checks begin afterwards: a target that is just starting is no news.
+        """
+        problem = self._start_programs()
+        self._begin_health()
+        return problem
+
+    def _start_programs(self) -> str:
         self.runtime.start_programs()
         try:
             self.runtime.wait_ready()
+        except LabError as error:
+            log.warning("%s", error)
+            return str(error)
+        return ""
+
+    def restart(self, node: str, program: str | None) -> str:
+        """Start programs of a node (or one) again; why one is not ready, or an empty text.
+
+        Raises:
+            LabError: there is none to start again.
+        """
+        with self._changing:
+            self.runtime.restart(node, program)
+        try:
+            self.runtime.wait_ready(node)
         except LabError as error:
             log.warning("%s", error)
             return str(error)
@@ -112,6 +151,7 @@ class RunningLab:
         """Move the lab's clock forward; how far it is ahead of real time then, in milliseconds."""
         with self._changing:
             self.worker.set_clock_offset(self.worker.clock_offset_ms + ms)
+            self._let_time_pass()
             return self.worker.clock_offset_ms
 
     def apply(self, text: str, file: str, *, dry_run: bool) -> tuple[list[Change], str]:
@@ -130,7 +170,9 @@ class RunningLab:
             self._change_over(loaded, topology)
             self.file = file
             log.info("applied %s: %d changes", file, len(found))
-            return found, self.start_programs()
+            problem = self._start_programs()
+        self._begin_health()
+        return found, problem
 
     def _change_over(self, loaded: LoadedFile, topology: Topology) -> None:
         old_topology, old = self.topology, self._plans
@@ -140,14 +182,17 @@ class RunningLab:
         removed = [name for name in old if name not in new]
         ports = self.runtime.add_nodes(added)
         done: list[str] = []
+        undo_health = self._watch_health(topology)
         try:
-            self.data_plane.apply(topology)
+            state = carry_over(old_topology, topology, self.now_ms())
+            self.data_plane.apply(topology.with_runtime(replace(state, health=self.target_health)))
             self._attach(ports)
             for name in changed:
                 done.append(name)
                 self._update(new[name])
         except BaseException as error:
             log.error("apply failed, going back: %s", error)
+            undo_health()
             self._go_back(old_topology, [old[name] for name in done], added)
             raise
         self._loaded, self._plans = loaded, new
@@ -172,7 +217,43 @@ class RunningLab:
         self._attach(self.runtime.update_node(plan).attached)
 
     def _planned(self, topology: Topology) -> dict[str, NodePlan]:
-        return {plan.name: plan for plan in plan_nodes(topology, self.data_plane.names)}
+        names = self.data_plane.names
+        plans = [*plan_nodes(topology, names), *plan_checkers(topology, names, self._folder)]
+        return {plan.name: plan for plan in plans}
+
+    # -- health of targets -----------------------------------------------------------------------------------
+
+    def _watch_health(self, topology: Topology) -> Callable[[], None]:
+        """Watch the targets of a topology, if it has any; returns what goes back."""
+        if self._health is None:
+            if not any(vpc.target_groups for vpc in topology.lab.vpcs.values()):
+                return lambda: None
+            self._health = HealthWatch(self._folder, changed=self._publish_health, tick=self._let_time_pass)
+        return self._health.configure(topology)
+
+    def _begin_health(self) -> None:
+        if self._health is not None:
+            self._health.begin(_FIRST_CHECKS_S)
+            self._publish_health()
+
+    def _end_health(self) -> None:
+        if self._health is not None:
+            self._health.close()
+
+    def _publish_health(self) -> None:
+        """Tell the data plane how the targets are."""
+        with self._changing:
+            self._set_runtime(replace(self.topology.runtime, health=self.target_health))
+
+    def _let_time_pass(self) -> None:
+        """Let deregistration delays that are over be over."""
+        if self.topology.runtime.former:
+            with self._changing:
+                self._set_runtime(advance(self.topology, self.now_ms()))
+
+    def _set_runtime(self, state: RuntimeState | None) -> None:
+        if state is not None and state != self.topology.runtime:
+            self.data_plane.set_runtime(state)
 
     def _attach(self, ports: Mapping[int, int]) -> None:
         for port, descriptor in ports.items():

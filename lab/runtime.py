@@ -226,14 +226,27 @@ class Runtime:
         """Start every program that was never started. Returns at once; see `wait_ready`."""
         self._ask({}, "start")
 
-    def wait_ready(self) -> None:
+    def restart(self, node: str, program: str | None = None) -> None:
+        """End the programs of a node (or one) and start them again; returns at once, see `wait_ready`.
+
+        A program that does not end by SIGTERM is killed before a second has passed.
+        """
+        with self._lock:
+            names = [each.name for each in self._known(node).programs]
+            if not names:
+                raise LabError(f"node {node} has no programs")
+            if program is not None and program not in names:
+                raise LabError(f"node {node} has no program {program!r}; it has {', '.join(names)}")
+            self._ask({}, "restart", node, program)
+
+    def wait_ready(self, node: str | None = None) -> None:
         """Wait until every started program was ready once (or needs no check, or has ended with status 0).
 
-        Raises LabError when one failed or was not ready within its `ready_timeout_s`: which, why, its log file and
-        the log's last line.
+        With `node`, only its programs. Raises LabError when one failed or was not ready within its `ready_timeout_s`:
+        which, why, its log file and the log's last line.
         """
         pause_s = 0.005
-        while waiting := self._ask({}, "unready"):
+        while waiting := [each for each in self._ask({}, "unready") if node in (None, each[0].partition("/")[0])]:
             for title, facts, pointless in waiting:
                 if pointless:
                     raise LabError(f"program {title}: {facts['message']}; {_last_line(facts['log'])}")

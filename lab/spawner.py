@@ -40,6 +40,8 @@ from lab.tap import check_tun
 
 _REAPING_LIMIT_S = 0.5
 """How long to wait for others to reap what has ended."""
+RESTART_GRACE_S = 0.5
+"""How long a program may take to end before it is killed, when it is to be started again."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,100}")
 
 
@@ -142,6 +144,8 @@ class Spawner:
                 taps |= new
             for name in made if self._named else ():
                 node = self._nodes[name]
+                if node.plan.hidden:
+                    continue
                 node.netns = netns_names.claim(name, self._site.lab, node.namespaces.network)
             self._send_taps(taps)
         except BaseException as error:
@@ -184,6 +188,12 @@ class Spawner:
     def do_start(self) -> None:
         """Start every program that was never started."""
         self._supervisor.start(time.monotonic())
+
+    def do_restart(self, node: str, name: str | None) -> None:
+        """End the programs of a node (or one) and start them again."""
+        programs = [program for program in self._supervisor.of_node(node) if name in (None, program.plan.name)]
+        self._end(programs, grace_s=RESTART_GRACE_S)
+        self._supervisor.restart(programs, time.monotonic())
 
     def do_status(self) -> dict[str, tuple[str | None, list[dict[str, Any]]]]:
         """Per node: its name under /run/netns, and its programs."""

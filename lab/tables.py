@@ -33,7 +33,7 @@ def routes(topology: Topology, table: str | None) -> list[dict[str, Any]]:
         gateway = topology.vpc(vpc).internet_gateway
         is_of_gateway = gateway is not None and gateway.route_table == name
         users = {"subnets": subnets, "gateway": "internet-gateway" if is_of_gateway else None}
-        effective = list(declared.effective(topology, vpc))
+        effective = list(declared.effective(topology, vpc, name))
         for route in effective:
             active = topology.route_target_label(vpc, route.target) is not None
             rows.append(
@@ -141,11 +141,12 @@ def flows(data_plane: DataPlane, *, limit: int) -> list[dict[str, Any]]:
     """Flows that are remembered, the latest first.
 
     The owner is the interface whose security groups track it; or a gateway or peering, with its kind in front, that
-    lets only answers in.
+    lets only answers in; or the endpoint of a gateway load balancer, which sends it to a target.
     """
     rows = []
-    for session in _sessions(data_plane, "group", "flow")[:limit]:
+    for session in _sessions(data_plane, "group", "flow", "balancer")[:limit]:
         owner = data_plane.names[session["owner"]]
+        target = data_plane.names[session["target"]].path if session["kind"] == "balancer" else None
         rows.append(
             {
                 "owner": owner.path if session["kind"] == "group" else str(owner),
@@ -153,6 +154,8 @@ def flows(data_plane: DataPlane, *, limit: int) -> list[dict[str, Any]]:
                 "original": _tuple(session["forward"]),
                 "reply": _tuple(session["reply"]),
                 "rule": data_plane.names[session["rule"]].path if session["rule"] else None,
+                "target": target,
+                "cookie": f"{session['cookie']:08x}" if target else None,
                 "packets": list(session["packets"]),
                 "bytes": list(session["bytes"]),
                 **_times(session),

@@ -1,7 +1,7 @@
 """What the daemon answers on its control socket: one method per verb, JSON in and out.
 
 Values are plain: addresses and networks as text, times in seconds, rules as ``kind path``. Asking never changes
-the lab; ``apply``, ``clock`` with an advance, and ``down`` do.
+the lab; ``apply``, ``clock`` with an advance, ``restart`` and ``down`` do.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from dataplane.errors import VpclabError
+from dataplane.errors import LabError, VpclabError
 from dataplane.probe import protocol_number
-from lab import sight, tables
+from lab import sight, tables, targets
 from lab.control import RequestError, Verb
 from lab.running import RunningLab
 
@@ -46,8 +46,10 @@ class Verbs:
             "neighbour": self.neighbour,
             "ports": self.ports,
             "resolve": self.resolve,
+            "restart": self.restart,
             "routes": self.routes,
             "status": self.status,
+            "targets": self.targets,
             "trace": self.trace,
         }
 
@@ -149,6 +151,10 @@ class Verbs:
         """Tracked flows, the latest first."""
         return tables.flows(self._lab.data_plane, limit=_within(arguments, "limit", 1, _FLOWS_LIMIT))
 
+    def targets(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Targets of load balancers: how they are, and what they carry."""
+        return targets.targets(self._lab.data_plane)
+
     # -- changing ------------------------------------------------------------------------------------------
 
     def apply(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +165,16 @@ class Verbs:
             dry_run=_argument(arguments, "dry_run", bool),
         )
         return {"changes": [asdict(change) for change in found], "problem": problem}
+
+    def restart(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Start the programs of a node (or one) again: how they are then, and why one is not ready."""
+        name, program = self._known(_argument(arguments, "name", str)), _optional(arguments, "program", str)
+        try:
+            problem = self._lab.restart(name, program)
+        except LabError as error:
+            raise RequestError(str(error)) from None
+        programs = [asdict(each) for each in self._lab.runtime.status()[name].programs]
+        return {"programs": [each for each in programs if program in (None, each["name"])], "problem": problem}
 
     def clock(self, arguments: Mapping[str, Any]) -> float:
         """How far the clock is ahead in seconds, after moving it forward if asked to."""

@@ -2,7 +2,7 @@
 
 Checks look across the whole file: an instance wants its subnet, a group reference wants a peering. Where a part is
 unread, such a check would report what is not wrong, and one slip would drown in its own consequences. So an entry
-(a VPC, peering, instance, prefix list, internet host) with an unread value is taken out, and with it
+(a VPC, peering, instance, prefix list, internet host, AWS service) with an unread value is taken out, and with it
 
 - every entry that mentions it: checks of that one might want what was taken out;
 - every entry that it mentions, unless it is a leaf: a peering lets two VPCs do what neither says of the other.
@@ -24,7 +24,7 @@ from typing import NamedTuple
 from dataplane.load.nodes import Entry, Mapping, Node, Sequence
 from dataplane.load.shapes import Construct, Items, Optional, Shape, Table
 
-LEAVES = frozenset({("instances",), ("internet", "hosts")})
+LEAVES = frozenset({("instances",), ("internet", "hosts"), ("aws_services",)})
 """Sections whose entries nothing depends on without mentioning them."""
 
 
@@ -158,6 +158,8 @@ def _mentions(node: Node, key: str, sections: list[tuple[str, ...]], local: set[
         owner, slash, _ = name.partition("/")
         if slash:
             yield Mention(None, owner)
+        elif colon and "." in name:  # prefix-list:com.amazonaws.REGION.SERVICE
+            yield Mention(("aws_services",), name.rpartition(".")[2])
         elif colon:
             table = kind.replace("-", "_") + "s"
             for section in sections:

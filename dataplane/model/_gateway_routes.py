@@ -110,7 +110,7 @@ def lower(topology: Topology, program: Program, vpc: str, name: str, here: str) 
 
 
 def _routes(topology: Topology, vpc: str, name: str) -> list[EffectiveRoute]:
-    return list(topology.vpc(vpc).all_route_tables()[name].effective(topology, vpc))
+    return list(topology.vpc(vpc).all_route_tables()[name].effective(topology, vpc, name))
 
 
 def _target(topology: Topology, vpc: str, route: EffectiveRoute) -> PlacedInterface | None:

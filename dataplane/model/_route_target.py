@@ -59,6 +59,10 @@ class RouteTarget:
         """Yield why AWS would refuse a route of this VPC to here. Paths are relative to the route."""
         raise NotImplementedError
 
+    def check_table(self, topology: Topology, vpc: str, table: str) -> Iterator[Problem]:
+        """Yield why a route of this table of the VPC cannot lead here. Paths are relative to the target."""
+        yield from ()
+
     def label(self, topology: Topology, vpc: str) -> str | None:
         """Return the node that packets are handed to, or None when there is nobody (the route is a blackhole)."""
         raise NotImplementedError

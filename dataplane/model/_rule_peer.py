@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
+from dataplane.model import prefix_list
 from dataplane.model._cidr import Network, parse_network
 from dataplane.model._fields import did_you_mean, unknown
 
@@ -73,15 +74,13 @@ class RulePeer:
             return int(self.cidr.version == version)
         if self.group:
             return 1
-        prefix_list = topology.lab.prefix_lists.get(self.prefix_list)
-        return prefix_list.weight if prefix_list is not None and prefix_list.version == version else 0
+        found = topology.prefix_list(self.prefix_list)
+        return found.weight if found is not None and found.version == version else 0
 
     def check(self, topology: Topology, vpc: str) -> Iterator[Problem]:
         """Yield why a rule in `vpc` cannot have this peer."""
-        if self.prefix_list and self.prefix_list not in topology.lab.prefix_lists:
-            yield unknown(
-                "", "prefix list", self.prefix_list, topology.lab.prefix_lists, "InvalidPrefixListID.NotFound"
-            )
+        if self.prefix_list:
+            yield from prefix_list.check_reference(topology, vpc, self.prefix_list)
         if not self.group or self.group == SELF:
             return
         owner, name = self.resolve(vpc, "")

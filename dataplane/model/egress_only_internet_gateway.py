@@ -130,7 +130,7 @@ def _lower_choice(topology: Topology, program: Program, vpc: str, number: int) -
         table = declared.all_route_tables()[placed.route_table]
         found = {
             route.prefix: f"{here}/in" if route.target.word == WORD else default
-            for route in table.effective(topology, vpc)
+            for route in table.effective(topology, vpc, placed.route_table)
             if route.prefix.version == 6
         }
         found.setdefault(EVERYWHERE6, default)

@@ -14,15 +14,19 @@ Deviations from AWS:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
-from dataplane.model._fields import doc
+from dataplane.model._fields import doc, unknown
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
+
+ARN = "arn:aws:iam::"
+_PRINCIPAL = re.compile(r"\*|[0-9]{12}|arn:aws:iam::[0-9]{12}:root")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,4 +49,37 @@ class EndpointService:
 
     def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse."""
-        yield from ()
+        known = topology.vpc(vpc).gateway_load_balancers
+        if self.gateway_load_balancer not in known:
+            what = f"gateway load balancer of VPC {vpc}"
+            yield unknown("gateway_load_balancer", what, self.gateway_load_balancer, known, "InvalidParameter")
+        mine = [
+            f"{consumer}/{endpoint}"
+            for consumer, declared in topology.lab.vpcs.items()
+            for endpoint, each in declared.gateway_load_balancer_endpoints.items()
+            if each.service == f"{vpc}/{name}"
+        ]
+        for key, listed in (("accepted", self.accepted), ("rejected", self.rejected)):
+            for index, endpoint in enumerate(listed):
+                at = f"{key}[{index}]"
+                if endpoint not in mine:
+                    what = f"endpoint of service {vpc}/{name}"
+                    yield unknown(at, what, endpoint, mine, "InvalidVpcEndpointId.NotFound")
+                elif endpoint in listed[:index]:
+                    yield Problem(at, f"{endpoint} is listed twice", "InvalidParameter", "remove one of them")
+                elif key == "rejected" and endpoint in self.accepted:
+                    message = f"{endpoint} is accepted and rejected"
+                    yield Problem(at, message, "InvalidParameter", "remove one of them")
+        for index, principal in enumerate(self.allowed_principals):
+            if not _PRINCIPAL.fullmatch(principal):
+                yield Problem(
+                    f"allowed_principals[{index}]",
+                    f"{principal} is no account",
+                    "InvalidPrincipal",
+                    'write "*", 12 digits in quotes, or arn:aws:iam::ACCOUNT:root',
+                )
+
+    def allows(self, owner: str, account: str) -> bool:
+        """Whether `account` may make endpoints, when the service is that of account `owner`."""
+        principals = {principal.removeprefix(ARN).removesuffix(":root") for principal in self.allowed_principals}
+        return account == owner or bool(principals & {"*", account})

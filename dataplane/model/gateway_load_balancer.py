@@ -34,10 +34,16 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
-from dataplane.limits import BALANCER_OTHER_IDLE_S, BALANCER_TCP_IDLE_DEFAULT_S, VPC_MTU
+from dataplane.limits import (
+    BALANCER_FREE_ADDRESSES,
+    BALANCER_OTHER_IDLE_S,
+    BALANCER_TCP_IDLE_DEFAULT_S,
+    BALANCER_TCP_IDLE_S,
+    VPC_MTU,
+)
 from dataplane.model import subnet
 from dataplane.model._cidr import host_network
-from dataplane.model._fields import doc
+from dataplane.model._fields import doc, unknown, within
 from dataplane.model._placed import Asked, PlacedInterface, PlacedSubnet, WantedInterface
 from dataplane.program import (
     Context,
@@ -56,6 +62,9 @@ from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
+
+AWS_ADDRESSES = 5
+"""How many addresses of a subnet are AWS's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +89,71 @@ class GatewayLoadBalancer:
 
     def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse."""
-        yield from ()
+        declared = topology.vpc(vpc)
+        if not self.subnets:
+            message = "it has no subnet, and so no node"
+            yield Problem("subnets", message, "ValidationError", "write a subnet of each Availability Zone")
+        for index in range(len(self.subnets)):
+            yield from within(f"subnets[{index}]", self._check_subnet(topology, vpc, name, index))
+        for each in self.private_ips:
+            if each not in self.subnets:
+                yield Problem(
+                    f"private_ips.{each}",
+                    f"{each} is none of its subnets",
+                    "InvalidConfigurationRequest",
+                    f"its subnets are {', '.join(self.subnets)}",
+                )
+        if self.target_group not in declared.target_groups:
+            known = declared.target_groups
+            yield unknown("target_group", f"target group of VPC {vpc}", self.target_group, known, "TargetGroupNotFound")
+        for other, balancer in declared.gateway_load_balancers.items():
+            if other == name:
+                break
+            if balancer.target_group == self.target_group:
+                message = f"{self.target_group} is the target group of {other} already"
+                hint = "a target group is of one load balancer"
+                yield Problem("target_group", message, "TargetGroupAssociationLimit", hint)
+        if self.tcp_idle_timeout not in BALANCER_TCP_IDLE_S:
+            yield Problem(
+                "tcp_idle_timeout",
+                f"{self.tcp_idle_timeout} is not from {BALANCER_TCP_IDLE_S[0]} to {BALANCER_TCP_IDLE_S[-1]} seconds",
+                "InvalidConfigurationRequest",
+                f"the default is {BALANCER_TCP_IDLE_DEFAULT_S}",
+            )
+
+    def _check_subnet(self, topology: Topology, vpc: str, name: str, index: int) -> Iterator[Problem]:
+        known, each, earlier = topology.vpc(vpc).subnets, self.subnets[index], self.subnets[:index]
+        if each not in known:
+            yield unknown("", f"subnet of VPC {vpc}", each, known, "SubnetNotFound")
+            return
+        if each in earlier:
+            yield Problem("", f"{each} is listed twice", "InvalidConfigurationRequest", "remove one of them")
+            return
+        zone = topology.zone_of(vpc, each)
+        for other in earlier:
+            if other in known and topology.zone_of(vpc, other) == zone:
+                yield Problem(
+                    "",
+                    f"{each} is in {zone}, as {other} is",
+                    "InvalidConfigurationRequest",
+                    "a load balancer has one subnet in each Availability Zone",
+                )
+                return
+        home = topology.subnet(vpc, each)
+        taken = sum(
+            len(interface.addresses4)
+            for interface in topology.interfaces_of_vpc(vpc)
+            if interface.subnet is home
+            and not (interface.kind == "gateway-load-balancer" and interface.wanted.name == name)
+        )
+        free = home.cidr.num_addresses - AWS_ADDRESSES - taken
+        if free < BALANCER_FREE_ADDRESSES:
+            yield Problem(
+                "",
+                f"subnet {home.path} has {free} free addresses, and {BALANCER_FREE_ADDRESSES} are needed",
+                "InvalidSubnet",
+                f"{home.cidr} is too small: use a larger one",
+            )
 
     def wanted(self, home: PlacedSubnet, name: str) -> WantedInterface:
         """What its node in subnet `home` needs."""

@@ -23,6 +23,7 @@ Deviations from AWS:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -33,7 +34,7 @@ from dataplane.errors import Problem
 from dataplane.limits import BALANCER_OTHER_IDLE_S, BALANCER_TCP_IDLE_DEFAULT_S, ENDPOINT_MTU
 from dataplane.model import gateway_load_balancer, subnet, target_group
 from dataplane.model._cidr import Network, host_network
-from dataplane.model._fields import doc
+from dataplane.model._fields import doc, unknown
 from dataplane.model._placed import Asked, PlacedSubnet, WantedInterface
 from dataplane.model._route_target import RouteTarget
 from dataplane.program import (
@@ -54,6 +55,7 @@ from dataplane.verdict import Reason
 if TYPE_CHECKING:
     from dataplane.topology import Topology
 
+_ID = re.compile(r"vpce-0?[0-9a-f]{16}")
 Status = Literal["available", "pendingAcceptance", "rejected"]
 
 
@@ -75,6 +77,11 @@ class GatewayLoadBalancerEndpoint:
         """Its id: ``vpce-`` and 16 or 17 hexadecimal digits."""
         if self.id is not None:
             return self.id
+        return self.made_id(vpc, name)
+
+    @staticmethod
+    def made_id(vpc: str, name: str) -> str:
+        """The id of an endpoint for which none is written."""
         return f"vpce-0{blake2b(f'{vpc}/{name}'.encode(), digest_size=8).hexdigest()}"
 
     def endpoint_id(self, vpc: str, name: str) -> int:
@@ -89,9 +96,78 @@ class GatewayLoadBalancerEndpoint:
             return "rejected"
         return "available" if not service.acceptance_required or path in service.accepted else "pendingAcceptance"
 
+    def is_dualstack(self, topology: Topology) -> bool:
+        """Whether its load balancer takes IPv6; true while there is none."""
+        provider, _, service_name = self.service.partition("/")
+        declared = topology.lab.vpcs.get(provider)
+        service = None if declared is None else declared.endpoint_services.get(service_name)
+        if declared is None or service is None:
+            return True
+        balancer = declared.gateway_load_balancers.get(service.gateway_load_balancer)
+        return balancer is None or balancer.dualstack
+
     def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse."""
-        yield from ()
+        declared = topology.vpc(vpc)
+        if self.subnet not in declared.subnets:
+            known = declared.subnets
+            yield unknown("subnet", f"subnet of VPC {vpc}", self.subnet, known, "InvalidSubnetID.NotFound")
+        yield from self._check_service(topology, vpc, name)
+        yield from self._check_id(topology, vpc, name)
+        if name in declared.gateway_endpoints:
+            yield Problem("", f"a gateway endpoint is called {name} too", "", "write another name")
+
+    def _check_service(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
+        lab, declared = topology.lab, topology.vpc(vpc)
+        known = [f"{v}/{s}" for v, each in lab.vpcs.items() for s in each.endpoint_services]
+        if self.service not in known:
+            yield unknown("service", "endpoint service", self.service, known, "InvalidServiceName")
+            return
+        provider, service = topology.endpoint_service(self.service)
+        if topology.region_of(provider) != topology.region_of(vpc):
+            message = f"service {self.service} is in {topology.region_of(provider)}, VPC {vpc} in another Region"
+            yield Problem("service", message, "InvalidServiceName", "a service is known in its own Region only")
+            return
+        if not service.allows(lab.vpcs[provider].account, declared.account):
+            message = f"service {self.service} does not allow account {declared.account}"
+            hint = f"write vpcs.{provider}.endpoint_services.{self.service.partition('/')[2]}.allowed_principals"
+            yield Problem("service", message, "InvalidServiceName", hint)
+        balancer = lab.vpcs[provider].gateway_load_balancers.get(service.gateway_load_balancer)
+        if balancer is None or self.subnet not in declared.subnets:
+            return
+        zone, zones = (
+            topology.zone_of(vpc, self.subnet),
+            topology.balancer_nodes(provider, service.gateway_load_balancer),
+        )
+        if zones and zone not in zones:
+            yield Problem(
+                "subnet",
+                f"service {self.service} is not offered in {zone}, where subnet {self.subnet} is",
+                "InvalidParameter",
+                f"its load balancer has nodes in {', '.join(zones)}",
+            )
+        for other, earlier in declared.gateway_load_balancer_endpoints.items():
+            if other == name:
+                break
+            is_same = earlier.service == self.service and earlier.subnet in declared.subnets
+            if is_same and topology.zone_of(vpc, earlier.subnet) == zone:
+                message = f"{other} is an endpoint of service {self.service} in {zone} already"
+                hint = "a VPC has one for each service and Availability Zone"
+                yield Problem("subnet", message, "DuplicateSubnetsInSameZone", hint)
+
+    def _check_id(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
+        if self.id is None:
+            return
+        if not _ID.fullmatch(self.id):
+            message = f"{self.id} is no endpoint id"
+            hint = f"write vpce-, 0 and 16 hexadecimal digits, as {GatewayLoadBalancerEndpoint.made_id(vpc, name)}"
+            yield Problem("id", message, "InvalidVpcEndpointId.Malformed", hint)
+            return
+        for other_vpc, declared in topology.lab.vpcs.items():
+            for other, each in declared.gateway_load_balancer_endpoints.items():
+                path, is_valid = (other_vpc, other), each.id is None or _ID.fullmatch(each.id)
+                if path != (vpc, name) and is_valid and each.endpoint_id(*path) == self.endpoint_id(vpc, name):
+                    yield Problem("id", f"endpoint {other_vpc}/{other} has {self.id} too", "", "write another one")
 
     def wanted(self, home: PlacedSubnet, name: str) -> WantedInterface:
         """What its interface needs; `home` is its subnet."""
@@ -120,6 +196,7 @@ class GatewayLoadBalancerEndpoint:
             into=f"{here}/own",
             out=leave,
             mtu=ENDPOINT_MTU,
+            via=Via.ENDPOINT,
             **subnet.interface_fields(program, home),
         )
         program.nodes |= {
@@ -165,6 +242,7 @@ class GatewayLoadBalancerEndpoint:
             owner=number,
             endpoint_id=self.endpoint_id(vpc, own_name),
             balancer=balancer_number,
+            interface=here,
             source=node.addresses4[0],
             spread=target_group.spread_label(provider, balancer.target_group, zone),
             resume=f"{here}/back",
@@ -198,8 +276,31 @@ class VpcEndpointTarget(RouteTarget):
     inside_vpc = True
 
     def check(self, topology: Topology, vpc: str, destination: Network) -> Iterator[Problem]:
-        """Yield a problem when there is none of the name."""
-        yield from ()
+        """Yield a problem when there is none of the name, or the route is for IPv6 and the load balancer is not."""
+        declared = topology.vpc(vpc)
+        known = declared.gateway_load_balancer_endpoints
+        if self.name in known:
+            if destination.version == 6 and not known[self.name].is_dualstack(topology):
+                message = f"{destination} is IPv6, and the load balancer of {self.name} takes IPv4 only"
+                yield Problem("", message, "InvalidParameterValue", "write dualstack: true there")
+        elif self.name in declared.gateway_endpoints:
+            message = f"{self.name} is a gateway endpoint, to which no route is written"
+            hint = f"write the table in vpcs.{vpc}.gateway_endpoints.{self.name}.route_tables"
+            yield Problem("", message, "InvalidParameterValue", hint)
+        else:
+            what = f"gateway load balancer endpoint of VPC {vpc}"
+            yield unknown("", what, self.name, known, "InvalidVpcEndpointId.NotFound")
+
+    def check_table(self, topology: Topology, vpc: str, table: str) -> Iterator[Problem]:
+        """Yield a problem when the endpoint's own subnet uses the table: what it has let pass would come again."""
+        endpoint = topology.find_endpoint(vpc, self.name)
+        if endpoint is not None and endpoint.subnet.route_table == table:
+            yield Problem(
+                "",
+                f"{self.name} is in subnet {endpoint.subnet.name}, which uses this table",
+                "InvalidParameterValue",
+                "an endpoint is in another subnet than those whose routes lead to it",
+            )
 
     def label(self, topology: Topology, vpc: str) -> str | None:
         """Its way in."""

@@ -60,7 +60,7 @@ class LabFile:
         if self.name and not _NAME.fullmatch(self.name):
             rule = "a-z, 0-9 and '-', beginning with a letter or digit, at most 63 characters"
             yield Problem("name", f"{self.name!r} is no name", "", f"names are {rule}")
-        for key in ("prefix_lists", "vpcs", "peerings", "instances"):
+        for key in ("prefix_lists", "vpcs", "peerings", "instances", "aws_services"):
             for name, construct in getattr(self, key).items():
                 yield from within(f"{key}.{name}", construct.check(topology, name))
         for name, host in self.internet.hosts.items():
@@ -84,7 +84,7 @@ class LabFile:
         program.nodes[f"{INTERNET}/route"] = Lookup(
             object=program.names.intern("internet", INTERNET), fib=INTERNET, reason=Reason.OUTSIDE_NO_ROUTE
         )
-        for name, prefix_list in self.prefix_lists.items():
+        for name, prefix_list in topology.prefix_lists.items():
             prefix_list.lower(topology, program, name)
         for name, vpc in self.vpcs.items():
             vpc.lower(topology, program, name)
@@ -95,5 +95,7 @@ class LabFile:
                 network_interface.lower_interface(topology, program, interface)
         for name, host in self.internet.hosts.items():
             host.lower(topology, program, name)
+        for name, service in self.aws_services.items():
+            service.lower(topology, program, name)
         for public in topology.public_addresses:
             public.lower(topology, program)

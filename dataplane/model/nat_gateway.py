@@ -161,6 +161,7 @@ class NatGateway:
             into=f"{here}/in",
             out=leave,
             mtu=NAT_MTU,
+            via=Via.NAT | Via.TRACKED,
             **subnet.interface_fields(program, home),
         )
         program.nat_policies[here] = NatPolicy(

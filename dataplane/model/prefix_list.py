@@ -1,29 +1,36 @@
-"""Customer-managed prefix list: CIDR blocks under one name, for routes and security group rules.
+"""Prefix list: CIDR blocks under one name, for routes and security group rules.
 
 A list holds blocks of one family, and at most `max_entries` of them. What refers to it always sees its present
 entries; where entries count towards a quota, `max_entries` counts, not how many there are.
 https://docs.aws.amazon.com/vpc/latest/userguide/managed-prefix-lists.html
 
+AWS manages some itself: ``com.amazonaws.REGION.s3`` and ``com.amazonaws.REGION.dynamodb`` are there when the lab file
+has the service among `aws_services`, and count as one entry.
+https://docs.aws.amazon.com/vpc/latest/userguide/working-with-aws-managed-prefix-lists.html
+
 Deviations from AWS:
 - `max_entries` may be left out and is then the number of entries.
-- AWS-managed lists (of S3, CloudFront, ...) do not exist here, nor do versions of a list.
-- A list is known in every Region of a lab; on AWS it belongs to one.
+- Of AWS-managed lists there are those of S3 and DynamoDB, in the lab's Region. Lists have no versions.
+- A list of one's own is known in every Region of a lab; on AWS it belongs to one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
 from dataplane.limits import PREFIX_LIST_ENTRIES
-from dataplane.model._fields import doc
+from dataplane.model._fields import doc, unknown
 from dataplane.program import Program
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
+
+MANAGED = "com.amazonaws."
+"""What names of AWS's own lists begin with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +99,19 @@ class PrefixList:
     def lower(self, topology: Topology, program: Program, name: str) -> None:
         """Make the set that rules refer to; routes are expanded by their table."""
         program.sets[address_set(name)] = [entry.cidr for entry in self.entries]
+
+
+def check_reference(topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
+    """Yield why a rule or route of a VPC cannot name a prefix list. Paths are relative to where it is named."""
+    code = "InvalidPrefixListID.NotFound"
+    if topology.prefix_list(name) is None:
+        service = name.rpartition(".")[2]
+        problem = unknown("", "prefix list", name, topology.prefix_lists, code)
+        is_managed = name.startswith(MANAGED) and name == topology.managed_list(service)
+        yield replace(problem, hint=f"write aws_services: {{{service}: {{}}}}") if is_managed else problem
+    elif name.startswith(MANAGED) and topology.region_of(vpc) != topology.lab.region:
+        message = f"{name} is known in {topology.lab.region} only, and VPC {vpc} is in {topology.region_of(vpc)}"
+        yield Problem("", message, code, "write its blocks")
 
 
 def address_set(name: str) -> str:

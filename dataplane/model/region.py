@@ -56,6 +56,13 @@ class Region:
         yield from topology.too_many("security_groups_per_region", groups)
         addresses = [each.path for each in topology.public_addresses if each.vpc in mine and not each.automatic]
         yield from topology.too_many("elastic_ips_per_region", addresses)
+        for quota, key in (
+            ("gateway_load_balancers_per_region", "gateway_load_balancers"),
+            ("target_groups_per_region", "target_groups"),
+            ("gateway_endpoints_per_region", "gateway_endpoints"),
+        ):
+            paths = [f"vpcs.{vpc}.{key}.{name}" for vpc in mine for name in getattr(lab.vpcs[vpc], key)]
+            yield from topology.too_many(quota, paths)
         if self == lab.region:
             yield from topology.too_many(
                 "prefix_lists_per_region", [f"prefix_lists.{name}" for name in lab.prefix_lists]

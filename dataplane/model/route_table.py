@@ -10,6 +10,8 @@ https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html
     subnet S, leaving -> egress rules of S's ACL -> **route table of S** -> gateway, NAT gateway, peering, interface
                                                                        \\-> local: delivery inside the VPC
 
+A gateway endpoint puts a route for the prefix list of its service into each of its tables.
+
 A route whose target is gone or not active is a *blackhole*: it still wins, and drops. The same is written as target
 ``blackhole``. A propagated route never takes anything from `local`, however specific it is.
 
@@ -29,9 +31,9 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, NamedTuple
 
 from dataplane.errors import Problem
-from dataplane.model import _gateway_routes
+from dataplane.model import _gateway_routes, prefix_list
 from dataplane.model._cidr import Network, inside, overlap, parse_network
-from dataplane.model._fields import doc, unknown, within
+from dataplane.model._fields import doc, within
 from dataplane.model._route_target import RouteTarget
 from dataplane.program import Drop, Lookup, Program
 from dataplane.program import Route as FibRoute
@@ -44,7 +46,10 @@ MAIN = "main"
 """The main table, unless another one says that it is."""
 LEARNED_FROM = ("network-interface", "instance")
 """Words of the targets that a propagated route may have."""
-TAKES_LOCAL = "only a NAT gateway, a network interface or an instance can (or blackhole, when it is gone)"
+TAKES_LOCAL = (
+    "only a NAT gateway, a network interface, an instance or a gateway load balancer endpoint can (or blackhole, when "
+    "it is gone)"
+)
 UNROUTABLE: tuple[Network, ...] = (IPv4Network("169.254.168.0/22"), IPv6Network("fd00:ec2::/32"))
 """Reserved for AWS services: routes to these, or inside them, are refused
 (https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html)."""
@@ -78,9 +83,10 @@ class RouteDestination:
         """The blocks meant; none when the prefix list is not there."""
         if self.cidr is not None:
             yield self.cidr
-        elif self.prefix_list in topology.lab.prefix_lists:
-            for entry in topology.lab.prefix_lists[self.prefix_list].entries:
-                yield entry.cidr
+            return
+        found = topology.prefix_list(self.prefix_list)
+        for entry in found.entries if found is not None else ():
+            yield entry.cidr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +106,8 @@ class Route:
         """What the route counts towards the quota of IPv4 (4) or IPv6 (6) routes of its table."""
         if self.destination.cidr is not None:
             return int(self.destination.cidr.version == version)
-        prefix_list = topology.lab.prefix_lists.get(self.destination.prefix_list)
-        return prefix_list.weight if prefix_list is not None and prefix_list.version == version else 0
+        found = topology.prefix_list(self.destination.prefix_list)
+        return found.weight if found is not None and found.version == version else 0
 
     def check(self, topology: Topology, vpc: str, *, of_gateway: bool = False) -> Iterator[Problem]:
         """Yield what AWS would refuse about the route itself; `of_gateway`: the table is an internet gateway's."""
@@ -112,9 +118,12 @@ class Route:
             refused = True
         if refused:
             return
-        if destination.prefix_list and destination.prefix_list not in topology.lab.prefix_lists:
-            known = topology.lab.prefix_lists
-            yield unknown("destination", "prefix list", destination.prefix_list, known, "InvalidPrefixListID.NotFound")
+        if destination.prefix_list:
+            yield from within("destination", prefix_list.check_reference(topology, vpc, destination.prefix_list))
+            if self.target.word == "vpc-endpoint":
+                message = f"a prefix list cannot be the destination of a route to an endpoint, as {self.target} is"
+                yield Problem("destination", message, "InvalidParameterValue", "write a route for each block")
+                return
         for prefix in destination.prefixes(topology):
             found = [*self._check_prefix(topology, vpc, prefix, of_gateway)]
             if not refused:  # a prefix list is reported once, not for each entry
@@ -232,6 +241,8 @@ class RouteTable:
         for index, route in enumerate(self.routes):
             at = f"routes[{index}]"
             yield from within(at, route.check(topology, vpc, of_gateway=of_gateway))
+            if not of_gateway:
+                yield from within(f"{at}.target", route.target.check_table(topology, vpc, name))
             if route.destination in seen:
                 yield Problem(
                     f"{at}.destination",
@@ -255,12 +266,14 @@ class RouteTable:
             propagated = sum(cidr.version == version for cidr in learned_of)
             yield from topology.over_quota("propagated_routes_per_table", propagated, "propagated_routes")
             count = sum(route.weight(topology, version) for route in self.routes)
+            count += sum(1 for _ in _endpoints(topology, vpc, name)) if version == 4 else 0
             yield from topology.over_quota("routes_per_table", count, "routes")
 
-    def effective(self, topology: Topology, vpc: str) -> Iterator[EffectiveRoute]:
-        """The table as it is looked up: one route per prefix.
+    def effective(self, topology: Topology, vpc: str, name: str) -> Iterator[EffectiveRoute]:
+        """The table, which is called `name`, as it is looked up: one route per prefix.
 
-        Static ones before those of prefix lists before propagated ones, of which none takes anything from `local`.
+        Static ones before those of prefix lists, of which gateway endpoints' are last, before propagated ones, of which
+        none takes anything from `local`.
         """
         found: dict[Network, EffectiveRoute] = {}
         for route in self.routes:
@@ -272,13 +285,20 @@ class RouteTable:
         for route in self.routes:
             if route.destination.prefix_list:
                 for cidr in route.destination.prefixes(topology):
-                    name = f"{cidr} ({route.destination}) -> {route.target}"
-                    found.setdefault(cidr, EffectiveRoute(cidr, route.target, name, str(route.destination)))
+                    text = f"{cidr} ({route.destination}) -> {route.target}"
+                    found.setdefault(cidr, EffectiveRoute(cidr, route.target, text, str(route.destination)))
+        for endpoint, service in _endpoints(topology, vpc, name):
+            target, origin = (
+                RouteTarget.parse(f"vpc-endpoint:{endpoint}"),
+                f"prefix-list:{topology.managed_list(service)}",
+            )
+            for cidr in RouteDestination.parse(origin).prefixes(topology):
+                found.setdefault(cidr, EffectiveRoute(cidr, target, f"{cidr} ({origin}) -> {target}", origin))
         for learned in self.propagated_routes:
             prefix = learned.destination.cidr
             if prefix is not None and not any(inside(prefix, cidr) for cidr in topology.vpc(vpc).cidrs()):
-                name = f"{prefix} (propagated) -> {learned.target}"
-                found.setdefault(prefix, EffectiveRoute(prefix, learned.target, name, "propagated"))
+                text = f"{prefix} (propagated) -> {learned.target}"
+                found.setdefault(prefix, EffectiveRoute(prefix, learned.target, text, "propagated"))
         yield from found.values()
 
     def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:
@@ -295,7 +315,7 @@ class RouteTable:
                 node=topology.route_target_label(vpc, route.target) or blackhole,
                 rule=program.names.intern("route", f"{path} {route.name}"),
             )
-            for route in self.effective(topology, vpc)
+            for route in self.effective(topology, vpc, name)
         ]
         # "Packets destined for addresses in [these ranges] will not be forwarded", whatever wider route there is.
         program.nodes[never] = Drop(object=number, reason=Reason.DESTINATION_MARTIAN)
@@ -303,6 +323,13 @@ class RouteTable:
             FibRoute(prefix=block, node=never, rule=program.names.intern("route", f"{path} {block} -> not forwarded"))
             for block in UNROUTABLE
         ]
+
+
+def _endpoints(topology: Topology, vpc: str, name: str) -> Iterator[tuple[str, str]]:
+    """The gateway endpoints that have put routes into table `name`, each with its service."""
+    for endpoint, declared in topology.vpc(vpc).gateway_endpoints.items():
+        if name in declared.route_tables:
+            yield endpoint, declared.service
 
 
 def label(vpc: str, name: str) -> str:

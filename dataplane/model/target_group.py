@@ -1,43 +1,46 @@
 """Target group: the appliances behind a gateway load balancer, and when they get traffic.
 
 Targets are instances of the group's VPC, or private addresses. Each is checked for health; new flows go to healthy ones
-only, or, when none of the whole group is healthy, to any (*fail-open*). Flows keep their target: which flows are one is
-a matter of `stickiness`; whether those of a target that leaves or fails go to another one, of `on_deregistration` and
-`on_unhealthy`.
+only, or, when none of the whole group is healthy, to any (*fail-open*). New targets are ``initial`` and get none until
+they have passed. Which packets belong together is a matter of `stickiness`.
+
+A flow stays with its target. With ``no_rebalance`` that holds whatever becomes of the target; with ``rebalance`` the
+flows of one that is unhealthy, or deregistered for longer than `deregistration_delay`, go to another one, if there is
+one that takes new flows.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/edit-target-group-attributes.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html
 
-What a target may do, by its state (`takes new flows`, `keeps its flows` with no_rebalance and with rebalance):
-
-    healthy                            takes new   keeps     keeps
-    initial                            no          keeps     keeps
-    unhealthy                          no          keeps     another one takes them, if any takes new ones
-    none of the group is healthy       takes new   keeps     keeps
-    draining (delay not over)          no          keeps     keeps
-    drained (delay over)               no          keeps     another one takes them, if any takes new ones
-
 Deviations from AWS:
 - Which target a new flow gets is by a hash of its addresses, protocol and ports, each endpoint by itself.
 - A target that is not of the load balancer's VPC (an address of a peer) is considered in every zone.
+- `matcher` may be any codes from 200 to 599; for gateway load balancers AWS takes 200-399 only.
+- Health checks are real connections from the load balancer's nodes, as often as `interval` says; AWS's are more.
 - A flow whose target is neither registered nor has been seen to leave goes to another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dataplane.errors import Problem
-from dataplane.model._fields import doc
+from dataplane.limits import GENEVE_PORT
+from dataplane.model._cidr import PRIVATE, holding, reserved
+from dataplane.model._fields import doc, unknown, within
 from dataplane.program import Member, Program, Spread, Stickiness
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
 
 Failover = Literal["no_rebalance", "rebalance"]
+DELAYS = range(3601)
+"""Seconds that `deregistration_delay` may be."""
+STATUSES = range(200, 600)
+"""HTTP status codes that `matcher` may name."""
+LONGEST_PATH = 1024
 KEEPING = ("healthy", "initial", "draining")
 """States of targets whose flows stay, where flows leave those that cannot take them."""
 STICKINESS = {
@@ -68,6 +71,54 @@ class HealthCheck:
     matcher: str = field(
         default="200-399", metadata=doc("HTTP status codes of a healthy target: a code, a range, or several", "200-399")
     )
+
+    def statuses(self) -> tuple[range, ...]:
+        """What `matcher` says.
+
+        Raises:
+            ValueError: nothing that can be read.
+        """
+        return tuple(_statuses(part.strip()) for part in self.matcher.split(","))
+
+    def check(self) -> Iterator[Problem]:
+        """Yield what AWS would refuse."""
+        for key, allowed, default in (
+            ("port", range(1, 65536), 80),
+            ("interval", range(5, 301), 10),
+            ("timeout", range(2, 121), 5),
+            ("healthy_threshold", range(2, 11), 5),
+            ("unhealthy_threshold", range(2, 11), 2),
+        ):
+            value = getattr(self, key)
+            if value not in allowed:
+                message = f"{value} is not from {allowed[0]} to {allowed[-1]}"
+                yield Problem(key, message, "InvalidConfigurationRequest", f"the default is {default}")
+        if self.timeout > self.interval:
+            message = f"{self.timeout} seconds are more than the interval, {self.interval}"
+            yield Problem("timeout", message, "InvalidConfigurationRequest", f"write at most {self.interval}")
+        if (
+            not self.path.startswith("/")
+            or len(self.path) > LONGEST_PATH
+            or not self.path.isprintable()
+            or " " in self.path
+        ):
+            message = f"{self.path!r} is no path"
+            yield Problem("path", message, "InvalidConfigurationRequest", "begin it with /, without blanks")
+        try:
+            self.statuses()
+        except ValueError:
+            message = f"{self.matcher!r} says no HTTP status codes from {STATUSES[0]} to {STATUSES[-1]}"
+            yield Problem("matcher", message, "InvalidConfigurationRequest", "write, for example, 200-399 or 200,302")
+
+
+def _statuses(text: str) -> range:
+    first, dash, last = text.partition("-")
+    if not (first.isascii() and first.isdigit()) or (dash and not (last.isascii() and last.isdigit())):
+        raise ValueError(text)
+    found = range(int(first), int(last or first) + 1)
+    if not found or found[0] not in STATUSES or found[-1] not in STATUSES:
+        raise ValueError(text)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +152,8 @@ class TargetGroup:
     targets: tuple[str, ...] = field(
         default=(), metadata=doc("names of instances of this VPC, or private addresses", ["fw-a", "fw-b"])
     )
-    protocol: Literal["GENEVE"] = field(default="GENEVE", metadata=doc("GENEVE, always", "GENEVE"))
-    port: Literal[6081] = field(default=6081, metadata=doc("6081, always", 6081))
+    protocol: str = field(default="GENEVE", metadata=doc("GENEVE, and nothing else", "GENEVE"))
+    port: int = field(default=GENEVE_PORT, metadata=doc("6081, and nothing else", GENEVE_PORT))
     stickiness: Literal["5_tuple", "source_ip_dest_ip_proto", "source_ip_dest_ip"] = field(
         default="5_tuple",
         metadata=doc(
@@ -127,7 +178,7 @@ class TargetGroup:
 
     def placed(self, topology: Topology, vpc: str) -> tuple[PlacedTarget, ...]:
         """The registered targets, in the order of the file; those that do not exist are left out."""
-        found = {}
+        found: dict[str, PlacedTarget] = {}
         for name in self.targets:
             target = (
                 self._instance(topology, vpc, name) if self.target_type == "instance" else _address(topology, vpc, name)
@@ -147,7 +198,46 @@ class TargetGroup:
 
     def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse."""
-        yield from ()
+        if self.protocol != "GENEVE":
+            message = f"targets of a gateway load balancer are spoken to in GENEVE, not {self.protocol}"
+            yield Problem("protocol", message, "InvalidConfigurationRequest", "write GENEVE, or leave it out")
+        if self.port != GENEVE_PORT:
+            message = f"GENEVE goes to port {GENEVE_PORT}, not {self.port}"
+            yield Problem("port", message, "InvalidConfigurationRequest", f"write {GENEVE_PORT}, or leave it out")
+        for index, target in enumerate(self.targets):
+            at = f"targets[{index}]"
+            if target in self.targets[:index]:
+                yield Problem(at, f"{target} is listed twice", "DuplicateTarget", "remove one of them")
+            elif self.target_type == "instance":
+                yield from within(at, self._check_instance(topology, vpc, target))
+            else:
+                yield from within(at, _check_address(topology, vpc, target))
+        if self.on_unhealthy != self.on_deregistration:
+            yield Problem(
+                "on_unhealthy",
+                f"{self.on_unhealthy} is not what on_deregistration is, {self.on_deregistration}",
+                "InvalidConfigurationRequest",
+                f"AWS wants both the same: write {self.on_deregistration} for both, or {self.on_unhealthy}",
+            )
+        if self.deregistration_delay not in DELAYS:
+            message = f"{self.deregistration_delay} is not from {DELAYS[0]} to {DELAYS[-1]} seconds"
+            yield Problem("deregistration_delay", message, "InvalidConfigurationRequest", "the default is 300")
+        yield from within("health_check", self.health_check.check())
+        for zone in dict.fromkeys(each.zone for each in self.placed(topology, vpc)):
+            count = sum(each.zone == zone for each in self.placed(topology, vpc))
+            yield from topology.over_quota("targets_per_zone", count, "targets")
+
+    def _check_instance(self, topology: Topology, vpc: str, target: str) -> Iterator[Problem]:
+        instances = topology.lab.instances
+        if target in instances:
+            if instances[target].vpc != vpc:
+                message = f"instance {target} is in VPC {instances[target].vpc}, the group in VPC {vpc}"
+                yield Problem("", message, "InvalidTarget", "write target_type: ip and its private address")
+            return
+        mine = [name for name, instance in instances.items() if instance.vpc == vpc]
+        problem = unknown("", f"instance of VPC {vpc}", target, mine, "InvalidTarget")
+        is_address = _parsed(target) is not None
+        yield replace(problem, hint="write target_type: ip for addresses") if is_address else problem
 
     def lower(self, topology: Topology, program: Program, vpc: str, name: str) -> None:
         """Make the spread of each zone that its load balancer works in."""
@@ -203,10 +293,42 @@ def spread_label(vpc: str, name: str, zone: str) -> str:
     return f"target-group:{vpc}/{name}/{zone}"
 
 
-def _address(topology: Topology, vpc: str, text: str) -> PlacedTarget | None:
+def _parsed(text: str) -> IPv4Address | None:
     try:
-        address = IPv4Address(text)
+        return IPv4Address(text)
     except ValueError:
+        return None
+
+
+def _check_address(topology: Topology, vpc: str, text: str) -> Iterator[Problem]:
+    address, blocks = _parsed(text), [cidr for cidr in topology.vpc(vpc).cidrs() if cidr.version == 4]
+    if address is None:
+        message = f"{text} is no IPv4 address, as targets of type ip are"
+        yield Problem("", message, "InvalidTarget", "write target_type: instance for names of instances")
+        return
+    if holding(address, (*blocks, *PRIVATE)) is None:
+        message = f"{address} is neither in VPC {vpc} nor a private address"
+        hint = f"targets are in {', '.join(map(str, (*blocks, *PRIVATE)))}"
+        yield Problem("", message, "InvalidTarget", hint)
+        return
+    peers = [p.other(vpc) for p in topology.lab.peerings.values() if p.is_active and vpc in (p.requester, p.accepter)]
+    for near in (vpc, *(peer for peer in peers if peer in topology.lab.vpcs)):
+        for interface in topology.interfaces_of_vpc(near):
+            if interface.wanted.is_managed and address in interface.addresses4:
+                what = f"{interface.kind.replace('-', ' ')} {interface.wanted.name}"
+                yield Problem("", f"{address} is that of {what}", "InvalidTarget", "write that of an appliance")
+    if holding(address, blocks) is None:
+        return
+    home = topology.subnet_holding(vpc, address)
+    if not home:
+        yield Problem("", f"{address} is in VPC {vpc}, but in none of its subnets", "InvalidTarget")
+    elif address in set(reserved(topology.subnet(vpc, home).cidr)):
+        yield Problem("", f"{address} is AWS's own in subnet {home}", "InvalidTarget", "write that of an appliance")
+
+
+def _address(topology: Topology, vpc: str, text: str) -> PlacedTarget | None:
+    address = _parsed(text)
+    if address is None:
         return None
     subnet = topology.subnet_holding(vpc, address)
     return PlacedTarget(name=text, address=address, zone=topology.zone_of(vpc, subnet) if subnet else "")

@@ -19,6 +19,7 @@ Deviations from AWS:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
@@ -48,6 +49,22 @@ from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
+
+_ACCOUNT = re.compile(r"[0-9]{12}")
+KEPT_BY_NAME = (
+    "subnets",
+    "route_tables",
+    "network_acls",
+    "security_groups",
+    "nat_gateways",
+    "network_interfaces",
+    "gateway_load_balancers",
+    "target_groups",
+    "endpoint_services",
+    "gateway_load_balancer_endpoints",
+    "gateway_endpoints",
+)
+"""Keys of what a VPC has several of, each with checks of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +172,10 @@ class Vpc:
         if self.egress_only_internet_gateway is not None:
             problems = self.egress_only_internet_gateway.check(topology, name)
             yield from within("egress_only_internet_gateway", problems)
-        for key in ("subnets", "route_tables", "network_acls", "security_groups", "nat_gateways", "network_interfaces"):
+        if not _ACCOUNT.fullmatch(self.account):
+            message = f"{self.account} is no account"
+            yield Problem("account", message, "InvalidParameterValue", "write 12 digits, in quotes")
+        for key in KEPT_BY_NAME:
             for each, construct in getattr(self, key).items():
                 yield from within(f"{key}.{each}", construct.check(topology, name, each))
 
@@ -166,6 +186,8 @@ class Vpc:
             ("ipv6_cidrs_per_vpc", len(self.ipv6_cidrs), "ipv6_cidrs"),
             ("route_tables_per_vpc", len(self.all_route_tables()), "route_tables"),
             ("network_acls_per_vpc", len(self.all_network_acls()), "network_acls"),
+            ("gateway_load_balancers_per_vpc", len(self.gateway_load_balancers), "gateway_load_balancers"),
+            ("endpoints_per_vpc", len(self.gateway_load_balancer_endpoints), "gateway_load_balancer_endpoints"),
         ):
             yield from topology.over_quota(quota, count, path)
         mine = [peering for peering in topology.lab.peerings.values() if name in (peering.requester, peering.accepter)]
@@ -206,6 +228,7 @@ class Vpc:
             self.target_groups,
             self.gateway_load_balancers,
             self.gateway_load_balancer_endpoints,
+            self.gateway_endpoints,
         ):
             for each, construct in constructs.items():
                 construct.lower(topology, program, name, each)

@@ -8,11 +8,13 @@ from dataclasses import fields
 from ipaddress import IPv4Address
 
 from dataplane.errors import Problem
+from dataplane.model import prefix_list
 from dataplane.model._cidr import Address
 from dataplane.model._placed import PlacedHost, PlacedInterface, PlacedSubnet
 from dataplane.model._route_target import RouteTarget
 from dataplane.model.endpoint_service import EndpointService
 from dataplane.model.lab_file import LabFile
+from dataplane.model.prefix_list import PrefixList
 from dataplane.model.region import Region
 from dataplane.model.vpc import Vpc
 from dataplane.model.vpc_peering import VpcPeering
@@ -187,6 +189,22 @@ class Topology:
         return [p for p in self.lab.peerings.values() if {p.requester, p.accepter} == {vpc, other}]
 
     # -- routes and quotas
+
+    @property
+    def prefix_lists(self) -> dict[str, PrefixList]:
+        """Prefix lists by name, AWS's own included."""
+        managed = {
+            self.managed_list(name): service.prefix_list(name) for name, service in self.lab.aws_services.items()
+        }
+        return {**managed, **self.lab.prefix_lists}
+
+    def prefix_list(self, name: str) -> PrefixList | None:
+        """A prefix list, one of AWS's own perhaps."""
+        return self.prefix_lists.get(name)
+
+    def managed_list(self, service: str) -> str:
+        """The name of the prefix list of an AWS service in the lab's Region."""
+        return f"{prefix_list.MANAGED}{self.lab.region}.{service}"
 
     def route_target_label(self, vpc: str, target: RouteTarget) -> str | None:
         """The node that a route of a VPC leads to; None for a blackhole."""

@@ -307,6 +307,15 @@ class Lab:
         found: list[dict[str, Any]] = self.ask("flows", limit=limit)
         return found
 
+    def targets(self) -> list[dict[str, Any]]:
+        """Targets of load balancers: ``state``, ``reason`` and ``description`` in AWS's words, and what they carry now.
+
+        ``flows``, ``packets`` and ``bytes`` (both ways) are those of the flows that a target has now. Targets that were
+        deregistered are listed while they are ``draining``, and as long as they have flows.
+        """
+        found: list[dict[str, Any]] = self.ask("targets")
+        return found
+
     def ports_of_interest(self) -> dict[str, tuple[int, ...]]:
         """TCP ports worth trying, by node: what its programs are ready on, and what its groups open one by one."""
         return {name: tuple(ports) for name, ports in self.ask("ports").items()}

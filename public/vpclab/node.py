@@ -199,6 +199,22 @@ class Node:
             output=done.stdout + done.stderr,
         )
 
+    def restart(self, program: str | None = None) -> list[dict[str, Any]]:
+        """End the programs of the node (or one), start them again and wait until they are ready.
+
+        Returns:
+            How they are then: ``name``, ``state``, ``pid``, ``restarts``, ``log``, ...
+
+        Raises:
+            RequestError: it has no programs, or none of that name.
+            LabError: one does not get ready.
+        """
+        answer = self._lab.ask("restart", timeout_s=60.0, name=self.name, program=program)
+        if answer["problem"]:
+            raise LabError(answer["problem"])
+        programs: list[dict[str, Any]] = answer["programs"]
+        return programs
+
     # -- sockets -------------------------------------------------------------------------------------------
 
     def socket(

@@ -158,6 +158,22 @@ def test_capture_to_a_pipe_and_to_a_file(shop: Command, tmp_path: Path) -> None:
     assert "No such file" in shop.run("capture", "app", "-w", "/nowhere/x", status=3).stderr
 
 
+def test_restart_starts_programs_again_within_a_second(shop: Command) -> None:
+    def facts() -> dict[str, Any]:
+        (web,) = [node for node in shop.json("status")["nodes"] if node["name"] == "web"]
+        return dict(web["programs"][0])
+
+    before = facts()
+    done = shop.run("restart", f"web/{before['name']}").stdout.splitlines()
+    after = facts()
+    assert done[0] == f"web/{before['name']} running, pid {after['pid']}"
+    assert float(done[1].removeprefix("in ").removesuffix(" s")) < 1
+    assert (after["restarts"], after["pid"] == before["pid"]) == (before["restarts"] + 1, False)
+    assert "node app has no programs" in shop.run("restart", "app", status=2).stderr
+    assert f"it has {before['name']}" in shop.run("restart", "web/nonsense", status=2).stderr
+    assert "did you mean web" in shop.run("restart", "wep", status=2).stderr
+
+
 def test_a_running_lab_is_not_started_again(shop: Command) -> None:
     error = shop.run("up", str(QUICKSTART), "--name", "shop", status=3).stderr
     pid = shop.json("status")["pid"]

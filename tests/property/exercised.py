@@ -15,7 +15,7 @@ from typing import Any, Final
 from dataplane.names import Name, Names
 from dataplane.program import GateMode
 from dataplane.verdict import Cause, Reason
-from fastpath.engine import HOP_OPS
+from fastpath.shown import HOP_OPS
 
 THOROUGH: Final = 200
 """Examples in which each required thing occurs, in the thorough profile."""

@@ -1,9 +1,10 @@
-"""Verbs that act inside a node: exec, shell, ping, capture."""
+"""Verbs that act inside a node: exec, shell, ping, capture, restart."""
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -136,4 +137,17 @@ def capture(selection: Selection, node: str, target: str, interface: str, count:
     click.echo(f"{packets} packets in {target}", err=True)
 
 
-COMMANDS = (exec_, shell, ping, capture)
+@click.command()
+@lab_option
+@click.argument("node", metavar="NODE[/PROGRAM]")
+@click.pass_obj
+def restart(selection: Selection, node: str) -> None:
+    """End the programs of NODE, or one of them, and start them again; wait until they are ready."""
+    name, _, program = node.partition("/")
+    began = time.monotonic()
+    for each in selection.lab()[name].restart(program or None):
+        click.echo(f"{name}/{each['name']} {each['state']}, pid {each['pid'] or '-'}")
+    click.echo(f"in {time.monotonic() - began:.2f} s")
+
+
+COMMANDS = (exec_, shell, ping, capture, restart)

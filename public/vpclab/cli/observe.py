@@ -1,4 +1,4 @@
-"""Verbs that look at live state without changing it (trace, routes, nat, flows), and the clock."""
+"""Verbs that look at live state without changing it (trace, routes, nat, flows, targets), and the clock."""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ def nat(selection: Selection, output: str) -> None:
 def flows(selection: Selection, limit: int, output: str) -> None:
     """Tracked flows: both directions, state, age, and the rule that allowed them.
 
-    Those of security groups, and those that an egress-only internet gateway or a peering lets answers in for.
+    Those of security groups; those that an egress-only internet gateway or a peering lets answers in for; and those
+    that the endpoint of a gateway load balancer sends to a target.
     """
     found = selection.lab().flows(limit=limit)
     columns = {
@@ -148,8 +149,35 @@ def flows(selection: Selection, limit: int, output: str) -> None:
         "idle (s)": "idle_s",
         "expires (s)": "expires_s",
         "rule": "rule",
+        "target": "target",
     }
+    if not any(row["target"] for row in found):
+        del columns["target"]
     show(found, columns, output, title="flows")
+
+
+@click.command()
+@lab_option
+@format_option
+@click.pass_obj
+def targets(selection: Selection, output: str) -> None:
+    """Targets of load balancers: zone, health and why, and what goes through each now.
+
+    Flows, packets and bytes are those of the flows that a target has at the moment.
+    """
+    columns = {
+        "target group": "target_group",
+        "target": "target",
+        "address": "address",
+        "zone": "zone",
+        "state": "state",
+        "reason": "reason",
+        "description": "description",
+        "flows": "flows",
+        "packets": "packets",
+        "bytes": "bytes",
+    }
+    show(selection.lab().targets(), columns, output, title="targets")
 
 
 @click.group()
@@ -178,4 +206,4 @@ def clock_show(selection: Selection) -> None:
     click.echo(f"the clock is {duration(selection.lab().clock.offset_s)} ahead of real time")
 
 
-COMMANDS = (trace, routes, nat, flows, clock)
+COMMANDS = (trace, routes, nat, flows, targets, clock)

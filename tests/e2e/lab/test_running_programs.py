@@ -137,6 +137,33 @@ def test_a_killed_program_is_started_again(runtime: Runtime) -> None:
     eventually(lambda: log.read_text() == "begun\nbegun\n", "both runs wrote to one log")
 
 
+def test_programs_are_started_again_on_demand(runtime: Runtime) -> None:
+    run(runtime, script("echo a; sleep 1000", "a"), script("trap '' TERM; while :; do sleep 1; done", "stubborn"))
+    before = [program.pid for program in runtime.status()["web"].programs]
+    runtime.restart("web", "a")
+    first, second = runtime.status()["web"].programs
+    assert (first.state, first.restarts, second.pid, second.restarts) == ("running", 1, before[1], 0)
+    assert first.pid not in (None, before[0])
+    began = time.monotonic()
+    runtime.restart("web")
+    runtime.wait_ready("web")
+    assert time.monotonic() - began < 1  # killed, where it does not listen
+    again = runtime.status()["web"].programs
+    assert [program.restarts for program in again] == [2, 1]
+    assert not {program.pid for program in again} & {first.pid, second.pid, None}
+
+
+def test_what_cannot_be_started_again(runtime: Runtime) -> None:
+    run(runtime, script("sleep 1000"))
+    runtime.add_nodes([plan("bare", interface("10.0.1.11/24", port=2))])
+    with pytest.raises(LabError, match="node web has no program 'jbo'; it has job"):
+        runtime.restart("web", "jbo")
+    with pytest.raises(LabError, match="node bare has no programs"):
+        runtime.restart("bare")
+    with pytest.raises(LabError, match="no node 'nowhere'"):
+        runtime.restart("nowhere")
+
+
 def test_update_changes_only_the_programs_that_differ(runtime: Runtime) -> None:
     keep, change, go = script("sleep 1000", "keep"), script("sleep 1000", "change"), script("sleep 1000", "go")
     run(runtime, keep, change, go)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem
 from lab import control
 from lab.control import ControlClient, ControlServer, NotRunningError, RequestError
+from lab.socket_path import reachable
 
 release = threading.Event()
 
@@ -78,7 +79,7 @@ def client(server: ControlServer, folder: Path) -> Iterator[ControlClient]:
 def raw(folder: Path) -> socket.socket:
     made = socket.socket(socket.AF_UNIX)
     made.settimeout(5)
-    with control._reachable(folder) as address:
+    with reachable(folder, control.SOCKET_NAME) as address:
         made.connect(address)
     return made
 
@@ -242,7 +243,7 @@ def test_closing_hangs_up_and_removes_the_socket(tmp_path: Path) -> None:
 
 def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     stale = socket.socket(socket.AF_UNIX)
-    with control._reachable(tmp_path) as address:
+    with reachable(tmp_path, control.SOCKET_NAME) as address:
         stale.bind(address)
     stale.close()
     server = ControlServer(tmp_path, VERBS)

@@ -221,3 +221,36 @@ def test_a_forgotten_program_is_not_looked_after() -> None:
     supervisor.drop([program])
     assert supervisor.ended(pid, 1, 1.0) is None
     assert supervisor.programs == []
+
+
+def test_restarting_begins_anew() -> None:
+    stage, supervisor, program = begin("on-failure", tcp=80)
+    stage.listening.add(80)
+    supervisor.work(0.1)
+    first = program.pid
+    assert (program.state, supervisor.stop([program], 15)) == ("running", [program])
+    end(supervisor, program, -15, 1.0)
+    assert (program.state, supervisor.due_in(1.0)) == ("stopped", None)
+    stage.listening.clear()
+    supervisor.restart([program], 1.0)
+    assert (program.state, program.restarts, program.was_ready) == ("starting", 1, False)
+    assert program.pid not in (None, first)
+    assert [found for found, _ in supervisor.unready(1.0)] == [program]
+    stage.listening.add(80)
+    supervisor.work(2.0)
+    assert program.state == "running"
+    end(supervisor, program, 1, 3.0)
+    assert program.due == 3.25  # it is looked after again: after the first back-off
+
+
+def test_a_program_that_failed_or_never_started_can_be_started() -> None:
+    _, supervisor, program = begin("never")
+    end(supervisor, program, 3, 1.0)
+    assert program.state == "failed"
+    supervisor.restart([program], 2.0)
+    assert (program.state, program.message, program.restarts) == ("running", "", 1)
+    supervisor.add("web", [ProgramPlan(name="late", command=("serve",))], "/logs")
+    late = supervisor.programs[1]
+    assert supervisor.stop([late], 15) == []
+    supervisor.restart([late], 2.0)
+    assert (late.state, late.restarts) == ("running", 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -53,6 +54,9 @@ class FakeWorker:
     def set_clock_offset(self, ms: int) -> None:
         self.clock_offset_ms = ms
 
+    def now_ms(self) -> int:
+        return 1_000_000 + self.clock_offset_ms
+
 
 class FakeRuntime:
     """Knows which nodes there are; `failing` names the step that the operating system refuses."""
@@ -101,6 +105,7 @@ class FakeRuntime:
 
 class FakeState:
     name = "fake"
+    path = Path("no folder")
 
 
 @pytest.fixture

@@ -43,11 +43,11 @@ def test_the_way_out_remembers_and_the_way_in_requires() -> None:
     assert shape(lowered, f"{HERE}/out")[:5] == [
         "Guard EDGE_TO_EDGE",
         "Guard GATEWAY_SPOOFED",
+        "Guard EGRESS_ONLY_ENDPOINT",
         "FlowGate",
         "Hop",
-        "Enter",
     ]
-    out, into = chain(lowered, f"{HERE}/out")[2], lowered.nodes[f"{HERE}/in"]
+    out, into = chain(lowered, f"{HERE}/out")[3], lowered.nodes[f"{HERE}/in"]
     assert isinstance(out, FlowGate)
     assert isinstance(into, FlowGate)
     assert (out.mode, out.direction, out.tracks) == (GateMode.OPEN, Direction.EGRESS, True)

@@ -42,7 +42,7 @@ def sections(*declared: tuple[str, str], public: bool = True, **fields: Any) -> 
     [
         (("0.0.0.0/0", "instance:fw"), "destination", "neither a block of VPC shop nor of one of its subnets"),
         (("10.0.2.0/25", "instance:fw"), "destination", "write 10.0.2.0/24"),
-        (("10.0.1.0/24", "nat-gateway:nat"), "target", "leads to network interfaces only"),
+        (("10.0.1.0/24", "nat-gateway:nat"), "target", "leads to network interfaces and endpoints only"),
     ],
 )
 def test_routes_a_gateway_may_not_have(declared: tuple[str, str], key: str, words: str) -> None:

@@ -250,7 +250,7 @@ def test_routes_have_names() -> None:
 def test_any_table_has_each_prefix_once_and_local_unless_replaced(drawn: list[tuple[int, str]]) -> None:
     declared = [(f"10.{100 + n}.0.0/16", target) for n, target in drawn if target != "local"]
     table = topology(**sections(*declared))
-    effective = list(table.vpc("shop").route_tables["main"].effective(table, "shop"))
+    effective = list(table.vpc("shop").route_tables["main"].effective(table, "shop", "main"))
     prefixes = [str(each.prefix) for each in effective]
     assert sorted(prefixes) == sorted({"10.0.0.0/16", "2001:db8::/56", *(destination for destination, _ in declared)})
 

@@ -1,0 +1,395 @@
+"""Flows through tunnels: each gets a member of a spread and a cookie, and comes back by the cookie.
+
+A flow belongs to a tunnel, and packets of both directions are of it: its session is found by the smaller of its tuple
+and the reverse of that. The second key is what stands in the packets that come back: the tunnel's id and the cookie.
+
+Members are chosen by rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
+1998): each member's weight for a flow is a hash of both, and the heaviest that takes new flows gets it. So a member that
+comes or goes moves no other member's flows.
+"""
+
+from libc.string cimport memcmp, memset
+
+from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, open_geneve, port_of_cookie, read_geneve
+from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_PORTS, L4_QUERY, MAX_CUTS, QUERY_ECHO,
+                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr, addr_eq, addr_lt, check_addresses, outer, packet,
+                              start_header, tuple5)
+from fastpath.plan cimport *
+from fastpath.reason cimport *
+from fastpath.session cimport *
+from fastpath.snapshot cimport *
+from fastpath.tracking cimport add_effect, find, known, open_session, opens_tcp, restarts, session_tuple, touch
+from fastpath.wire cimport ETH_HEADER, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_RST
+
+cdef enum:
+    OUTER_TTL = 255
+    KEY_COOKIE = 3          # directions that no packet has: keys of these are never taken for those of flows
+    KEY_STICKY = 4
+
+
+# --- keys ----------------------------------------------------------------------------------------------------------
+
+# The key that both directions of a flow have; True: it is the reverse of `t`.
+cdef bint flow_key_of(session_key *key, uint32_t owner, const tuple5 *t) noexcept nogil:
+    cdef tuple5 reverse
+    reverse_tuple(&reverse, t)
+    if memcmp(&reverse, t, sizeof(tuple5)) < 0:
+        session_key_of(key, owner, 0, &reverse)
+        return True
+    session_key_of(key, owner, 0, t)
+    return False
+
+
+cdef void cookie_key_of(session_key *key, const tunnel *tn, uint32_t cookie) noexcept nogil:
+    cdef tuple5 t
+    memset(&t, 0, sizeof(tuple5))
+    t.src.lo = tn.endpoint_id
+    t.dst.lo = cookie
+    session_key_of(key, tn.balancer, KEY_COOKIE, &t)
+
+
+# What of a packet decides about the member, the same both ways.
+cdef void sticky_tuple(tuple5 *out, const tuple5 *t, uint32_t stickiness) noexcept nogil:
+    cdef bint swap = addr_lt(t.dst, t.src) or (addr_eq(t.src, t.dst) and t.dport < t.sport)
+    memset(out, 0, sizeof(tuple5))
+    out.family = t.family
+    out.src = t.dst if swap else t.src
+    out.dst = t.src if swap else t.dst
+    if stickiness != STICKY_TWO:
+        out.proto = t.proto
+    if stickiness == STICKY_FIVE:
+        out.sport = t.dport if swap else t.sport
+        out.dport = t.sport if swap else t.dport
+
+
+# An ICMP error that is about no known flow is one of a flow of its own, like any message that asks nothing.
+cdef void lone_tuple(walker *w, tuple5 *t) noexcept nogil:
+    memset(t, 0, sizeof(tuple5))
+    t.src = w.h.src
+    t.dst = w.h.dst
+    t.sport = t.dport = w.p.icmp_type
+    t.proto = w.p.proto
+    t.family = w.p.family
+    t.query = QUERY_NOTHING
+
+
+# --- members -------------------------------------------------------------------------------------------------------
+
+cdef const member *member_of(walker *w, const spread *s, uint32_t number) noexcept nogil:
+    cdef uint32_t i
+    for i in range(s.first, s.first + s.count):
+        if w.t.members[i].number == number:
+            return &w.t.members[i]
+    return NULL
+
+
+# The member that a new flow gets; NULL: none takes any.
+cdef const member *choose(walker *w, const spread *s, const tuple5 *t) noexcept nogil:
+    cdef uint32_t i
+    cdef uint64_t weight, best = 0
+    cdef const member *found = NULL
+    for i in range(s.first, s.first + s.count):
+        if not w.t.members[i].takes_new:
+            continue
+        weight = hash_bytes(t, sizeof(tuple5), w.seed ^ (<uint64_t>w.t.members[i].number << 32))
+        if found == NULL or weight > best:
+            found = &w.t.members[i]
+            best = weight
+    return found
+
+
+# The row of what keeps flows between two addresses together, or NO_SESSION. A trace's own is in its overlay.
+cdef session *find_sticky(walker *w, const session_key *key) noexcept nogil:
+    cdef uint32_t ref = NO_SESSION
+    if w.overlay != NULL:
+        ref = table_find(w.overlay, key, w.now)
+        if ref != NO_SESSION:
+            return &w.overlay.rows[ref >> 1]
+    ref = table_find(w.sessions, key, w.now)
+    return NULL if ref == NO_SESSION else &w.sessions.rows[ref >> 1]
+
+
+# The member for a flow that has none, or none any more. `key`: what it is kept together by; owner 0: nothing.
+cdef const member *assign(walker *w, const tunnel *tn, const tuple5 *t, session_key *key) noexcept nogil:
+    cdef const spread *s = &w.t.spreads[tn.spread]
+    cdef const member *m
+    cdef session *sticky
+    cdef tuple5 reduced
+    sticky_tuple(&reduced, t, s.stickiness)
+    memset(key, 0, sizeof(session_key))
+    if s.stickiness != STICKY_FIVE:
+        reduced.query = <uint8_t>s.stickiness
+        session_key_of(key, tn.owner, KEY_STICKY, &reduced)
+        sticky = find_sticky(w, key)
+        if sticky != NULL:
+            m = member_of(w, s, sticky.target)
+            if m != NULL and m.keeps:
+                return m
+    return choose(w, s, &reduced)
+
+
+# A cookie that no flow of the endpoint has. Where to start looking is a hash keyed by seed and endpoint, so the same lab
+# and packets give the same cookies, whatever else the lab holds.
+cdef uint32_t allocate_cookie(walker *w, const tunnel *tn, const tuple5 *t, session_key *key) noexcept nogil:
+    cdef uint32_t cookie = <uint32_t>hash_bytes(t, sizeof(tuple5), w.seed ^ tn.owner)
+    cdef known taken
+    while True:
+        if cookie:
+            cookie_key_of(key, tn, cookie)
+            if not find(w, key, &taken):
+                return cookie
+        cookie += 1
+
+
+# --- the way in ----------------------------------------------------------------------------------------------------
+
+# TCP that belongs to no flow: its sender is told, by the endpoint and as if from the far end.
+cdef void ask_for_reset(walker *w, const tunnel *tn) noexcept nogil:
+    if w.p.proto != PROTO_TCP or (w.p.tcp_flags & TCP_RST) or w.p.generated or w.p.fragment == FRAGMENT_LATER \
+            or not (tn.flags & TUNNEL_RESETS) or tn.interface == 0:
+        return
+    w.out.error = ERROR_RESET
+    w.out.error_routed = 1
+    w.out.error_interface = tn.interface
+    w.out.error_view = w.h[0]
+    w.out.error_packet = w.p
+
+
+# From here on it is the packet around it that travels.
+cdef bint put_inside(walker *w, const node *n, const tunnel *tn, const member *m, uint32_t cookie) noexcept nogil:
+    cdef packet *p = w.p
+    cdef packet *q
+    cdef outer *o = &w.out.edit.around
+    if w.legs.count == MAX_LEGS:
+        drop(w, n, REASON_LOOP, 0)
+        return False
+    if w.out.edit.cut_count == MAX_CUTS:
+        drop(w, n, REASON_PLAN_LIMIT, 0)
+        return False
+    o.endpoint = tn.endpoint_id
+    o.src = tn.source
+    o.dst = m.address
+    o.cookie = cookie
+    o.sport = port_of_cookie(cookie)
+    o.dport = GENEVE_PORT
+    o.ttl = OUTER_TTL
+    o.used = 1
+    o.cuts_inside = <uint8_t>w.out.edit.cut_count
+    q = &w.legs.legs[w.legs.count]
+    w.legs.count += 1
+    # Nothing of it is written before it leaves: it has no frame. Lengths are those of the packets it stands for.
+    memset(q, 0, sizeof(packet))
+    q.l3 = ETH_HEADER
+    q.l4 = ETH_HEADER + 20
+    q.end = p.end - p.l3 + ETH_HEADER + OUTER_SIZE
+    q.length = q.end
+    q.context = p.context
+    q.family = 4
+    q.proto = PROTO_UDP
+    q.kind = L4_PORTS
+    q.ttl = OUTER_TTL
+    q.generated = 1
+    q.segments = p.segments
+    q.gso_size = p.gso_size
+    if p.gso_size:
+        q.header_length = <uint16_t>(p.header_length - p.l3 + ETH_HEADER + OUTER_SIZE)
+    q.src.lo = o.src
+    q.dst.lo = o.dst
+    q.sport = o.sport
+    q.dport = o.dport
+    w.p = q
+    w.h = &w.around
+    start_header(w.h, q)
+    w.layer = LAYER_AROUND
+    note_tunnel(w, n, DETAIL_ENCAPSULATED, tn.owner, m.number, cookie)
+    return True
+
+
+cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
+    cdef tunnel *tn = &w.t.tunnels[n.table]
+    cdef const spread *s = &w.t.spreads[tn.spread]
+    cdef const member *m
+    cdef const member *other
+    cdef tuple5 t
+    cdef session_key key, cookie_key, sticky
+    cdef known k
+    cdef effect *e
+    cdef bint told, found, flipped, error = w.p.kind == L4_ERROR
+    cdef uint32_t cookie
+    if w.layer == LAYER_AROUND:
+        drop(w, n, REASON_GENEVE_NESTED, 0)
+        return False
+    told = session_tuple(w, &t)
+    flipped = flow_key_of(&key, tn.owner, &t)
+    found = told and find(w, &key, &k) and k.kind == SESSION_BALANCED
+    if error and not found:
+        lone_tuple(w, &t)
+        flipped = flow_key_of(&key, tn.owner, &t)
+        found = find(w, &key, &k) and k.kind == SESSION_BALANCED
+        error = False
+    if found and not restarts(w, &k):
+        if k.planned != NULL:
+            drop(w, n, REASON_LOOP, 0)      # it was here before
+            return False
+        cookie = k.s.cookie
+        m = member_of(w, s, k.s.target)
+        if not error and (m == NULL or not m.keeps):
+            other = assign(w, tn, &t, &sticky)
+            if other != NULL:
+                m = other
+        if m == NULL:
+            drop(w, n, REASON_BALANCER_NO_TARGET, 0)
+            return False
+        if not error:
+            k.way = 1 if flipped != (k.s.flipped != 0) else 0
+            if not touch(w, n, &k, &tn.limits):
+                return False
+            e = &w.out.effects[w.out.effect_count - 1]
+            e.cookie = cookie
+            e.flipped = k.s.flipped
+            e.target = m.number
+            e.changes |= m.number != k.s.target
+        return put_inside(w, n, tn, m, cookie)
+    if w.p.proto == PROTO_TCP and not opens_tcp(w):
+        ask_for_reset(w, tn)
+        drop(w, n, REASON_BALANCER_NO_FLOW, 0)
+        return False
+    m = assign(w, tn, &t, &sticky)
+    if m == NULL:
+        drop(w, n, REASON_BALANCER_NO_TARGET, 0)
+        return False
+    cookie = allocate_cookie(w, tn, &t, &cookie_key)
+    e = open_session(w, n, SESSION_BALANCED, 0, &key, &cookie_key, &tn.limits)
+    if e == NULL:
+        return False
+    e.cookie = cookie
+    e.target = m.number
+    e.flipped = flipped
+    e.pool = sticky
+    return put_inside(w, n, tn, m, cookie)
+
+
+# --- the way back --------------------------------------------------------------------------------------------------
+
+# A later fragment says nothing but its addresses: whose ports it has follows from its flow. False: not of the flow.
+cdef bint follow_flow(packet *q, const tuple5 *flow) noexcept nogil:
+    cdef tuple5 t = flow[0]
+    if q.proto != t.proto or q.family != t.family:
+        return False
+    if not (addr_eq(q.src, t.src) and addr_eq(q.dst, t.dst)):
+        reverse_tuple(&t, flow)
+        if not (addr_eq(q.src, t.src) and addr_eq(q.dst, t.dst)):
+            return False
+    q.sport = t.sport
+    q.dport = t.dport
+    if t.proto == PROTO_TCP or t.proto == PROTO_UDP:
+        q.kind = L4_PORTS
+    elif t.query == QUERY_ECHO or t.query == QUERY_ECHO_REPLY or t.query == QUERY_TIMESTAMP or t.query == QUERY_TIMESTAMP + 1:
+        q.kind = L4_QUERY
+        q.query = t.query
+        if q.family == 6:
+            q.icmp_type = 129 if t.query & 1 else 128
+        elif t.query & 0xFE == QUERY_ECHO:
+            q.icmp_type = 0 if t.query & 1 else 8
+        else:
+            q.icmp_type = 14 if t.query & 1 else 13
+    elif t.query:
+        q.kind = L4_ICMP
+        q.icmp_type = <uint8_t>t.sport
+        q.sport = 0
+        q.dport = 0
+    return True
+
+
+# Is `w.p`, which has come out of a packet with the flow's cookie, of that flow?
+cdef bint is_of_flow(walker *w, const session_key *flow) noexcept nogil:
+    cdef session_key key
+    cdef tuple5 t
+    if w.p.fragment == FRAGMENT_LATER:
+        if not follow_flow(w.p, &flow.tuple):
+            return False
+        start_header(w.h, w.p)
+        return True
+    if session_tuple(w, &t):
+        flow_key_of(&key, flow.owner, &t)
+        if memcmp(&key, flow, sizeof(session_key)) == 0:
+            return True
+    if w.p.kind != L4_ERROR:
+        return False
+    lone_tuple(w, &t)
+    flow_key_of(&key, flow.owner, &t)
+    return memcmp(&key, flow, sizeof(session_key)) == 0
+
+
+cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
+    cdef packet *p = w.p
+    cdef packet *q
+    cdef geneve g
+    cdef tuple5 t
+    cdef session_key key
+    cdef known k
+    cdef effect *e
+    cdef tunnel *tn
+    cdef const member *m = NULL
+    cdef uint32_t sport = w.h.sport, source = <uint32_t>w.h.src.lo
+    cdef uint16_t reason
+    if p.family != 4 or p.proto != PROTO_UDP or w.h.dport != GENEVE_PORT:
+        return n.other
+    if w.layer != LAYER_CAME:
+        drop(w, n, REASON_GENEVE_NESTED, 0)
+        return 0
+    if p.fragment != FRAGMENT_NONE or w.out.edit.cut_count:
+        drop(w, n, REASON_GENEVE_FRAGMENT, 0)
+        return 0
+    reason = read_geneve(p, &g)
+    if reason == REASON_NONE and w.legs.count == MAX_LEGS:
+        reason = REASON_LOOP
+    if reason:
+        drop(w, n, reason, 0)
+        return 0
+    q = &w.legs.legs[w.legs.count]
+    reason = open_geneve(p, &g, q)
+    if reason == REASON_NONE and not (g.has_endpoint and g.has_cookie):
+        reason = REASON_GENEVE_OPTIONS_MISSING
+    if reason:
+        drop(w, n, reason, 0)
+        return 0
+    memset(&t, 0, sizeof(tuple5))
+    t.src.lo = g.endpoint
+    t.dst.lo = g.cookie
+    session_key_of(&key, n.value, KEY_COOKIE, &t)
+    tn = NULL
+    if find(w, &key, &k) and k.kind == SESSION_BALANCED and k.planned == NULL:
+        tn = tunnel_of(w.t, k.forward.owner)
+    if tn == NULL:
+        drop(w, n, REASON_GENEVE_COOKIE_UNKNOWN, 0)
+        return 0
+    m = member_of(w, &w.t.spreads[tn.spread], k.s.target)
+    if m == NULL or m.address != source:
+        drop(w, n, REASON_GENEVE_SENDER, 0)
+        return 0
+    if sport != port_of_cookie(g.cookie):
+        drop(w, n, REASON_GENEVE_PORTS, 0)
+        return 0
+    w.legs.count += 1
+    w.out.spent_outside = w.h.ttl_spent
+    w.out.opened = q
+    w.out.p = q
+    w.p = q
+    start_header(w.h, q)
+    w.layer = LAYER_INSIDE
+    reason = REASON_NONE if is_of_flow(w, k.forward) else REASON_GENEVE_FLOW_CHANGED
+    if reason == REASON_NONE:
+        reason = <uint16_t>check_addresses(q)
+    if reason:
+        drop(w, n, reason, 0)
+        return 0
+    e = add_effect(w, n, REASON_PLAN_LIMIT)
+    if e == NULL:
+        return 0
+    e.kind = EFFECT_USE
+    e.row = k.row
+    e.version = k.s.version
+    e.forward = k.forward[0]
+    note_tunnel(w, n, DETAIL_DECAPSULATED, tn.owner, m.number, g.cookie)
+    return tn.resume

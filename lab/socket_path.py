@@ -1,0 +1,18 @@
+"""Reaching a unix socket whose path is too long for the kernel: it may have 107 bytes, and state folders are deeper."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def reachable(folder: Path | str, name: str) -> Iterator[str]:
+    """A short path of a file in a folder, good for the length of a ``with`` block. OSError when there is no folder."""
+    descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)

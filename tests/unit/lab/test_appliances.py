@@ -1,0 +1,93 @@
+"""The appliances' reading of packets and rules, without a socket."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
+
+from lab.appliances.one_arm import Header, Rule, describe, read_header, read_inner
+
+# The header of a real capture: endpoint, an empty id, cookie.
+OPTIONS = bytes.fromhex("01080102f583215d2e66b39c01080202" + "00" * 8 + "010803016742cc6d")
+GENEVE = bytes.fromhex("0800080000000000") + OPTIONS
+
+
+def inner(packet: object) -> str:
+    return str(read_inner(memoryview(bytes(packet))))  # type: ignore[call-overload]
+
+
+def test_the_header_that_a_balancer_writes() -> None:
+    header = read_header(memoryview(GENEVE + b"packet"))
+    assert header == Header(size=40, ethertype=0x0800, endpoint=0xF583215D2E66B39C, cookie=0x6742CC6D)
+    assert describe(header) == "vpce-f583215d2e66b39c cookie 6742cc6d"
+
+
+def test_options_come_in_any_order_and_number() -> None:
+    unknown = bytes.fromhex("ffff8701") + b"any!"
+    options = OPTIONS[24:] + unknown + OPTIONS[:12]
+    head = struct.pack("!BBHI", len(options) // 4, 0, 0x86DD, 0)
+    header = read_header(memoryview(head + options))
+    assert header == Header(size=8 + len(options), ethertype=0x86DD, endpoint=0xF583215D2E66B39C, cookie=0x6742CC6D)
+    assert describe(Header(8, 0x0800, None, None)) == "no endpoint no cookie"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        b"",
+        GENEVE[:7],
+        GENEVE[:39],
+        b"\x48" + GENEVE[1:],
+        GENEVE[:2] + b"\x65\x58" + GENEVE[4:],
+        b"\x01" + GENEVE[1:8] + bytes.fromhex("01080301"),
+    ],
+    ids=["empty", "short", "cut", "version", "ethernet", "option runs over"],
+)
+def test_what_is_no_header(wrong: bytes) -> None:
+    assert read_header(memoryview(wrong)) is None
+
+
+def test_inner_packets() -> None:
+    assert inner(IP(src="10.0.1.1", dst="192.0.2.1") / TCP(sport=1, dport=80)) == "tcp 10.0.1.1:1 > 192.0.2.1:80"
+    assert inner(IP(src="10.0.1.1", dst="192.0.2.1") / ICMP()) == "icmp 10.0.1.1 > 192.0.2.1"
+    assert inner(IP(src="10.0.1.1", dst="192.0.2.1", proto=47) / b"gre") == "47 10.0.1.1 > 192.0.2.1"
+    six = IPv6(src="2001:db8::1", dst="2001:db8::2")
+    assert inner(six / UDP(sport=5, dport=53)) == "udp [2001:db8::1]:5 > [2001:db8::2]:53"
+    assert inner(six / IPv6ExtHdrDestOpt() / UDP(sport=5, dport=53)) == "udp [2001:db8::1]:5 > [2001:db8::2]:53"
+
+
+def test_only_first_fragments_have_ports() -> None:
+    first = IP(src="10.0.1.1", dst="192.0.2.1", flags="MF") / UDP(sport=5, dport=53)
+    later = IP(src="10.0.1.1", dst="192.0.2.1", frag=10, proto=17) / b"whatever"
+    assert inner(first) == "udp 10.0.1.1:5 > 192.0.2.1:53"
+    assert inner(later) == "udp 10.0.1.1 > 192.0.2.1"
+    six = IPv6(src="2001:db8::1", dst="2001:db8::2")
+    assert inner(six / IPv6ExtHdrFragment(m=1) / UDP(sport=5, dport=53)).endswith(":53")
+    assert inner(six / IPv6ExtHdrFragment(offset=10, nh=17) / b"whatever") == "udp 2001:db8::1 > 2001:db8::2"
+
+
+@pytest.mark.parametrize("size", [0, 1, 10, 19, 23])
+def test_packets_cut_short_are_none(size: int) -> None:
+    assert read_inner(memoryview(bytes(IP() / TCP())[:size])) is None
+    assert read_inner(memoryview(bytes(IPv6() / TCP())[:size])) is None
+
+
+def test_rules_look_at_both_ends() -> None:
+    there = read_inner(memoryview(bytes(IP(src="10.0.1.1", dst="192.0.2.1") / TCP(sport=1000, dport=23))))
+    back = read_inner(memoryview(bytes(IP(src="192.0.2.1", dst="10.0.1.1") / TCP(sport=23, dport=1000))))
+    assert there is not None
+    assert back is not None
+    for text in ("tcp:23", "tcp:20-30", "tcp", "cidr:192.0.2.0/24"):
+        assert Rule.parse(text).matches(there)
+        assert Rule.parse(text).matches(back)
+    for text in ("tcp:24", "tcp:24-30", "udp", "udp:23", "icmp", "cidr:198.51.100.0/24", "cidr:2001:db8::/32"):
+        assert not Rule.parse(text).matches(there)
+
+
+@pytest.mark.parametrize("text", ["", "23", "sctp", "icmp:8", "tcp:http", "cidr:", "cidr:10.0.0.1/8"])
+def test_what_is_no_rule(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Rule.parse(text)
