@@ -16,6 +16,7 @@ from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.nodes import BalancerNode
 from dataplane.reference.packets import TCP, Flow, Packet
 
+MOST_COOKIE = 0xFFFF_FFFF
 Reduced = tuple[frozenset[IPv4Address | IPv6Address], int]
 """What stickiness looks at: two addresses in no order, and a protocol or 0."""
 
@@ -64,6 +65,7 @@ class BalancedFlows:
 
     def __init__(self) -> None:
         self._flows: dict[Flow, BalancedFlow] = {}
+        self._next_cookie = 1
 
     def find(self, packet: Packet, now_ms: int) -> BalancedFlow | None:
         """The flow that a packet is of, in either direction, or is an ICMP error about."""
@@ -84,6 +86,14 @@ class BalancedFlows:
     def with_cookie(self, cookie: int, now_ms: int) -> BalancedFlow | None:
         """The flow that somebody knows by a cookie."""
         return next((each for each in self.live(now_ms) if each.is_seen and each.cookie == cookie), None)
+
+    def free_cookie(self, now_ms: int) -> int:
+        """A cookie that no flow has, and none had for as long as can be."""
+        taken = {each.cookie for each in self.live(now_ms)}
+        while self._next_cookie in taken:
+            self._next_cookie = self._next_cookie % MOST_COOKIE + 1
+        found, self._next_cookie = self._next_cookie, self._next_cookie % MOST_COOKIE + 1
+        return found
 
     def companions(self, flow: Flow, stickiness: str, now_ms: int) -> list[BalancedFlow]:
         """Flows that a new one shares its target with."""

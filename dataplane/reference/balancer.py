@@ -53,8 +53,9 @@ class Balancers:
             new = BalancedFlow(packet.flow, Lifetime.begin(packet, now_ms, node.limits))
             if not self._give_target(flows, node, new, now_ms):
                 return Reason.BALANCER_NO_TARGET
+            new.cookie = flows.free_cookie(now_ms)
+            new.source_port = SOURCE_PORTS[new.cookie % len(SOURCE_PORTS)]
             flows.add(new)
-            _give_cookie(flows, new, now_ms)
             found = new
         elif not _has_target(node, found):
             is_moved = self._give_target(flows, node, found, now_ms)
@@ -90,13 +91,6 @@ class Balancers:
 def _has_target(node: BalancerNode, flow: BalancedFlow) -> bool:
     """Whether a flow stays with its target."""
     return flow.target in node.targets and node.targets[flow.target].keeps
-
-
-def _give_cookie(flows: BalancedFlows, flow: BalancedFlow, now_ms: int) -> None:
-    """Give a flow the lowest cookie that is free, and a port that goes with it."""
-    taken = {each.cookie for each in flows.live(now_ms) if each is not flow}
-    flow.cookie = next(cookie for cookie in range(1, len(taken) + 2) if cookie not in taken)
-    flow.source_port = SOURCE_PORTS[flow.cookie % len(SOURCE_PORTS)]
 
 
 def _settle(
