@@ -92,9 +92,9 @@ class WantedError:
 
 @dataclass(frozen=True, slots=True)
 class WantedReset:
-    """A TCP reset that is due, for a segment of no connection."""
+    """A TCP reset that is due."""
 
-    about: Packet
+    reset: Packet
     by: NatGateway | Endpoint
 
 

@@ -216,7 +216,9 @@ class Router:
             after = self.nat.outbound(gateway, before, journey.now_ms, journey.proposals)
         if isinstance(after, Reason):
             is_reset = not is_inbound and after is Reason.NAT_NO_SESSION and resets.is_due(before)
-            raise Dropped(after, gateway.number, error=WantedReset(before, gateway) if is_reset else None)
+            raise Dropped(
+                after, gateway.number, error=WantedReset(resets.build_reset(before), gateway) if is_reset else None
+            )
         journey.have_tracked()
         if after.version != before.version:  # as fragments of IPv6 the pieces are longer
             journey.mtus = [mtu + MTU_DIFFERS + FRAGMENT_HEADER for mtu in journey.mtus]
