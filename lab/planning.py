@@ -31,11 +31,13 @@ def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
             NodePlan(
                 name=name,
                 interfaces=tuple(
-                    _interface(each, names.intern("interface", each.path)) for each in topology.interfaces_of(name)
+                    _interface(each, names.intern("interface", each.path), instance.attach)
+                    for each in topology.interfaces_of(name)
                 ),
                 hosts=books[instance.vpc],
                 environment=instance.environment,
                 programs=tuple(_programs(instance.programs)),
+                attach=instance.attach or "",
             )
         )
     for name, host in topology.lab.internet.hosts.items():
@@ -75,7 +77,7 @@ def plan_checkers(topology: Topology, names: Names, folder: Path) -> list[NodePl
     return plans
 
 
-def _interface(placed: PlacedInterface, port: int) -> InterfacePlan:
+def _interface(placed: PlacedInterface, port: int, attach: str | None = None) -> InterfacePlan:
     subnet = placed.subnet
     addresses: list[tuple[Address, int]] = [(a, subnet.cidr.prefixlen) for a in placed.addresses4]
     if subnet.ipv6_cidr is not None:
@@ -88,6 +90,7 @@ def _interface(placed: PlacedInterface, port: int) -> InterfacePlan:
         gateway4=subnet.router4,
         gateway6=subnet.router_link_local if placed.addresses6 else None,
         mtu=limits.VPC_MTU,
+        link=attach.removeprefix("tap:") if attach is not None and attach.startswith("tap:") else "",
     )
 
 

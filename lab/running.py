@@ -180,6 +180,9 @@ class RunningLab:
         added = [plan for name, plan in new.items() if name not in old]
         changed = [name for name, plan in new.items() if name in old and old[name] != plan]
         removed = [name for name in old if name not in new]
+        for name in changed:
+            if old[name].attach != new[name].attach:
+                raise LabError(f"instance {name}: attach cannot be changed; apply a file without the instance first")
         ports = self.runtime.add_nodes(added)
         done: list[str] = []
         undo_health = self._watch_health(topology)

@@ -89,8 +89,13 @@ class Router:
         return self._route(journey, subnet)
 
     def give_error(self, journey: Journey) -> Receiver:
-        """An ICMP error of the subnet's router, handed to the interface the packet had come from."""
+        """An ICMP error of the subnet's router, handed to the interface the packet had come from.
+
+        What has left an endpoint was somebody else's: the error is routed from the endpoint's subnet.
+        """
         assert not isinstance(journey.sender, Host)
+        if isinstance(journey.sender, Endpoint):
+            return self.leave(journey, journey.sender.subnet)
         return self._into(journey, journey.sender)
 
     def _route(self, journey: Journey, subnet: Subnet) -> Receiver:

@@ -189,6 +189,8 @@ class Lab:
         if self._daemon is not None:
             self._daemon.wait(_DOWN_LIMIT_S)
             self._daemon = None
+        if self._state.path.exists():
+            gc.collect(self.name)  # it was being killed when we asked: nobody tidied up
 
     def __enter__(self) -> Self:
         self.up()

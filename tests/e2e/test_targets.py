@@ -128,7 +128,7 @@ def test_the_command_shows_a_table(lab: Lab) -> None:
         [sys.executable, "-P", "-m", "vpclab", "--lab", lab.name, "targets"], capture_output=True, text=True, check=True
     )
     title, heading, *rows = done.stdout.splitlines()
-    assert title == "targets"
+    assert title.strip() == "targets"
     assert heading.split()[:3] == ["target", "group", "target"]
     assert [row.split()[:5] for row in rows] == [
         ["sec/fleet", "fw-a", "10.9.1.10", "us-east-1a", "healthy"],
