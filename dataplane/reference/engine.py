@@ -145,7 +145,7 @@ class ReferencePlane:
             Session("balancer", number, each.flow, each.life.stage)
             for number, each in self.router.balancers.all(self.now_ms)
         ]
-        memories = (self.router.egress_only, self.router.sent_by_nat, self.router.probes)
+        memories = (self.router.egress_only, self.router.sent_by_nat, self.router.to_services, self.router.probes)
         return [
             *tracked,
             *translated,

@@ -97,18 +97,16 @@ def test_error_from_the_internet_about_an_inspected_flow() -> None:
     assert send_back(net, got).to == "app"
 
 
-def test_router_behind_the_endpoint_tells_of_its_mtu_through_the_appliance() -> None:
-    """The internet gateway takes 1500 bytes. What the subnet's router says goes the way of the flow it is about."""
+def test_router_behind_the_endpoint_tells_the_sender_of_its_mtu() -> None:
+    """The internet gateway takes 1500 bytes. What the subnet's router says goes past the appliances."""
     net = Network(LAB)
-    there = delivered(net.send("app", IP(src=APP, dst=FAR, flags="DF") / UDP(sport=5000, dport=53) / Raw(bytes(1473))))
-    result = send_back(net, there)
+    packet = IP(src=APP, dst=FAR, flags="DF") / UDP(sport=5000, dport=53) / Raw(bytes(1473))
+    result = through(net, "app", packet)
     assert (result.reason, result.by) == (Reason.MTU_EXCEEDED, "internet-gateway shop")
     [sent] = result.sent
-    error = delivery(sent)
-    assert (sent.cause, error.identity, error.target) == (Cause.ERROR, there.identity, there.target)
-    assert (error.packet.src, error.packet.dst, error.packet[ICMP].nexthopmtu) == ("10.0.1.1", APP, 1500)
-    assert error.packet[UDPerror].sport == 5000
-    assert send_back(net, error).to == "app"
+    error = sent.packet
+    assert (sent.node, sent.cause, error.src, error.dst) == ("app", Cause.ERROR, "10.0.1.1", APP)
+    assert (error[ICMP].nexthopmtu, error[IPerror].ttl, error[UDPerror].sport) == (1500, 63, 5000)
 
 
 def test_egress_only_gateways_let_nothing_out_that_was_inspected() -> None:
