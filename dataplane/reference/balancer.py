@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from dataplane.reference import resets
 from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers
 from dataplane.reference.geneve import SOURCE_PORTS
 from dataplane.reference.lifetimes import Lifetime, Stage
@@ -74,18 +75,20 @@ class Balancers:
         return bool(possible)
 
     def bury(self, endpoints: Iterable[Endpoint], now_ms: int) -> list[tuple[Endpoint, Packet]]:
-        """Forget what has died of silence. Of TCP that was open: the last segment of each side, the opener's first.
+        """Forget what has died of silence; of TCP that was open the resets that tell its ends, the opener's first.
 
         Who died first comes first.
         """
         dead = [(endpoint, flow) for endpoint in endpoints for flow in self.of(endpoint).bury(now_ms)]
         dead.sort(key=lambda each: each[1].life.last_ms + each[1].life.limit_ms)
-        return [
-            (endpoint, flow.last_segments[side])
-            for endpoint, flow in dead
-            for side in (True, False)
-            if side in flow.last_segments and flow.life.stage is not Stage.CLOSING
-        ]
+        open_ones = (each for each in dead if each[1].flow.protocol == TCP and each[1].life.stage is not Stage.CLOSING)
+        return [(endpoint, _farewell(flow, to_opener)) for endpoint, flow in open_ones for to_opener in (True, False)]
+
+
+def _farewell(flow: BalancedFlow, to_opener: bool) -> Packet:
+    own = flow.flow if to_opener else flow.flow.reversed()
+    expects, sends, others = flow.expects.get(to_opener), flow.sends.get(to_opener), flow.sends.get(not to_opener)
+    return resets.build_farewell(own, expects, sends, others)
 
 
 def _has_target(node: BalancerNode, flow: BalancedFlow) -> bool:
