@@ -48,7 +48,7 @@ class BalancedFlow:
             return
         by_opener = packet.flow == self.flow
         self.life.see(packet, now_ms, limits, by_opener=by_opener)
-        if packet.protocol == TCP and packet.fragment is None:
+        if packet.protocol == TCP and not packet.is_later_fragment:
             self.last_segments[by_opener] = packet
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from dataplane.reference import resets
 from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers
 from dataplane.reference.geneve import SOURCE_PORTS
 from dataplane.reference.lifetimes import Lifetime, Stage
@@ -74,17 +75,18 @@ class Balancers:
         return bool(possible)
 
     def bury(self, endpoints: Iterable[Endpoint], now_ms: int) -> list[tuple[Endpoint, Packet]]:
-        """Forget what has died of silence. Of TCP that was open: the last segment of each side, the opener's first.
+        """Forget what has died of silence; of TCP that was open the resets that tell its ends, the opener's first.
 
         Who died first comes first.
         """
         dead = [(endpoint, flow) for endpoint in endpoints for flow in self.of(endpoint).bury(now_ms)]
         dead.sort(key=lambda each: each[1].life.last_ms + each[1].life.limit_ms)
         return [
-            (endpoint, flow.last_segments[side])
+            (endpoint, resets.build_farewell(flow.flow if to_opener else flow.flow.reversed(), segments))
             for endpoint, flow in dead
-            for side in (True, False)
-            if side in flow.last_segments and flow.life.stage is not Stage.CLOSING
+            if flow.flow.protocol == TCP and flow.life.stage is not Stage.CLOSING
+            for to_opener in (True, False)
+            for segments in [(flow.last_segments.get(to_opener), flow.last_segments.get(not to_opener))]
         ]
 
 

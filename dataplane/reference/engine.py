@@ -104,10 +104,10 @@ class ReferencePlane:
         for port in died:
             self._count(port, Reason.FRAGMENT_TIMEOUT)
         self._emissions = []
-        for endpoint, about in self.router.balancers.bury(self.router.inventory.endpoints.values(), self.now_ms):
+        for endpoint, reset in self.router.balancers.bury(self.router.inventory.endpoints.values(), self.now_ms):
             if endpoint.node is None or not endpoint.node.resets:
                 continue
-            sent = own_packets.send_reset(WantedReset(about, endpoint), self.now_ms, self.router)
+            sent = own_packets.send_reset(WantedReset(reset, endpoint), self.now_ms, self.router)
             if sent is not None and not isinstance(sent, Reason):
                 self._arrive(*sent, 0)
         return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), self._emissions
@@ -145,7 +145,7 @@ class ReferencePlane:
             Session("balancer", number, each.flow, each.life.stage)
             for number, each in self.router.balancers.all(self.now_ms)
         ]
-        memories = (self.router.egress_only, self.router.sent_by_nat, self.router.probes)
+        memories = (self.router.egress_only, self.router.sent_by_nat, self.router.to_services, self.router.probes)
         return [
             *tracked,
             *translated,

@@ -14,7 +14,7 @@ from dataplane.reference.proposals import Proposals
 from dataplane.verdict import Cause, Reason
 
 GATEWAY, EGRESS_ONLY, PEERING, NAT = "internet gateway", "egress-only gateway", "peering", "NAT gateway"
-ENDPOINT = "endpoint"
+ENDPOINT, TRACKED_SERVICE = "endpoint", "gateway endpoint whose flows are tracked"
 
 Note = tuple[int, str, int]
 """Of a trace: object, what happened there, rule."""
@@ -92,9 +92,9 @@ class WantedError:
 
 @dataclass(frozen=True, slots=True)
 class WantedReset:
-    """A TCP reset that is due, for a segment of no connection."""
+    """A TCP reset that is due."""
 
-    about: Packet
+    reset: Packet
     by: NatGateway | Endpoint
 
 

@@ -159,8 +159,10 @@ def test_everything_else_lives_for_120_seconds(idle: float, same: bool) -> None:
     net = Network(LAB)
     for packet in (QUERY, IP(src=APP, dst=DB) / ICMP(id=9), IP(src=APP, dst=DB, proto=47) / Raw(b"gre")):
         before = delivered(net.send("app", packet))
+        [other] = {"fw1", "fw2"} - {before.target}
+        set_state(net, {before.target: "unhealthy", other: "healthy"})  # a new flow goes to the other one
         net.wait(idle)
-        assert (delivered(net.send("app", packet)).cookie == before.cookie) is same
+        assert (delivered(net.send("app", packet)).target == before.target) is same
 
 
 @pytest.mark.parametrize(("idle", "alive"), [(59.999, True), (60, False)])
@@ -223,9 +225,17 @@ def test_both_ends_are_told_when_their_flow_times_out() -> None:
     assert died(net, 349.999) == []
     told = dict(died(net, 0.001))
     assert set(told) == {"app", "db"}
-    assert (told["app"].src, told["app"][TCP].seq, str(told["app"][TCP].flags)) == (DB, 901, "R")
+    assert (told["app"].src, told["app"][TCP].seq, str(told["app"][TCP].flags)) == (DB, 906, "R")
     assert (told["db"].src, told["db"][TCP].seq, str(told["db"][TCP].flags)) == (APP, 101, "R")
     assert died(net, 1000) == []
+
+
+def test_one_that_was_never_answered_too() -> None:
+    net = Network(RESETS)
+    delivered(net.send("app", SYN))
+    told = dict(died(net, 350))
+    assert (told["app"][TCP].seq, told["app"][TCP].ack, str(told["app"][TCP].flags)) == (0, 101, "RA")
+    assert (told["db"][TCP].seq, told["db"][TCP].ack, str(told["db"][TCP].flags)) == (101, 0, "R")
 
 
 def test_nobody_is_told_unless_asked_for() -> None:

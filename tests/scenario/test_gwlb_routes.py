@@ -97,16 +97,16 @@ def test_error_from_the_internet_about_an_inspected_flow() -> None:
     assert send_back(net, got).to == "app"
 
 
-def test_router_behind_the_endpoint_tells_of_its_mtu() -> None:
-    """The internet gateway takes 1500 bytes. What the router says is routed by the table of the endpoint's subnet."""
+def test_router_behind_the_endpoint_tells_the_sender_of_its_mtu() -> None:
+    """The internet gateway takes 1500 bytes. What the subnet's router says goes past the appliances."""
     net = Network(LAB)
-    there = delivered(net.send("app", IP(src=APP, dst=FAR, flags="DF") / UDP(sport=5000, dport=53) / Raw(bytes(1473))))
-    result = send_back(net, there)
+    packet = IP(src=APP, dst=FAR, flags="DF") / UDP(sport=5000, dport=53) / Raw(bytes(1473))
+    result = through(net, "app", packet)
     assert (result.reason, result.by) == (Reason.MTU_EXCEEDED, "internet-gateway shop")
     [sent] = result.sent
-    assert (sent.cause, sent.node) == (Cause.ERROR, "app")
-    assert (sent.packet.src, sent.packet.dst, sent.packet[ICMP].nexthopmtu) == ("10.0.1.1", APP, 1500)
-    assert sent.packet[UDPerror].sport == 5000
+    error = sent.packet
+    assert (sent.node, sent.cause, error.src, error.dst) == ("app", Cause.ERROR, "10.0.1.1", APP)
+    assert (error[ICMP].nexthopmtu, error[IPerror].ttl, error[UDPerror].sport) == (1500, 63, 5000)
 
 
 def test_egress_only_gateways_let_nothing_out_that_was_inspected() -> None:
