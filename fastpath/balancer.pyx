@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memset
 
 from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, open_geneve, port_of_cookie, read_geneve
 from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_PORTS, L4_QUERY, MAX_CUTS, QUERY_ECHO,
-                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr, addr_eq, addr_lt, check_addresses, outer, packet,
+                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr, addr_eq, addr_lt, outer, packet,
                               start_header, tuple5)
 from fastpath.plan cimport *
 from fastpath.reason cimport *
@@ -129,9 +129,10 @@ cdef const member *assign(walker *w, const tunnel *tn, const tuple5 *t, session_
 
 
 # A cookie that no flow of the endpoint has. Where to start looking is a hash keyed by seed and endpoint, so the same lab
-# and packets give the same cookies, whatever else the lab holds.
-cdef uint32_t allocate_cookie(walker *w, const tunnel *tn, const tuple5 *t, session_key *key) noexcept nogil:
-    cdef uint32_t cookie = <uint32_t>hash_bytes(t, sizeof(tuple5), w.seed ^ tn.owner)
+# and packets give the same cookies; and by how often a flow was opened there, so a flow that begins anew has another one.
+cdef uint32_t allocate_cookie(walker *w, const tunnel *tn, const session_key *flow, session_key *key) noexcept nogil:
+    cdef uint64_t before = w.sessions.opened[bucket_of(w.sessions, flow)]
+    cdef uint32_t cookie = <uint32_t>hash_bytes(flow, sizeof(session_key), w.seed ^ tn.owner ^ (before << 32))
     cdef known taken
     while True:
         if cookie:
@@ -258,7 +259,7 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
     if m == NULL:
         drop(w, n, REASON_BALANCER_NO_TARGET, 0)
         return False
-    cookie = allocate_cookie(w, tn, &t, &cookie_key)
+    cookie = allocate_cookie(w, tn, &key, &cookie_key)
     e = open_session(w, n, SESSION_BALANCED, 0, &key, &cookie_key, &tn.limits)
     if e == NULL:
         return False
@@ -378,11 +379,8 @@ cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
     w.p = q
     start_header(w.h, q)
     w.layer = LAYER_INSIDE
-    reason = REASON_NONE if is_of_flow(w, k.forward) else REASON_GENEVE_FLOW_CHANGED
-    if reason == REASON_NONE:
-        reason = <uint16_t>check_addresses(q)
-    if reason:
-        drop(w, n, reason, 0)
+    if not is_of_flow(w, k.forward):
+        drop(w, n, REASON_GENEVE_FLOW_CHANGED, 0)
         return 0
     e = add_effect(w, n, REASON_PLAN_LIMIT)
     if e == NULL:

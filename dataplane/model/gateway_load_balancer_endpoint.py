@@ -19,6 +19,8 @@ Deviations from AWS:
 - An endpoint that is not available keeps its address and drops what is routed to it.
 - What a TTL loses at an endpoint is not documented: one on each way, as captures show.
 - The status of a flow is kept at the endpoint: two endpoints of one service never share a flow.
+- An ICMP error about what has left an endpoint (too large for the internet gateway behind it) comes from the router of
+  the endpoint's subnet and is routed by that subnet's table, past the appliances.
 """
 
 from __future__ import annotations
@@ -193,7 +195,7 @@ class GatewayLoadBalancerEndpoint:
             realm=realm,
             mac=interface.mac,
             address4=interface.addresses4[0],
-            into=f"{here}/own",
+            into=leave,  # errors about what has left it: its subnet's router sends them back the way of that subnet
             out=leave,
             mtu=ENDPOINT_MTU,
             via=Via.ENDPOINT,

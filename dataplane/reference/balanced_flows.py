@@ -15,7 +15,9 @@ from ipaddress import IPv4Address, IPv6Address
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.nodes import BalancerNode
 from dataplane.reference.packets import TCP, Flow, Packet
+from dataplane.reference.resets import acknowledges, next_sequence
 
+MOST_COOKIE = 0xFFFF_FFFF
 Reduced = tuple[frozenset[IPv4Address | IPv6Address], int]
 """What stickiness looks at: two addresses in no order, and a protocol or 0."""
 
@@ -37,18 +39,22 @@ class BalancedFlow:
     """The same of the target."""
     admissible: frozenset[int] = frozenset()
     """Targets it could have had when it got the present one."""
-    last_segments: dict[bool, Packet] = field(default_factory=dict)
-    """The last TCP segment of each side; True stands for the one that opened it."""
+    sends: dict[bool, int] = field(default_factory=dict)
+    """TCP: the sequence number that each side goes on with; True stands for the one that opened it."""
+    expects: dict[bool, int] = field(default_factory=dict)
+    """TCP: the one that each side has last acknowledged."""
 
     def see(self, packet: Packet, now_ms: int, limits: Limits) -> None:
         """A packet of the flow goes to its target."""
-        if packet.is_icmp_error:  # about it: it is in use, but who says so is perhaps neither end
-            self.life.last_ms, self.life.limit_ms = now_ms, limits.of(self.life.stage)
-            return
+        if packet.is_icmp_error and packet.flow != self.flow:
+            return  # about it: anybody may say so, and it does not live on because of that
         by_opener = packet.flow == self.flow
         self.life.see(packet, now_ms, limits, by_opener=by_opener)
-        if packet.protocol == TCP and packet.fragment is None:
-            self.last_segments[by_opener] = packet
+        if packet.protocol == TCP and not packet.is_later_fragment:
+            self.sends[by_opener] = next_sequence(packet)
+            acknowledged = acknowledges(packet)
+            if acknowledged is not None:
+                self.expects[by_opener] = acknowledged
 
 
 def reduced(flow: Flow, stickiness: str) -> Reduced | None:
@@ -64,6 +70,7 @@ class BalancedFlows:
 
     def __init__(self) -> None:
         self._flows: dict[Flow, BalancedFlow] = {}
+        self._next_cookie = 1
 
     def find(self, packet: Packet, now_ms: int) -> BalancedFlow | None:
         """The flow that a packet is of, in either direction, or is an ICMP error about."""
@@ -84,6 +91,14 @@ class BalancedFlows:
     def with_cookie(self, cookie: int, now_ms: int) -> BalancedFlow | None:
         """The flow that somebody knows by a cookie."""
         return next((each for each in self.live(now_ms) if each.is_seen and each.cookie == cookie), None)
+
+    def free_cookie(self, now_ms: int) -> int:
+        """A cookie that no flow has, and none had for as long as can be."""
+        taken = {each.cookie for each in self.live(now_ms)}
+        while self._next_cookie in taken:
+            self._next_cookie = self._next_cookie % MOST_COOKIE + 1
+        found, self._next_cookie = self._next_cookie, self._next_cookie % MOST_COOKIE + 1
+        return found
 
     def companions(self, flow: Flow, stickiness: str, now_ms: int) -> list[BalancedFlow]:
         """Flows that a new one shares its target with."""

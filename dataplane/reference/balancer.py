@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from dataplane.reference import resets
 from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers
 from dataplane.reference.geneve import SOURCE_PORTS
 from dataplane.reference.lifetimes import Lifetime, Stage
@@ -53,8 +54,9 @@ class Balancers:
             new = BalancedFlow(packet.flow, Lifetime.begin(packet, now_ms, node.limits))
             if not self._give_target(flows, node, new, now_ms):
                 return Reason.BALANCER_NO_TARGET
+            new.cookie = flows.free_cookie(now_ms)
+            new.source_port = SOURCE_PORTS[new.cookie % len(SOURCE_PORTS)]
             flows.add(new)
-            _give_cookie(flows, new, now_ms)
             found = new
         elif not _has_target(node, found):
             is_moved = self._give_target(flows, node, found, now_ms)
@@ -73,30 +75,25 @@ class Balancers:
         return bool(possible)
 
     def bury(self, endpoints: Iterable[Endpoint], now_ms: int) -> list[tuple[Endpoint, Packet]]:
-        """Forget what has died of silence. Of TCP that was open: the last segment of each side, the opener's first.
+        """Forget what has died of silence; of TCP that was open the resets that tell its ends, the opener's first.
 
         Who died first comes first.
         """
         dead = [(endpoint, flow) for endpoint in endpoints for flow in self.of(endpoint).bury(now_ms)]
         dead.sort(key=lambda each: each[1].life.last_ms + each[1].life.limit_ms)
-        return [
-            (endpoint, flow.last_segments[side])
-            for endpoint, flow in dead
-            for side in (True, False)
-            if side in flow.last_segments and flow.life.stage is not Stage.CLOSING
-        ]
+        open_ones = (each for each in dead if each[1].flow.protocol == TCP and each[1].life.stage is not Stage.CLOSING)
+        return [(endpoint, _farewell(flow, to_opener)) for endpoint, flow in open_ones for to_opener in (True, False)]
+
+
+def _farewell(flow: BalancedFlow, to_opener: bool) -> Packet:
+    own = flow.flow if to_opener else flow.flow.reversed()
+    expects, sends, others = flow.expects.get(to_opener), flow.sends.get(to_opener), flow.sends.get(not to_opener)
+    return resets.build_farewell(own, expects, sends, others)
 
 
 def _has_target(node: BalancerNode, flow: BalancedFlow) -> bool:
     """Whether a flow stays with its target."""
     return flow.target in node.targets and node.targets[flow.target].keeps
-
-
-def _give_cookie(flows: BalancedFlows, flow: BalancedFlow, now_ms: int) -> None:
-    """Give a flow the lowest cookie that is free, and a port that goes with it."""
-    taken = {each.cookie for each in flows.live(now_ms) if each is not flow}
-    flow.cookie = next(cookie for cookie in range(1, len(taken) + 2) if cookie not in taken)
-    flow.source_port = SOURCE_PORTS[flow.cookie % len(SOURCE_PORTS)]
 
 
 def _settle(

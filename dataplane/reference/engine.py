@@ -26,6 +26,8 @@ from dataplane.reference.router import Receiver, Router
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 
+NOBODY, NO_FRAME = 0, -1
+"""Whose port, and which received frame, stands behind what the network sends because time has passed."""
 ARP, VLAN = b"\x08\x06", (b"\x81\x00", b"\x88\xa8")
 TYPES = {version: kind for kind, version in VERSIONS.items()}
 
@@ -104,12 +106,14 @@ class ReferencePlane:
         for port in died:
             self._count(port, Reason.FRAGMENT_TIMEOUT)
         self._emissions = []
-        for endpoint, about in self.router.balancers.bury(self.router.inventory.endpoints.values(), self.now_ms):
+        for endpoint, reset in self.router.balancers.bury(self.router.inventory.endpoints.values(), self.now_ms):
             if endpoint.node is None or not endpoint.node.resets:
                 continue
-            sent = own_packets.send_reset(WantedReset(about, endpoint), self.now_ms, self.router)
-            if sent is not None and not isinstance(sent, Reason):
-                self._arrive(*sent, 0)
+            sent = own_packets.send_reset(WantedReset(reset, endpoint), self.now_ms, self.router)
+            if isinstance(sent, Reason):
+                self._count(NOBODY, sent)
+            elif sent is not None:
+                self._arrive(*sent, NO_FRAME)
         return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), self._emissions
 
     # -- what is asked of it besides
@@ -145,7 +149,7 @@ class ReferencePlane:
             Session("balancer", number, each.flow, each.life.stage)
             for number, each in self.router.balancers.all(self.now_ms)
         ]
-        memories = (self.router.egress_only, self.router.sent_by_nat, self.router.probes)
+        memories = (self.router.egress_only, self.router.sent_by_nat, self.router.to_services, self.router.probes)
         return [
             *tracked,
             *translated,

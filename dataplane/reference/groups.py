@@ -20,6 +20,7 @@ from dataplane.model.security_group import EgressRule, IngressRule, SecurityGrou
 from dataplane.names import Names
 from dataplane.reference.checksum import Address
 from dataplane.reference.packets import Packet
+from dataplane.reference.prefix_lists import blocks_of
 from dataplane.reference.traffic import matches
 
 Group = tuple[str, str]
@@ -119,8 +120,7 @@ def rules_of(
         if peer.cidr is not None:
             return GroupRule(rule, number, blocks=(peer.cidr,))
         if peer.prefix_list:
-            entries = lab.prefix_lists[peer.prefix_list].entries
-            return GroupRule(rule, number, blocks=tuple(entry.cidr for entry in entries))
+            return GroupRule(rule, number, blocks=blocks_of(lab, peer.prefix_list))
         owner, slash, name = peer.group.partition("/")
         meant = (vpc, group) if peer.group == "self" else (owner, name) if slash else (vpc, peer.group)
         if not visible(meant[0]):

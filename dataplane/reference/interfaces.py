@@ -9,13 +9,13 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-eni.html
 from __future__ import annotations
 
 from dataplane.reference.errors import build_echo_reply
-from dataplane.reference.journey import EGRESS_ONLY, NAT, Answered, Dropped, Journey
+from dataplane.reference.journey import EGRESS_ONLY, NAT, TRACKED_SERVICE, Answered, Dropped, Journey
 from dataplane.reference.nodes import Interface, Subnet
 from dataplane.reference.packets import ECHO
 from dataplane.reference.tracking import Tracking
 from dataplane.verdict import Reason
 
-HAVE_FLOWS_TRACKED = {NAT, EGRESS_ONLY}
+HAVE_FLOWS_TRACKED = {NAT, EGRESS_ONLY, TRACKED_SERVICE}
 """Gateways whose flows are tracked whatever the rules say.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html (automatically tracked)

@@ -53,6 +53,8 @@ class Limits:
 
 OTHER_MS, NAT_GATEWAY_MS, BALANCER_TCP_MS, BALANCER_OTHER_MS = 600_000, 350_000, 350_000, 120_000
 
+GATEWAY_ENDPOINT_TCP_MS, GATEWAY_ENDPOINT_OTHER_MS = 350_000, 120_000
+
 
 def limits_of_interface(tracking: ConnectionTracking, settings: Settings) -> Limits:
     """What a network interface's security groups remember."""
@@ -70,6 +72,11 @@ def limits_of_interface(tracking: ConnectionTracking, settings: Settings) -> Lim
 def limits_of_nat_gateways(settings: Settings) -> Limits:
     """What NAT gateways remember, whatever the protocol; also of what they sent over a peering."""
     return _two_limits(NAT_GATEWAY_MS, NAT_GATEWAY_MS, settings)
+
+
+def limits_of_gateway_endpoints(settings: Settings) -> Limits:
+    """What gateway endpoints remember."""
+    return _two_limits(GATEWAY_ENDPOINT_TCP_MS, GATEWAY_ENDPOINT_OTHER_MS, settings)
 
 
 def limits_of_egress_only(settings: Settings) -> Limits:

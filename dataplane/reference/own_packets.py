@@ -12,7 +12,6 @@ from dataplane.reference.journey import ENDPOINT, NAT, Answered, Dropped, Journe
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway
 from dataplane.reference.packets import Packet
 from dataplane.reference.proposals import Proposals
-from dataplane.reference.resets import build_reset
 from dataplane.reference.router import Receiver, Router
 from dataplane.verdict import Cause, Reason
 
@@ -32,7 +31,7 @@ def send_reset(
     wanted: WantedReset, now_ms: int, router: Router, proposals: Proposals = None
 ) -> Arrival | Reason | None:
     """Send a reset: who gets it, or what it dies of."""
-    way = _way(build_reset(wanted.about), wanted.by, now_ms, Cause.RESET, proposals)
+    way = _way(wanted.reset, wanted.by, now_ms, Cause.RESET, proposals)
     way.through.add(ENDPOINT if isinstance(wanted.by, Endpoint) else NAT)
     return _go(way, router, from_subnet=False)
 

@@ -1,4 +1,4 @@
-"""TCP resets of NAT gateways, for what belongs to a connection that they do not know (any more).
+"""TCP resets of NAT gateways and load balancers, for what belongs to a connection they do not know (any more).
 
 They look as if they came from the far end (RFC 9293, section 3.10.7.1).
 https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html
@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.htm
 from __future__ import annotations
 
 from dataplane.reference.checksum import checksum, pseudo_header
-from dataplane.reference.packets import ACK, FIN, RST, SYN, TCP, Packet, read
+from dataplane.reference.packets import ACK, FIN, RST, SYN, TCP, Flow, Packet, read
 from dataplane.verdict import Reason
 
 TTL = 64
@@ -22,20 +22,50 @@ def build_reset(about: Packet) -> Packet:
     """The reset that a segment gets: "in such a way as to be acceptable to the TCP that sent" it."""
     segment, flags = about.raw[about.transport :], about.tcp_flags
     if flags & ACK:
-        sequence, acknowledgment, answer = int.from_bytes(segment[8:12]), 0, RST
-    else:
-        length = len(segment) - (segment[12] >> 4) * 4 + bool(flags & SYN) + bool(flags & FIN)
-        sequence, acknowledgment, answer = 0, (int.from_bytes(segment[4:8]) + length) % 2**32, RST | ACK
-    tcp = segment[2:4] + segment[0:2] + sequence.to_bytes(4) + acknowledgment.to_bytes(4)
+        return _build(about.flow.reversed(), int.from_bytes(segment[8:12]), 0, RST)
+    return _build(about.flow.reversed(), 0, next_sequence(about), RST | ACK)
+
+
+def build_farewell(flow: Flow, expects: int | None, sends: int | None, other_sends: int | None) -> Packet:
+    """The reset that one end of a connection gets when it has timed out: as if the other end had sent it.
+
+    `flow` is as the end sends it. A reset counts with the sequence number that the end expects next, which is what it
+    has last acknowledged; before that, if it acknowledges what the end has sent. To an end that has never said anything
+    it has the number that the other one goes on with.
+    """
+    if expects is not None:
+        return _build(flow.reversed(), expects, 0, RST)
+    if sends is not None:
+        return _build(flow.reversed(), 0, sends, RST | ACK)
+    assert other_sends is not None, flow
+    return _build(flow.reversed(), other_sends, 0, RST)
+
+
+def acknowledges(packet: Packet) -> int | None:
+    """The sequence number that the sender of a segment expects next, if it says so."""
+    segment = packet.raw[packet.transport :]
+    return int.from_bytes(segment[8:12]) if packet.tcp_flags & ACK else None
+
+
+def next_sequence(packet: Packet) -> int:
+    """The sequence number that the sender of a segment goes on with."""
+    segment, flags = packet.raw[packet.transport :], packet.tcp_flags
+    length = len(segment) - (segment[12] >> 4) * 4 + bool(flags & SYN) + bool(flags & FIN)
+    return (int.from_bytes(segment[4:8]) + length) % 2**32
+
+
+def _build(flow: Flow, sequence: int, acknowledgment: int, answer: int) -> Packet:
+    tcp = flow.source_port.to_bytes(2) + flow.destination_port.to_bytes(2) + sequence.to_bytes(4)
+    tcp += acknowledgment.to_bytes(4)
     tcp += bytes([5 << 4, answer, 0, 0, 0, 0, 0, 0])
-    covered = pseudo_header(about.destination, about.source, TCP, len(tcp))
+    covered = pseudo_header(flow.source, flow.destination, TCP, len(tcp))
     tcp = tcp[:16] + checksum(covered + tcp).to_bytes(2) + tcp[18:]
-    ends = about.destination.packed + about.source.packed
-    if about.version == 4:
+    ends = flow.source.packed + flow.destination.packed
+    if flow.source.version == 4:
         header = b"\x45\0" + (20 + len(tcp)).to_bytes(2) + bytes(4) + bytes([TTL, TCP, 0, 0]) + ends
         header = header[:10] + checksum(header).to_bytes(2) + header[12:]
     else:
         header = b"\x60\0\0\0" + len(tcp).to_bytes(2) + bytes([TCP, TTL]) + ends
-    reset = read(about.version, header + tcp)
+    reset = read(flow.source.version, header + tcp)
     assert not isinstance(reset, Reason), reset
     return reset

@@ -1,0 +1,374 @@
+"""What a target may send back, and what it may not: GENEVE, cookie, sender, ports, the flow inside.
+
+https://aws.amazon.com/blogs/networking-and-content-delivery/integrate-your-custom-logic-or-appliance-with-aws-gateway-load-balancer/
+https://github.com/aws-samples/aws-gateway-load-balancer-tunnel-handler
+RFC 8926, section 3.4 and 3.5
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet6 import IPv6
+from scapy.packet import Raw
+
+from dataplane.verdict import Reason
+from tests.scenario.gwlb import (
+    APP,
+    APP6,
+    DB,
+    FAR,
+    LAB,
+    NODE_A,
+    NODE_B,
+    ONE,
+    Delivery,
+    answer,
+    balancer,
+    delivered,
+    delivery,
+    send_back,
+)
+from tests.scenario.network import Network
+
+QUERY = IP(src=APP, dst=DB) / UDP(sport=5000, dport=53) / Raw(b"question")
+BALANCER = "gateway-load-balancer security/inspection"
+
+
+def begun(text: str = ONE, packet: Any = QUERY) -> tuple[Network, Delivery]:
+    """A lab, and what a target got of a flow."""
+    net = Network(text)
+    return net, delivered(net.send("app", packet))
+
+
+def geneve(got: Delivery, *, first: str = "08000800", vni: str = "00000000", options: bytes | None = None) -> bytes:
+    """A GENEVE header of one's own; `options` None: those that came."""
+    return bytes.fromhex(first + vni) + (got.geneve[8:] if options is None else options)
+
+
+def test_packet_that_comes_back_goes_on_from_the_endpoint() -> None:
+    net, got = begun()
+    result = send_back(net, got)
+    assert (result.to, result.packet.dst, result.packet[UDP].load) == ("db", DB, b"question")
+
+
+def test_appliance_may_change_what_is_said() -> None:
+    net, got = begun()
+    other = IP(src=APP, dst=DB, ttl=63, tos=4) / UDP(sport=5000, dport=53) / Raw(b"another question")
+    assert send_back(net, got, inside=bytes(other)).packet[UDP].load == b"another question"
+
+
+def test_appliance_may_answer_itself() -> None:
+    net, got = begun()
+    reply = IP(src=DB, dst=APP) / UDP(sport=53, dport=5000) / Raw(b"no")
+    result = send_back(net, got, inside=bytes(reply))
+    assert (result.to, result.packet[UDP].load) == ("app", b"no")
+
+
+def test_appliance_may_send_a_packet_as_often_as_it_likes() -> None:
+    net, got = begun()
+    assert [send_back(net, got).to for _ in range(3)] == ["db"] * 3
+
+
+@pytest.mark.parametrize("ttl", [1, 2, 254])
+def test_outer_ttl_is_not_looked_at(ttl: int) -> None:
+    net, got = begun()
+    packet = answer(got)
+    packet.ttl = ttl
+    assert net.send("fw1", packet).to == "db"
+
+
+@pytest.mark.parametrize("total", [0, 1, 0xFFFF])
+def test_nor_is_the_udp_checksum(total: int) -> None:
+    net, got = begun()
+    assert send_back(net, got, chksum=total).to == "db"
+
+
+@pytest.mark.parametrize(
+    ("first", "vni"),
+    [
+        ("08000800", "12345600"),
+        ("08000800", "000000ff"),
+        ("08800800", "00000000"),  # O
+        ("08400800", "00000000"),  # C
+        ("083f0800", "00000000"),  # reserved bits
+    ],
+)
+def test_what_appliances_do_to_the_header_is_tolerated(first: str, vni: str) -> None:
+    net, got = begun()
+    assert send_back(net, got, geneve=geneve(got, first=first, vni=vni)).to == "db"
+
+
+def test_any_order_of_options_and_unknown_ones_are_tolerated() -> None:
+    net, got = begun()
+    endpoint, attachment, cookie = got.geneve[8:20], got.geneve[20:32], got.geneve[32:40]
+    unknown = bytes.fromhex("0102800200000000 00000000") + bytes.fromhex("010a7f00") + bytes.fromhex("01080400")
+    for options in (
+        cookie + endpoint,
+        cookie + attachment + endpoint,
+        unknown + endpoint + unknown + cookie + unknown,
+        endpoint + cookie + bytes.fromhex("0108030000000000")[:4],  # a cookie without content is none
+    ):
+        header = bytes([len(options) // 4]) + bytes.fromhex("000800") + bytes(4)
+        assert send_back(net, got, geneve=header + options).to == "db"
+
+
+# -- what is malformed
+
+
+@pytest.mark.parametrize("first", ["48000800", "88000800", "c8000800"])
+def test_other_versions(first: str) -> None:
+    net, got = begun()
+    result = send_back(net, got, geneve=geneve(got, first=first))
+    assert (result.reason, result.by, result.sent) == (Reason.GENEVE_MALFORMED, BALANCER, ())
+
+
+@pytest.mark.parametrize("kind", ["6558", "0806", "0000", "86dd"])
+def test_other_contents(kind: str) -> None:
+    net, got = begun()
+    assert send_back(net, got, geneve=geneve(got, first=f"0800{kind}")).reason is Reason.GENEVE_MALFORMED
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 39, 40, 59, 60, 67])
+def test_message_cut_short(size: int) -> None:
+    net, got = begun()
+    message = (got.geneve + got.inside)[:size]
+    result = send_back(net, got, geneve=message, inside=b"")
+    assert result.reason is Reason.GENEVE_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        bytes.fromhex("0108031f") + bytes(28),  # 31 words where there are 7
+        bytes.fromhex("01080102f583215d"),
+    ],
+)
+def test_option_that_runs_over(options: bytes) -> None:
+    net, got = begun()
+    header = bytes([len(options) // 4]) + bytes.fromhex("000800") + bytes(4)
+    assert send_back(net, got, geneve=header + options).reason is Reason.GENEVE_MALFORMED
+
+
+def test_options_longer_than_the_message() -> None:
+    net, got = begun()
+    result = send_back(net, got, geneve=bytes([63]) + got.geneve[1:], inside=b"")
+    assert result.reason is Reason.GENEVE_MALFORMED
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        b"",
+        b"hello",
+        bytes(IPv6(src=APP6, dst="2001:db8:99::10") / UDP()),
+        bytes(QUERY)[:-1],
+        bytes(IP(src=APP, dst=DB, chksum=1) / UDP(sport=5000, dport=53)),
+        bytes(IP(src=APP, dst=DB, ttl=0) / UDP(sport=5000, dport=53)),
+    ],
+)
+def test_no_packet_inside(inside: bytes) -> None:
+    net, got = begun()
+    assert send_back(net, got, inside=inside).reason is Reason.GENEVE_MALFORMED
+
+
+def test_what_follows_the_packet_inside_is_cut_off() -> None:
+    net, got = begun()
+    result = send_back(net, got, inside=got.inside + bytes(5))
+    assert bytes(result.packet)[20:] == bytes(QUERY)[20:]
+
+
+# -- what is missing or unknown
+
+
+@pytest.mark.parametrize("kept", [(), ("endpoint",), ("cookie",), ("attachment",), ("attachment", "cookie")])
+def test_without_endpoint_or_cookie(kept: tuple[str, ...]) -> None:
+    net, got = begun()
+    whole = {"endpoint": got.geneve[8:20], "attachment": got.geneve[20:32], "cookie": got.geneve[32:40]}
+    options = b"".join(whole[name] for name in kept)
+    header = bytes([len(options) // 4]) + bytes.fromhex("000800") + bytes(4)
+    result = send_back(net, got, geneve=header + options)
+    assert (result.reason, result.by) == (Reason.GENEVE_OPTIONS_MISSING, BALANCER)
+
+
+def test_options_of_another_class_are_not_meant() -> None:
+    net, got = begun()
+    options = got.geneve[8:].replace(bytes.fromhex("01080301"), bytes.fromhex("01090301"))
+    assert send_back(net, got, geneve=geneve(got, options=options)).reason is Reason.GENEVE_OPTIONS_MISSING
+
+
+@pytest.mark.parametrize("at", [12, 19, 36, 39])
+def test_unknown_cookie_or_endpoint(at: int) -> None:
+    net, got = begun()
+    changed = bytearray(got.geneve)
+    changed[at] ^= 0x40
+    result = send_back(net, got, geneve=bytes(changed))
+    assert (result.reason, result.by) == (Reason.GENEVE_COOKIE_UNKNOWN, BALANCER)
+
+
+def test_cookie_of_another_endpoint() -> None:
+    net, got = begun()
+    header = geneve(got, options=got.geneve[8:12] + (1).to_bytes(8) + got.geneve[20:])
+    assert send_back(net, got, geneve=header).reason is Reason.GENEVE_COOKIE_UNKNOWN
+
+
+def test_second_option_is_not_looked_at() -> None:
+    net, got = begun()
+    header = geneve(got, options=got.geneve[8:24] + bytes(range(8)) + got.geneve[32:])
+    assert send_back(net, got, geneve=header).to == "db"
+
+
+# -- who sends it
+
+
+def test_another_target() -> None:
+    net, got = begun()
+    packet = answer(got)
+    packet.src = "10.9.1.22"
+    result = net.send("fw2", packet)
+    assert (result.reason, result.by) == (Reason.GENEVE_SENDER, BALANCER)
+
+
+def test_to_another_node_of_the_balancer() -> None:
+    net, got = begun()
+    packet = answer(got)
+    packet.dst = NODE_B
+    assert net.send("fw1", packet).to == "db"
+
+
+@pytest.mark.parametrize("port", [0, 6081, 49151])
+def test_another_source_port(port: int) -> None:
+    net, got = begun()
+    result = send_back(net, got, sport=port)
+    assert (result.reason, result.by) == (Reason.GENEVE_PORTS, BALANCER)
+
+
+def test_ports_swapped() -> None:
+    net, got = begun()
+    result = send_back(net, got, sport=6081, dport=got.source_port)
+    assert result.reason is Reason.ENDPOINT_ADDRESSED
+
+
+def test_fragments() -> None:
+    net, got = begun()
+    for piece in fragment(answer(got), 48):
+        result = net.send("fw1", piece)
+        assert (result.reason, result.by) == (Reason.GENEVE_FRAGMENT, BALANCER)
+
+
+# -- the flow inside
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        IP(src=APP, dst=DB) / UDP(sport=5001, dport=53),
+        IP(src=APP, dst=DB) / UDP(sport=5000, dport=54),
+        IP(src=APP, dst=FAR) / UDP(sport=5000, dport=53),
+        IP(src="10.0.2.11", dst=DB) / UDP(sport=5000, dport=53),
+        IP(src=APP, dst=DB) / TCP(sport=5000, dport=53, flags="S"),
+        IP(src=DB, dst=APP) / UDP(sport=5000, dport=53),
+        IP(src=APP, dst=DB) / ICMP(id=5000),
+        IP(src=APP, dst=DB) / ICMP(type=3, code=1) / Raw(bytes(IP(src=APP, dst=DB) / UDP(sport=1, dport=2))),
+        IP(src=APP, dst=DB) / ICMP(type=3, code=1) / Raw(bytes(QUERY)[:24]),
+        IP(src="127.0.0.1", dst=DB) / UDP(sport=5000, dport=53),
+    ],
+)
+def test_packet_of_another_flow(inside: Any) -> None:
+    net, got = begun()
+    result = send_back(net, got, inside=bytes(inside))
+    assert (result.reason, result.by, result.sent) == (Reason.GENEVE_FLOW_CHANGED, BALANCER, ())
+
+
+@pytest.mark.parametrize("about", [QUERY, IP(src=DB, dst=APP) / UDP(sport=53, dport=5000)])
+def test_error_about_the_flow(about: Any) -> None:
+    net, got = begun()
+    error = IP(src="10.9.1.21", dst=APP) / ICMP(type=3, code=13) / Raw(bytes(about)[:28])
+    assert send_back(net, got, inside=bytes(error)).to == "app"
+
+
+def test_error_of_somebody_who_cannot_be_a_sender() -> None:
+    net, got = begun()
+    error = IP(src="127.0.0.1", dst=APP) / ICMP(type=3, code=13) / Raw(bytes(QUERY)[:28])
+    result = send_back(net, got, inside=bytes(error))
+    assert (result.reason, result.by) == (Reason.SOURCE_MARTIAN, BALANCER)
+
+
+def test_later_fragment_is_of_the_flow_by_its_addresses() -> None:
+    net, got = begun(packet=IP(src=APP, dst=DB, id=5) / UDP(sport=5000, dport=53) / Raw(bytes(1200)))
+    first, second = fragment(IP(got.inside), 800)
+    assert send_back(net, got, inside=bytes(second)).to == "db"
+    assert send_back(net, got, inside=bytes(first)).to == "db"
+    second.src = "10.0.2.11"
+    del second.chksum
+    assert send_back(net, got, inside=bytes(second)).reason is Reason.GENEVE_FLOW_CHANGED
+
+
+def test_later_fragment_has_the_ports_of_its_flow() -> None:
+    """Which an ACL looks at, here that of the server's subnet."""
+    text = ONE.replace(
+        "      data: {cidr: 10.0.3.0/24, ", "      data: {network_acl: dns, cidr: 10.0.3.0/24, ", 1
+    ).replace(
+        "    security_groups:\n      open:\n",
+        "    network_acls:\n      dns:\n        ingress:\n"
+        "          - {rule: 1, protocol: udp, ports: 53, cidr: 10.0.0.0/16, action: allow}\n"
+        "        egress: []\n    security_groups:\n      open:\n",
+        1,
+    )
+    for port, reason in ((53, Reason.NONE), (54, Reason.ACL_INGRESS)):
+        datagram = IP(src=APP, dst=DB, id=5) / UDP(sport=5000, dport=port) / Raw(bytes(1200))
+        net, got = begun(text, datagram)
+        second = fragment(IP(got.inside), 800)[1]
+        assert send_back(net, got, inside=bytes(second)).reason is reason
+
+
+def test_later_fragments_of_a_ping_are_echo_too() -> None:
+    net, got = begun(packet=IP(src=APP, dst=DB, id=5) / ICMP(id=4) / Raw(bytes(1200)))
+    assert send_back(net, got, inside=bytes(fragment(IP(got.inside), 800)[1])).to == "db"
+
+
+# -- what else is sent to a node or an endpoint
+
+
+@pytest.mark.parametrize(
+    "packet", [UDP(sport=6081, dport=6080), TCP(sport=6081, dport=6081, flags="S"), ICMP(), UDP(sport=53, dport=80)]
+)
+def test_node_answers_nothing_else(packet: Any) -> None:
+    result = Network(LAB).send("fw1", IP(src="10.9.1.21", dst=NODE_A) / packet)
+    assert (result.reason, result.sent) == (Reason.ENDPOINT_ADDRESSED, ())
+    assert result.by == "gateway-load-balancer-node security/inspection/fw-a"
+
+
+@pytest.mark.parametrize("packet", [UDP(sport=1, dport=6081), TCP(sport=1, dport=80, flags="S"), ICMP()])
+def test_nor_does_an_endpoint(packet: Any) -> None:
+    result = Network(LAB).send("neighbour", IP(src="10.0.1.20", dst="10.0.1.10") / packet)
+    assert (result.reason, result.sent, result.by) == (Reason.ENDPOINT_ADDRESSED, (), "vpc-endpoint shop/inspect")
+
+
+def test_stranger_cannot_send_geneve() -> None:
+    net, got = begun(ONE)
+    packet = answer(got)
+    packet.src = "10.9.2.23"
+    assert net.send("fw3", packet).reason is Reason.GENEVE_SENDER
+
+
+def test_endpoint_that_was_rejected_since_knows_no_flow() -> None:
+    net, got = begun()
+    net.apply(ONE.replace("acceptance_required: false", 'acceptance_required: false, rejected: ["shop/inspect"]'))
+    assert send_back(net, got).reason is Reason.GENEVE_COOKIE_UNKNOWN
+
+
+def test_and_knows_it_again_when_it_is_accepted() -> None:
+    net, got = begun()
+    net.apply(ONE.replace("acceptance_required: false", 'acceptance_required: false, rejected: ["shop/inspect"]'))
+    net.apply(ONE)
+    assert send_back(net, got).to == "db"
+
+
+def test_pieces_come_back_one_by_one() -> None:
+    net = Network(balancer(ONE))
+    pieces = fragment(IP(src=APP, dst=FAR, id=8) / UDP(sport=1, dport=2) / Raw(bytes(2000)), 1000)
+    got = [delivery(sent) for piece in pieces for sent in net.send("app", piece).sent]
+    assert [send_back(net, each).packet.frag for each in reversed(got)] == [piece.frag for piece in reversed(pieces)]
