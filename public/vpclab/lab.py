@@ -209,7 +209,7 @@ class Lab:
 
     @property
     def nodes(self) -> Mapping[str, Node]:
-        """Instances and internet hosts by name, in the order of the lab file."""
+        """Instances, internet hosts and AWS services by name, in the order of the lab file."""
         return {name: self[name] for name in self.ask("nodes")}
 
     def __getitem__(self, name: str) -> Node:
