@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dataplane import limits
 from dataplane.model._placed import PlacedHost, PlacedInterface
+from dataplane.model.aws_service import AwsService
+from dataplane.model.internet_host import InternetHost
 from dataplane.model.program_spec import ProgramSpec, ReadyCommand, ReadyTcp
 from dataplane.names import Names
 from dataplane.topology import Topology
@@ -40,7 +42,8 @@ def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
                 attach=instance.attach or "",
             )
         )
-    for name, host in (*topology.lab.internet.hosts.items(), *topology.lab.aws_services.items()):
+    machines: dict[str, InternetHost | AwsService] = {**topology.lab.internet.hosts, **topology.lab.aws_services}
+    for name, host in machines.items():
         plans.append(
             NodePlan(
                 name=name,
