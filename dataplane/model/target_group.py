@@ -15,8 +15,8 @@ Deviations from AWS:
 - Which target a new flow gets is by a hash of its addresses, protocol and ports, each endpoint by itself.
 - A target that is not of the load balancer's VPC (an address of a peer) is considered in every zone.
 - `matcher` may be any codes from 200 to 599; for gateway load balancers AWS takes 200-399 only.
-- Health checks are real connections from the load balancer's nodes, as often as `interval` says; AWS's are more. They go
-  by the machine's clock, which `vpclab clock advance` does not move.
+- Health checks are real connections from the load balancer's nodes, as often as `interval` says; AWS's are more.
+  They go by the machine's clock, which `vpclab clock advance` does not move.
 - Each node that may send to a target checks it and counts by itself; the target is as well as the least contented of
   them says. The first check that passes makes a new target healthy: for gateway load balancers AWS does not say.
 - A flow whose target is neither registered nor has been seen to leave goes to another one.
