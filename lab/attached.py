@@ -41,22 +41,27 @@ def network_of(plan: NodePlan, start_network: int | None) -> Iterator[int | None
     path = plan.attach.partition(":")[2]
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise LabError(
-            f"instance {plan.name}: there is no network namespace {path}; make it first, for example: ip netns add NAME"
-        ) from None
+    except OSError as error:
+        raise _refusal(plan, path, error) from error
     try:
         yield descriptor
     except OSError as error:
         if error.filename != "setns":
             raise
-        if error.errno == errno.EPERM:
-            why = "it is another user's; run vpclab as root, or leave attach out"
-        else:
-            why = f"it is no network namespace ({error.strerror})"
-        raise LabError(f"instance {plan.name}: {path} cannot be entered: {why}") from error
+        raise _refusal(plan, path, error) from error
     finally:
         os.close(descriptor)
+
+
+def _refusal(plan: NodePlan, path: str, error: OSError) -> LabError:
+    """Why a network namespace cannot be entered, and what to do."""
+    if error.errno == errno.ENOENT:
+        why = f"there is no network namespace {path}; make it first, for example: ip netns add NAME"
+    elif error.errno in (errno.EPERM, errno.EACCES):
+        why = f"{path} cannot be entered: it is another user's; run vpclab as root, or leave attach out"
+    else:
+        why = f"{path} cannot be entered: it is no network namespace ({error.strerror})"
+    return LabError(f"instance {plan.name}: {why}")
 
 
 def make_devices(plan: NodePlan, rtnl: Netlink, taps: dict[int, int]) -> dict[str, int]:
