@@ -258,29 +258,34 @@ def network(out: str) -> Iterator[None]:
     for name in switches:
         Path("/proc/sys/net", name).write_text("1")
     for family, router in routers.items():
-        run("ip", family, "route", "replace", "default", "via", router, "dev", out, "table", str(ROUTES_OUT), "onlink")
-        run("ip", family, "route", "replace", "default", "dev", DEVICE, "table", str(ROUTES_BACK))
-        for rule in _rules(out):
-            run("ip", family, "rule", "del", *rule, check=False)  # of a run that was killed
-            run("ip", family, "rule", "add", *rule)
+        batch(family, *(f"rule del {rule}" for rule in _rules(out)), check=False)  # of a run that was killed
+        batch(
+            family,
+            f"route replace default via {router} dev {out} table {ROUTES_OUT} onlink",
+            f"route replace default dev {DEVICE} table {ROUTES_BACK}",
+            *(f"rule add {rule}" for rule in _rules(out)),
+        )
     run("nft", "-f", "-", input=_RULESET.format(table=TABLE, device=DEVICE, out=out, mark=_MARK))
     try:
         yield
     finally:
         run("nft", f"delete table inet {TABLE}", check=False)
         for family in routers:
-            for rule in _rules(out):
-                run("ip", family, "rule", "del", *rule, check=False)
-            for table in (ROUTES_OUT, ROUTES_BACK):
-                run("ip", family, "route", "flush", "table", str(table), check=False)
+            tables = (f"route flush table {table}" for table in (ROUTES_OUT, ROUTES_BACK))
+            batch(family, *(f"rule del {rule}" for rule in _rules(out)), *tables, check=False)
 
 
-def _rules(out: str) -> list[list[str]]:
+def batch(family: str, *lines: str, check: bool = True) -> None:
+    """Run several commands of `ip` at once: this program should be back soon when it is started again."""
+    run("ip", family, *([] if check else ["-force"]), "-batch", "-", check=check, input="\n".join(lines))
+
+
+def _rules(out: str) -> list[str]:
     """Policy rules: what comes from the tun device, answers to it, and errors about it."""
     return [
-        ["iif", DEVICE, "table", str(ROUTES_OUT), "priority", str(_RULE_PRIORITY)],
-        ["iif", out, "table", str(ROUTES_BACK), "priority", str(_RULE_PRIORITY)],
-        ["fwmark", str(_MARK), "table", str(ROUTES_BACK), "priority", str(_RULE_PRIORITY + 1)],
+        f"iif {DEVICE} table {ROUTES_OUT} priority {_RULE_PRIORITY}",
+        f"iif {out} table {ROUTES_BACK} priority {_RULE_PRIORITY}",
+        f"fwmark {_MARK} table {ROUTES_BACK} priority {_RULE_PRIORITY + 1}",
     ]
 
 

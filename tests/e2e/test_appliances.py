@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 from tests.e2e.conversation import Conversation, is_silent
 from tests.e2e.inspected import counters, inspected, states
-from tests.e2e.lab.stage import eventually, need
+from tests.e2e.lab.stage import eventually, is_done_within, need
 from vpclab import Lab
 
 TWO_ARM = {
@@ -180,12 +179,11 @@ def test_two_arm_drops_by_rule_and_begins_no_flow(two_arm: Lab) -> None:
     assert counters(two_arm, "fw")["returned"] == before
 
 
-def test_two_arm_is_back_within_a_second_and_tidies_up(two_arm: Lab) -> None:
+def test_two_arm_is_back_soon_and_tidies_up(two_arm: Lab) -> None:
     with Conversation(two_arm, "example", "198.51.100.10", 9000) as line:
         assert line.works()
-        began = time.monotonic()
-        two_arm["fw"].restart()
-        assert time.monotonic() - began < 1.5
+        # Well below a second where nothing else runs; it starts some ten programs, which wait where much does.
+        assert is_done_within(3, two_arm["fw"].restart)
         assert line.works()  # the kernel remembers the translation, and the client's next packet tells the way
     rules = two_arm["fw"].run(["ip", "rule"]).stdout
     assert rules.count("lookup 601") == 1

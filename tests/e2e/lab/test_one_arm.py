@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from lab.appliances import one_arm
 from lab.enter import open_socket
 from lab.node_plan import ProgramPlan
 from lab.runtime import Runtime
-from tests.e2e.lab.stage import VNET_HEADER_BYTES, eventually, next_frame, output, plan
+from tests.e2e.lab.stage import VNET_HEADER_BYTES, eventually, is_done_within, next_frame, output, plan
 
 pytestmark = pytest.mark.e2e
 
@@ -161,12 +160,13 @@ def test_it_is_back_within_a_second(fw: Appliance) -> None:
     fw.give(tcp())
     fw.back()
     before = fw.pid()
-    began = time.monotonic()
-    fw.runtime.restart("fw")
-    fw.runtime.wait_ready("fw")
-    took_s = time.monotonic() - began
+
+    def restart() -> None:
+        fw.runtime.restart("fw")
+        fw.runtime.wait_ready("fw")
+
+    assert is_done_within(1, restart)
     assert fw.pid() != before
     geneve = fw.give(tcp())
     assert bytes(fw.back()[UDP].payload) == geneve
-    assert took_s < 1
     assert '"returned": 1' in fw.log()  # what the first run said at its end
