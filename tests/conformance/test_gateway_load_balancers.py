@@ -199,9 +199,11 @@ def test_keepalive() -> None:
     connect(network)
     keepalive = ACK.copy()
     keepalive[TCP].seq = 100
+    cookies = set()
     for node, packet in (("app", keepalive), ("db", SYN_ACK), ("app", keepalive)):
         network.wait(349)
-        assert delivered(network.send(node, packet))
+        cookies.add(delivered(network.send(node, packet)).cookie)
+    assert len(cookies) == 1
 
 
 @behaviour(
