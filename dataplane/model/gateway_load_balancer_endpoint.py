@@ -195,7 +195,7 @@ class GatewayLoadBalancerEndpoint:
             realm=realm,
             mac=interface.mac,
             address4=interface.addresses4[0],
-            into=leave,  # errors about what has left it: the router of its subnet sends them back the way of that subnet
+            into=leave,  # errors about what has left it: its subnet's router sends them back the way of that subnet
             out=leave,
             mtu=ENDPOINT_MTU,
             via=Via.ENDPOINT,

@@ -15,6 +15,7 @@ from ipaddress import IPv4Address, IPv6Address
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.nodes import BalancerNode
 from dataplane.reference.packets import TCP, Flow, Packet
+from dataplane.reference.resets import acknowledges, next_sequence
 
 MOST_COOKIE = 0xFFFF_FFFF
 Reduced = tuple[frozenset[IPv4Address | IPv6Address], int]
@@ -38,18 +39,22 @@ class BalancedFlow:
     """The same of the target."""
     admissible: frozenset[int] = frozenset()
     """Targets it could have had when it got the present one."""
-    last_segments: dict[bool, Packet] = field(default_factory=dict)
-    """The last TCP segment of each side; True stands for the one that opened it."""
+    sends: dict[bool, int] = field(default_factory=dict)
+    """TCP: the sequence number that each side goes on with; True stands for the one that opened it."""
+    expects: dict[bool, int] = field(default_factory=dict)
+    """TCP: the one that each side has last acknowledged."""
 
     def see(self, packet: Packet, now_ms: int, limits: Limits) -> None:
         """A packet of the flow goes to its target."""
-        if packet.is_icmp_error:  # about it: it is in use, but who says so is perhaps neither end
-            self.life.last_ms, self.life.limit_ms = now_ms, limits.of(self.life.stage)
-            return
+        if packet.is_icmp_error and packet.flow != self.flow:
+            return  # about it: anybody may say so, and it does not live on because of that
         by_opener = packet.flow == self.flow
         self.life.see(packet, now_ms, limits, by_opener=by_opener)
         if packet.protocol == TCP and not packet.is_later_fragment:
-            self.last_segments[by_opener] = packet
+            self.sends[by_opener] = next_sequence(packet)
+            acknowledged = acknowledges(packet)
+            if acknowledged is not None:
+                self.expects[by_opener] = acknowledged
 
 
 def reduced(flow: Flow, stickiness: str) -> Reduced | None:

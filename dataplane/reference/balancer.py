@@ -81,13 +81,14 @@ class Balancers:
         """
         dead = [(endpoint, flow) for endpoint in endpoints for flow in self.of(endpoint).bury(now_ms)]
         dead.sort(key=lambda each: each[1].life.last_ms + each[1].life.limit_ms)
-        return [
-            (endpoint, resets.build_farewell(flow.flow if to_opener else flow.flow.reversed(), segments))
-            for endpoint, flow in dead
-            if flow.flow.protocol == TCP and flow.life.stage is not Stage.CLOSING
-            for to_opener in (True, False)
-            for segments in [(flow.last_segments.get(to_opener), flow.last_segments.get(not to_opener))]
-        ]
+        open_ones = (each for each in dead if each[1].flow.protocol == TCP and each[1].life.stage is not Stage.CLOSING)
+        return [(endpoint, _farewell(flow, to_opener)) for endpoint, flow in open_ones for to_opener in (True, False)]
+
+
+def _farewell(flow: BalancedFlow, to_opener: bool) -> Packet:
+    own = flow.flow if to_opener else flow.flow.reversed()
+    expects, sends, others = flow.expects.get(to_opener), flow.sends.get(to_opener), flow.sends.get(not to_opener)
+    return resets.build_farewell(own, expects, sends, others)
 
 
 def _has_target(node: BalancerNode, flow: BalancedFlow) -> bool:

@@ -37,7 +37,7 @@ def go_in(journey: Journey, endpoint: Endpoint, balancers: Balancers) -> Balance
     """
     node = endpoint.node
     if node is None or (journey.packet.version == 6 and not node.dualstack):
-        raise Dropped(Reason.ENDPOINT_UNAVAILABLE, endpoint.number)
+        raise Dropped(Reason.ENDPOINT_UNAVAILABLE, endpoint.number, journey.route)
     enter_subnet(journey, endpoint.subnet)
     lose_ttl(journey, endpoint.number)
     if any(len(piece) > ENDPOINT_MTU for piece in journey.pieces()):
@@ -93,9 +93,9 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
         raise Dropped(wrong, node.balancer)
     journey.note(endpoint.number, "decapsulate", target.number)
     journey.packet, journey.is_tunnelled = packet, False
+    lose_ttl(journey, endpoint.number)
     _begin(journey, endpoint)
     journey.through = {ENDPOINT}
-    lose_ttl(journey, endpoint.number)
     return endpoint
 
 

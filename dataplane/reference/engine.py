@@ -26,6 +26,8 @@ from dataplane.reference.router import Receiver, Router
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 
+NOBODY, NO_FRAME = 0, -1
+"""Whose port, and which received frame, stands behind what the network sends because time has passed."""
 ARP, VLAN = b"\x08\x06", (b"\x81\x00", b"\x88\xa8")
 TYPES = {version: kind for kind, version in VERSIONS.items()}
 
@@ -108,8 +110,10 @@ class ReferencePlane:
             if endpoint.node is None or not endpoint.node.resets:
                 continue
             sent = own_packets.send_reset(WantedReset(reset, endpoint), self.now_ms, self.router)
-            if sent is not None and not isinstance(sent, Reason):
-                self._arrive(*sent, 0)
+            if isinstance(sent, Reason):
+                self._count(NOBODY, sent)
+            elif sent is not None:
+                self._arrive(*sent, NO_FRAME)
         return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), self._emissions
 
     # -- what is asked of it besides

@@ -56,6 +56,8 @@ class Journey:
     cause: Cause = Cause.FORWARDED
     places: int = 0
     """Route tables seen."""
+    route: int = 0
+    """What brought it to where it is: a route, or whoever has its destination."""
     from_router: bool = False
     """Whether the network made it: an ICMP error about what has just gone through."""
     trace: list[Note] = field(default_factory=list)
@@ -64,6 +66,8 @@ class Journey:
     def note(self, object: int, action: str, rule: int = 0) -> None:
         """Something has happened to it, at `object` and by `rule` (numbers of `Names`)."""
         self.trace.append((object, action, rule))
+        if action == "route":
+            self.route = rule
 
     def pieces(self) -> list[bytes]:
         """The packets that it arrives in."""

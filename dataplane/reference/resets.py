@@ -23,23 +23,31 @@ def build_reset(about: Packet) -> Packet:
     segment, flags = about.raw[about.transport :], about.tcp_flags
     if flags & ACK:
         return _build(about.flow.reversed(), int.from_bytes(segment[8:12]), 0, RST)
-    return _build(about.flow.reversed(), 0, _next_sequence(about), RST | ACK)
+    return _build(about.flow.reversed(), 0, next_sequence(about), RST | ACK)
 
 
-def build_farewell(flow: Flow, segments: tuple[Packet | None, Packet | None]) -> Packet:
+def build_farewell(flow: Flow, expects: int | None, sends: int | None, other_sends: int | None) -> Packet:
     """The reset that one end of a connection gets when it has timed out: as if the other end had sent it.
 
-    `flow` is as that end sends it, `segments` the last one of either, its own first. It has the sequence number that
-    the end expects next, as far as the other has ever sent something, else it acknowledges what the end has sent.
+    `flow` is as the end sends it. A reset counts with the sequence number that the end expects next, which is what it
+    has last acknowledged; before that, if it acknowledges what the end has sent. To an end that has never said anything
+    it has the number that the other one goes on with.
     """
-    own, others = segments
-    if others is not None:
-        return _build(flow.reversed(), _next_sequence(others), 0, RST)
-    assert own is not None, flow
-    return _build(flow.reversed(), 0, _next_sequence(own), RST | ACK)
+    if expects is not None:
+        return _build(flow.reversed(), expects, 0, RST)
+    if sends is not None:
+        return _build(flow.reversed(), 0, sends, RST | ACK)
+    assert other_sends is not None, flow
+    return _build(flow.reversed(), other_sends, 0, RST)
 
 
-def _next_sequence(packet: Packet) -> int:
+def acknowledges(packet: Packet) -> int | None:
+    """The sequence number that the sender of a segment expects next, if it says so."""
+    segment = packet.raw[packet.transport :]
+    return int.from_bytes(segment[8:12]) if packet.tcp_flags & ACK else None
+
+
+def next_sequence(packet: Packet) -> int:
     """The sequence number that the sender of a segment goes on with."""
     segment, flags = packet.raw[packet.transport :], packet.tcp_flags
     length = len(segment) - (segment[12] >> 4) * 4 + bool(flags & SYN) + bool(flags & FIN)

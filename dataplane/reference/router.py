@@ -82,7 +82,7 @@ class Router:
             neighbour = self.inventory.neighbour(sender.subnet, destination_mac)
             assert neighbour is not None, "frames to nobody are not received"
             if isinstance(neighbour, Endpoint):
-                raise Dropped(Reason.ENDPOINT_ADDRESSED, neighbour.number)
+                raise Dropped(Reason.ENDPOINT_ADDRESSED, neighbour.number, journey.route)
             return self._into(journey, neighbour)
         journey.source_mac = None
         return self.leave(journey, sender.subnet)
@@ -172,7 +172,7 @@ class Router:
             raise AssertionError("a router either answers or drops")
         if isinstance(owner, Endpoint):
             enter_subnet(journey, owner.subnet)
-            raise Dropped(Reason.ENDPOINT_ADDRESSED, owner.number)
+            raise Dropped(Reason.ENDPOINT_ADDRESSED, owner.number, journey.route)
         return self._into(journey, owner)
 
     def _into(self, journey: Journey, target: Owner) -> Receiver:

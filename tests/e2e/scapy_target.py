@@ -1,4 +1,4 @@
-"""A target of a gateway load balancer on scapy's GENEVE layer: what it gives back was decoded and encoded by scapy alone.
+"""A target of a gateway load balancer on scapy's GENEVE layer: scapy alone decodes and encodes what it gives back.
 
     python3 scapy_target.py HEALTH_PORT
 

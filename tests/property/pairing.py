@@ -2,7 +2,7 @@
 
 The fast engine runs in three forms at once: with its memo, without it, and with it emptied at random. All three must
 say the same to the bit, traced or not, and so must the reference engine in what AWS decides. Where AWS leaves a choice
-open (the port of a NAT gateway) the fast engine proposes; the reference engine checks that the choice is admissible,
+open (the port of a NAT gateway, the target of a balanced flow) the fast engine proposes; the reference engine checks that the choice is admissible,
 and adopts it.
 """
 
@@ -36,7 +36,8 @@ REMEMBERED = 64
 """Emitted frames that can be answered later."""
 STAGES = {"replied": "single"}
 """The fast engine tells two stages of UDP apart that the reference engine holds as one."""
-CHOSEN = (Cause.FORWARDED, Cause.FRAGMENT, Cause.RELEASED)
+CHOSEN = (Cause.FORWARDED, Cause.FRAGMENT, Cause.RELEASED, Cause.ERROR, Cause.RESET)
+"""Why frames leave that may show what the fast engine has chosen."""
 FORMS = ("plain", "memo", "emptied")
 
 
@@ -99,7 +100,8 @@ class Pair:
         planned = self._plan(port, frames[0])
         outcomes, emissions = self._process(port, frames, traced)
         proposals = [[e.frame for e in emissions if e.parent == n and e.cause in CHOSEN] for n in range(len(frames))]
-        told, left = self.reference.process(frames, [port] * len(frames), self.now, proposals, traced=True)
+        said = [outcome.trace for outcome in outcomes]
+        told, left = self.reference.process(frames, [port] * len(frames), self.now, proposals, told=said, traced=True)
         if Reason.LOOP in {*(o.reason for o in outcomes), *(o.reason for o in told)}:
             # Where a packet in circles is cut off, and what it leaves behind, is each engine's own affair.
             assert [outcome.verdict for outcome in outcomes] == [outcome.verdict for outcome in told]
