@@ -78,16 +78,18 @@ SYN_ACK = IP(src=S3, dst=APP) / TCP(sport=443, dport=40000, flags="SA")
 # -- routes
 
 
-@behaviour(
-    "Subnets whose tables a gateway endpoint is in reach the service by it, without a public address: the service sees "
-    "the private one",
-    source=S3_PAGE,
-)
-def test_private_address() -> None:
+@behaviour("An instance without a public address reaches S3 through a gateway endpoint", source=PAGE)
+def test_without_a_public_address() -> None:
+    """VPC twin has no gateway to the internet at all."""
     network = Network(LAB)
-    result = network.send("app", SYN)
-    assert (result.to, result.packet.src, result.packet[TCP].sport) == ("s3", APP, 40000)
-    assert network.send("s3", SYN_ACK).to == "app"
+    assert network.send("twin", SYN).to == "s3"
+    assert network.send("s3", SYN_ACK).to == "twin"
+
+
+@behaviour("Behind a gateway endpoint the service sees the private address of who calls", source=S3_PAGE)
+def test_private_address() -> None:
+    packet = Network(LAB).send("app", SYN).packet
+    assert (packet.src, packet[TCP].sport) == (APP, 40000)
 
 
 @behaviour("Other subnets reach the service at its public endpoint, by their own gateways", source=PAGE)
