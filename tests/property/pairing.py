@@ -2,8 +2,8 @@
 
 The fast engine runs in three forms at once: with its memo, without it, and with it emptied at random. All three must
 say the same to the bit, traced or not, and so must the reference engine in what AWS decides. Where AWS leaves a choice
-open (the port of a NAT gateway, the target of a balanced flow) the fast engine proposes; the reference engine checks that the choice is admissible,
-and adopts it.
+open (the port of a NAT gateway, the target of a balanced flow) the fast engine proposes; the reference engine checks
+that the choice is admissible, and adopts it.
 """
 
 from __future__ import annotations
