@@ -46,6 +46,7 @@ def leave(journey: Journey, endpoint: GatewayEndpoint, inventory: Inventory, mem
     _check_protocol(journey, endpoint, inventory, "out", ECHO[ICMP][0])
     rivals = (each for each in _of_service(inventory, endpoint.service) if each.vpc != endpoint.vpc)
     if any(memory.has(each.number, packet, journey.now_ms) for each in rivals):
+        journey.note(endpoint.number, "known")
         raise Dropped(Reason.ENDPOINT_CONFLICT, endpoint.number, journey.route)
     done = memory.see(endpoint.number, packet, journey.now_ms, limits)
     if done:
