@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memset
 
 from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, open_geneve, port_of_cookie, read_geneve
 from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_PORTS, L4_QUERY, MAX_CUTS, QUERY_ECHO,
-                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr, addr_eq, addr_lt, outer, packet,
+                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr, addr_eq, addr_lt, check_addresses, outer, packet,
                               start_header, tuple5)
 from fastpath.plan cimport *
 from fastpath.reason cimport *
@@ -379,8 +379,11 @@ cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
     w.p = q
     start_header(w.h, q)
     w.layer = LAYER_INSIDE
-    if not is_of_flow(w, k.forward):
-        drop(w, n, REASON_GENEVE_FLOW_CHANGED, 0)
+    reason = REASON_NONE if is_of_flow(w, k.forward) else REASON_GENEVE_FLOW_CHANGED
+    if reason == REASON_NONE:
+        reason = <uint16_t>check_addresses(q)
+    if reason:
+        drop(w, n, reason, 0)
         return 0
     e = add_effect(w, n, REASON_PLAN_LIMIT)
     if e == NULL:

@@ -504,9 +504,9 @@ cdef void tell_ends(core *c, session *s) noexcept nogil:
         p.proto = PROTO_TCP
         store32(frame + p.l4 + 4, s.sends[way])
         frame[p.l4 + 12] = 0x50
-        if s.acknowledged & (1 << way):
+        if (s.acknowledged & (1 << way)) or (s.spoke & (2 >> way)):
             p.tcp_flags = TCP_ACK
-            store32(frame + p.l4 + 8, s.expects[way])
+            store32(frame + p.l4 + 8, s.expects[way] if s.acknowledged & (1 << way) else s.sends[1 - way])
         memset(&c.work, 0, sizeof(plan) - sizeof(c.work.effects))
         c.work.error = ERROR_RESET
         c.work.error_routed = 1

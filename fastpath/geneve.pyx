@@ -15,7 +15,7 @@ takes (RFC 9293, 3.1; flags of all but the last segment as in Linux's software s
 from libc.string cimport memcpy, memset
 
 from fastpath.edit cimport adjust
-from fastpath.packet cimport FRAGMENT_LATER, check_addresses, parse_ip
+from fastpath.packet cimport FRAGMENT_LATER, parse_ip
 from fastpath.reason cimport REASON_GENEVE_MALFORMED, REASON_NONE
 from fastpath.wire cimport *
 
@@ -77,7 +77,7 @@ cdef uint16_t open_geneve(const packet *p, const geneve *g, packet *q) noexcept 
     q.l3 = ETH_HEADER
     q.context = p.context
     q.family = g.family
-    return REASON_GENEVE_MALFORMED if parse_ip(q) or check_addresses(q) else REASON_NONE
+    return REASON_GENEVE_MALFORMED if parse_ip(q) else REASON_NONE
 
 
 # Write the 68 bytes at `ip`, in front of `inside` bytes of IP packet of `family`, which must be as they are to be sent.

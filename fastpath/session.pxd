@@ -57,7 +57,8 @@ cdef struct session:
     uint32_t cookie         # SESSION_BALANCED
     uint32_t target         # SESSION_BALANCED, SESSION_STICKY: number of the member
     uint8_t flipped         # SESSION_BALANCED: its first key is the reverse of the opener's tuple
-    uint8_t acknowledged    # SESSION_BALANCED, TCP: bit 1 << way: that side has acknowledged something, `expects` is known
+    uint8_t spoke           # SESSION_BALANCED, TCP: bit 1 << way: that side has sent something, `sends` is known
+    uint8_t acknowledged    # the same: it has acknowledged something, `expects` is known
     uint32_t expects[2]     # the sequence number that each side waits for, as it said last
     uint32_t sends[2]       # and the one it will send next
     uint8_t live
@@ -139,6 +140,7 @@ cdef inline void note_sequence(session *s, int way, const packet *p) noexcept no
         return
     s.sends[way] = (load32(tcp + 4) + (p.end - p.l4 - <uint32_t>(tcp[12] >> 4) * 4)
                     + ((p.tcp_flags & TCP_SYN) != 0) + ((p.tcp_flags & TCP_FIN) != 0))
+    s.spoke |= 1 << way
     if p.tcp_flags & TCP_ACK:
         s.expects[way] = load32(tcp + 8)
         s.acknowledged |= 1 << way

@@ -31,6 +31,7 @@ cdef enum gate_mode:
     GATE_OPEN = 1
     GATE_REQUIRE = 2
     GATE_RESUME = 3
+    GATE_LOOK = 4
 
 # What a packet came through, as far as compiled code asks; dataplane.program.Via has them all.
 cdef enum via_bit:

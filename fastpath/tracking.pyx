@@ -281,12 +281,12 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     cdef bint told = session_tuple(w, &t)
     session_key_of(&key, policy.owner, direction, &t)
     if told and find(w, &key, &k) and not restarts(w, &k):
-        if w.p.kind != L4_ERROR and not touch(w, n, &k, &policy.limits):
+        if w.p.kind != L4_ERROR and n.mode != GATE_LOOK and not touch(w, n, &k, &policy.limits):
             return 0
         if n.flags & FLAG_TRACKS:
             track_all(w)
         note(w, n, DETAIL_RELATED if w.p.kind == L4_ERROR else DETAIL_KNOWN, 0, k.row)
-        return n.other if n.mode == GATE_RESUME else n.next
+        return n.other if n.mode == GATE_RESUME or n.mode == GATE_LOOK else n.next
     if n.mode == GATE_REQUIRE:
         drop(w, n, n.reason, 0)
         return 0
@@ -298,7 +298,7 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
         if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits) == NULL:
             return 0
         note(w, n, DETAIL_NEW, 0)
-    if n.mode == GATE_RESUME and told:
+    if (n.mode == GATE_RESUME or n.mode == GATE_LOOK) and told:
         w.out.absences += 1
         if w.out.absences <= ABSENCES:      # more cannot be remembered, and must not take the room of what is done
             e = add_effect(w, n, REASON_PLAN_LIMIT)

@@ -1,4 +1,4 @@
-"""From a topology to what the runtime must build: a plan per instance and internet host, and per health checker."""
+"""From a topology to what the runtime must build: plans of instances, internet hosts, AWS services, health checkers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dataplane import limits
 from dataplane.model._placed import PlacedHost, PlacedInterface
+from dataplane.model.aws_service import AwsService
+from dataplane.model.internet_host import InternetHost
 from dataplane.model.program_spec import ProgramSpec, ReadyCommand, ReadyTcp
 from dataplane.names import Names
 from dataplane.topology import Topology
@@ -22,7 +24,7 @@ BALANCER_NODE = "gateway-load-balancer-node"
 
 
 def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
-    """Return a plan for each instance, then each internet host, in file order."""
+    """Return a plan for each instance, then each internet host, then each AWS service, in file order."""
     books = {vpc: _names_seen_from(topology, vpc) for vpc in topology.lab.vpcs}
     outside = _names_seen_from(topology, None)
     plans = []
@@ -40,7 +42,8 @@ def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
                 attach=instance.attach or "",
             )
         )
-    for name, host in topology.lab.internet.hosts.items():
+    machines: dict[str, InternetHost | AwsService] = {**topology.lab.internet.hosts, **topology.lab.aws_services}
+    for name, host in machines.items():
         plans.append(
             NodePlan(
                 name=name,
@@ -138,4 +141,6 @@ def _names_seen_from(topology: Topology, vpc: str | None) -> dict[str, tuple[Add
             book[name] = (*([public] if public else []), *first.addresses6[:1])
     for name, host in topology.lab.internet.hosts.items():
         book[name] = tuple(a for a in (host.address, host.ipv6_address) if a is not None)
+    for name, service in topology.lab.aws_services.items():
+        book[name] = book[f"{name}.{topology.lab.region}.amazonaws.com"] = (service.host_address(name),)
     return {name: addresses for name, addresses in book.items() if addresses}

@@ -50,7 +50,7 @@ def node(lab: RunningLab, name: str) -> dict[str, Any]:
         )
     return {
         "name": name,
-        "kind": "internet-host" if is_host else "instance",
+        "kind": "aws-service" if name in topology.lab.aws_services else "internet-host" if is_host else "instance",
         "attach": plan.attach or None,
         "interfaces": interfaces,
     }
@@ -113,8 +113,9 @@ def resolve(lab: RunningLab, source: str, destination: str) -> str:
     Raises:
         RequestError: neither a node nor an address.
     """
-    if destination in lab.plans:
-        known = lab.plans[source].hosts.get(destination) or _addresses(lab.plans[destination])
+    known = lab.plans[source].hosts.get(destination) or ()
+    if known or destination in lab.plans:
+        known = known or tuple(_addresses(lab.plans[destination]))
         return str(min(known, key=lambda each: each.version))
     try:
         return str(ip_address(destination))

@@ -53,7 +53,7 @@ class Node:
     def __init__(self, lab: Lab, entry: dict[str, Any]) -> None:
         self._lab = lab
         self._entry = entry
-        self._view = _view(entry)
+        self._view = view_of(entry)
         self._senders: dict[str, sockets.socket] = {}
         self._neighbours: dict[tuple[int, str], str] = {}
 
@@ -384,7 +384,7 @@ class Node:
         return _frames.ethernet(raw, source=_octets(interface["mac"]), destination=_octets(self._neighbours[key]))
 
 
-def _view(entry: Mapping[str, Any]) -> NodeView:
+def view_of(entry: Mapping[str, Any]) -> NodeView:
     """How to enter the node, out of what the daemon says about it."""
     facts: dict[str, Any] = {field.name: entry[field.name] for field in fields(NodeView)}
     for name, value in facts.items():

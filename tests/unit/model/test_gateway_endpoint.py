@@ -140,7 +140,7 @@ def test_vpcs_with_the_same_addresses_ask_each_others_memory_first() -> None:
     lowered = program(**declared)
     asked = chain(lowered, f"{HERE}/in")[3]
     assert isinstance(asked, FlowGate)
-    assert (asked.mode, asked.policy) == (GateMode.RESUME, "vpc-endpoint:twin/s3")
+    assert (asked.mode, asked.policy) == (GateMode.LOOK, "vpc-endpoint:twin/s3")
     assert shape(lowered, asked.otherwise) == [f"Drop {Reason.ENDPOINT_CONFLICT.name}"]
     assert isinstance(chain(lowered, "vpc-endpoint:far/s3/in")[4], Hop)
     returns = routes(lowered, "aws-service:s3/returns")
