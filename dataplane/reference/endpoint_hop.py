@@ -21,7 +21,7 @@ from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import ENDPOINT, Dropped, Journey, WantedReset
 from dataplane.reference.mss import clamp
 from dataplane.reference.nodes import BalancerNode, Endpoint
-from dataplane.reference.packets import Flow, Packet
+from dataplane.reference.packets import Flow, Packet, check_addresses
 from dataplane.verdict import Reason
 
 ENDPOINT_MTU = 8500
@@ -88,6 +88,9 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
     packet = _of_flow(inside.packet, flow)
     if packet is None:
         raise Dropped(Reason.GENEVE_FLOW_CHANGED, node.balancer)
+    wrong = check_addresses(packet)
+    if wrong is not None:  # of an error, which may be anybody's who can be a sender at all
+        raise Dropped(wrong, node.balancer)
     journey.note(endpoint.number, "decapsulate", target.number)
     journey.packet, journey.is_tunnelled = packet, False
     lose_ttl(journey, endpoint.number)

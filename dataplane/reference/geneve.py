@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from dataplane.reference.checksum import checksum, pseudo_header
-from dataplane.reference.packets import UDP, Packet, check_addresses, read
+from dataplane.reference.packets import UDP, Packet, read
 from dataplane.verdict import Reason
 
 PORT = 6081
@@ -116,7 +116,7 @@ def unwrap(outer: Packet) -> Inside | Reason:
     if end > len(message) or version is None or options is None:
         return Reason.GENEVE_MALFORMED
     inside = read(version, message[end:])
-    if isinstance(inside, Reason) or check_addresses(inside) is not None:
+    if isinstance(inside, Reason):
         return Reason.GENEVE_MALFORMED
     label = _label(options)
     return Reason.GENEVE_OPTIONS_MISSING if label is None else Inside(label, inside)

@@ -280,7 +280,7 @@ def test_errors_keep_no_flow_alive() -> None:
     net = Network(LAB)
     delivered(net.send("app", QUERY))
     net.wait(119)
-    assert delivered(net.send("db", error(QUERY, DB, APP)))
+    assert delivered(net.send("db", error(QUERY, DB, APP))).target
     net.wait(1)
     assert not [each for each in net.plane.engine.sessions() if each["kind"] == "balancer"]
 
