@@ -12,14 +12,14 @@ from libc.string cimport memcmp, memset
 
 from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, open_geneve, port_of_cookie, read_geneve
 from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_PORTS, L4_QUERY, MAX_CUTS, QUERY_ECHO,
-                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr, addr_eq, addr_lt, check_addresses, outer, packet,
+                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr_eq, addr_lt, check_addresses, outer, packet,
                               start_header, tuple5)
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
 from fastpath.tracking cimport add_effect, find, known, open_session, opens_tcp, restarts, session_tuple, touch
-from fastpath.wire cimport ETH_HEADER, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_RST
+from fastpath.wire cimport ETH_HEADER, PROTO_TCP, PROTO_UDP, TCP_RST
 
 cdef enum:
     OUTER_TTL = 255

@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy, memset
 from fastpath.edit cimport *
 from fastpath.emission cimport *
 from fastpath.fragment cimport *
-from fastpath.geneve cimport geneve, looks_like_geneve, open_geneve, read_geneve
+from fastpath.geneve cimport looks_like_geneve, open_geneve, read_geneve
 from fastpath.memo cimport arrival, flow, flow_hit, flow_remember, may_use_flow
 from fastpath.packet cimport *
 from fastpath.plan cimport *

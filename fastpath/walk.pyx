@@ -126,7 +126,8 @@ cdef bint pass_hop(walker *w, const node *n) noexcept nogil:
         if w.out.edit.mss == 0 or mss < w.out.edit.mss:
             w.out.edit.mss = mss
     if n.mtu and wire_length(w.p) > n.mtu:
-        if (w.p.dont_fragment or (n.flags & FLAG_DROPS_LARGE)) and not (w.out.edit.cut_count and w.out.edit.cuts[w.out.edit.cut_count - 1] <= n.mtu):
+        if (w.p.dont_fragment or (n.flags & FLAG_DROPS_LARGE)) \
+                and not (w.out.edit.cut_count and w.out.edit.cuts[w.out.edit.cut_count - 1] <= n.mtu):
             if n.flags & FLAG_ANSWERS_MTU:
                 ask_for_error(w, n, ERROR_TOO_BIG)
             drop(w, n, REASON_MTU_EXCEEDED, 0)

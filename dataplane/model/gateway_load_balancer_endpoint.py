@@ -223,10 +223,8 @@ class GatewayLoadBalancerEndpoint:
                 ttl=TtlAction.SILENT,
                 next=f"{here}/tunnel",
             ),
-            f"{here}/back": Enter(
-                object=number, realm=realm, interface=here, via=Via.ENDPOINT, next=f"{here}/back/hop"
-            ),
-            f"{here}/back/hop": Hop(object=number, ttl=TtlAction.SILENT, next=leave),
+            f"{here}/back": Hop(object=number, ttl=TtlAction.SILENT, next=f"{here}/back/cross"),
+            f"{here}/back/cross": Enter(object=number, realm=realm, interface=here, via=Via.ENDPOINT, next=leave),
         }
         self._lower_tunnel(topology, program, vpc, name)
 

@@ -1,8 +1,8 @@
 """Flows of Gateway Load Balancer endpoints: whose they are, which target they have, and how long they live.
 
 A flow belongs to the endpoint that it came to, in both directions. TCP and UDP are told apart by addresses and ports,
-ICMP queries by their identifier, everything else by addresses and protocol (of ICMP: by type too). An ICMP error goes
-with the flow it is about, and is one of its own if there is none.
+ICMP queries by their identifier, everything else by addresses and protocol (of ICMP: by type too). An ICMP error
+goes with the flow it is about, and is one of its own if there is none.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html
 """
 
@@ -44,10 +44,12 @@ class BalancedFlow:
     expects: dict[bool, int] = field(default_factory=dict)
     """TCP: the one that each side has last acknowledged."""
 
+    def is_only_about(self, packet: Packet) -> bool:
+        """Whether it is an ICMP error about the flow: anybody may say so, and nothing changes because of that."""
+        return packet.is_icmp_error and packet.flow != self.flow
+
     def see(self, packet: Packet, now_ms: int, limits: Limits) -> None:
         """A packet of the flow goes to its target."""
-        if packet.is_icmp_error and packet.flow != self.flow:
-            return  # about it: anybody may say so, and it does not live on because of that
         by_opener = packet.flow == self.flow
         self.life.see(packet, now_ms, limits, by_opener=by_opener)
         if packet.protocol == TCP and not packet.is_later_fragment:
@@ -74,8 +76,9 @@ class BalancedFlows:
 
     def find(self, packet: Packet, now_ms: int) -> BalancedFlow | None:
         """The flow that a packet is of, in either direction, or is an ICMP error about."""
-        if packet.is_icmp_error and packet.quoted is not None and packet.quoted.is_identified:
-            about = self._of(packet.quoted.flow, now_ms)
+        quoted = packet.quoted
+        if quoted is not None and quoted.is_identified:
+            about = self._of(quoted.flow, now_ms)
             if about is not None:
                 return about
         return self._of(packet.flow, now_ms)

@@ -47,6 +47,10 @@ class Balancers:
         """The flow of a packet that has come to an endpoint, and the target it goes to."""
         flows = self.of(endpoint)
         found = flows.find(packet, now_ms)
+        if found is not None and found.is_only_about(packet):
+            _settle(flows, endpoint, node, found, now_ms, proposals)
+            target = node.targets.get(found.target)
+            return Reason.BALANCER_NO_TARGET if target is None else (found, target)
         is_new = found is None or found.life.is_reopened_by(packet)
         if is_new and packet.protocol == TCP and not packet.opens_tcp:
             return Reason.BALANCER_NO_FLOW

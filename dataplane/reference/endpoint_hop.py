@@ -15,7 +15,7 @@ from dataclasses import replace
 from dataplane.reference import geneve, resets
 from dataplane.reference.balanced_flows import BalancedFlow
 from dataplane.reference.balancer import Balancers
-from dataplane.reference.hops import lose_ttl
+from dataplane.reference.hops import ENDPOINT_MTU, fit_endpoint, lose_ttl
 from dataplane.reference.interfaces import enter_subnet
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import ENDPOINT, Dropped, Journey, WantedReset
@@ -24,7 +24,6 @@ from dataplane.reference.nodes import BalancerNode, Endpoint
 from dataplane.reference.packets import Flow, Packet, check_addresses
 from dataplane.verdict import Reason
 
-ENDPOINT_MTU = 8500
 REPLIES = {1: {8: 0, 13: 14}, 58: {128: 129}}
 """Request of ICMP: its reply."""
 
@@ -40,8 +39,7 @@ def go_in(journey: Journey, endpoint: Endpoint, balancers: Balancers) -> Balance
         raise Dropped(Reason.ENDPOINT_UNAVAILABLE, endpoint.number, journey.route)
     enter_subnet(journey, endpoint.subnet)
     lose_ttl(journey, endpoint.number)
-    if any(len(piece) > ENDPOINT_MTU for piece in journey.pieces()):
-        raise Dropped(Reason.MTU_EXCEEDED, endpoint.number)
+    fit_endpoint(journey, endpoint.number)
     journey.packet = clamp(journey.packet, ENDPOINT_MTU)
     if journey.is_tunnelled:
         raise Dropped(Reason.GENEVE_NESTED, node.balancer)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dataplane.reference.flow_memory import FlowMemory
-from dataplane.reference.hops import lose_ttl
+from dataplane.reference.hops import ENDPOINT_MTU, fit_endpoint, lose_ttl
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import GATEWAY, PEERING, TRACKED_SERVICE, Dropped, Journey
 from dataplane.reference.lifetimes import limits_of_gateway_endpoints
@@ -25,7 +25,6 @@ from dataplane.reference.nodes import GatewayEndpoint, Host
 from dataplane.reference.packets import ECHO, ICMP, TCP
 from dataplane.verdict import Reason
 
-MTU = 8500
 TRACKED = ("dynamodb",)
 """Services whose flows security groups track, whatever their rules say.
 
@@ -46,6 +45,7 @@ def leave(journey: Journey, endpoint: GatewayEndpoint, inventory: Inventory, mem
     _check_protocol(journey, endpoint, inventory, "out", ECHO[ICMP][0])
     rivals = (each for each in _of_service(inventory, endpoint.service) if each.vpc != endpoint.vpc)
     if any(memory.has(each.number, packet, journey.now_ms) for each in rivals):
+        journey.note(endpoint.number, "known")
         raise Dropped(Reason.ENDPOINT_CONFLICT, endpoint.number, journey.route)
     done = memory.see(endpoint.number, packet, journey.now_ms, limits)
     if done:
@@ -98,12 +98,7 @@ def _check_protocol(journey: Journey, endpoint: GatewayEndpoint, inventory: Inve
 
 
 def _hop(journey: Journey, endpoint: GatewayEndpoint) -> None:
-    """Nobody is told when a packet dies of the TTL or the MTU; of the latter it dies even if it might be cut.
-
-    https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-limits-endpoints.html
-    """
     lose_ttl(journey, endpoint.number)
-    if any(len(piece) > MTU for piece in journey.pieces()):
-        raise Dropped(Reason.MTU_EXCEEDED, endpoint.number)
-    journey.packet = clamp(journey.packet, MTU)
+    fit_endpoint(journey, endpoint.number)
+    journey.packet = clamp(journey.packet, ENDPOINT_MTU)
     journey.subnet, journey.groups = None, frozenset()

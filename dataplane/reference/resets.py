@@ -15,7 +15,7 @@ TTL = 64
 
 def is_due(packet: Packet) -> bool:
     """Whether a packet of no connection is answered so: TCP, and no reset itself."""
-    return packet.protocol == TCP and packet.fragment is None and not packet.tcp_flags & RST
+    return packet.protocol == TCP and not packet.is_later_fragment and not packet.tcp_flags & RST
 
 
 def build_reset(about: Packet) -> Packet:

@@ -13,6 +13,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.packet import Raw
 
 from dataplane.verdict import Cause, Reason, Verdict
+from tests.scenario import gwlb
 from tests.scenario.network import Network
 
 # Subnets private and public of VPC shop reach S3 and DynamoDB by gateway endpoints, and the internet by gateways of
@@ -227,6 +228,45 @@ def test_until_the_first_one_is_over() -> None:
     net.wait(0.001)
     assert net.send("twin", SYN).to == "s3"
     assert net.send("s3", SYN_ACK).to == "twin"
+
+
+def test_peering_leads_to_no_endpoint() -> None:
+    text = LAB.replace("{destination: 10.0.0.0/16, target", "{destination: 0.0.0.0/0, target")
+    text = text.replace(
+        "  twin: {vpc: twin,",
+        "  db: {vpc: store, subnet: data, private_ip: 10.1.1.10, security_groups: [open]}\n  twin: {vpc: twin,",
+    )
+    for packet in (TCP(sport=1, dport=443, flags="S"), ICMP(id=7)):
+        result = Network(text).send("db", IP(src="10.1.1.10", dst=S3) / packet)
+        assert (result.reason, result.sent) == (Reason.PEER_DESTINATION, ())
+
+
+def test_what_comes_in_by_the_internet_gateway_does_not_go_on_to_a_service() -> None:
+    """An instance sends on what the internet sent it, with the source it had."""
+    text = LAB.replace("web: {vpc: shop, ", "web: {vpc: shop, source_dest_check: false, ")
+    text = text.replace("s3: {service: s3, route_tables: [private]}", "s3: {service: s3, route_tables: [public]}")
+    net = Network(text)
+    packet = net.send("far", IP(src="198.51.100.10", dst="203.0.113.20") / TCP(sport=1, dport=443, flags="S")).packet
+    packet.dst = S3
+    del packet.chksum
+    del packet[TCP].chksum
+    result = net.send("web", packet)
+    assert (result.reason, result.by) == (Reason.ENDPOINT_FROM_OUTSIDE, ENDPOINT)
+
+
+def test_what_has_been_inspected_uses_the_endpoint_of_the_subnet_it_comes_out_in() -> None:
+    """Answers go straight to the instance: nothing leads them through the appliance."""
+    text = gwlb.LAB.replace(
+        "    gateway_load_balancer_endpoints:\n", (
+            "    gateway_endpoints: {s3: {service: s3, route_tables: [gwlbe]}}\n    gateway_load_balancer_endpoints:\n"
+        ), 1
+    ) + "aws_services: {s3: {address: 52.216.0.10}}\n"  # fmt: skip
+    net = Network(text)
+    there = gwlb.delivered(net.send("app", SYN))
+    assert (there.packet.src, there.packet.dst) == (APP, S3)
+    result = gwlb.send_back(net, there)
+    assert (result.to, result.packet.src, result.packet.ttl) == ("s3", APP, 61)
+    assert net.send("s3", SYN_ACK).to == "app"
 
 
 # -- what is remembered

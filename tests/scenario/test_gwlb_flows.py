@@ -276,6 +276,15 @@ def test_error_of_somebody_in_between_too() -> None:
     assert got.identity == flow.identity
 
 
+def test_errors_keep_no_flow_alive() -> None:
+    net = Network(LAB)
+    delivered(net.send("app", QUERY))
+    net.wait(119)
+    assert delivered(net.send("db", error(QUERY, DB, APP))).target
+    net.wait(1)
+    assert not [each for each in net.plane.engine.sessions() if each["kind"] == "balancer"]
+
+
 def test_error_about_nothing_known_is_a_flow_of_its_own() -> None:
     net = Network(LAB)
     one = delivered(net.send("db", error(QUERY, DB, APP)))
