@@ -72,8 +72,8 @@ class GateMode(IntEnum):
     """Drop."""
     RESUME = 3
     """Let it pass; packets of known flows take another way."""
-    PEEK = 4
-    """The same, but known flows are none the wiser: they do not live on by it."""
+    LOOK = 4
+    """The same, and a flow that is known is none the fresher for it."""
 
 
 class TtlAction(IntEnum):
@@ -162,8 +162,8 @@ class FlowGate(Node):
     """Remembers flows between two sides (`Program.flow_policies`) without looking at rules or changing packets.
 
     `direction` is the packet's, as the owner sees it: what passed one way is recognised as an answer the other way.
-    With `GateMode.REQUIRE` packets of no flow are dropped with `reason`; with `GateMode.RESUME` and
-    `GateMode.PEEK` those of one go to `otherwise`. ICMP errors pass by what they are about, and open nothing.
+    With `GateMode.REQUIRE` packets of no flow are dropped with `reason`; with `RESUME` and `LOOK` those of one go to
+    `otherwise`. ICMP errors pass by what they are about, and open nothing.
     """
 
     policy: str

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from dataplane.names import Name, Names
-from dataplane.probe import Probe, as_packet
+from dataplane.probe import UDP, Probe, as_packet
 from dataplane.trace import QUIET, Action, Packet, Step, Walk, hops_of
 from dataplane.verdict import Reason, Verdict
 
@@ -52,6 +52,9 @@ _TRACKED_BY = ("nat-gateway", "egress-only-internet-gateway")
 _TRACKED_SERVICE = Name("aws-service", "dynamodb")
 """The service of which the same holds for gateway endpoints."""
 
+OUTER_TTL, OUTER_BYTES, UDP_HEADERS = 255, 68, 28
+"""Of the packet that a load balancer puts around another."""
+
 TraceStep = tuple[int, str, int]
 """(object, action, rule): what decided in one step, as numbers of `Names`; actions are `dataplane.trace.Action`."""
 
@@ -94,14 +97,16 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
     ports = (probe.source_port, probe.destination_port)
     yield start, Step(action=Action.SEND, packet=as_packet(probe, probe.source, probe.destination, ports))
     gateway = _tracker([names[number] for number in _objects(answer)])
+    is_inside = False
     for row in answer["hops"]:
         key = (row["op"], row["detail"])
-        packet = _packet_at(row, probe)
+        is_inside = row["detail"] == "encapsulated" or (is_inside and row["detail"] != "decapsulated")
+        packet = _packet_at(row, probe, is_inside=is_inside)
         action = Action.DROP if row["detail"] == "dropped" else _ACTIONS[key]
         note = _NOTES.get(key, "")
         if key == ("group-session", "untracked") and gateway is not None:
             note = f"tracked, as it goes by {gateway}"
-        if action is Action.DROP and not row["rule"] and row["op"] == "filter":
+        if (action, row["op"], names[row["object"]].kind) == (Action.DROP, "filter", "network-acl") and not row["rule"]:
             note = "implicit deny: rule *"
         if row["cookie"]:
             note = f"flow cookie 0x{row['cookie']:08x}"
@@ -117,7 +122,7 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
             else "an ICMP error was due, but did not get through"
         )
         last = answer["hops"][-1]
-        packet = _packet_at(last, probe)
+        packet = _packet_at(last, probe, is_inside=is_inside)
         yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)
 
 
@@ -132,8 +137,21 @@ def _objects(answer: Mapping[str, Any]) -> Iterator[int]:
     return (row["object"] for row in answer["hops"] if row["detail"] != "dropped")
 
 
-def _packet_at(row: Mapping[str, Any], probe: Probe) -> Packet:
-    """`probe` as it was at the hop that `row` is about."""
+def _packet_at(row: Mapping[str, Any], probe: Probe, *, is_inside: bool) -> Packet:
+    """`probe`, or the GENEVE packet that it is inside, as it was at the hop that `row` is about."""
     address = IPv4Address if row["family"] == 4 else IPv6Address
     ports = (row["source_port"], row["destination_port"])
-    return as_packet(probe, address(row["source"]), address(row["destination"]), ports)
+    source, destination = address(row["source"]), address(row["destination"])
+    if is_inside:
+        # 68 bytes in front of it (RFC 8926, and the options of a gateway load balancer)
+        length = as_packet(probe, probe.source, probe.destination, ports).length_bytes
+        probe = Probe(
+            source=source,
+            destination=destination,
+            protocol=UDP,
+            source_port=ports[0],
+            destination_port=ports[1],
+            ttl=OUTER_TTL,
+            payload=bytes(length + OUTER_BYTES - UDP_HEADERS),
+        )
+    return as_packet(probe, source, destination, ports)

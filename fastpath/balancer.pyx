@@ -12,14 +12,14 @@ from libc.string cimport memcmp, memset
 
 from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, open_geneve, port_of_cookie, read_geneve
 from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_PORTS, L4_QUERY, MAX_CUTS, QUERY_ECHO,
-                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr, addr_eq, addr_lt, check_addresses, outer, packet,
+                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr_eq, addr_lt, check_addresses, outer, packet,
                               start_header, tuple5)
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
-from fastpath.tracking cimport add_effect, find, known, open_session, opens_tcp, refresh, restarts, session_tuple, touch
-from fastpath.wire cimport ETH_HEADER, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_RST
+from fastpath.tracking cimport add_effect, find, known, open_session, opens_tcp, restarts, session_tuple, touch
+from fastpath.wire cimport ETH_HEADER, PROTO_TCP, PROTO_UDP, TCP_RST
 
 cdef enum:
     OUTER_TTL = 255
@@ -129,9 +129,10 @@ cdef const member *assign(walker *w, const tunnel *tn, const tuple5 *t, session_
 
 
 # A cookie that no flow of the endpoint has. Where to start looking is a hash keyed by seed and endpoint, so the same lab
-# and packets give the same cookies, whatever else the lab holds.
-cdef uint32_t allocate_cookie(walker *w, const tunnel *tn, const tuple5 *t, session_key *key) noexcept nogil:
-    cdef uint32_t cookie = <uint32_t>hash_bytes(t, sizeof(tuple5), w.seed ^ tn.owner)
+# and packets give the same cookies; and by how often a flow was opened there, so a flow that begins anew has another one.
+cdef uint32_t allocate_cookie(walker *w, const tunnel *tn, const session_key *flow, session_key *key) noexcept nogil:
+    cdef uint64_t before = w.sessions.opened[bucket_of(w.sessions, flow)]
+    cdef uint32_t cookie = <uint32_t>hash_bytes(flow, sizeof(session_key), w.seed ^ tn.owner ^ (before << 32))
     cdef known taken
     while True:
         if cookie:
@@ -145,7 +146,7 @@ cdef uint32_t allocate_cookie(walker *w, const tunnel *tn, const tuple5 *t, sess
 
 # TCP that belongs to no flow: its sender is told, by the endpoint and as if from the far end.
 cdef void ask_for_reset(walker *w, const tunnel *tn) noexcept nogil:
-    if w.p.proto != PROTO_TCP or (w.p.tcp_flags & TCP_RST) or w.p.generated or w.p.fragment != FRAGMENT_NONE \
+    if w.p.proto != PROTO_TCP or (w.p.tcp_flags & TCP_RST) or w.p.generated or w.p.fragment == FRAGMENT_LATER \
             or not (tn.flags & TUNNEL_RESETS) or tn.interface == 0:
         return
     w.out.error = ERROR_RESET
@@ -233,21 +234,22 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
             return False
         cookie = k.s.cookie
         m = member_of(w, s, k.s.target)
-        if m == NULL or not m.keeps:
+        if not error and (m == NULL or not m.keeps):
             other = assign(w, tn, &t, &sticky)
             if other != NULL:
                 m = other
         if m == NULL:
             drop(w, n, REASON_BALANCER_NO_TARGET, 0)
             return False
-        k.way = 1 if flipped != (k.s.flipped != 0) else 0
-        if not (refresh(w, n, &k, &tn.limits) if error else touch(w, n, &k, &tn.limits)):
-            return False
-        e = &w.out.effects[w.out.effect_count - 1]
-        e.cookie = cookie
-        e.flipped = k.s.flipped
-        e.target = m.number
-        e.changes |= m.number != k.s.target
+        if not error:
+            k.way = 1 if flipped != (k.s.flipped != 0) else 0
+            if not touch(w, n, &k, &tn.limits):
+                return False
+            e = &w.out.effects[w.out.effect_count - 1]
+            e.cookie = cookie
+            e.flipped = k.s.flipped
+            e.target = m.number
+            e.changes |= m.number != k.s.target
         return put_inside(w, n, tn, m, cookie)
     if w.p.proto == PROTO_TCP and not opens_tcp(w):
         ask_for_reset(w, tn)
@@ -257,7 +259,7 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
     if m == NULL:
         drop(w, n, REASON_BALANCER_NO_TARGET, 0)
         return False
-    cookie = allocate_cookie(w, tn, &t, &cookie_key)
+    cookie = allocate_cookie(w, tn, &key, &cookie_key)
     e = open_session(w, n, SESSION_BALANCED, 0, &key, &cookie_key, &tn.limits)
     if e == NULL:
         return False

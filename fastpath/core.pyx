@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy, memset
 from fastpath.edit cimport *
 from fastpath.emission cimport *
 from fastpath.fragment cimport *
-from fastpath.geneve cimport geneve, looks_like_geneve, open_geneve, read_geneve
+from fastpath.geneve cimport looks_like_geneve, open_geneve, read_geneve
 from fastpath.memo cimport arrival, flow, flow_hit, flow_remember, may_use_flow
 from fastpath.packet cimport *
 from fastpath.plan cimport *
@@ -502,11 +502,11 @@ cdef void tell_ends(core *c, session *s) noexcept nogil:
         p.end = p.l4 + 20
         p.family = t.family
         p.proto = PROTO_TCP
-        store32(frame + p.l4 + 4, s.next_sequence[way])
+        store32(frame + p.l4 + 4, s.sends[way])
         frame[p.l4 + 12] = 0x50
-        if s.spoke & (2 >> way):
+        if (s.acknowledged & (1 << way)) or (s.spoke & (2 >> way)):
             p.tcp_flags = TCP_ACK
-            store32(frame + p.l4 + 8, s.next_sequence[1 - way])
+            store32(frame + p.l4 + 8, s.expects[way] if s.acknowledged & (1 << way) else s.sends[1 - way])
         memset(&c.work, 0, sizeof(plan) - sizeof(c.work.effects))
         c.work.error = ERROR_RESET
         c.work.error_routed = 1

@@ -318,7 +318,7 @@ cdef class Engine:
         Returns how many frames were received and how many were emitted.
         """
         cdef uint64_t now = checked_time(now_ms), received = 0, emitted = 0
-        cdef uint32_t i, round, count = len(frames)
+        cdef uint32_t i, _, count = len(frames)
         cdef size_t size = 0
         cdef uint8_t *kept
         cdef uint8_t *arena
@@ -346,7 +346,7 @@ cdef class Engine:
         with nogil:
             self.acquire()
             set_time(&self.c, now)
-            for round in range(rounds):
+            for _ in range(rounds):
                 for i in range(count):
                     memcpy(arena + rows[3 * i + 2], kept + rows[3 * i + 2], rows[3 * i + 1])
                     receive(&self.c, arena + rows[3 * i + 2], rows[3 * i + 1], NULL, rows[3 * i], i, &result)

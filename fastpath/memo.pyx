@@ -14,8 +14,8 @@ from libc.string cimport memcmp, memset
 from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, ip_bytes, wire_length
 from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.geneve cimport OUTER_SIZE
-from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME, LAYER_INSIDE,
-                            effect)
+from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME,
+                            LAYER_INSIDE, effect)
 from fastpath.session cimport SESSION_BALANCED, bucket_of, count_gateway, hash_bytes, note_sequence, session, session_alive
 from fastpath.wire cimport PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
 

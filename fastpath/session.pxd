@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.packet cimport FRAGMENT_LATER, packet, tuple5
 from fastpath.snapshot cimport timeouts
-from fastpath.wire cimport TCP_FIN, TCP_SYN, load32
+from fastpath.wire cimport TCP_ACK, TCP_FIN, TCP_SYN, load32
 
 cdef enum session_kind:
     SESSION_GROUP = 1       # owner: an interface. Both keys are one tuple and its reverse
@@ -57,8 +57,10 @@ cdef struct session:
     uint32_t cookie         # SESSION_BALANCED
     uint32_t target         # SESSION_BALANCED, SESSION_STICKY: number of the member
     uint8_t flipped         # SESSION_BALANCED: its first key is the reverse of the opener's tuple
-    uint8_t spoke           # SESSION_BALANCED, TCP: bit 1 << way: `next_sequence` is known
-    uint32_t next_sequence[2]   # of TCP: what each side will send next, as far as it has come by
+    uint8_t spoke           # SESSION_BALANCED, TCP: bit 1 << way: that side has sent something, `sends` is known
+    uint8_t acknowledged    # the same: it has acknowledged something, `expects` is known
+    uint32_t expects[2]     # the sequence number that each side waits for, as it said last
+    uint32_t sends[2]       # and the one it will send next
     uint8_t live
     uint8_t kind
     uint8_t state
@@ -136,9 +138,12 @@ cdef inline void note_sequence(session *s, int way, const packet *p) noexcept no
     cdef const uint8_t *tcp = p.frame + p.l4
     if p.proto != 6 or p.fragment == FRAGMENT_LATER:
         return
-    s.next_sequence[way] = (load32(tcp + 4) + (p.end - p.l4 - <uint32_t>(tcp[12] >> 4) * 4)
-                            + ((p.tcp_flags & TCP_SYN) != 0) + ((p.tcp_flags & TCP_FIN) != 0))
+    s.sends[way] = (load32(tcp + 4) + (p.end - p.l4 - <uint32_t>(tcp[12] >> 4) * 4)
+                    + ((p.tcp_flags & TCP_SYN) != 0) + ((p.tcp_flags & TCP_FIN) != 0))
     s.spoke |= 1 << way
+    if p.tcp_flags & TCP_ACK:
+        s.expects[way] = load32(tcp + 8)
+        s.acknowledged |= 1 << way
 
 
 cdef inline bint session_alive(const session *s, uint64_t now) noexcept nogil:

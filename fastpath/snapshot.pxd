@@ -31,7 +31,7 @@ cdef enum gate_mode:
     GATE_OPEN = 1
     GATE_REQUIRE = 2
     GATE_RESUME = 3
-    GATE_PEEK = 4
+    GATE_LOOK = 4
 
 # What a packet came through, as far as compiled code asks; dataplane.program.Via has them all.
 cdef enum via_bit:
@@ -79,8 +79,8 @@ cdef struct node:
     uint32_t next
     uint32_t other          # GUARD: node to go to instead of dropping; 0: drop. FLOW_GATE: node for known flows
     uint32_t table          # index of the set, filter, policy, fib, map or bridge; ENTER: subnet
-    uint32_t value          # GUARD: via bits, or index + 1 of a set of subnets; FILTER: subnet to skip; ENTER: realm; FLOW_GATE: direction;
-                            # DECAPSULATE: balancer
+    uint32_t value          # GUARD: via bits, or index + 1 of a set of subnets; FILTER: subnet to skip; ENTER: realm;
+    # FLOW_GATE: direction; DECAPSULATE: balancer
     uint32_t extra          # HOP, ENTER, EMIT, NAT_SESSION: interface index + 1
     uint32_t via            # ENTER: bits to add
     uint32_t object

@@ -218,7 +218,8 @@ cdef class Snapshot:
             self._mac(t.macs + 6 * i, row)
 
         interfaces = rows["interfaces"]
-        # (number, port, realm, subnet, zone, groups, into, out, mtu, via, mac, router_mac, address4, address6, router4, router6), addresses or None
+        # (number, port, realm, subnet, zone, groups, into, out, mtu, via, mac, router_mac,
+        # address4, address6, router4, router6), addresses or None
         t.interface_count = len(interfaces)
         t.interfaces = <interface *>self._block(len(interfaces), sizeof(interface))
         for i, row in enumerate(interfaces):

@@ -24,7 +24,6 @@ cdef struct known:
 cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil
 cdef bint find(walker *w, const session_key *key, known *k) noexcept nogil
 cdef bint touch(walker *w, const node *n, known *k, const timeouts *limits) noexcept nogil
-cdef bint refresh(walker *w, const node *n, known *k, const timeouts *limits) noexcept nogil
 cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_number, const session_key *forward,
                           const session_key *reply, const timeouts *limits) noexcept nogil
 # `full`: the reason of the drop when the plan has no room for another.

@@ -133,26 +133,6 @@ cdef bint touch(walker *w, const node *n, known *k, const timeouts *limits) noex
     return True
 
 
-# An ICMP error about session `k`, which lives on by it, and is otherwise as it was.
-cdef bint refresh(walker *w, const node *n, known *k, const timeouts *limits) noexcept nogil:
-    cdef effect *e = add_effect(w, n, REASON_PLAN_LIMIT)
-    if e == NULL:
-        return False
-    e.kind = EFFECT_TOUCH
-    e.row = k.row
-    e.version = k.s.version
-    e.way = <uint8_t>k.way
-    e.forward = k.forward[0]
-    e.reply = k.reply[0]
-    e.session_kind = k.kind
-    e.rule = k.rule
-    e.step.state = k.state
-    e.step.seen = k.seen
-    e.step.idle = state_limit(k.state, limits)
-    e.changes = e.step.idle != k.s.idle
-    return True
-
-
 cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_number, const session_key *forward,
                           const session_key *reply, const timeouts *limits) noexcept nogil:
     cdef effect *e
@@ -302,12 +282,12 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     cdef bint told = session_tuple(w, &t)
     session_key_of(&key, policy.owner, direction, &t)
     if told and find(w, &key, &k) and not restarts(w, &k):
-        if w.p.kind != L4_ERROR and n.mode != GATE_PEEK and not touch(w, n, &k, &policy.limits):
+        if w.p.kind != L4_ERROR and n.mode != GATE_LOOK and not touch(w, n, &k, &policy.limits):
             return 0
         if n.flags & FLAG_TRACKS:
             track_all(w)
         note(w, n, DETAIL_RELATED if w.p.kind == L4_ERROR else DETAIL_KNOWN, 0, k.row)
-        return n.other if n.mode == GATE_RESUME or n.mode == GATE_PEEK else n.next
+        return n.other if n.mode == GATE_RESUME or n.mode == GATE_LOOK else n.next
     if n.mode == GATE_REQUIRE:
         drop(w, n, n.reason, 0)
         return 0
@@ -319,7 +299,7 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
         if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits) == NULL:
             return 0
         note(w, n, DETAIL_NEW, 0)
-    if (n.mode == GATE_RESUME or n.mode == GATE_PEEK) and told:
+    if (n.mode == GATE_RESUME or n.mode == GATE_LOOK) and told:
         w.out.absences += 1
         if w.out.absences <= ABSENCES:      # more cannot be remembered, and must not take the room of what is done
             e = add_effect(w, n, REASON_PLAN_LIMIT)

@@ -95,8 +95,6 @@ cdef void ask_for_error(walker *w, const node *n, uint8_t kind) noexcept nogil:
         # what the sender sent is larger or smaller than what it has become
         o.error_mtu = n.mtu + FAMILY_GAIN if w.p.family == 4 else n.mtu - FAMILY_GAIN
     o.error_view = w.entry
-    if o.error_routed:      # as it came here, not as it was sent
-        o.error_view.ttl_spent = w.h.ttl_spent - (1 if kind == ERROR_TOO_BIG and n.mode != TTL_KEEP else 0)
     o.error_packet = w.entered
 
 
@@ -128,14 +126,14 @@ cdef bint pass_hop(walker *w, const node *n) noexcept nogil:
         if w.out.edit.mss == 0 or mss < w.out.edit.mss:
             w.out.edit.mss = mss
     if n.mtu and wire_length(w.p) > n.mtu:
-        if (w.p.dont_fragment or (n.flags & FLAG_DROPS_LARGE)) and not (w.out.edit.cut_count and w.out.edit.cuts[w.out.edit.cut_count - 1] <= n.mtu):
+        if (w.p.dont_fragment or (n.flags & FLAG_DROPS_LARGE)) \
+                and not (w.out.edit.cut_count and w.out.edit.cuts[w.out.edit.cut_count - 1] <= n.mtu):
             if n.flags & FLAG_ANSWERS_MTU:
                 ask_for_error(w, n, ERROR_TOO_BIG)
             drop(w, n, REASON_MTU_EXCEEDED, 0)
             return False
-        if not (n.flags & FLAG_DROPS_LARGE):    # else it is in pieces that fit
-            ask_for_cut(&w.out.edit, n.mtu)
-            detail = DETAIL_FRAGMENTS
+        ask_for_cut(&w.out.edit, n.mtu)
+        detail = DETAIL_FRAGMENTS
     note(w, n, detail, 0)
     return True
 

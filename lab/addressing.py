@@ -84,6 +84,26 @@ def write_sysctls(plan: NodePlan, *, last_group: int) -> None:
         os.close(ipv6)
 
 
+def write_device_sysctls(plan: NodePlan) -> None:
+    """Set the devices of a node up in a network namespace that is not ours, whose other settings are not ours either.
+
+    Before they are up. Raises OSError.
+    """
+    names = {name.removeprefix("conf/default/"): value for name, value in _SYSCTL6.items() if "/default/" in name}
+    del names["forwarding"]
+    names["disable_ipv6"] = "0" if has_ipv6(plan) else "1"
+    root = os.open("/proc/sys/net", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for interface in plan.interfaces:
+            for name, value in names.items():
+                _write(root, f"ipv6/conf/{interface.kernel_device}/{name}", value)
+    except FileNotFoundError:
+        if has_ipv6(plan):
+            raise OSError(errno.EAFNOSUPPORT, "the kernel has no IPv6", plan.name) from None
+    finally:
+        os.close(root)
+
+
 def switch_ipv6(devices: Sequence[str], *, on: bool) -> None:
     """Turn IPv6 of devices of the current network namespace on or off ("default": of those that are yet to come)."""
     root = os.open("/proc/sys/net", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -107,9 +127,12 @@ def link_local(mac: bytes) -> IPv6Address:
     return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([mac[0] ^ 2]) + mac[1:3] + b"\xff\xfe" + mac[3:])
 
 
-def configure(rtnl: Netlink, plan: NodePlan, indexes: dict[str, int], *, alias: str) -> None:
-    """Tell a new namespace everything about its interfaces, whose devices exist (name -> index)."""
-    messages = [netlink.set_link(1, alias=alias, up=True)]
+def configure(rtnl: Netlink, plan: NodePlan, indexes: dict[str, int], *, alias: str | None) -> None:
+    """Tell a namespace everything about its interfaces, whose devices exist (name -> index).
+
+    `alias` is for its loopback device; None leaves that alone, in a namespace that is not ours.
+    """
+    messages = [] if alias is None else [netlink.set_link(1, alias=alias, up=True)]
     messages += [
         netlink.set_link(indexes[interface.device], mac=interface.mac, mtu=interface.mtu, up=True)
         for interface in plan.interfaces
@@ -137,6 +160,15 @@ def reconfigure(rtnl: Netlink, old: Sequence[Configuration], new: Configuration)
     rtnl.commit([message for key, message in gone.items() if key not in kept], ignore=netlink.GONE)
     # A rule cannot be replaced: the same rule again is refused as EEXIST, which is as good.
     rtnl.commit([*addresses.values(), *routes.values()], ignore=frozenset({errno.EEXIST}))
+
+
+def unconfigure(rtnl: Netlink, configurations: Sequence[Configuration]) -> None:
+    """Take what `configure` gave from a namespace that goes on without us, whose devices may be gone already."""
+    gone: dict[object, Message] = {}
+    for each in configurations:
+        gone |= route_messages(*each, remove=True)
+        gone |= address_messages(*each, remove=True)
+    rtnl.commit(list(gone.values()), ignore=netlink.GONE)
 
 
 def address_messages(plan: NodePlan, indexes: dict[str, int], *, remove: bool = False) -> dict[object, Message]:

@@ -177,7 +177,7 @@ class HealthWatch:
                 return False
             vpc, group, name = message.pop("target")
             target, result = (vpc, group, name), Result(**message)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             log.warning("a health checker says %r", line[:200])
             return False
         with self._lock:

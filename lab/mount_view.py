@@ -63,7 +63,11 @@ def make_base(folder: Path) -> None:
 
 def make_view(folder: Path) -> None:
     """Turn this process's mount namespace, a copy of the base, into a node's, with the files in `folder`."""
-    _mount_kernel("sysfs", "/sys", MS_RDONLY)
+    try:
+        _mount_kernel("sysfs", "/sys", MS_RDONLY)
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # it shows these devices already: a network namespace that we were in before
+            raise
     for name in ("hosts", "resolv.conf", "hostname"):
         path = f"/etc/{name}"
         try:

@@ -50,15 +50,18 @@ class Workplace:
             self._home.join()
 
     @contextlib.contextmanager
-    def fresh(self, base_mount: int) -> Iterator[Namespaces]:
+    def fresh(self, base_mount: int, network: int | None = None) -> Iterator[Namespaces]:
         """Be in new namespaces, with a copy of the mounts of `base_mount`, for the length of a ``with`` block.
 
-        They are closed when the block raises; otherwise they are the caller's.
+        The network namespace is the one behind the descriptor `network` instead, if that is given. They are closed when
+        the block raises; otherwise they are the caller's.
         """
         made: Namespaces | None = None
         try:
             setns(base_mount, CLONE_NEWNS)
-            unshare(CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWNS)
+            unshare((CLONE_NEWNET if network is None else 0) | CLONE_NEWUTS | CLONE_NEWNS)
+            if network is not None:
+                setns(network, CLONE_NEWNET)
             made = self._current()
             yield made
         except BaseException:

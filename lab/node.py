@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dataplane.errors import LabError
-from lab import addressing, identity, mount_view, netlink
+from lab import addressing, attached, identity, mount_view, netlink
 from lab.namespace import Namespaces, Workplace
 from lab.netlink import Netlink
 from lab.node_plan import NodePlan
@@ -31,6 +31,8 @@ class Site:
     base_mount: int
     """Descriptor of the mount namespace that every node's starts as a copy of."""
     last_group: int
+    start_network: int | None
+    """Descriptor of the network namespace that the lab was started from; None where it may not be changed."""
     hosts: mount_view.HostsCache = field(default_factory=dict)
 
 
@@ -56,18 +58,21 @@ class Node:
 def create(site: Site, plan: NodePlan) -> tuple[Node, dict[int, int]]:
     """Make a node with everything but its programs; returns it, and port -> TAP descriptor. Raises LabError."""
     taps: dict[int, int] = {}
-    with _explained(plan.name):
+    with _explained(plan.name), attached.network_of(plan, site.start_network) as network:
         try:
-            with site.workplace.fresh(site.base_mount) as namespaces, Netlink() as rtnl:
+            with site.workplace.fresh(site.base_mount, network) as namespaces, Netlink() as rtnl:
                 mount_view.write_files(site.etc / plan.name, plan, site.hosts)
                 mount_view.make_view(site.etc / plan.name)
                 socket.sethostname(plan.hostname or plan.name)
-                addressing.write_sysctls(plan, last_group=site.last_group)
-                indexes = {}
-                for interface in plan.interfaces:
-                    taps[interface.port] = open_tap(interface.device)
-                    indexes[interface.device] = rtnl.index(interface.device)
-                addressing.configure(rtnl, plan, indexes, alias=identity.alias_of(site.lab_id, plan.name))
+                if plan.attach:
+                    indexes = attached.make_devices(plan, rtnl, taps)
+                else:
+                    addressing.write_sysctls(plan, last_group=site.last_group)
+                    indexes = {}
+                    for interface in plan.interfaces:
+                        taps[interface.port] = open_tap(interface.device)
+                        indexes[interface.device] = rtnl.index(interface.device)
+                    addressing.configure(rtnl, plan, indexes, alias=identity.alias_of(site.lab_id, plan.name))
         except BaseException:
             for descriptor in taps.values():
                 os.close(descriptor)
@@ -91,12 +96,14 @@ def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
             mount_view.write_files(site.etc / plan.name, plan, site.hosts)
             socket.sethostname(plan.hostname or plan.name)
             _remove_devices(rtnl, node, [device for device, port in node.ports.items() if wanted.get(device) != port])
-            addressing.switch_ipv6(["default", *node.ports], on=addressing.has_ipv6(plan))
-            for device, port in wanted.items():
-                if device not in node.ports:
-                    taps[device] = open_tap(device)
-                    node.indexes[device], node.ports[device] = rtnl.index(device), port
-            addressing.reconfigure(rtnl, node.leftovers, (plan, node.indexes))
+            if not attached.is_tap(plan):
+                defaults = [] if plan.attach else ["default"]
+                addressing.switch_ipv6([*defaults, *node.ports], on=addressing.has_ipv6(plan))
+                for device, port in wanted.items():
+                    if device not in node.ports:
+                        taps[device] = open_tap(device, persistent=not plan.attach)
+                        node.indexes[device], node.ports[device] = rtnl.index(device), port
+                addressing.reconfigure(rtnl, node.leftovers, (plan, node.indexes))
         except BaseException:
             # Nobody will know the new descriptors, and closing one does not take its device away.
             _remove_devices(rtnl, node, list(taps))
@@ -118,12 +125,17 @@ def _remove_devices(rtnl: Netlink, node: Node, devices: list[str]) -> None:
 
 def shut(site: Site, node: Node) -> None:
     """Take the interfaces of a node down, so that whoever still has a socket in it notices."""
+    if node.plan.attach:
+        return
     with contextlib.suppress(OSError), site.workplace.inside(node.namespaces), Netlink() as rtnl:
         rtnl.commit([netlink.set_link(index, up=False) for index in node.indexes.values()])
 
 
-def destroy(node: Node) -> None:
+def destroy(site: Site, node: Node) -> None:
     """Let go of a node whose processes are gone; the kernel takes namespaces and devices away in its own time."""
+    if node.plan.attach and not attached.is_tap(node.plan):
+        with contextlib.suppress(OSError), site.workplace.inside(node.namespaces), Netlink() as rtnl:
+            addressing.unconfigure(rtnl, [*node.leftovers, (node.plan, node.indexes)])
     node.namespaces.close()
 
 

@@ -34,6 +34,13 @@ class InterfacePlan:
     """Next hop of the IPv6 default route, normally the router's link-local address."""
     mtu: int = 9001
     """Bytes of IP packet."""
+    link: str = ""
+    """What the kernel calls the device, where that is another name."""
+
+    @property
+    def kernel_device(self) -> str:
+        """What the kernel calls the device."""
+        return self.link or self.device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +75,10 @@ class NodePlan:
     """Names in its ``/etc/hosts`` besides localhost. Nodes that know the same names should share one mapping."""
     environment: Mapping[str, str] = field(default_factory=dict)
     programs: tuple[ProgramPlan, ...] = ()
+    attach: str = ""
+    """Empty: it gets namespaces of its own. ``tap:NAME``: its device is in the namespace that the lab was started from,
+    and the kernel there is told nothing about it. ``netns:PATH``: its network namespace is that one, which is somebody
+    else's: its devices and addresses are all that is ours in it."""
     hidden: bool = False
     """One of ours, behind an interface that AWS owns: users do not see it, and its namespace has no name."""
 

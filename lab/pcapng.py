@@ -1,4 +1,4 @@
-"""Blocks of a pcapng file (draft-ietf-opsawg-pcapng): a section with one Ethernet interface, in our byte order."""
+"""Blocks of a pcapng file (draft-ietf-opsawg-pcapng): a section with its interfaces, in our byte order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ INBOUND, OUTBOUND = 1, 2
 """``epb_flags``, as seen from the interface."""
 
 _SECTION, _INTERFACE, _STATISTICS, _PACKET = 0x0A0D0D0A, 1, 5, 6
-_LINKTYPE_ETHERNET = 1
+ETHERNET, RAW_IP = 1, 101
+"""Link types (LINKTYPE_ETHERNET, LINKTYPE_RAW): what the packets of an interface begin with."""
 _END_OF_OPTIONS = b"\0\0\0\0"
 _PACKET_HEAD = struct.Struct("=IIIIIII")
 _PACKET_TAIL = struct.Struct("=HHIHHI")
@@ -22,18 +23,22 @@ def section(application: str) -> bytes:
     return _block(_SECTION, struct.pack("=IHHq", 0x1A2B3C4D, 1, 0, -1) + _options((4, application.encode())))
 
 
-def interface(name: str, description: str, *, capture_length: int) -> bytes:
-    """The interface that all packets are of; `capture_length` in bytes, 0 for no limit."""
-    body = struct.pack("=HHI", _LINKTYPE_ETHERNET, 0, capture_length)
+def interface(name: str, description: str, *, capture_length: int, link_type: int = ETHERNET) -> bytes:
+    """An interface; packets name them by their order, from 0. `capture_length` in bytes, 0 for no limit."""
+    body = struct.pack("=HHI", link_type, 0, capture_length)
     return _block(_INTERFACE, body + _options((2, name.encode()), (3, description.encode()), (9, bytes([NANOSECONDS]))))
 
 
-def packet(frame: bytes, *, time_ns: int, length: int, direction: int) -> bytes:
+def packet(frame: bytes, *, time_ns: int, length: int, direction: int, interface: int = 0, comment: str = "") -> bytes:
     """A captured frame; `time_ns` since 1970, `length` in bytes as it was before it was cut to what is captured."""
+    if comment:
+        body = struct.pack("=IIIII", interface, time_ns >> 32, time_ns & 0xFFFFFFFF, len(frame), length)
+        body += frame + bytes(-len(frame) % 4)
+        return _block(_PACKET, body + _options((1, comment.encode()), (2, struct.pack("=I", direction))))
     captured = len(frame)
     padding = -captured % 4
     size = _FIXED_BYTES + captured + padding
-    head = _PACKET_HEAD.pack(_PACKET, size, 0, time_ns >> 32, time_ns & 0xFFFFFFFF, captured, length)
+    head = _PACKET_HEAD.pack(_PACKET, size, interface, time_ns >> 32, time_ns & 0xFFFFFFFF, captured, length)
     return b"".join((head, frame, bytes(padding), _PACKET_TAIL.pack(2, 4, direction, 0, 0, size)))
 
 

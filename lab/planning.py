@@ -1,4 +1,4 @@
-"""From a topology to what the runtime must build: a plan per instance and internet host, and per health checker."""
+"""From a topology to what the runtime must build: plans of instances, internet hosts, AWS services, health checkers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from dataplane import limits
 from dataplane.model._placed import PlacedHost, PlacedInterface
+from dataplane.model.aws_service import AwsService
+from dataplane.model.internet_host import InternetHost
 from dataplane.model.program_spec import ProgramSpec, ReadyCommand, ReadyTcp
 from dataplane.names import Names
 from dataplane.topology import Topology
@@ -22,7 +24,7 @@ BALANCER_NODE = "gateway-load-balancer-node"
 
 
 def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
-    """Return a plan for each instance, then each internet host, in file order."""
+    """Return a plan for each instance, then each internet host, then each AWS service, in file order."""
     books = {vpc: _names_seen_from(topology, vpc) for vpc in topology.lab.vpcs}
     outside = _names_seen_from(topology, None)
     plans = []
@@ -31,14 +33,17 @@ def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
             NodePlan(
                 name=name,
                 interfaces=tuple(
-                    _interface(each, names.intern("interface", each.path)) for each in topology.interfaces_of(name)
+                    _interface(each, names.intern("interface", each.path), instance.attach)
+                    for each in topology.interfaces_of(name)
                 ),
                 hosts=books[instance.vpc],
                 environment=instance.environment,
                 programs=tuple(_programs(instance.programs)),
+                attach=instance.attach or "",
             )
         )
-    for name, host in topology.lab.internet.hosts.items():
+    machines: dict[str, InternetHost | AwsService] = {**topology.lab.internet.hosts, **topology.lab.aws_services}
+    for name, host in machines.items():
         plans.append(
             NodePlan(
                 name=name,
@@ -75,7 +80,7 @@ def plan_checkers(topology: Topology, names: Names, folder: Path) -> list[NodePl
     return plans
 
 
-def _interface(placed: PlacedInterface, port: int) -> InterfacePlan:
+def _interface(placed: PlacedInterface, port: int, attach: str | None = None) -> InterfacePlan:
     subnet = placed.subnet
     addresses: list[tuple[Address, int]] = [(a, subnet.cidr.prefixlen) for a in placed.addresses4]
     if subnet.ipv6_cidr is not None:
@@ -88,6 +93,7 @@ def _interface(placed: PlacedInterface, port: int) -> InterfacePlan:
         gateway4=subnet.router4,
         gateway6=subnet.router_link_local if placed.addresses6 else None,
         mtu=limits.VPC_MTU,
+        link=attach.removeprefix("tap:") if attach is not None and attach.startswith("tap:") else "",
     )
 
 
@@ -135,4 +141,6 @@ def _names_seen_from(topology: Topology, vpc: str | None) -> dict[str, tuple[Add
             book[name] = (*([public] if public else []), *first.addresses6[:1])
     for name, host in topology.lab.internet.hosts.items():
         book[name] = tuple(a for a in (host.address, host.ipv6_address) if a is not None)
+    for name, service in topology.lab.aws_services.items():
+        book[name] = book[f"{name}.{topology.lab.region}.amazonaws.com"] = (service.host_address(name),)
     return {name: addresses for name, addresses in book.items() if addresses}

@@ -45,6 +45,10 @@ class ReportedNode(Protocol):
     def address6(self) -> str | None:
         """First IPv6 address."""
 
+    @property
+    def attached(self) -> str | None:
+        """What of the user's stands in for it."""
+
     def ping(self, destination: str, *, count: int, timeout_s: float) -> Any:
         """Ping with the node's kernel."""
 
@@ -161,7 +165,8 @@ class _Question:
 
 def examine(lab: ReportedLab) -> Findings:
     """Send the probes, all at the same time, and put the traces beside them. Takes a few seconds."""
-    names = list(lab.nodes)
+    # Nothing can be run at a TAP device, and nobody knows what answers there.
+    names = [name for name, node in lab.nodes.items() if not (node.attached or "").startswith("tap:")]
     findings = Findings(lab=lab.name, left_out=max(0, len(names) - _MOST_NODES))
     questions = list(_questions(lab, names[:_MOST_NODES]))
     _load_scapy()  # before the threads: its first import is slow and not made for several at once

@@ -61,7 +61,7 @@ class RunningLab:
         try:
             self._watch_health(self.topology)
             self._publish_health()
-            self._plans = self._planned(self.data_plane.topology)
+            self._keep(self._planned(self.topology))
             self._attach(self.runtime.add_nodes(self._plans.values()))
             self.worker.start()
         except BaseException:
@@ -95,7 +95,7 @@ class RunningLab:
     @property
     def plans(self) -> Mapping[str, NodePlan]:
         """Every node of the user's as the runtime built it, by name."""
-        return {name: plan for name, plan in self._plans.items() if not plan.hidden}
+        return self._shown
 
     @property
     def target_health(self) -> Mapping[TargetKey, TargetHealth]:
@@ -180,6 +180,9 @@ class RunningLab:
         added = [plan for name, plan in new.items() if name not in old]
         changed = [name for name, plan in new.items() if name in old and old[name] != plan]
         removed = [name for name in old if name not in new]
+        for name in changed:
+            if old[name].attach != new[name].attach:
+                raise LabError(f"instance {name}: attach cannot be changed; apply a file without the instance first")
         ports = self.runtime.add_nodes(added)
         done: list[str] = []
         undo_health = self._watch_health(topology)
@@ -195,7 +198,8 @@ class RunningLab:
             undo_health()
             self._go_back(old_topology, [old[name] for name in done], added)
             raise
-        self._loaded, self._plans = loaded, new
+        self._loaded = loaded
+        self._keep(new)
         # Nothing may fail from here on: what is taken away now could not be given back with its connections.
         try:
             for name in removed:
@@ -215,6 +219,10 @@ class RunningLab:
     def _update(self, plan: NodePlan) -> None:
         self._detach(self.runtime.detached_by(plan))
         self._attach(self.runtime.update_node(plan).attached)
+
+    def _keep(self, plans: dict[str, NodePlan]) -> None:
+        self._plans = plans
+        self._shown = {name: plan for name, plan in plans.items() if not plan.hidden}
 
     def _planned(self, topology: Topology) -> dict[str, NodePlan]:
         names = self.data_plane.names

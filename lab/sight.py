@@ -28,7 +28,7 @@ def node(lab: RunningLab, name: str) -> dict[str, Any]:
     plan = lab.plans[name]
     topology = lab.topology
     is_host = name in topology.hosts
-    homes = {} if is_host else {f"eth{each.device_index}": each for each in topology.interfaces_of(name)}
+    homes = {} if is_host else {each.device: each for each in topology.interfaces_of(name)}
     interfaces = []
     for interface in plan.interfaces:
         addresses = [str(address) for address, _ in interface.addresses]
@@ -37,6 +37,7 @@ def node(lab: RunningLab, name: str) -> dict[str, Any]:
         interfaces.append(
             {
                 "device": interface.device,
+                "link": interface.kernel_device,
                 "port": interface.port,
                 "vpc": home.subnet.vpc if home else None,
                 "subnet": f"{home.subnet.vpc}/{home.subnet.name}" if home else None,
@@ -47,7 +48,12 @@ def node(lab: RunningLab, name: str) -> dict[str, Any]:
                 "public_addresses": public,
             }
         )
-    return {"name": name, "kind": "internet-host" if is_host else "instance", "interfaces": interfaces}
+    return {
+        "name": name,
+        "kind": "aws-service" if name in topology.lab.aws_services else "internet-host" if is_host else "instance",
+        "attach": plan.attach or None,
+        "interfaces": interfaces,
+    }
 
 
 def tcp_ports(lab: RunningLab, name: str) -> list[int]:
@@ -107,8 +113,9 @@ def resolve(lab: RunningLab, source: str, destination: str) -> str:
     Raises:
         RequestError: neither a node nor an address.
     """
-    if destination in lab.plans:
-        known = lab.plans[source].hosts.get(destination) or _addresses(lab.plans[destination])
+    known = lab.plans[source].hosts.get(destination) or ()
+    if known or destination in lab.plans:
+        known = known or tuple(_addresses(lab.plans[destination]))
         return str(min(known, key=lambda each: each.version))
     try:
         return str(ip_address(destination))

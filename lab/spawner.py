@@ -57,6 +57,7 @@ class Spawner:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
         etc = Path(folder, ETC)
         etc.mkdir(exist_ok=True)
+        start_network = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._check()
         # Where we come back to after work in a node: our own network namespace keeps no node's alive.
         try:
@@ -73,6 +74,7 @@ class Spawner:
             workplace=workplace,
             base_mount=os.open(f"/proc/{self._init}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC),
             last_group=rootless.last_mapped_group(),
+            start_network=None if self._rootless else start_network,
         )
         self._nodes: dict[str, Node] = {}
         self._supervisor = Supervisor(
@@ -144,7 +146,7 @@ class Spawner:
                 taps |= new
             for name in made if self._named else ():
                 node = self._nodes[name]
-                if node.plan.hidden:
+                if node.plan.hidden or node.plan.attach:
                     continue
                 node.netns = netns_names.claim(name, self._site.lab, node.namespaces.network)
             self._send_taps(taps)
@@ -249,7 +251,7 @@ class Spawner:
         node = self._nodes.pop(name)
         if node.netns is not None:
             netns_names.release(node.netns)
-        destroy(node)
+        destroy(self._site, node)
 
     def _send_taps(self, taps: dict[int, int]) -> None:
         ports = list(taps)
@@ -277,8 +279,12 @@ class Spawner:
                 time.sleep(0.002)
 
     def _kill_inside(self, names: list[str]) -> None:
-        """Kill whatever else runs in these nodes: what programs left behind, what users started."""
-        networks = {processes.descriptor_identity(self._nodes[name].namespaces.network) for name in names}
+        """Kill whatever else runs in these nodes: what programs left behind, what users started.
+
+        Not in network namespaces that are not ours.
+        """
+        ours = [self._nodes[name] for name in names if not self._nodes[name].plan.attach]
+        networks = {processes.descriptor_identity(node.namespaces.network) for node in ours}
 
         def inside() -> list[processes.Process]:
             return [p for p in processes.all_processes() if processes.namespace(p.pid, "net") in networks]

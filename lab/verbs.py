@@ -37,6 +37,7 @@ class Verbs:
         """Verb -> what answers it."""
         return {
             "apply": self.apply,
+            "balancer": self.balancer,
             "clock": self.clock,
             "down": self.down,
             "flows": self.flows,
@@ -154,6 +155,22 @@ class Verbs:
     def targets(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Targets of load balancers: how they are, and what they carry."""
         return targets.targets(self._lab.data_plane)
+
+    def balancer(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """A gateway load balancer: the addresses of its nodes, and where the packets of its targets can be seen."""
+        topology = self._lab.topology
+        vpc, name = targets.find_balancer(topology, _argument(arguments, "name", str))
+        nodes = topology.balancer_nodes(vpc, name).values()
+        found = []
+        for target, interface in targets.devices(topology, vpc, name).items():
+            node = self.node({"name": interface.instance})
+            links = {each["device"]: each["link"] for each in node["interfaces"]}
+            found.append({"target": target, "node": node, "link": links[interface.device]})
+        return {
+            "name": f"{vpc}/{name}",
+            "addresses": [str(node.addresses4[0]) for node in nodes],
+            "targets": found,
+        }
 
     # -- changing ------------------------------------------------------------------------------------------
 

@@ -61,7 +61,7 @@ How it is written:
   YAML language server, begin a file with `# yaml-language-server: $schema=` and the path of the schema.
 """
 
-ABBREVIATIONS = {"acl": "ACL", "ip": "IP", "vpc": "VPC", "nat": "NAT", "tcp": "TCP", "icmp": "ICMP"}
+ABBREVIATIONS = {"acl": "ACL", "aws": "AWS", "ip": "IP", "vpc": "VPC", "nat": "NAT", "tcp": "TCP", "icmp": "ICMP"}
 
 
 def reference_page(root: Construct) -> str:

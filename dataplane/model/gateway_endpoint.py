@@ -199,7 +199,7 @@ class GatewayEndpoint:
             gate = FlowGate(
                 object=number,
                 policy=_memory(topology, program, other_vpc, other),
-                mode=GateMode.PEEK,
+                mode=GateMode.LOOK,
                 direction=Direction.EGRESS,
                 otherwise=f"{here}/conflict",
                 next=following,

@@ -18,9 +18,9 @@ Deviations from AWS:
 - The id is derived from the name, unless it is written.
 - An endpoint that is not available keeps its address and drops what is routed to it.
 - What a TTL loses at an endpoint is not documented: one on each way, as captures show.
-- What its subnet's router says of packets that it has let pass (too big for the internet, say) goes to their sender
-  directly, by the route table of its subnet, without another inspection.
 - The status of a flow is kept at the endpoint: two endpoints of one service never share a flow.
+- An ICMP error about what has left an endpoint (too large for the internet gateway behind it) comes from the router of
+  the endpoint's subnet and is routed by that subnet's table, past the appliances.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class GatewayLoadBalancerEndpoint:
             realm=realm,
             mac=interface.mac,
             address4=interface.addresses4[0],
-            into=leave,  # what its subnet's router has to tell it is told to whom it was about
+            into=leave,  # errors about what has left it: its subnet's router sends them back the way of that subnet
             out=leave,
             mtu=ENDPOINT_MTU,
             via=Via.ENDPOINT,
@@ -223,10 +223,8 @@ class GatewayLoadBalancerEndpoint:
                 ttl=TtlAction.SILENT,
                 next=f"{here}/tunnel",
             ),
-            f"{here}/back": Enter(
-                object=number, realm=realm, interface=here, via=Via.ENDPOINT, next=f"{here}/back/hop"
-            ),
-            f"{here}/back/hop": Hop(object=number, ttl=TtlAction.SILENT, next=leave),
+            f"{here}/back": Hop(object=number, ttl=TtlAction.SILENT, next=f"{here}/back/cross"),
+            f"{here}/back/cross": Enter(object=number, realm=realm, interface=here, via=Via.ENDPOINT, next=leave),
         }
         self._lower_tunnel(topology, program, vpc, name)
 

@@ -4,6 +4,10 @@ Its first interface, ``eth0``, is part of it; further ones are declared as netwo
 What its programs send and receive is what the network carries.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Instances.html
 
+A device of the user's may stand in for the namespace (``attach``), so that a virtual machine, a container or a program
+with a network stack of its own is the instance: ``tap:NAME`` is a TAP device in the namespace that the lab was started
+from, which is made where there is none; ``netns:PATH`` is an ``eth0`` inside an existing network namespace.
+
 Deviations from AWS:
 - An instance runs as long as the lab does; it has no type, image or key, and its disk is the machine's.
 - Addresses are configured when it starts; there is no DHCP, DNS or metadata service.
@@ -11,6 +15,7 @@ Deviations from AWS:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -28,6 +33,9 @@ from dataplane.model.subnet import Subnet
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
+
+_DEVICE_NAME = re.compile(r"(?!\.{1,2}$)[^\s/:%\0]{1,15}")
+"""What the kernel takes (dev_valid_name), without the ``%`` by which it makes names of a pattern."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +65,14 @@ class Instance:
         default_factory=dict, metadata=doc("environment variables of everything run in it", {"STAGE": "test"})
     )
     programs: dict[str, ProgramSpec] = field(default_factory=dict, metadata=doc("programs that run in it, by name"))
+    attach: str | None = field(
+        default=None,
+        metadata=doc(
+            "what it is, in place of a namespace of vpclab's: tap:NAME, a TAP device (root only), or netns:PATH, a "
+            "network namespace that exists",
+            "netns:/run/netns/firewall",
+        ),
+    )
 
     def check(self, topology: Topology, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse."""
@@ -70,9 +86,41 @@ class Instance:
         if self.subnet not in known:
             code = "InvalidSubnetID.NotFound"
             yield unknown("subnet", f"subnet of VPC {self.vpc}", self.subnet, known, code)
+        yield from within("attach", self._check_attach(topology, name))
         groups = security_group.check_membership(topology, self.vpc, self.security_groups)
         yield from within("security_groups", groups)
         yield from within("connection_tracking", self.connection_tracking.check())
+
+    def _check_attach(self, topology: Topology, name: str) -> Iterator[Problem]:
+        """Yield what cannot be attached."""
+        if self.attach is None:
+            return
+        kind, _, which = self.attach.partition(":")
+        if kind == "tap":
+            if not _DEVICE_NAME.fullmatch(which):
+                yield Problem(
+                    "", f"{which!r} cannot be the name of a device", "", "write tap:NAME, with 1 to 15 letters"
+                )
+            if self.programs or self.environment:
+                what = "programs" if self.programs else "environment"
+                yield Problem(
+                    "",
+                    f"with a TAP device there is no namespace for its {what}",
+                    "",
+                    f"remove {what}, or attach a netns",
+                )
+            if len(topology.interfaces_of(name)) > 1:
+                yield Problem("", "a TAP device is one network interface, and it has more", "", "attach a netns")
+        elif kind == "netns":
+            if not which.startswith("/") or "\0" in which:
+                yield Problem("", f"{which!r} is not absolute", "", "write netns:PATH, for example netns:/run/netns/fw")
+        else:
+            yield Problem("", f"{self.attach!r} is no device", "", "write tap:NAME or netns:PATH")
+        for other, instance in topology.lab.instances.items():
+            if other == name:
+                break
+            if instance.attach == self.attach:
+                yield Problem("", f"{self.attach} is instance {other} already")
 
     def wanted(self, home: PlacedSubnet, subnet: Subnet, name: str) -> WantedInterface:
         """What its first interface needs; `home` and `subnet` are its subnet, placed and as declared."""

@@ -16,6 +16,9 @@ Deviations from AWS:
 - A target that is not of the load balancer's VPC (an address of a peer) is considered in every zone.
 - `matcher` may be any codes from 200 to 599; for gateway load balancers AWS takes 200-399 only.
 - Health checks are real connections from the load balancer's nodes, as often as `interval` says; AWS's are more.
+  They go by the machine's clock, which `vpclab clock advance` does not move.
+- Each node that may send to a target checks it and counts by itself; the target is as well as the least contented of
+  them says. The first check that passes makes a new target healthy: for gateway load balancers AWS does not say.
 - A flow whose target is neither registered nor has been seen to leave goes to another one.
 """
 
@@ -311,6 +314,12 @@ def _check_address(topology: Topology, vpc: str, text: str) -> Iterator[Problem]
         hint = f"targets are in {', '.join(map(str, (*blocks, *PRIVATE)))}"
         yield Problem("", message, "InvalidTarget", hint)
         return
+    peers = [p.other(vpc) for p in topology.lab.peerings.values() if p.is_active and vpc in (p.requester, p.accepter)]
+    for near in (vpc, *(peer for peer in peers if peer in topology.lab.vpcs)):
+        for interface in topology.interfaces_of_vpc(near):
+            if interface.wanted.is_managed and address in interface.addresses4:
+                what = f"{interface.kind.replace('-', ' ')} {interface.wanted.name}"
+                yield Problem("", f"{address} is that of {what}", "InvalidTarget", "write that of an appliance")
     if holding(address, blocks) is None:
         return
     home = topology.subnet_holding(vpc, address)
@@ -318,11 +327,6 @@ def _check_address(topology: Topology, vpc: str, text: str) -> Iterator[Problem]
         yield Problem("", f"{address} is in VPC {vpc}, but in none of its subnets", "InvalidTarget")
     elif address in set(reserved(topology.subnet(vpc, home).cidr)):
         yield Problem("", f"{address} is AWS's own in subnet {home}", "InvalidTarget", "write that of an appliance")
-    for interface in topology.interfaces_of_vpc(vpc):
-        if interface.wanted.is_managed and address in interface.addresses4:
-            what = interface.kind.replace("-", " ")
-            message = f"{address} is that of {what} {interface.wanted.name}"
-            yield Problem("", message, "InvalidTarget", "write that of an appliance")
 
 
 def _address(topology: Topology, vpc: str, text: str) -> PlacedTarget | None:

@@ -1,8 +1,8 @@
 """Flows of Gateway Load Balancer endpoints: whose they are, which target they have, and how long they live.
 
 A flow belongs to the endpoint that it came to, in both directions. TCP and UDP are told apart by addresses and ports,
-ICMP queries by their identifier, everything else by addresses and protocol (of ICMP: by type too). An ICMP error goes
-with the flow it is about, and is one of its own if there is none.
+ICMP queries by their identifier, everything else by addresses and protocol (of ICMP: by type too). An ICMP error
+goes with the flow it is about, and is one of its own if there is none.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html
 """
 
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
-from dataplane.reference import resets
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.nodes import BalancerNode
 from dataplane.reference.packets import TCP, Flow, Packet
+from dataplane.reference.resets import acknowledges, next_sequence
 
 MOST_COOKIE = 0xFFFF_FFFF
 Reduced = tuple[frozenset[IPv4Address | IPv6Address], int]
@@ -39,18 +39,24 @@ class BalancedFlow:
     """The same of the target."""
     admissible: frozenset[int] = frozenset()
     """Targets it could have had when it got the present one."""
-    next_sequences: dict[bool, int] = field(default_factory=dict)
-    """TCP: what follows the last segment of each side that has spoken; True stands for the one that opened it."""
+    sends: dict[bool, int] = field(default_factory=dict)
+    """TCP: the sequence number that each side goes on with; True stands for the one that opened it."""
+    expects: dict[bool, int] = field(default_factory=dict)
+    """TCP: the one that each side has last acknowledged."""
+
+    def is_only_about(self, packet: Packet) -> bool:
+        """Whether it is an ICMP error about the flow: anybody may say so, and nothing changes because of that."""
+        return packet.is_icmp_error and packet.flow != self.flow
 
     def see(self, packet: Packet, now_ms: int, limits: Limits) -> None:
         """A packet of the flow goes to its target."""
-        if packet.is_icmp_error:  # about it: it is in use, but who says so is perhaps neither end
-            self.life.last_ms, self.life.limit_ms = now_ms, limits.of(self.life.stage)
-            return
         by_opener = packet.flow == self.flow
         self.life.see(packet, now_ms, limits, by_opener=by_opener)
         if packet.protocol == TCP and not packet.is_later_fragment:
-            self.next_sequences[by_opener] = resets.end_of(packet)
+            self.sends[by_opener] = next_sequence(packet)
+            acknowledged = acknowledges(packet)
+            if acknowledged is not None:
+                self.expects[by_opener] = acknowledged
 
 
 def reduced(flow: Flow, stickiness: str) -> Reduced | None:
@@ -70,8 +76,9 @@ class BalancedFlows:
 
     def find(self, packet: Packet, now_ms: int) -> BalancedFlow | None:
         """The flow that a packet is of, in either direction, or is an ICMP error about."""
-        if packet.is_icmp_error and packet.quoted is not None and packet.quoted.is_identified:
-            about = self._of(packet.quoted.flow, now_ms)
+        quoted = packet.quoted
+        if quoted is not None and quoted.is_identified:
+            about = self._of(quoted.flow, now_ms)
             if about is not None:
                 return about
         return self._of(packet.flow, now_ms)

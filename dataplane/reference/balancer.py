@@ -47,6 +47,10 @@ class Balancers:
         """The flow of a packet that has come to an endpoint, and the target it goes to."""
         flows = self.of(endpoint)
         found = flows.find(packet, now_ms)
+        if found is not None and found.is_only_about(packet):
+            _settle(flows, endpoint, node, found, now_ms, proposals)
+            target = node.targets.get(found.target)
+            return Reason.BALANCER_NO_TARGET if target is None else (found, target)
         is_new = found is None or found.life.is_reopened_by(packet)
         if is_new and packet.protocol == TCP and not packet.opens_tcp:
             return Reason.BALANCER_NO_FLOW
@@ -75,21 +79,20 @@ class Balancers:
         return bool(possible)
 
     def bury(self, endpoints: Iterable[Endpoint], now_ms: int) -> list[tuple[Endpoint, Packet]]:
-        """Forget what has died of silence. Of TCP that was not closed: what each side may be told, the opener first.
+        """Forget what has died of silence; of TCP that was open the resets that tell its ends, the opener's first.
 
         Who died first comes first.
         """
-        present = {endpoint.number: endpoint for endpoint in endpoints}
-        found = [(number, flow) for number, flows in self._endpoints.items() for flow in flows.bury(now_ms)]
-        dead = [(present[number], flow) for number, flow in found if number in present]
+        dead = [(endpoint, flow) for endpoint in endpoints for flow in self.of(endpoint).bury(now_ms)]
         dead.sort(key=lambda each: each[1].life.last_ms + each[1].life.limit_ms)
-        return [
-            (endpoint, resets.build_farewell(flow.flow if is_opener else flow.flow.reversed(), ends))
-            for endpoint, flow in dead
-            if flow.flow.protocol == TCP and flow.life.stage is not Stage.CLOSING
-            for is_opener in (True, False)
-            for ends in [(flow.next_sequences.get(is_opener, 0), flow.next_sequences.get(not is_opener))]
-        ]
+        open_ones = (each for each in dead if each[1].flow.protocol == TCP and each[1].life.stage is not Stage.CLOSING)
+        return [(endpoint, _farewell(flow, to_opener)) for endpoint, flow in open_ones for to_opener in (True, False)]
+
+
+def _farewell(flow: BalancedFlow, to_opener: bool) -> Packet:
+    own = flow.flow if to_opener else flow.flow.reversed()
+    expects, sends, others = flow.expects.get(to_opener), flow.sends.get(to_opener), flow.sends.get(not to_opener)
+    return resets.build_farewell(own, expects, sends, others)
 
 
 def _has_target(node: BalancerNode, flow: BalancedFlow) -> bool:
@@ -104,8 +107,7 @@ def _settle(
     if proposals is None:
         flow.is_seen = flow.is_target_seen = True
         return
-    mine = (packet for packet in proposals.tunnelled if packet.label.endpoint == endpoint.identity)
-    seen = next((packet for packet in mine if not flow.is_seen or packet.label.cookie == flow.cookie), None)
+    seen = next((packet for packet in proposals.tunnelled if packet.label.endpoint == endpoint.identity), None)
     if not flow.is_target_seen:
         _adopt_target(flows, node, flow, now_ms, seen, proposals.targets)
     if not flow.is_seen and seen is not None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from dataplane.reference import geneve, resets
 from dataplane.reference.balanced_flows import BalancedFlow
 from dataplane.reference.balancer import Balancers
-from dataplane.reference.hops import lose_ttl
+from dataplane.reference.hops import ENDPOINT_MTU, fit_endpoint, lose_ttl
 from dataplane.reference.interfaces import enter_subnet
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import ENDPOINT, Dropped, Journey, WantedReset
@@ -24,7 +24,6 @@ from dataplane.reference.nodes import BalancerNode, Endpoint
 from dataplane.reference.packets import Flow, Packet, check_addresses
 from dataplane.verdict import Reason
 
-ENDPOINT_MTU = 8500
 REPLIES = {1: {8: 0, 13: 14}, 58: {128: 129}}
 """Request of ICMP: its reply."""
 
@@ -37,18 +36,17 @@ def go_in(journey: Journey, endpoint: Endpoint, balancers: Balancers) -> Balance
     """
     node = endpoint.node
     if node is None or (journey.packet.version == 6 and not node.dualstack):
-        raise Dropped(Reason.ENDPOINT_UNAVAILABLE, endpoint.number, journey.last_route())
+        raise Dropped(Reason.ENDPOINT_UNAVAILABLE, endpoint.number, journey.route)
     enter_subnet(journey, endpoint.subnet)
     lose_ttl(journey, endpoint.number)
-    if any(len(piece) > ENDPOINT_MTU for piece in journey.pieces()):
-        raise Dropped(Reason.MTU_EXCEEDED, endpoint.number)
+    fit_endpoint(journey, endpoint.number)
     journey.packet = clamp(journey.packet, ENDPOINT_MTU)
     if journey.is_tunnelled:
         raise Dropped(Reason.GENEVE_NESTED, node.balancer)
     admitted = balancers.admit(endpoint, node, journey.packet, journey.now_ms, journey.proposals)
     if isinstance(admitted, Reason):
         tells = admitted is Reason.BALANCER_NO_FLOW and node.resets and resets.is_due(journey.packet)
-        reset = WantedReset(journey.packet, endpoint) if tells else None
+        reset = WantedReset(resets.build_reset(journey.packet), endpoint) if tells else None
         raise Dropped(admitted, node.balancer, error=reset)
     flow, target = admitted
     label = geneve.Label(endpoint.identity, flow.cookie)
@@ -88,14 +86,14 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
     packet = _of_flow(inside.packet, flow)
     if packet is None:
         raise Dropped(Reason.GENEVE_FLOW_CHANGED, node.balancer)
-    wrong = check_addresses(packet)  # of an ICMP error: the flow's own are right
-    if wrong is not None:
+    wrong = check_addresses(packet)
+    if wrong is not None:  # of an error, which may be anybody's who can be a sender at all
         raise Dropped(wrong, node.balancer)
     journey.note(endpoint.number, "decapsulate", target.number)
     journey.packet, journey.is_tunnelled = packet, False
+    lose_ttl(journey, endpoint.number)
     _begin(journey, endpoint)
     journey.through = {ENDPOINT}
-    lose_ttl(journey, endpoint.number)
     return endpoint
 
 

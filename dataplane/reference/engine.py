@@ -16,7 +16,7 @@ from dataplane.reference import own_packets
 from dataplane.reference.checksum import Address
 from dataplane.reference.fragments import Fragments, Waiting
 from dataplane.reference.inventory import Inventory
-from dataplane.reference.journey import Answered, Dropped, Journey, Note
+from dataplane.reference.journey import Answered, Dropped, Journey, Note, WantedReset
 from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_neighbour_discovery, mac_of
 from dataplane.reference.nodes import Host
 from dataplane.reference.outcomes import Emission, Outcome, Session
@@ -26,8 +26,9 @@ from dataplane.reference.router import Receiver, Router
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 
+NOBODY, NO_FRAME = 0, -1
+"""Whose port, and which received frame, stands behind what the network sends because time has passed."""
 ARP, VLAN = b"\x08\x06", (b"\x81\x00", b"\x88\xa8")
-NO_PORT, NO_FRAME = 0, -1
 TYPES = {version: kind for kind, version in VERSIONS.items()}
 
 
@@ -45,7 +46,7 @@ class ReferencePlane:
         self._fragments = Fragments(topology.lab.settings.fragment_timeout * 1000)
         self._emissions: list[Emission] = []
         self.drops: dict[int, Counter[Reason]] = {}
-        """What died, by port and reason; what no port has sent (resets of flows that timed out), at `NO_PORT`."""
+        """What died, by port and reason."""
         self.topology = topology
         self.router = Router(Inventory(topology, self.names))
         self._gateways = {each.number for each in self.router.inventory.nat_gateways.values()}
@@ -112,9 +113,9 @@ class ReferencePlane:
         for endpoint, reset in self.router.balancers.bury(self.router.inventory.endpoints.values(), self.now_ms):
             if endpoint.node is None or not endpoint.node.resets:
                 continue
-            sent = own_packets.send_reset(reset, endpoint, self.now_ms, self.router, proposed)
+            sent = own_packets.send_reset(WantedReset(reset, endpoint), self.now_ms, self.router, proposed)
             if isinstance(sent, Reason):
-                self._count(NO_PORT, sent)
+                self._count(NOBODY, sent)
             elif sent is not None:
                 self._arrive(*sent, NO_FRAME)
         return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), self._emissions
@@ -152,8 +153,7 @@ class ReferencePlane:
             Session("balancer", number, each.flow, each.life.stage)
             for number, each in self.router.balancers.all(self.now_ms)
         ]
-        router = self.router
-        memories = (router.egress_only, router.sent_by_nat, router.probes, router.to_services)
+        memories = (self.router.egress_only, self.router.sent_by_nat, self.router.to_services, self.router.probes)
         return [
             *tracked,
             *translated,

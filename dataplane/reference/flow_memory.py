@@ -34,6 +34,11 @@ class FlowMemory:
         found.see(packet, now_ms, limits, by_opener=True)
         return "known"
 
+    def has(self, owner: int, packet: Packet, now_ms: int) -> bool:
+        """Whether the side that opens flows has the one of this packet, which changes nothing."""
+        found = self._find(owner, packet.flow, now_ms)
+        return found is not None and not found.is_reopened_by(packet)
+
     def see_answer(self, owner: int, packet: Packet, now_ms: int, limits: Limits) -> bool:
         """Whether a packet of the other side belongs to a flow, which lives on then."""
         if packet.is_icmp_error:
@@ -44,11 +49,6 @@ class FlowMemory:
             return False
         found.see(packet, now_ms, limits, by_opener=False)
         return True
-
-    def knows(self, owner: int, packet: Packet, now_ms: int) -> bool:
-        """Whether a packet of the side that opens flows is of one; it is not changed by that."""
-        found = self._find(owner, packet.flow, now_ms)
-        return found is not None and not found.is_reopened_by(packet)
 
     def live(self, now_ms: int) -> Iterator[tuple[int, Flow, Lifetime]]:
         """Every flow there is now, with the number of its owner."""

@@ -13,7 +13,7 @@ from dataplane.reference.packets import Packet
 from dataplane.reference.translation import decrement_ttl
 from dataplane.verdict import Reason
 
-INSIDE_MTU, INTERNET_MTU, NAT_MTU, INTER_REGION_MTU = 9001, 1500, 8500, 8500
+INSIDE_MTU, INTERNET_MTU, NAT_MTU, INTER_REGION_MTU, ENDPOINT_MTU = 9001, 1500, 8500, 8500, 8500
 
 
 def lose_ttl(journey: Journey, number: int, *, teller: NatGateway | None = None, about: Packet | None = None) -> None:
@@ -52,6 +52,20 @@ def fit(
         raise Dropped(Reason.MTU_EXCEEDED, number, error=error)
     journey.note(number, "fragment")
     journey.mtus.append(mtu)
+
+
+def fit_endpoint(journey: Journey, number: int) -> None:
+    """A VPC endpoint is ahead: what is too large dies there, whether it may be cut or not, and nobody is told.
+
+    https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-limits-endpoints.html
+
+    Raises:
+        Dropped: it is too large. What an earlier gateway has cut is not.
+    """
+    if any(len(piece) > ENDPOINT_MTU for piece in journey.pieces()):
+        raise Dropped(Reason.MTU_EXCEEDED, number)
+    if len(journey.packet.raw) > ENDPOINT_MTU:
+        journey.note(number, "fragment")
 
 
 def cross_into_internet(journey: Journey, inventory: Inventory, gateway: int) -> None:

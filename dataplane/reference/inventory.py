@@ -18,7 +18,7 @@ from dataplane.reference.checksum import Address
 from dataplane.reference.endpoints import endpoints_of, nodes_of
 from dataplane.reference.groups import rules_of
 from dataplane.reference.lifetimes import limits_of_interface, limits_of_nat_gateways
-from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
+from dataplane.reference.nodes import BalancerNode, Endpoint, GatewayEndpoint, Host, Interface, NatGateway, Subnet
 from dataplane.reference.public_addresses import public_addresses
 from dataplane.reference.routes import Table, tables_of
 from dataplane.topology import Topology
@@ -102,30 +102,27 @@ class Inventory:
         nodes = nodes_of(topology, names, self.subnets)
         self.balancer_nodes = list(nodes.values())
         self.endpoints = endpoints_of(topology, names, self.subnets, nodes)
+        self.gateway_endpoints = {
+            (vpc, name): GatewayEndpoint(
+                number=names.intern("vpc-endpoint", f"{vpc}/{name}"), vpc=vpc, service=each.service
+            )
+            for vpc, declared in self.lab.vpcs.items()
+            for name, each in declared.gateway_endpoints.items()
+        }
         self.hosts = [
             Host(
                 number=names.intern("interface", f"{name}/eth0"),
+                service=name if name in self.lab.aws_services else "",
                 addresses=(host.address,) if host.ipv6_address is None else (host.address, host.ipv6_address),
-                mac=topology.hosts[name].mac,
-                router_mac=topology.hosts[name].router_mac,
+                mac=host.mac,
+                router_mac=host.router_mac,
             )
-            for name, host in self.lab.internet.hosts.items()
-        ]
-        self.hosts += [
-            Host(
-                number=names.intern("interface", f"{service}/eth0"),
-                addresses=(declared.host_address(service),),
-                mac=topology.hosts[service].mac,
-                router_mac=topology.hosts[service].router_mac,
-                service=service,
-            )
-            for service, declared in self.lab.aws_services.items()
+            for name, host in topology.hosts.items()
         ]
         self.ports: dict[int, Interface | BalancerNode | Host] = {h.number: h for h in self.hosts}
         self.ports |= {i.number: i for i in self.interfaces if i.is_attached}
         self.ports |= {node.number: node for node in self.balancer_nodes}
-        hosts = (*self.lab.internet.hosts, *self.lab.aws_services)
-        self.port_of = {f"{name}/eth0": host.number for name, host in zip(hosts, self.hosts, strict=True)}
+        self.port_of = {f"{name}/eth0": host.number for name, host in zip(topology.hosts, self.hosts, strict=True)}
         self.port_of |= {i.path: i.number for i in self.interfaces if i.is_attached}
         for kind, path in (("internet", "internet"), *(("vpc", vpc) for vpc in self.lab.vpcs)):
             names.intern(kind, path)

@@ -14,8 +14,7 @@ from dataplane.reference.proposals import Proposals
 from dataplane.verdict import Cause, Reason
 
 GATEWAY, EGRESS_ONLY, PEERING, NAT = "internet gateway", "egress-only gateway", "peering", "NAT gateway"
-ENDPOINT = "endpoint"
-TRACKED_SERVICE = "service whose flows are tracked"
+ENDPOINT, TRACKED_SERVICE = "endpoint", "gateway endpoint whose flows are tracked"
 
 Note = tuple[int, str, int]
 """Of a trace: object, what happened there, rule."""
@@ -57,18 +56,18 @@ class Journey:
     cause: Cause = Cause.FORWARDED
     places: int = 0
     """Route tables seen."""
+    route: int = 0
+    """What brought it to where it is: a route, or whoever has its destination."""
     from_router: bool = False
-    """Whether the network made it, about something that has gone through."""
+    """Whether the network made it: an ICMP error about what has just gone through."""
     trace: list[Note] = field(default_factory=list)
     """What happened to it so far."""
 
     def note(self, object: int, action: str, rule: int = 0) -> None:
         """Something has happened to it, at `object` and by `rule` (numbers of `Names`)."""
         self.trace.append((object, action, rule))
-
-    def last_route(self) -> int:
-        """The route that it took last; 0: none yet."""
-        return next((rule for _, action, rule in reversed(self.trace) if action == "route"), 0)
+        if action == "route":
+            self.route = rule
 
     def pieces(self) -> list[bytes]:
         """The packets that it arrives in."""
@@ -97,9 +96,9 @@ class WantedError:
 
 @dataclass(frozen=True, slots=True)
 class WantedReset:
-    """A TCP reset that is due, for a segment of no connection."""
+    """A TCP reset that is due."""
 
-    about: Packet
+    reset: Packet
     by: NatGateway | Endpoint
 
 

@@ -137,12 +137,20 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """A host on the internet, or the machine that stands for a service of AWS."""
+class GatewayEndpoint:
+    """A gateway endpoint, which is no interface."""
 
     number: int
+    vpc: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A host on the internet, or one that stands for a service of AWS."""
+
+    number: int
+    service: str = ""
     addresses: tuple[Address, ...]
     mac: bytes
     router_mac: bytes
-    service: str = ""
-    """Of AWS: ``s3`` or ``dynamodb``."""

@@ -44,7 +44,7 @@ class Session:
 
     kind: str
     """``group`` at an interface, ``nat`` at a NAT gateway, ``balancer`` at a Gateway Load Balancer endpoint; ``flow``
-    at an egress-only gateway, a peering or a node of a balancer."""
+    at an egress-only gateway, a peering, a gateway endpoint or a node of a balancer."""
     owner: int
     flow: Flow
     stage: Stage

@@ -12,7 +12,6 @@ from dataplane.reference.journey import ENDPOINT, NAT, Answered, Dropped, Journe
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway
 from dataplane.reference.packets import Packet
 from dataplane.reference.proposals import Proposals
-from dataplane.reference.resets import build_reset
 from dataplane.reference.router import Receiver, Router
 from dataplane.verdict import Cause, Reason
 
@@ -23,19 +22,17 @@ Arrival = tuple[Journey, Receiver]
 def send(wanted: WantedError | WantedReset, journey: Journey, router: Router) -> Arrival | Reason | None:
     """Send what is due about the packet of `journey`: who gets it, or what it dies of; None: nothing is sent."""
     if isinstance(wanted, WantedReset):
-        reset = build_reset(wanted.about)
-        return send_reset(reset, wanted.by, journey.now_ms, router, journey.proposals)
+        return send_reset(wanted, journey.now_ms, router, journey.proposals)
     way = _error(wanted, journey)
     return None if way is None else _go(way, router, from_subnet=wanted.by is None)
 
 
 def send_reset(
-    reset: Packet, by: NatGateway | Endpoint, now_ms: int, router: Router, proposals: Proposals
+    wanted: WantedReset, now_ms: int, router: Router, proposals: Proposals = None
 ) -> Arrival | Reason | None:
     """Send a reset: who gets it, or what it dies of."""
-    way = _way(reset, by, now_ms, Cause.RESET, proposals)
-    way.through.add(ENDPOINT if isinstance(by, Endpoint) else NAT)
-    way.from_router = True
+    way = _way(wanted.reset, wanted.by, now_ms, Cause.RESET, proposals)
+    way.through.add(ENDPOINT if isinstance(wanted.by, Endpoint) else NAT)
     return _go(way, router, from_subnet=False)
 
 

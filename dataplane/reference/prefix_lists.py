@@ -1,5 +1,6 @@
-"""Prefix lists: those of one's own, and those that AWS manages for the services of the lab's Region.
+"""Prefix lists: those that are declared, and those that AWS manages, of a service's addresses in the Region.
 
+https://docs.aws.amazon.com/vpc/latest/userguide/managed-prefix-lists.html
 https://docs.aws.amazon.com/vpc/latest/userguide/working-with-aws-managed-prefix-lists.html
 """
 
@@ -7,17 +8,24 @@ from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
 
+from dataplane.model.aws_service import SERVICES
 from dataplane.model.lab_file import LabFile
+
+MANAGED = "com.amazonaws."
 
 
 def blocks_of(lab: LabFile, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
     """The blocks of a list."""
-    for service, declared in lab.aws_services.items():
-        if name == managed(lab, service):
-            return declared.all_prefixes(service)
+    if name.startswith(MANAGED):
+        return blocks_of_service(lab, name.rpartition(".")[2])
     return tuple(entry.cidr for entry in lab.prefix_lists[name].entries)
 
 
-def managed(lab: LabFile, service: str) -> str:
-    """The name of the list that AWS manages for a service."""
-    return f"com.amazonaws.{lab.region}.{service}"
+def blocks_of_service(lab: LabFile, service: str) -> tuple[IPv4Network, ...]:
+    """The blocks of a service of AWS: as written, else some that are really its own."""
+    return lab.aws_services[service].prefixes or SERVICES[service]
+
+
+def managed_list(lab: LabFile, service: str) -> str:
+    """The name of a service's list in the lab's Region."""
+    return f"{MANAGED}{lab.region}.{service}"

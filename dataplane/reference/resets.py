@@ -1,4 +1,4 @@
-"""TCP resets of NAT gateways and endpoints, for what belongs to a connection that they do not know (any more).
+"""TCP resets of NAT gateways and load balancers, for what belongs to a connection they do not know (any more).
 
 They look as if they came from the far end (RFC 9293, section 3.10.7.1).
 https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.html
@@ -15,41 +15,57 @@ TTL = 64
 
 def is_due(packet: Packet) -> bool:
     """Whether a packet of no connection is answered so: TCP, and no reset itself."""
-    return packet.protocol == TCP and packet.fragment is None and not packet.tcp_flags & RST
-
-
-def end_of(packet: Packet) -> int:
-    """The sequence number that follows a segment."""
-    segment = packet.raw[packet.transport :]
-    length = len(segment) - (segment[12] >> 4) * 4
-    return (int.from_bytes(segment[4:8]) + length + bool(packet.tcp_flags & SYN) + bool(packet.tcp_flags & FIN)) % 2**32
+    return packet.protocol == TCP and not packet.is_later_fragment and not packet.tcp_flags & RST
 
 
 def build_reset(about: Packet) -> Packet:
     """The reset that a segment gets: "in such a way as to be acceptable to the TCP that sent" it."""
-    acknowledges = about.tcp_flags & ACK
-    acknowledged = int.from_bytes(about.raw[about.transport + 8 :][:4])
-    return build_farewell(about.flow, (end_of(about), acknowledged if acknowledges else None))
+    segment, flags = about.raw[about.transport :], about.tcp_flags
+    if flags & ACK:
+        return _build(about.flow.reversed(), int.from_bytes(segment[8:12]), 0, RST)
+    return _build(about.flow.reversed(), 0, next_sequence(about), RST | ACK)
 
 
-def build_farewell(flow: Flow, ends: tuple[int, int | None]) -> Packet:
-    """The reset for who sends the packets of `flow`.
+def build_farewell(flow: Flow, expects: int | None, sends: int | None, other_sends: int | None) -> Packet:
+    """The reset that one end of a connection gets when it has timed out: as if the other end had sent it.
 
-    `ends`: the sequence numbers that follow what it has sent, and what it has got (None: nothing).
+    `flow` is as the end sends it. A reset counts with the sequence number that the end expects next, which is what it
+    has last acknowledged; before that, if it acknowledges what the end has sent. To an end that has never said anything
+    it has the number that the other one goes on with.
     """
-    own, far = ends
-    sequence, acknowledgment, answer = (0, own, RST | ACK) if far is None else (far, 0, RST)
-    tcp = flow.destination_port.to_bytes(2) + flow.source_port.to_bytes(2)
-    tcp += sequence.to_bytes(4) + acknowledgment.to_bytes(4) + bytes([5 << 4, answer, 0, 0, 0, 0, 0, 0])
-    covered = pseudo_header(flow.destination, flow.source, TCP, len(tcp))
+    if expects is not None:
+        return _build(flow.reversed(), expects, 0, RST)
+    if sends is not None:
+        return _build(flow.reversed(), 0, sends, RST | ACK)
+    assert other_sends is not None, flow
+    return _build(flow.reversed(), other_sends, 0, RST)
+
+
+def acknowledges(packet: Packet) -> int | None:
+    """The sequence number that the sender of a segment expects next, if it says so."""
+    segment = packet.raw[packet.transport :]
+    return int.from_bytes(segment[8:12]) if packet.tcp_flags & ACK else None
+
+
+def next_sequence(packet: Packet) -> int:
+    """The sequence number that the sender of a segment goes on with."""
+    segment, flags = packet.raw[packet.transport :], packet.tcp_flags
+    length = len(segment) - (segment[12] >> 4) * 4 + bool(flags & SYN) + bool(flags & FIN)
+    return (int.from_bytes(segment[4:8]) + length) % 2**32
+
+
+def _build(flow: Flow, sequence: int, acknowledgment: int, answer: int) -> Packet:
+    tcp = flow.source_port.to_bytes(2) + flow.destination_port.to_bytes(2) + sequence.to_bytes(4)
+    tcp += acknowledgment.to_bytes(4)
+    tcp += bytes([5 << 4, answer, 0, 0, 0, 0, 0, 0])
+    covered = pseudo_header(flow.source, flow.destination, TCP, len(tcp))
     tcp = tcp[:16] + checksum(covered + tcp).to_bytes(2) + tcp[18:]
-    ends_of_it = flow.destination.packed + flow.source.packed
-    version = flow.source.version
-    if version == 4:
-        header = b"\x45\0" + (20 + len(tcp)).to_bytes(2) + bytes(4) + bytes([TTL, TCP, 0, 0]) + ends_of_it
+    ends = flow.source.packed + flow.destination.packed
+    if flow.source.version == 4:
+        header = b"\x45\0" + (20 + len(tcp)).to_bytes(2) + bytes(4) + bytes([TTL, TCP, 0, 0]) + ends
         header = header[:10] + checksum(header).to_bytes(2) + header[12:]
     else:
-        header = b"\x60\0\0\0" + len(tcp).to_bytes(2) + bytes([TCP, TTL]) + ends_of_it
-    reset = read(version, header + tcp)
+        header = b"\x60\0\0\0" + len(tcp).to_bytes(2) + bytes([TCP, TTL]) + ends
+    reset = read(flow.source.version, header + tcp)
     assert not isinstance(reset, Reason), reset
     return reset

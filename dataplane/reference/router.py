@@ -11,7 +11,7 @@ from dataplane.reference import (
     edge_routes,
     egress_only,
     endpoint_hop,
-    gateway_endpoint,
+    gateway_endpoints,
     geneve,
     internet_gateway,
     peering,
@@ -50,10 +50,10 @@ class Router:
         self.nat = NatTables()
         self.egress_only = FlowMemory()
         self.sent_by_nat = FlowMemory()
+        self.to_services = FlowMemory()
         self.balancers = Balancers()
         self.probes = FlowMemory()
         """Connections of balancers' nodes, to see whether targets are healthy."""
-        self.to_services = FlowMemory()
 
     def send(self, journey: Journey, destination_mac: bytes) -> Receiver:
         """A packet that a guest has sent: who gets it.
@@ -67,8 +67,11 @@ class Router:
             if journey.packet.source not in sender.addresses:
                 raise Dropped(Reason.SOURCE_CHECK, sender.number)
             journey.source_mac = None
-            vpc = gateway_endpoint.come_back(journey, self.inventory, self.to_services, sender)
-            return self._internet(journey) if vpc is None else self._deliver(journey, vpc)
+            if sender.service:
+                vpc = gateway_endpoints.come_back(journey, sender, self.inventory, self.to_services)
+                if vpc is not None:
+                    return self._deliver(journey, vpc)
+            return self._internet(journey)
         assert isinstance(sender, Interface | BalancerNode)
         journey.subnet = sender.subnet
         if isinstance(sender, BalancerNode):
@@ -79,8 +82,7 @@ class Router:
             neighbour = self.inventory.neighbour(sender.subnet, destination_mac)
             assert neighbour is not None, "frames to nobody are not received"
             if isinstance(neighbour, Endpoint):
-                enter_subnet(journey, neighbour.subnet)
-                raise Dropped(Reason.ENDPOINT_ADDRESSED, neighbour.number)
+                raise Dropped(Reason.ENDPOINT_ADDRESSED, neighbour.number, journey.route)
             return self._into(journey, neighbour)
         journey.source_mac = None
         return self.leave(journey, sender.subnet)
@@ -95,7 +97,7 @@ class Router:
     def give_error(self, journey: Journey) -> Receiver:
         """An ICMP error of the subnet's router, handed to the interface the packet had come from.
 
-        Of what an endpoint has let pass the sender is told, who is elsewhere.
+        What has left an endpoint was somebody else's: the error is routed from the endpoint's subnet.
         """
         assert not isinstance(journey.sender, Host)
         if isinstance(journey.sender, Endpoint):
@@ -131,8 +133,9 @@ class Router:
             return self._peer(journey, name, vpc)
         if kind == "nat-gateway":
             return self._into(journey, inventory.nat_gateways[vpc, name])
-        if kind == "vpc-endpoint" and name in inventory.lab.vpcs[vpc].gateway_endpoints:
-            return gateway_endpoint.go_out(journey, inventory, self.to_services, vpc, name)
+        if kind == "vpc-endpoint" and (vpc, name) in inventory.gateway_endpoints:
+            endpoint = inventory.gateway_endpoints[vpc, name]
+            return gateway_endpoints.leave(journey, endpoint, inventory, self.to_services)
         if kind == "vpc-endpoint":
             return self._into(journey, inventory.endpoints[vpc, name])
         target = inventory.attached(vpc, f"{name}/eth0" if kind == "instance" else name)
@@ -169,7 +172,7 @@ class Router:
             raise AssertionError("a router either answers or drops")
         if isinstance(owner, Endpoint):
             enter_subnet(journey, owner.subnet)
-            raise Dropped(Reason.ENDPOINT_ADDRESSED, owner.number, journey.last_route())
+            raise Dropped(Reason.ENDPOINT_ADDRESSED, owner.number, journey.route)
         return self._into(journey, owner)
 
     def _into(self, journey: Journey, target: Owner) -> Receiver:
@@ -227,7 +230,9 @@ class Router:
             after = self.nat.outbound(gateway, before, journey.now_ms, journey.proposals)
         if isinstance(after, Reason):
             is_reset = not is_inbound and after is Reason.NAT_NO_SESSION and resets.is_due(before)
-            raise Dropped(after, gateway.number, error=WantedReset(before, gateway) if is_reset else None)
+            raise Dropped(
+                after, gateway.number, error=WantedReset(resets.build_reset(before), gateway) if is_reset else None
+            )
         journey.have_tracked()
         if after.version != before.version:  # as fragments of IPv6 the pieces are longer
             journey.mtus = [mtu + MTU_DIFFERS + FRAGMENT_HEADER for mtu in journey.mtus]

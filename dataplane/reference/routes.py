@@ -1,11 +1,12 @@
 """Route tables: every route is looked at, the longest prefix wins.
 
 For one prefix a static route (``local`` included, unless a route takes its place) wins over a route of a prefix list,
-and that over a propagated one; of several of a kind the first in the file. What is propagated for addresses of the VPC
-itself counts for nothing, however specific. Gateway endpoints come after prefix lists of one's own.
-169.254.168.0/22 and fd00:ec2::/32 are never forwarded.
+that over one of a gateway endpoint, and that over a propagated one; of several of a kind the first in the file. What is
+propagated for addresses of the VPC itself counts for nothing, however specific. 169.254.168.0/22 and fd00:ec2::/32 are
+never forwarded.
 https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html
 https://docs.aws.amazon.com/vpc/latest/userguide/subnet-route-tables.html
+https://docs.aws.amazon.com/vpc/latest/privatelink/gateway-endpoints.html (routing)
 https://docs.aws.amazon.com/vpn/latest/s2svpn/VPNRoutingTypes.html (propagated routes and ``local``)
 """
 
@@ -20,7 +21,7 @@ from dataplane.model.lab_file import LabFile
 from dataplane.model.route_table import RouteTable
 from dataplane.names import Names
 from dataplane.reference.checksum import Address
-from dataplane.reference.prefix_lists import blocks_of, managed
+from dataplane.reference.prefix_lists import blocks_of, blocks_of_service, managed_list
 
 Network = IPv4Network | IPv6Network
 RESERVED: tuple[Network, ...] = (IPv4Network("169.254.168.0/22"), IPv6Network("fd00:ec2::/32"))
@@ -31,8 +32,9 @@ class Origin(IntEnum):
     """Where a route comes from; of one prefix the highest wins."""
 
     PROPAGATED = 0
-    PREFIX_LIST = 1
-    STATIC = 2
+    GATEWAY_ENDPOINT = 1
+    PREFIX_LIST = 2
+    STATIC = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +94,13 @@ def _routes(lab: LabFile, names: Names, vpc: str, name: str, table: RouteTable) 
             yield Route(prefix, target, number(f"{prefix} -> {target}"), Origin.STATIC)
             continue
         for block in blocks_of(lab, route.destination.prefix_list):
-            yield Route(block, target, number(f"{block} ({route.destination}) -> {target}"), Origin.PREFIX_LIST)
-    for endpoint, gateway in lab.vpcs[vpc].gateway_endpoints.items():
-        if name in gateway.route_tables:
-            known_as, target = managed(lab, gateway.service), f"vpc-endpoint:{endpoint}"
-            for block in blocks_of(lab, known_as):
-                words = f"{block} (prefix-list:{known_as}) -> {target}"
-                yield Route(block, target, number(words), Origin.PREFIX_LIST)
+            words = f"{block} ({route.destination}) -> {target}"
+            yield Route(block, target, number(words), Origin.PREFIX_LIST)
+    for endpoint, declared in lab.vpcs[vpc].gateway_endpoints.items():
+        for block in blocks_of_service(lab, declared.service) if name in declared.route_tables else ():
+            target = f"vpc-endpoint:{endpoint}"
+            words = f"{block} (prefix-list:{managed_list(lab, declared.service)}) -> {target}"
+            yield Route(block, target, number(words), Origin.GATEWAY_ENDPOINT)
     for learned in table.propagated_routes:
         prefix = learned.destination.cidr
         if prefix is not None and not any(_is_inside(prefix, cidr) for cidr in lab.vpcs[vpc].cidrs()):

@@ -63,8 +63,8 @@ def targets_of(topology: Topology, names: Names, vpc: str, balancer: str, zone: 
     for former in topology.runtime.former.get((vpc, name), ()):
         keeps = stay or not former.drained
         found[number(former.name)] = Target(number(former.name), former.address, takes_new=False, keeps=keeps)
-    for each in registered:  # where nobody is healthy, another target is no better
-        keeps = stay or fails_open or each.state in (HEALTHY, INITIAL, DRAINING)
+    for each in registered:
+        keeps = stay or each.state in (HEALTHY, INITIAL, DRAINING)
         found[number(each.name)] = Target(number(each.name), each.address, each.name in takers, keeps)
     return found
 

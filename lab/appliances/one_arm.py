@@ -160,6 +160,8 @@ class Counters:
     """Not GENEVE, or no IP packet in it."""
     failed: int = 0
     """The kernel would not send them: too large for the interface, or no route."""
+    unknown: int = 0
+    """Answers to no flow (two-arm appliances)."""
     flows: int = 0
 
     def to_json(self) -> dict[str, object]:

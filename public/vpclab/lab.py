@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self
 
 from dataplane.errors import LabError
 from dataplane.trace import Trace
@@ -19,9 +19,10 @@ from lab import gc
 from lab.control import ControlClient, NotRunningError, RequestError
 from lab.startup import Start, launch
 from lab.state import LabState, known_labs, recorded_process
+from lab.tunnel_capture import TargetDevice, open_tunnel_capture
 from vpclab.clock import Clock
 from vpclab.declaration import declaration_text
-from vpclab.node import Node
+from vpclab.node import Node, view_of
 
 if TYPE_CHECKING:
     from dataplane.model.lab_file import LabFile
@@ -189,6 +190,8 @@ class Lab:
         if self._daemon is not None:
             self._daemon.wait(_DOWN_LIMIT_S)
             self._daemon = None
+        if self._state.path.exists():
+            gc.collect(self.name)  # it was being killed when we asked: nobody tidied up
 
     def __enter__(self) -> Self:
         self.up()
@@ -206,7 +209,7 @@ class Lab:
 
     @property
     def nodes(self) -> Mapping[str, Node]:
-        """Instances and internet hosts by name, in the order of the lab file."""
+        """Instances, internet hosts and AWS services by name, in the order of the lab file."""
         return {name: self[name] for name in self.ask("nodes")}
 
     def __getitem__(self, name: str) -> Node:
@@ -315,6 +318,36 @@ class Lab:
         """
         found: list[dict[str, Any]] = self.ask("targets")
         return found
+
+    def capture_balancer(self, name: str, stream: BinaryIO, *, count: int = 0, seconds: float = 0.0) -> int:
+        """Write what a gateway load balancer exchanges with its targets to a binary stream, as pcapng.
+
+        The file has two interfaces: ``outer``, the GENEVE packets as frames at the targets' devices, and ``inner``, the
+        packets inside of them. A packet that an appliance gives back is there twice, inbound and outbound. Targets that
+        are added meanwhile are not seen.
+
+        Args:
+            name: ``VPC/NAME``, or the name alone if it is no other's.
+            stream: where to write.
+            count: end after so many GENEVE packets; 0: no limit.
+            seconds: end after so many seconds; 0: no limit.
+
+        Returns:
+            How many GENEVE packets were written. It ends as `Node.capture` does.
+
+        Raises:
+            RequestError: no such load balancer.
+            LabError: none of its targets is an instance of the lab.
+        """
+        found = self.ask("balancer", name=name)
+        places = [
+            TargetDevice(target=each["target"], view=view_of(each["node"]), device=each["link"])
+            for each in found["targets"]
+        ]
+        if not places:
+            raise LabError(f"none of the targets of {found['name']} is an instance of the lab: nothing can be seen")
+        with open_tunnel_capture(f"gwlb:{found['name']}", found["addresses"], places) as running:
+            return running.run(stream, count=count, seconds=seconds)
 
     def ports_of_interest(self) -> dict[str, tuple[int, ...]]:
         """TCP ports worth trying, by node: what its programs are ready on, and what its groups open one by one."""

@@ -53,7 +53,7 @@ class Node:
     def __init__(self, lab: Lab, entry: dict[str, Any]) -> None:
         self._lab = lab
         self._entry = entry
-        self._view = _view(entry)
+        self._view = view_of(entry)
         self._senders: dict[str, sockets.socket] = {}
         self._neighbours: dict[tuple[int, str], str] = {}
 
@@ -95,6 +95,15 @@ class Node:
         """Public IPv4 addresses mapped to it; its own address if it is an internet host."""
         return tuple(address for interface in self._entry["interfaces"] for address in interface["public_addresses"])
 
+    @property
+    def attached(self) -> str | None:
+        """What of the user's stands in for it: ``tap:NAME``, ``netns:PATH``; None for a namespace of vpclab's.
+
+        Nothing can be run in a TAP device; its packets can be sent, seen and captured.
+        """
+        found: str | None = self._entry["attach"]
+        return found
+
     # -- programs ------------------------------------------------------------------------------------------
 
     def popen(self, command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
@@ -104,8 +113,10 @@ class Node:
         are ended with it.
 
         Raises:
+            LabError: the node is a TAP device (see `attached`).
             OSError: it cannot be started (FileNotFoundError, PermissionError, ...).
         """
+        self._need_namespace()
         return popen(self._view, command, **options)
 
     def run(
@@ -156,8 +167,10 @@ class Node:
             Its exit status; 128 plus the signal number when a signal ended it.
 
         Raises:
+            LabError: the node is a TAP device (see `attached`).
             OSError: it cannot be started.
         """
+        self._need_namespace()
         return run_inside(self._view, command, folder=os.getcwd())
 
     def ping(
@@ -223,8 +236,11 @@ class Node:
         """Make a socket inside the node and use it from here, as a client or a server.
 
         Raises:
+            LabError: the node is a TAP device (see `attached`); packet sockets can be made all the same.
             OSError: the kernel refuses it.
         """
+        if family != sockets.AF_PACKET:
+            self._need_namespace()
         return open_socket(self._view, family, kind, protocol)
 
     def connect(self, destination: Node | str, port: int, *, timeout_s: float = 3.0) -> sockets.socket:
@@ -269,7 +285,7 @@ class Node:
         frame = self._frame(packet, interface, ethernet)
         line = self._senders.get(interface)
         if line is None:
-            device = self._interface(interface)["device"]
+            device = self._interface(interface)["link"]
             self._senders[interface] = line = self.socket(sockets.AF_PACKET, sockets.SOCK_RAW, 0)
             # Protocol 0 receives nothing, so that no queue fills up behind a socket nobody reads.
             line.bind((device, 0))
@@ -304,7 +320,7 @@ class Node:
 
         Frames that arrive between the start of the ``with`` block and `frames` are kept.
         """
-        device = self._interface(interface)["device"]
+        device = self._interface(interface)["link"]
         raw = self.socket(sockets.AF_PACKET, sockets.SOCK_RAW, 0)
         with raw, _frames.Sniffer(raw, device, outgoing=outgoing) as line:
             yield line
@@ -335,13 +351,20 @@ class Node:
         Ends after `count` packets or `seconds` seconds (0: no limit), on KeyboardInterrupt, when the lab goes down,
         or when nobody reads the stream any more.
         """
-        with open_capture(self._view, self._interface(interface)["device"]) as running:
+        with open_capture(self._view, self._interface(interface)["link"]) as running:
             return running.run(stream, count=count, seconds=seconds)
 
     def close(self) -> None:
         """Give back the sockets held for `send`; the lab calls this when it goes down."""
         while self._senders:
             self._senders.popitem()[1].close()
+
+    def _need_namespace(self) -> None:
+        """Nothing of ours may run in the namespace that the lab was started from."""
+        if self.attached is not None and self.attached.startswith("tap:"):
+            raise LabError(
+                f"{self.name} is {self.attached}, a device of this machine: what is behind it sends and receives"
+            )
 
     def _interface(self, device: str) -> dict[str, Any]:
         for interface in self._entry["interfaces"]:
@@ -361,7 +384,7 @@ class Node:
         return _frames.ethernet(raw, source=_octets(interface["mac"]), destination=_octets(self._neighbours[key]))
 
 
-def _view(entry: Mapping[str, Any]) -> NodeView:
+def view_of(entry: Mapping[str, Any]) -> NodeView:
     """How to enter the node, out of what the daemon says about it."""
     facts: dict[str, Any] = {field.name: entry[field.name] for field in fields(NodeView)}
     for name, value in facts.items():

@@ -35,6 +35,9 @@ SECTIONS = (
     "Connection tracking",
     "Network ACLs",
     "VPC peering",
+    "Gateway load balancers",
+    "GENEVE",
+    "Endpoints",
     "Fragments",
 )
 """The parts of the page, in order. A module of tests names its own in `SECTION`."""

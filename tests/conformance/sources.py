@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 AWS: Final = "https://docs.aws.amazon.com/"
+BLOG: Final = "https://aws.amazon.com/blogs/networking-and-content-delivery/"
 RFC: Final = "https://www.rfc-editor.org/rfc/rfc"
 
 
@@ -31,6 +32,21 @@ def peering_guide(page: str) -> str:
 def vpn_guide(page: str) -> str:
     """A page of the Site-to-Site VPN User Guide."""
     return f"{AWS}vpn/latest/s2svpn/{page}.html"
+
+
+def balancer_guide(page: str) -> str:
+    """A page of the User Guide for Gateway Load Balancers."""
+    return f"{AWS}elasticloadbalancing/latest/gateway/{page}.html"
+
+
+def privatelink_guide(page: str) -> str:
+    """A page of the AWS PrivateLink Guide, which has gateway endpoints too."""
+    return f"{AWS}vpc/latest/privatelink/{page}.html"
+
+
+def networking_blog(post: str) -> str:
+    """A post of AWS's blog on networking."""
+    return f"{BLOG}{post}"
 
 
 def reachability(page: str = "explanation-codes") -> str:

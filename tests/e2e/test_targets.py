@@ -13,7 +13,7 @@ import pytest
 from lab import netns_names, processes
 from tests.e2e.conversation import Conversation, is_silent
 from tests.e2e.inspected import ONE_ARM, counters, fleet, inspected, reasons, states
-from tests.e2e.lab.stage import commands, eventually
+from tests.e2e.lab.stage import commands, eventually, names_of
 from vpclab import Lab
 
 
@@ -128,7 +128,7 @@ def test_the_command_shows_a_table(lab: Lab) -> None:
         [sys.executable, "-P", "-m", "vpclab", "--lab", lab.name, "targets"], capture_output=True, text=True, check=True
     )
     title, heading, *rows = done.stdout.splitlines()
-    assert title == "targets"
+    assert title.strip() == "targets"
     assert heading.split()[:3] == ["target", "group", "target"]
     assert [row.split()[:5] for row in rows] == [
         ["sec/fleet", "fw-a", "10.9.1.10", "us-east-1a", "healthy"],
@@ -159,3 +159,34 @@ def test_why_targets_are_not_healthy() -> None:
         lab_id = lab.status()["lab_id"]
         assert len(checkers(lab)) == 1
     assert not commands(lab_id)
+
+
+def test_a_second_zone_is_added_to_a_running_lab(lab: Lab) -> None:
+    file = inspected()
+    sec = file["vpcs"]["sec"]
+    sec["subnets"]["lb-b"] = {"cidr": "10.9.3.0/24", "availability_zone": "b"}
+    sec["gateway_load_balancers"]["lb"].update(subnets=["lb", "lb-b"], cross_zone=True)
+    group = sec["security_groups"]["fw"]["ingress"]
+    group += [{**rule, "source": "10.9.3.0/24"} for rule in group]
+    with Conversation(lab, "server", "10.0.2.10", 9000) as line:
+        assert line.works()
+        lab.apply(file)
+        assert line.works()
+        assert len(checkers(lab)) == 2
+        assert states(lab) == {"fw-a": "healthy", "fw-b": "healthy"}  # in the eyes of both
+        lab.apply(inspected())
+        assert line.works()
+    eventually(lambda: len(checkers(lab)) == 1, "its checker has ended")
+
+
+def test_a_killed_lab_leaves_no_checker() -> None:
+    lab = Lab.from_dict(inspected())
+    lab.up()
+    try:
+        facts = lab.status()
+        os.kill(facts["pid"], signal.SIGKILL)
+    finally:
+        lab.down()
+    assert not commands(facts["lab_id"])
+    assert not names_of(facts["lab_id"])
+    assert not lab.folder.exists()

@@ -21,6 +21,23 @@ class IncomparableError(Exception):
     """From here on the engines cannot be compared."""
 
 
+def _packets(frame: bytes) -> list[Packet]:
+    """The packet in a frame, and what is in that one in turn."""
+    found = []
+    while frame[12:14] in VERSIONS:
+        packet = read(VERSIONS[frame[12:14]], frame[14:])
+        found += [packet] if isinstance(packet, Packet) else []
+        frame = as_received(frame) if is_geneve(frame) else b""
+    return found
+
+
+def _ends(packets: list[Packet]) -> set[tuple[int, int]]:
+    """Address and port of both ends of the flows that packets are of, or about."""
+    flows = [packet.flow if packet.quoted is None else packet.quoted.flow for packet in packets]
+    ends = {(int(flow.source), flow.source_port) for flow in flows}
+    return ends | {(int(flow.destination), flow.destination_port) for flow in flows}
+
+
 class Difference(NamedTuple):
     """What came of one frame: outcomes as (verdict, reason, object, rule), or lists of emissions."""
 
@@ -33,12 +50,13 @@ class Difference(NamedTuple):
     @property
     def packets(self) -> list[Packet]:
         """The packet in the frame, and what is in that one in turn."""
-        found, frame = [], self.frame
-        while frame[12:14] in VERSIONS:
-            packet = read(VERSIONS[frame[12:14]], frame[14:])
-            found += [packet] if isinstance(packet, Packet) else []
-            frame = as_received(frame) if is_geneve(frame) else b""
-        return found
+        return _packets(self.frame)
+
+    @property
+    def left(self) -> list[Packet]:
+        """The packets that left in the fast engine, where emissions differ."""
+        emitted = [bytes.fromhex(emission[3]) for emission in self.fast] if isinstance(self.fast, list) else []
+        return [packet for frame in emitted for packet in _packets(frame)]
 
     @property
     def sender(self) -> str:
@@ -55,11 +73,17 @@ def port_that_nobody_has_seen(difference: Difference) -> bool:
 
     No disagreement: AWS leaves the choice open, and the reference engine adopts what it can see.
     """
-    flows = [packet.flow if packet.quoted is None else packet.quoted.flow for packet in difference.packets]
-    ends = {(int(flow.source), flow.source_port) for flow in flows}
-    ends |= {(int(flow.destination), flow.destination_port) for flow in flows}
     fast, reference = difference.pair.chosen_ports()
-    return bool(ends & (fast ^ reference))
+    return bool(_ends(difference.packets) & (fast ^ reference))
+
+
+def port_between_two_gateways(difference: Difference) -> bool:
+    """An answer shows the port that a NAT gateway chose for what another one translated again, before anybody saw it.
+
+    No disagreement, for the same reason: what left the second gateway showed the second one's port.
+    """
+    fast, reference = difference.pair.chosen_ports()
+    return bool(_ends(difference.left) & (fast - reference))
 
 
 def port_that_a_later_fragment_hides(difference: Difference) -> bool:
@@ -85,6 +109,7 @@ def port_that_shows_late(difference: Difference) -> bool:
 
 KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_nobody_has_seen,
+    port_between_two_gateways,
     port_that_a_later_fragment_hides,
     port_that_shows_late,
 )

@@ -159,8 +159,10 @@ def test_everything_else_lives_for_120_seconds(idle: float, same: bool) -> None:
     net = Network(LAB)
     for packet in (QUERY, IP(src=APP, dst=DB) / ICMP(id=9), IP(src=APP, dst=DB, proto=47) / Raw(b"gre")):
         before = delivered(net.send("app", packet))
+        [other] = {"fw1", "fw2"} - {before.target}
+        set_state(net, {before.target: "unhealthy", other: "healthy"})  # a new flow goes to the other one
         net.wait(idle)
-        assert (delivered(net.send("app", packet)).cookie == before.cookie) is same
+        assert (delivered(net.send("app", packet)).target == before.target) is same
 
 
 @pytest.mark.parametrize(("idle", "alive"), [(59.999, True), (60, False)])
@@ -228,6 +230,16 @@ def test_both_ends_are_told_when_their_flow_times_out() -> None:
     assert died(net, 1000) == []
 
 
+@pytest.mark.parametrize(("node", "other"), [("app", "db"), ("db", "app")])
+def test_one_that_was_never_answered_too(node: str, other: str) -> None:
+    net = Network(RESETS)
+    ends = {"app": APP, "db": DB}
+    delivered(net.send(node, IP(src=ends[node], dst=ends[other]) / TCP(sport=40000, dport=80, flags="S", seq=100)))
+    told = dict(died(net, 350))
+    assert (told[node][TCP].seq, told[node][TCP].ack, str(told[node][TCP].flags)) == (0, 101, "RA")
+    assert (told[other][TCP].seq, told[other][TCP].ack, str(told[other][TCP].flags)) == (101, 0, "R")
+
+
 def test_nobody_is_told_unless_asked_for() -> None:
     net = Network(LAB)
     connect(net)
@@ -262,6 +274,15 @@ def test_error_of_somebody_in_between_too() -> None:
     flow = delivered(net.send("db", RESPONSE))
     got = delivered(net.send("app", error(RESPONSE, APP, DB)))
     assert got.identity == flow.identity
+
+
+def test_errors_keep_no_flow_alive() -> None:
+    net = Network(LAB)
+    delivered(net.send("app", QUERY))
+    net.wait(119)
+    assert delivered(net.send("db", error(QUERY, DB, APP))).target
+    net.wait(1)
+    assert not [each for each in net.plane.engine.sessions() if each["kind"] == "balancer"]
 
 
 def test_error_about_nothing_known_is_a_flow_of_its_own() -> None:

@@ -167,7 +167,6 @@ def test_options_longer_than_the_message() -> None:
         bytes(QUERY)[:-1],
         bytes(IP(src=APP, dst=DB, chksum=1) / UDP(sport=5000, dport=53)),
         bytes(IP(src=APP, dst=DB, ttl=0) / UDP(sport=5000, dport=53)),
-        bytes(IP(src="127.0.0.1", dst=DB) / UDP(sport=5000, dport=53)),
     ],
 )
 def test_no_packet_inside(inside: bytes) -> None:
@@ -274,6 +273,7 @@ def test_fragments() -> None:
         IP(src=APP, dst=DB) / ICMP(id=5000),
         IP(src=APP, dst=DB) / ICMP(type=3, code=1) / Raw(bytes(IP(src=APP, dst=DB) / UDP(sport=1, dport=2))),
         IP(src=APP, dst=DB) / ICMP(type=3, code=1) / Raw(bytes(QUERY)[:24]),
+        IP(src="127.0.0.1", dst=DB) / UDP(sport=5000, dport=53),
     ],
 )
 def test_packet_of_another_flow(inside: Any) -> None:
@@ -287,6 +287,13 @@ def test_error_about_the_flow(about: Any) -> None:
     net, got = begun()
     error = IP(src="10.9.1.21", dst=APP) / ICMP(type=3, code=13) / Raw(bytes(about)[:28])
     assert send_back(net, got, inside=bytes(error)).to == "app"
+
+
+def test_error_of_somebody_who_cannot_be_a_sender() -> None:
+    net, got = begun()
+    error = IP(src="127.0.0.1", dst=APP) / ICMP(type=3, code=13) / Raw(bytes(QUERY)[:28])
+    result = send_back(net, got, inside=bytes(error))
+    assert (result.reason, result.by) == (Reason.SOURCE_MARTIAN, BALANCER)
 
 
 def test_later_fragment_is_of_the_flow_by_its_addresses() -> None:

@@ -150,7 +150,7 @@ def status(selection: Selection, output: str) -> None:
                     "sent": interface["counters"]["sent_packets"],
                     "received": interface["counters"]["received_packets"],
                     "dropped": interface["counters"]["dropped_packets"],
-                    "programs": programs if first else [],
+                    "programs": [*([node["attach"]] if node["attach"] else []), *programs] if first else [],
                 }
             )
     headings = ("node", "where", "device", "addresses", "public", "sent", "received", "dropped", "programs")

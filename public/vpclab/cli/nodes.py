@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import time
@@ -107,7 +108,7 @@ def ping(
 
 @click.command()
 @lab_option
-@click.argument("node")
+@click.argument("node", metavar="NODE|gwlb:NAME")
 @click.option(
     "-w",
     "--write",
@@ -116,22 +117,34 @@ def ping(
     metavar="FILE",
     help="pcapng file, or - for standard output: vpclab capture web -w - | wireshark -k -i -",
 )
-@click.option("-i", "--interface", default="eth0", show_default=True, help="Which interface of the node.")
+@click.option("-i", "--interface", help="Which interface of the node; eth0 when not given.")
 @click.option("-c", "--count", default=0, type=click.IntRange(0), metavar="N", help="Stop after N packets.")
 @click.option("--seconds", default=0.0, type=click.FloatRange(0), metavar="S", help="Stop after S seconds.")
 @click.pass_obj
-def capture(selection: Selection, node: str, target: str, interface: str, count: int, seconds: float) -> None:
-    """Record the packets of one interface of NODE as pcapng until Ctrl-C."""
-    there = selection.lab()[node]
+def capture(selection: Selection, node: str, target: str, interface: str | None, count: int, seconds: float) -> None:
+    """Record the packets of one interface of NODE as pcapng until Ctrl-C.
+
+    With gwlb:NAME, what a gateway load balancer exchanges with its targets: GENEVE packets as they arrive at and leave
+    the targets (interface "outer" of the file), and the packets inside of them (interface "inner").
+    """
+    lab = selection.lab()
+    kind, _, balancer = node.partition(":")
+    if kind == "gwlb":
+        if interface is not None:
+            raise click.UsageError("-i is for nodes: the packets of a load balancer are taken at its targets")
+        what, record = node, functools.partial(lab.capture_balancer, balancer)
+    else:
+        device = interface or "eth0"
+        what, record = f"{node}/{device}", functools.partial(lab[node].capture, interface=device)
     if target == "-":
         if sys.stdout.isatty():
             raise click.UsageError("standard output is a terminal: use -w FILE, or pipe it: | wireshark -k -i -")
-        there.capture(sys.stdout.buffer, interface=interface, count=count, seconds=seconds)
+        record(sys.stdout.buffer, count=count, seconds=seconds)
         return
     try:
         with Path(target).open("wb") as stream:
-            click.echo(f"capturing {node}/{interface} to {target}; Ctrl-C stops", err=True)
-            packets = there.capture(stream, interface=interface, count=count, seconds=seconds)
+            click.echo(f"capturing {what} to {target}; Ctrl-C stops", err=True)
+            packets = record(stream, count=count, seconds=seconds)
     except OSError as error:
         raise LabError(f"{target}: {error.strerror}") from error
     click.echo(f"{packets} packets in {target}", err=True)

@@ -151,7 +151,7 @@ def flows(selection: Selection, limit: int, output: str) -> None:
         "rule": "rule",
         "target": "target",
     }
-    if not any(row["target"] for row in found):
+    if not any(row.get("target") for row in found):
         del columns["target"]
     show(found, columns, output, title="flows")
 

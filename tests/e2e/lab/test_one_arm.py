@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from lab.appliances import one_arm
 from lab.enter import open_socket
 from lab.node_plan import ProgramPlan
 from lab.runtime import Runtime
-from tests.e2e.lab.stage import VNET_HEADER_BYTES, eventually, next_frame, output, plan
+from tests.e2e.lab.stage import VNET_HEADER_BYTES, eventually, is_done_within, next_frame, output, plan
 
 pytestmark = pytest.mark.e2e
 
@@ -133,6 +132,7 @@ def test_rules_drop_and_nothing_is_said_to_the_balancer(fw: Appliance) -> None:
         "dropped": {"tcp:23": 1, "cidr:203.0.113.0/24": 1},
         "malformed": 1,
         "failed": 0,
+        "unknown": 0,
         "flows": 3,
     }
     assert "dropped by tcp:23: tcp 10.0.9.9:40000 > 198.51.100.10:23" in fw.log()
@@ -160,12 +160,13 @@ def test_it_is_back_within_a_second(fw: Appliance) -> None:
     fw.give(tcp())
     fw.back()
     before = fw.pid()
-    began = time.monotonic()
-    fw.runtime.restart("fw")
-    fw.runtime.wait_ready("fw")
-    took_s = time.monotonic() - began
+
+    def restart() -> None:
+        fw.runtime.restart("fw")
+        fw.runtime.wait_ready("fw")
+
+    assert is_done_within(1, restart)
     assert fw.pid() != before
     geneve = fw.give(tcp())
     assert bytes(fw.back()[UDP].payload) == geneve
-    assert took_s < 1
     assert '"returned": 1' in fw.log()  # what the first run said at its end

@@ -5,9 +5,10 @@ from __future__ import annotations
 import struct
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 
+from lab.appliances import two_arm
 from lab.appliances.one_arm import Header, Rule, describe, read_header, read_inner
 
 # The header of a real capture: endpoint, an empty id, cookie.
@@ -91,3 +92,52 @@ def test_rules_look_at_both_ends() -> None:
 def test_what_is_no_rule(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Rule.parse(text)
+
+
+def known(packet: object) -> str:
+    """What an answer to a packet looks like, to a two-arm appliance."""
+    raw = bytes(packet)  # type: ignore[call-overload]
+    found = read_inner(memoryview(raw))
+    assert found is not None
+    return str(two_arm.answer_to(found, raw))
+
+
+def seen(packet: object) -> str:
+    raw = bytes(packet)  # type: ignore[call-overload]
+    found = read_inner(memoryview(raw))
+    assert found is not None
+    return str(two_arm.with_identifier(found, raw))
+
+
+def test_answers_are_told_by_their_turned_round_addresses_ports_and_identifiers() -> None:
+    there, back = {"src": "10.0.1.1", "dst": "192.0.2.1"}, {"src": "192.0.2.1", "dst": "10.0.1.1"}
+    assert known(IP(**there) / TCP(sport=5, dport=80)) == seen(IP(**back) / TCP(sport=80, dport=5))
+    assert known(IP(**there) / ICMP(id=7)) == seen(IP(**back) / ICMP(type=0, id=7))
+    assert known(IP(**there) / ICMP(id=7)) != seen(IP(**back) / ICMP(type=0, id=8))
+    six, six_back = IPv6(src="2001:db8::1", dst="2001:db8::2"), IPv6(src="2001:db8::2", dst="2001:db8::1")
+    assert known(six / ICMPv6EchoRequest(id=7)) == seen(six_back / ICMPv6EchoReply(id=7))
+
+
+def test_errors_are_about_what_they_quote() -> None:
+    about = IP(src="10.0.1.1", dst="192.0.2.1") / UDP(sport=5, dport=33434)
+    error = bytes(IP(src="10.9.1.10", dst="10.0.1.1") / ICMP(type=11) / about)
+    found = read_inner(memoryview(error))
+    assert found is not None
+    assert two_arm.quoted_packet(found, error) == bytes(about)
+    echo = bytes(IP() / ICMP())
+    found = read_inner(memoryview(echo))
+    assert found is not None
+    assert two_arm.quoted_packet(found, echo) is None
+
+
+def test_fragments_of_a_packet_have_one_key() -> None:
+    whole = IP(src="10.0.1.1", dst="192.0.2.1", id=9) / UDP(sport=5, dport=53) / bytes(3000)
+    first, *later = map(bytes, fragment(whole, 1480))
+    assert two_arm.fragment_key(bytes(whole)) is None
+    assert {two_arm.fragment_key(each) for each in later} == {two_arm.fragment_key(first)}
+    assert [two_arm.later_fragment(each) for each in (first, *later)] == [False, True, True]
+    six = IPv6(src="2001:db8::1", dst="2001:db8::2")
+    one, two = (bytes(six / IPv6ExtHdrFragment(id=7, m=1, nh=17, offset=at) / bytes(16)) for at in (0, 2))
+    assert two_arm.fragment_key(one) == two_arm.fragment_key(two) is not None
+    assert (two_arm.later_fragment(one), two_arm.later_fragment(two)) == (False, True)
+    assert not two_arm.later_fragment(bytes(six / TCP()))

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab import pcapng
-from lab.capture import complete_checksum
+from lab.packet_ring import complete_checksum
 
 
 def slow_sum(data: bytes) -> int:

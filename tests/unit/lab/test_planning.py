@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from pathlib import Path
 
 import pytest
 
 from dataplane.load import load
 from dataplane.names import Names
+from dataplane.topology import Topology
 from lab.node_plan import InterfacePlan, NodePlan
-from lab.planning import plan_nodes
+from lab.planning import plan_checkers, plan_nodes
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
@@ -97,3 +98,64 @@ def test_dual_stack_nodes_leave_by_the_routers_link_local_address() -> None:
 
 def test_planning_again_gives_equal_plans(quickstart: tuple[dict[str, NodePlan], Names]) -> None:
     assert planned("quickstart")[0] == quickstart[0]
+
+
+LAB = """
+version: 1
+region: eu-west-1
+vpcs:
+  sec:
+    cidr: 10.9.0.0/16
+    subnets:
+      a: {cidr: 10.9.1.0/24, availability_zone: a}
+      b: {cidr: 10.9.2.0/24, availability_zone: b}
+    gateway_load_balancers:
+      lb: {subnets: [a, b], target_group: fleet, private_ips: {a: 10.9.1.20}}
+    target_groups:
+      fleet: {targets: [fw]}
+instances:
+  fw: {vpc: sec, subnet: a, private_ip: 10.9.1.10, attach: "netns:/run/netns/fw"}
+  vm: {vpc: sec, subnet: a, private_ip: 10.9.1.11, attach: "tap:vm0"}
+aws_services:
+  s3: {programs: {http: {command: [python3, -m, http.server]}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def topology() -> Topology:
+    return load(LAB, file_name="lab.yaml").topology()
+
+
+def test_services_are_nodes_with_the_names_that_clients_use(topology: Topology) -> None:
+    plans = {plan.name: plan for plan in plan_nodes(topology, Names())}
+    assert list(plans) == ["fw", "vm", "s3"]
+    (eth0,) = plans["s3"].interfaces
+    (address,) = plans["fw"].hosts["s3"]
+    assert eth0.addresses == ((address, 32),)
+    assert plans["fw"].hosts["s3.eu-west-1.amazonaws.com"] == (address,)
+    assert plans["s3"].hosts["s3"] == (address,)
+    assert [program.name for program in plans["s3"].programs] == ["http"]
+
+
+def test_every_node_of_a_load_balancer_has_a_hidden_checker(topology: Topology) -> None:
+    names = Names()
+    first, second = plan_checkers(topology, names, Path("/state"))
+    (eth0,) = first.interfaces
+    assert eth0.port == names.find("gateway-load-balancer-node", "sec/lb/a")
+    assert eth0.addresses == ((IPv4Address("10.9.1.20"), 24),)
+    assert eth0.gateway4 == IPv4Address("10.9.1.1")
+    assert first.name == f"_balancer-{eth0.port}"
+    assert first.hidden
+    assert second.interfaces[0].addresses[0][0] in IPv4Network("10.9.2.0/24")
+    (program,) = second.programs
+    assert program.command[-2:] == ("/state", "sec/lb/b")
+    assert program.restart == "always"
+    # The data plane knows the same port.
+    assert {context.number for context in topology.lower(names).contexts} >= {eth0.port, second.interfaces[0].port}
+
+
+def test_devices_of_the_user(topology: Topology) -> None:
+    plans = {plan.name: plan for plan in plan_nodes(topology, Names())}
+    fw, vm = plans["fw"], plans["vm"]
+    assert (fw.attach, fw.interfaces[0].kernel_device) == ("netns:/run/netns/fw", "eth0")
+    assert (vm.attach, vm.interfaces[0].device, vm.interfaces[0].kernel_device) == ("tap:vm0", "eth0", "vm0")

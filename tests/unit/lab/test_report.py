@@ -37,6 +37,7 @@ class FakeNode:
     """Answers as `answers` says: ping, port of TCP."""
 
     public_addresses = ()
+    attached = None
     address6 = None
 
     def __init__(self, address: str, answers: dict[str, Any]) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from dataplane.errors import ConfigurationError
+from dataplane.load import load
 from tests.unit.model.building import expect, instance, lab, peered, problems, program, routes, shape, topology, vpc
 
 
@@ -107,6 +109,24 @@ def test_prefix_lists_of_services_that_are_not_there(name: str, words: str) -> N
     declared = lab(vpcs={"shop": vpc(security_groups={"web": {"egress": [rule]}})})
     path = "vpcs.shop.security_groups.web.egress[0].destination"
     expect(declared, path, "InvalidPrefixListID.NotFound", words)
+
+
+def test_a_slip_in_it_is_reported_alone() -> None:
+    text = """\
+version: 1
+aws_services: {s3: {address: nowhere}}
+vpcs:
+  shop:
+    cidr: 10.0.0.0/16
+    gateway_endpoints: {s3: {service: s3}}
+  store:
+    cidr: 10.1.0.0/16
+    security_groups:
+      db: {egress: [{protocol: tcp, ports: 443, destination: "prefix-list:com.amazonaws.us-east-1.s3"}]}
+"""
+    with pytest.raises(ConfigurationError) as refused:
+        load(text, file_name="lab.yaml")
+    assert [each.path for each in refused.value.problems] == ["aws_services.s3.address"]
 
 
 def test_a_prefix_list_is_known_in_its_region() -> None:

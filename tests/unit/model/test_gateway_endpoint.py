@@ -25,7 +25,7 @@ def sections(endpoint: dict[str, Any] | None = None, **fields: Any) -> dict[str,
     [
         ({"service": "dynamodb"}, "service", "InvalidServiceName", "write aws_services: {dynamodb: {}}"),
         ({"policy": "read-only"}, "policy", "", "no policy but full access"),
-        ({"route_tables": ["mian"]}, "route_tables[0]", "InvalidRouteTableID.NotFound", "did you mean main?"),
+        ({"route_tables": ["mainz"]}, "route_tables[0]", "InvalidRouteTableID.NotFound", "did you mean main?"),
         ({"route_tables": ["main", "main"]}, "route_tables[1]", "RouteAlreadyExists", "listed twice"),
         ({"route_tables": ["edge"]}, "route_tables[0]", "InvalidParameterValue", "has no prefix lists"),
     ],
@@ -140,7 +140,7 @@ def test_vpcs_with_the_same_addresses_ask_each_others_memory_first() -> None:
     lowered = program(**declared)
     asked = chain(lowered, f"{HERE}/in")[3]
     assert isinstance(asked, FlowGate)
-    assert (asked.mode, asked.policy) == (GateMode.PEEK, "vpc-endpoint:twin/s3")
+    assert (asked.mode, asked.policy) == (GateMode.LOOK, "vpc-endpoint:twin/s3")
     assert shape(lowered, asked.otherwise) == [f"Drop {Reason.ENDPOINT_CONFLICT.name}"]
     assert isinstance(chain(lowered, "vpc-endpoint:far/s3/in")[4], Hop)
     returns = routes(lowered, "aws-service:s3/returns")

@@ -102,3 +102,35 @@ def test_addresses_given_never_collide_and_are_never_reserved(wanted: list[int |
     addresses = [each.addresses4[0] for each in placed.interfaces]
     assert len(set(addresses)) == len(addresses)
     assert all(4 <= int(address) % 256 <= 14 for address in addresses)
+
+
+@pytest.mark.parametrize("attach", ["tap:tap0", "tap:fw.a-1", "netns:/run/netns/fw", "netns:/proc/1/ns/net"])
+def test_devices_that_may_be_attached(attach: str) -> None:
+    assert problems(lab(vpcs={"shop": DUAL}, instances={"a": instance(attach=attach)})) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"attach": "tap0"}, "no device"),
+        ({"attach": "bridge:br0"}, "no device"),
+        ({"attach": "tap:"}, "name of a device"),
+        ({"attach": "tap:sixteen-letters-"}, "name of a device"),
+        ({"attach": "tap:a/b"}, "name of a device"),
+        ({"attach": "tap:.."}, "name of a device"),
+        ({"attach": "tap:a%d"}, "name of a device"),
+        ({"attach": "netns:fw"}, "not absolute"),
+        ({"attach": "tap:t", "programs": {"x": {"command": ["true"]}}}, "no namespace for its programs"),
+        ({"attach": "tap:t", "environment": {"A": "b"}}, "no namespace for its environment"),
+    ],
+)
+def test_what_cannot_be_attached(fields: dict[str, Any], words: str) -> None:
+    (problem,) = problems(lab(vpcs={"shop": DUAL}, instances={"a": instance(**fields)}))
+    assert problem.path == "instances.a.attach"
+    assert words in problem.message
+
+
+def test_a_device_is_one_instance() -> None:
+    twice = {name: instance(attach="tap:t") for name in ("a", "b")}
+    (problem,) = problems(lab(vpcs={"shop": DUAL}, instances=twice))
+    assert (problem.path, problem.message) == ("instances.b.attach", "tap:t is instance a already")

@@ -66,6 +66,21 @@ def test_what_it_takes(group: dict[str, Any]) -> None:
     assert problems(lab(**inspected({"group": group}))) == []
 
 
+def test_a_peers_load_balancer_is_no_target() -> None:
+    declared = inspected({"group": {"target_type": "ip", "targets": ["10.9.1.21", "10.20.1.10"]}})
+    declared["vpcs"]["more"] = {
+        "cidr": "10.20.0.0/16",
+        "subnets": {"a": {"cidr": "10.20.1.0/24"}},
+        "gateway_load_balancers": {
+            "gw": {"subnets": ["a"], "private_ips": {"a": "10.20.1.10"}, "target_group": "none"}
+        },
+        "target_groups": {"none": {}},
+    }
+    assert problems(lab(**declared)) == []
+    peerings = {"link": {"requester": "sec", "accepter": "more"}}
+    expect(lab(**declared, peerings=peerings), f"{GROUP}.targets[1]", "InvalidTarget", "gateway load balancer gw")
+
+
 def test_status_codes_of_a_matcher() -> None:
     wanted = HealthCheck(matcher="200,302-304").statuses()
     assert [code for code in range(600) if any(code in each for each in wanted)] == [200, 302, 303, 304]

@@ -1,0 +1,86 @@
+"""A capture of a load balancer, read by another program."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dataplane.errors import LabError
+from lab.control import RequestError
+from tests.e2e.inspected import fleet, inspected
+from tests.e2e.lab.stage import eventually, need
+from vpclab import Lab
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab.from_dict(inspected()) as lab:
+        yield lab
+
+
+def tshark(file: Path, display: str, *fields: str) -> list[list[str]]:
+    """These fields of each packet that a display filter finds."""
+    command = [need("tshark"), "-r", str(file), "-n", "-Y", display, "-T", "fields"]
+    for field in fields:
+        command += ["-e", field]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def test_both_sides_of_an_appliance_in_one_file(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "balancer.pcapng"
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "vpclab",
+        "--lab",
+        lab.name,
+        "capture",
+        "gwlb:lb",
+        "-c",
+        "4",
+        "-w",
+        str(file),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as recording:
+        assert recording.stderr is not None
+        assert recording.stderr.readline() == f"capturing gwlb:lb to {file}; Ctrl-C stops\n"
+        eventually(lambda: file.stat().st_size > 0, "the file has begun")
+        assert lab["client"].ping("server")
+        assert recording.stderr.readline() == f"4 packets in {file}\n"
+        assert recording.wait(10) == 0
+    # Request and answer, each to the appliance and back.
+    seen = tshark(file, "geneve", "frame.interface_name", "ip.src", "ip.dst", "udp.dstport", "geneve.option.class")
+    assert len(seen) == 4
+    for interface, source, destination, port, options in seen:
+        assert interface == "outer"
+        assert port == "6081"
+        assert "10.9.2.20" in (source.split(",")[0], destination.split(",")[0])
+        assert options.split(",") == ["0x0108"] * 3
+    inner = tshark(file, 'frame.interface_name == "inner"', "ip.src", "ip.dst", "icmp.type", "frame.comment")
+    assert [row[:3] for row in inner] == [
+        ["10.0.1.10", "10.0.2.10", "8"],
+        ["10.0.1.10", "10.0.2.10", "8"],
+        ["10.0.2.10", "10.0.1.10", "0"],
+        ["10.0.2.10", "10.0.1.10", "0"],
+    ]
+    assert len({row[3] for row in inner}) == 1
+    assert inner[0][3] in ("target fw-a", "target fw-b")
+
+
+def test_what_cannot_be_captured(lab: Lab) -> None:
+    with pytest.raises(RequestError, match="no gateway load balancer 'lbs'; did you mean lb"):
+        lab.capture_balancer("lbs", io.BytesIO(), seconds=1)
+    file = inspected()
+    fleet(file).update(targets=["10.9.1.99"], target_type="ip")
+    with (
+        Lab.from_dict(file) as other,
+        pytest.raises(LabError, match="none of the targets of sec/lb is an instance of the lab"),
+    ):
+        other.capture_balancer("sec/lb", io.BytesIO(), seconds=1)

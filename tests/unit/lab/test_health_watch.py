@@ -1,0 +1,127 @@
+"""The daemon's end of health checks; a checker is played by a socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.health_checker import SOCKET_NAME
+from lab.health_watch import HealthWatch
+from lab.socket_path import reachable
+from tests.unit.lab.test_health import AT_A, A, B, topology
+
+
+class Checker:
+    """Speaks as `lab.health_checker` does."""
+
+    def __init__(self, folder: Path, name: str = AT_A) -> None:
+        self.line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.line.settimeout(5)
+        with reachable(folder, SOCKET_NAME) as address:
+            self.line.connect(address)
+        self.answers = self.line.makefile("r")
+        self.say({"node": name})
+
+    def say(self, message: Any) -> None:
+        self.line.sendall(json.dumps(message).encode() + b"\n")
+
+    def jobs(self) -> list[str]:
+        """The next line of jobs: names of targets."""
+        return [job["target"][2] for job in json.loads(self.answers.readline())]
+
+    def close(self) -> None:
+        self.answers.close()
+        self.line.close()
+
+
+class Watched:
+    """A watch, and whether it has told of a change."""
+
+    def __init__(self, folder: Path) -> None:
+        self.told = threading.Event()
+        self.ticked = threading.Event()
+        self.folder = folder
+        self.watch = HealthWatch(folder, changed=self.told.set, tick=self.ticked.set)
+        self.watch.configure(topology())
+
+    def state(self) -> str:
+        return self.watch.health()[A].state
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    made = Watched(tmp_path)
+    yield made
+    made.watch.close()
+    assert not (tmp_path / SOCKET_NAME).exists()
+
+
+def test_results_become_health(watched: Watched) -> None:
+    checker = Checker(watched.folder)
+    watched.watch.begin(0)
+    assert checker.jobs() == ["fw-a"]
+    assert watched.state() == "initial"
+    checker.say({"target": A, "kind": "open", "status": 0, "detail": ""})
+    assert watched.told.wait(5)
+    assert watched.state() == "healthy"
+    assert watched.ticked.wait(5)
+    checker.close()
+
+
+def test_jobs_come_once_checks_may_begin_and_whenever_they_change(watched: Watched) -> None:
+    checker = Checker(watched.folder)
+    checker.line.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        checker.line.recv(1)
+    checker.line.settimeout(5)
+    watched.watch.begin(0)
+    assert checker.jobs() == ["fw-a"]
+    undo = watched.watch.configure(topology(cross_zone=True))
+    assert checker.jobs() == ["fw-a", "fw-b"]
+    undo()
+    assert checker.jobs() == ["fw-a"]
+    assert list(watched.watch.health())[-2:] == [A, B]
+    checker.close()
+
+
+def test_a_checker_that_comes_back_is_told_again(watched: Watched) -> None:
+    watched.watch.begin(0)
+    for _ in range(3):
+        checker = Checker(watched.folder)
+        assert checker.jobs() == ["fw-a"]
+        checker.close()
+
+
+def test_nonsense_is_ignored(watched: Watched) -> None:
+    watched.watch.begin(0)
+    checker = Checker(watched.folder)
+    for line in (
+        b"no JSON\n",
+        b"[]\n",
+        b'"node"\n',
+        b'{"target": 3}\n',
+        b'{"target": ["a", "b", "c"], "kind": "open"}\n',
+    ):
+        checker.line.sendall(line)
+    checker.say({"target": A, "kind": "open", "colour": "red"})
+    assert checker.jobs() == ["fw-a"]
+    checker.say({"target": A, "kind": "open"})
+    assert watched.told.wait(5)
+    assert watched.state() == "healthy"
+    checker.close()
+
+
+def test_a_checker_is_hung_up_on_at_the_end_and_for_endless_lines(watched: Watched) -> None:
+    endless, other = Checker(watched.folder), Checker(watched.folder)
+    with pytest.raises((BrokenPipeError, ConnectionResetError)):
+        endless.line.sendall(bytes(16 << 20))
+    watched.watch.close()
+    assert other.answers.readline() == ""
+    endless.close()
+    other.close()
