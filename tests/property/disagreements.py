@@ -60,7 +60,17 @@ def port_that_nobody_has_seen(difference: Difference) -> bool:
     return bool(ends & (fast ^ reference))
 
 
-KNOWN: tuple[Callable[[Difference], bool], ...] = (port_that_nobody_has_seen,)
+def port_that_a_later_fragment_hides(difference: Difference) -> bool:
+    """The first packet of a flow to get through a NAT gateway was a later fragment, which shows no port to adopt.
+
+    No disagreement either: its first fragment died before, at a rule that has changed since.
+    """
+    packet = difference.packet
+    fast, reference = difference.pair.chosen_ports()
+    return packet is not None and packet.is_later_fragment and fast != reference
+
+
+KNOWN: tuple[Callable[[Difference], bool], ...] = (port_that_nobody_has_seen, port_that_a_later_fragment_hides)
 
 
 def tolerate(difference: Difference) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet import ICMP, IP, UDP, fragment
 
 from dataplane.load import load_topology
 from tests.property.disagreements import IncomparableError
@@ -32,6 +32,23 @@ def test_guessed_port_that_died_unseen_ends_the_comparison() -> None:
     [(_, port)] = {end for end in fast - reference if end[1] != 6}
     with pytest.raises(IncomparableError):
         send(pair, "db", error_about(port))
+
+
+def test_port_that_a_later_fragment_hides_ends_the_comparison() -> None:
+    lab = LAB.replace("private_ip: 10.0.1.5}", "private_ip: 10.0.1.5, secondary_private_ips: [10.0.1.6]}")
+    closed = lab.replace("ingress: [{protocol: all", "egress: [], ingress: [{protocol: all", 1)
+    first, later = fragment(IP(src=APP, dst=DB, id=7) / UDP(sport=5, dport=6) / bytes(48), 32)
+    for seed in range(8):  # until the fast engine chooses an address that the reference engine would not
+        pair = Pair(load_topology(closed, file_name="lab.yaml"), seed=seed)
+        send(pair, "app", first)
+        assert not pair.news
+        pair.apply(load_topology(lab, file_name="lab.yaml"))
+        try:
+            send(pair, "app", later)
+        except IncomparableError:
+            return
+        assert pair.news
+    pytest.fail("nothing was chosen in a later fragment")
 
 
 def test_port_that_was_seen_is_compared() -> None:
