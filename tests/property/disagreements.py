@@ -20,6 +20,18 @@ class IncomparableError(Exception):
     """From here on the engines cannot be compared."""
 
 
+def _packet(frame: bytes) -> Packet | None:
+    version = VERSIONS.get(frame[12:14])
+    packet = read(version, frame[14:]) if version else None
+    return packet if isinstance(packet, Packet) else None
+
+
+def _ends(packet: Packet) -> set[tuple[int, int]]:
+    """Address and port of both ends of the flow that a packet is of, or about."""
+    flow = packet.flow if packet.quoted is None else packet.quoted.flow
+    return {(int(flow.source), flow.source_port), (int(flow.destination), flow.destination_port)}
+
+
 class Difference(NamedTuple):
     """What came of one frame: outcomes as (verdict, reason, object, rule), or lists of emissions."""
 
@@ -32,9 +44,13 @@ class Difference(NamedTuple):
     @property
     def packet(self) -> Packet | None:
         """The packet in the frame."""
-        version = VERSIONS.get(self.frame[12:14])
-        packet = read(version, self.frame[14:]) if version else None
-        return packet if isinstance(packet, Packet) else None
+        return _packet(self.frame)
+
+    @property
+    def left(self) -> list[Packet]:
+        """The packets that left in the fast engine, where emissions differ."""
+        frames = [bytes.fromhex(emission[3]) for emission in self.fast] if isinstance(self.fast, list) else []
+        return [packet for packet in map(_packet, frames) if packet is not None]
 
     @property
     def sender(self) -> str:
@@ -51,13 +67,17 @@ def port_that_nobody_has_seen(difference: Difference) -> bool:
 
     No disagreement: AWS leaves the choice open, and the reference engine adopts what it can see.
     """
-    packet = difference.packet
-    if packet is None:
-        return False
-    flow = packet.flow if packet.quoted is None else packet.quoted.flow
-    ends = {(int(flow.source), flow.source_port), (int(flow.destination), flow.destination_port)}
     fast, reference = difference.pair.chosen_ports()
-    return bool(ends & (fast ^ reference))
+    return difference.packet is not None and bool(_ends(difference.packet) & (fast ^ reference))
+
+
+def port_between_two_gateways(difference: Difference) -> bool:
+    """An answer shows the port that a NAT gateway chose for what another one translated again, before anybody saw it.
+
+    No disagreement, for the same reason: what left the second gateway showed the second one's port.
+    """
+    fast, reference = difference.pair.chosen_ports()
+    return any(_ends(packet) & (fast - reference) for packet in difference.left)
 
 
 def port_that_a_later_fragment_hides(difference: Difference) -> bool:
@@ -70,7 +90,11 @@ def port_that_a_later_fragment_hides(difference: Difference) -> bool:
     return packet is not None and packet.is_later_fragment and fast != reference
 
 
-KNOWN: tuple[Callable[[Difference], bool], ...] = (port_that_nobody_has_seen, port_that_a_later_fragment_hides)
+KNOWN: tuple[Callable[[Difference], bool], ...] = (
+    port_that_nobody_has_seen,
+    port_between_two_gateways,
+    port_that_a_later_fragment_hides,
+)
 
 
 def tolerate(difference: Difference) -> None:

@@ -13,6 +13,36 @@ from tests.scenario.test_return_to_sender import APP, DB, LAB, NAT
 CLOSED = LAB.replace("db: {vpc: far, subnet: data, private_ip: 10.1.1.10, security_groups: [open]",
                      "db: {vpc: far, subnet: data, private_ip: 10.1.1.10, security_groups: [default]")  # fmt: skip
 
+# What app sends is translated twice; the answer to the first gateway goes to trap.
+TWO_GATEWAYS = """
+version: 1
+name: twice
+vpcs:
+  shop:
+    cidr: 10.0.0.0/16
+    internet_gateway: {}
+    subnets:
+      apps: {cidr: 10.0.2.0/24, availability_zone: a, route_table: apps}
+      first: {cidr: 10.0.3.0/24, availability_zone: a, route_table: first}
+      second: {cidr: 10.0.4.0/24, availability_zone: a, route_table: second}
+    route_tables:
+      apps: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:one"}]}
+      first: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:two"}]}
+      second:
+        routes:
+          - {destination: 0.0.0.0/0, target: internet-gateway}
+          - {destination: 10.0.3.0/24, target: "instance:trap"}
+    nat_gateways:
+      one: {subnet: first, connectivity: private}
+      two: {subnet: second, elastic_ip: 203.0.113.10}
+    security_groups:
+      open: {description: everything, ingress: [{protocol: all, source: 0.0.0.0/0}]}
+instances:
+  app: {vpc: shop, subnet: apps, private_ip: 10.0.2.10}
+  trap: {vpc: shop, subnet: second, security_groups: [open], source_dest_check: false}
+internet: {hosts: {db: {address: 198.51.100.10}}}
+"""
+
 
 def send(pair: Pair, node: str, packet: IP) -> None:
     port = pair.fast.port(f"{node}/eth0")
@@ -32,6 +62,16 @@ def test_guessed_port_that_died_unseen_ends_the_comparison() -> None:
     [(_, port)] = {end for end in fast - reference if end[1] != 6}
     with pytest.raises(IncomparableError):
         send(pair, "db", error_about(port))
+
+
+def test_port_between_two_gateways_ends_the_comparison() -> None:
+    """The answer comes to the first gateway's address, which a route leads to an instance instead."""
+    pair = Pair(load_topology(TWO_GATEWAYS, file_name="lab.yaml"), seed=1)
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6))
+    [(_, frame)] = pair.news
+    asked = IP(frame[14:])
+    with pytest.raises(IncomparableError, match="port_between_two_gateways"):
+        send(pair, "db", IP(src="198.51.100.10", dst=asked.src) / UDP(sport=6, dport=asked.sport))
 
 
 def test_port_that_a_later_fragment_hides_ends_the_comparison() -> None:
