@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from hypothesis import strategies as st
@@ -27,6 +28,18 @@ def health(draw: Draw, lab: Lab) -> None:
     state = draw(st.sampled_from([*STATES, "unhealthy"]))
     kept = [row for row in lab["runtime"]["health"] if row[1] != name or row[2] not in chosen]
     lab["runtime"] = {**lab["runtime"], "health": [*kept, *(["guard", name, target, state] for target in chosen)]}
+
+
+def fail(draw: Draw, lab: Lab, group: str, name: str) -> Lab:
+    """The lab with a target that has become unhealthy, or is registered no more."""
+    other = copy.deepcopy(lab)
+    declared = other["vpcs"]["guard"]["target_groups"][group]
+    if name in declared["targets"] and draw(st.integers(0, 3)) == 0:
+        declared["targets"].remove(name)
+    else:
+        kept = [row for row in lab["runtime"]["health"] if row[1:3] != [group, name]]
+        other["runtime"]["health"] = [*kept, ["guard", group, name, "unhealthy"]]
+    return other
 
 
 def target(draw: Draw, lab: Lab) -> None:

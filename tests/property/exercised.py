@@ -69,7 +69,6 @@ FEATURES: Final = (
     "group rule by AWS-managed prefix list",
     "GENEVE bounced IPv4",
     "GENEVE bounced IPv6",
-    "GENEVE of an ICMP error",
     "GENEVE from one endpoint into the next",
     "GENEVE behind a NAT gateway",
     "GENEVE over a peering",
@@ -202,6 +201,9 @@ class Seen:
         thing = self.names[hop["object"]]
         self._thing(thing)
         self._rule(self.names[hop["rule"]])
+        if operation == "flow-gate" and hop["mode"] == GateMode.RESUME and detail in ("known", "related"):
+            is_service = thing.kind == "vpc-endpoint"
+            self.note("feature answer through a gateway endpoint" if is_service else "feature return to sender")
         after = hop["source"], hop["destination"]
         if before is None or detail == "dropped":
             return
@@ -215,9 +217,6 @@ class Seen:
                 self.note("feature private NAT gateway")
             if {*before, *after} & SECONDARY:
                 self.note("feature secondary address of a NAT gateway")
-        elif operation == "flow-gate" and hop["mode"] == GateMode.RESUME and detail in ("known", "related"):
-            is_service = thing.kind == "vpc-endpoint"
-            self.note("feature answer through a gateway endpoint" if is_service else "feature return to sender")
 
     def _tunnel(self, hop: Mapping[str, Any], done: Sequence[tuple[str, str]]) -> None:
         if hop["detail"] == "decapsulated":

@@ -33,6 +33,8 @@ class Ground(Pair):
         self.sent: deque[tuple[int, bytes]] = deque(maxlen=32)
         self.late: list[tuple[int, bytes]] = []
         """Pieces of datagrams that are still to come."""
+        self.inspected: tuple[int, bytes] | None = None
+        """Who began the last conversation that went to a target, and with what."""
         self.steps = 0
         """Moves made."""
         self.known: set[int] = set()

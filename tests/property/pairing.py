@@ -121,6 +121,8 @@ class Pair:
             if one != other:
                 tolerate(Difference(self, port, frame, one, other))
         compare(ours, theirs)
+        if planned.get("error", {"reason": 0})["reason"] in (Reason.LOOP, Reason.PLAN_LIMIT):
+            raise InCirclesError  # what is told of a packet that had gone round has to unwind all of it
         sent, built = [self.emission(e) for e in emissions], [self.emission(e) for e in left]
         if sent != built:
             tolerate(Difference(self, port, frames[0], sent, built))

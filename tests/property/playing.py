@@ -17,6 +17,7 @@ from dataplane.reference.inventory import Owner
 from dataplane.reference.nodes import BalancerNode, Interface
 from dataplane.topology.runtime_state import advance
 from tests.property import balanced_packets
+from tests.property.balanced_changes import fail
 from tests.property.disagreements import IncomparableError
 from tests.property.geneve_frames import as_received, bounce, by_another, instead, is_geneve, rejoined
 from tests.property.ground import Ground
@@ -78,6 +79,8 @@ class Playground(Ground):
             self.packet(draw)
             return
         self.put(draw, port, [self.ether(port) + TYPES[version] + packet])
+        if any(is_geneve(frame) for _, frame in self.news):
+            self.inspected = port, TYPES[version] + packet
         self._bounce_all(draw)
         for _ in range(draw(st.integers(1, 3))):
             got = [(p, frame) for p, frame in self.news if p in self.nodes and frame[12:14] in TYPES.values()]
@@ -113,6 +116,19 @@ class Playground(Ground):
                 return
             port = got[-1][0]
             self.put(draw, port, [self.ether(port) + bounce(whole)])
+
+    def fail(self, draw: Draw) -> None:
+        """The target of a flow fails, or is deregistered, and the flow goes on."""
+        rows = [row for row in self.fast.engine.sessions() if row["kind"] == "balancer"]
+        if not rows or self.inspected is None:
+            return self.talk(draw)
+        _, group, target = self.names[draw(st.sampled_from(rows))["target"]].path.split("/")
+        self.become(fail(draw, self.lab, group, target), "target fails")
+        port, packet = self.inspected
+        if port in self.nodes:
+            self.put(draw, port, [self.ether(port) + packet])
+            self._bounce_all(draw)
+        return None
 
     def bounce(self, draw: Draw) -> None:
         """Somebody sends an earlier packet in GENEVE back; mostly what goes on from there goes on."""
@@ -269,6 +285,7 @@ MOVES: dict[str, Move] = {
     for name in (
         "packet",
         "talk",
+        "fail",
         "bounce",
         "tamper",
         "again",

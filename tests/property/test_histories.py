@@ -54,6 +54,11 @@ class Histories(RuleBasedStateMachine):
     def conversation(self, data: st.DataObject) -> None:
         self._move("talk", data)
 
+    @precondition(lambda self: self.ground.inspected)
+    @rule(data=ANY)
+    def target_fails(self, data: st.DataObject) -> None:
+        self._move("fail", data)
+
     @precondition(lambda self: self.ground.emitted)
     @rule(data=ANY)
     def bounce(self, data: st.DataObject) -> None:
