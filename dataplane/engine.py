@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dataplane.topology.runtime_state import RuntimeState
 
 TRACE_SOURCE_PORT = 40000
-TRACE_HOPS = 400
-"""Hops after which a trace follows a packet through no further load balancer: it goes in circles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +231,7 @@ class DataPlane:
             answer = self.engine.trace(frame, port, overlay, now_ms)
             hops += answer["hops"]
             is_inside = any(row["detail"] == "encapsulated" for row in answer["hops"])
-            if answer["verdict"] != Verdict.FORWARD or not is_inside or len(hops) > TRACE_HOPS:
+            if answer["verdict"] != Verdict.FORWARD or not is_inside:
                 return {**answer, "hops": hops}
             port, outer = answer["port"], answer["frame"]
             hops.append({**answer["hops"][-1], "op": "return", "detail": "passed", "object": port, "rule": 0})

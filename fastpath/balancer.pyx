@@ -1,7 +1,7 @@
 """Flows through tunnels: each gets a member of a spread and a cookie, and comes back by the cookie.
 
 A flow belongs to a tunnel, and packets of both directions are of it: its session is found by the smaller of its tuple
-and the reverse of that. The second key is what stands in the packets that come back: the tunnel's id and the cookie.
+and the reverse of that. The second key is the cookie; whose it is follows from the id in the packets that come back.
 
 Members are chosen by rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
 1998): each member's weight for a flow is a hash of both, and the heaviest that takes new flows gets it. So a member that
@@ -18,8 +18,8 @@ from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
-from fastpath.tracking cimport add_effect, find, known, open_session, opens_tcp, restarts, session_tuple, touch
-from fastpath.wire cimport ETH_HEADER, PROTO_TCP, PROTO_UDP, TCP_RST
+from fastpath.tracking cimport add_effect, ask_for_reset, find, known, open_session, opens_tcp, restarts, session_tuple, touch
+from fastpath.wire cimport ETH_HEADER, PROTO_TCP, PROTO_UDP
 
 cdef enum:
     OUTER_TTL = 255
@@ -43,9 +43,8 @@ cdef bint flow_key_of(session_key *key, uint32_t owner, const tuple5 *t) noexcep
 cdef void cookie_key_of(session_key *key, const tunnel *tn, uint32_t cookie) noexcept nogil:
     cdef tuple5 t
     memset(&t, 0, sizeof(tuple5))
-    t.src.lo = tn.endpoint_id
     t.dst.lo = cookie
-    session_key_of(key, tn.balancer, KEY_COOKIE, &t)
+    session_key_of(key, tn.owner, KEY_COOKIE, &t)
 
 
 # What of a packet decides about the member, the same both ways.
@@ -83,49 +82,39 @@ cdef const member *member_of(walker *w, const spread *s, uint32_t number) noexce
     return NULL
 
 
-# The member that a new flow gets; NULL: none takes any.
-cdef const member *choose(walker *w, const spread *s, const tuple5 *t) noexcept nogil:
+# The member that a new flow gets; NULL: none takes any. Each endpoint chooses for itself.
+cdef const member *choose(walker *w, const tunnel *tn, const tuple5 *t) noexcept nogil:
+    cdef const spread *s = &w.t.spreads[tn.spread]
     cdef uint32_t i
     cdef uint64_t weight, best = 0
     cdef const member *found = NULL
     for i in range(s.first, s.first + s.count):
         if not w.t.members[i].takes_new:
             continue
-        weight = hash_bytes(t, sizeof(tuple5), w.seed ^ (<uint64_t>w.t.members[i].number << 32))
+        weight = hash_bytes(t, sizeof(tuple5), w.seed ^ tn.owner ^ (<uint64_t>w.t.members[i].number << 32))
         if found == NULL or weight > best:
             found = &w.t.members[i]
             best = weight
     return found
 
 
-# The row of what keeps flows between two addresses together, or NO_SESSION. A trace's own is in its overlay.
-cdef session *find_sticky(walker *w, const session_key *key) noexcept nogil:
-    cdef uint32_t ref = NO_SESSION
-    if w.overlay != NULL:
-        ref = table_find(w.overlay, key, w.now)
-        if ref != NO_SESSION:
-            return &w.overlay.rows[ref >> 1]
-    ref = table_find(w.sessions, key, w.now)
-    return NULL if ref == NO_SESSION else &w.sessions.rows[ref >> 1]
-
-
 # The member for a flow that has none, or none any more. `key`: what it is kept together by; owner 0: nothing.
 cdef const member *assign(walker *w, const tunnel *tn, const tuple5 *t, session_key *key) noexcept nogil:
     cdef const spread *s = &w.t.spreads[tn.spread]
     cdef const member *m
-    cdef session *sticky
+    cdef uint32_t sticky
     cdef tuple5 reduced
     sticky_tuple(&reduced, t, s.stickiness)
     memset(key, 0, sizeof(session_key))
     if s.stickiness != STICKY_FIVE:
         reduced.query = <uint8_t>s.stickiness
         session_key_of(key, tn.owner, KEY_STICKY, &reduced)
-        sticky = find_sticky(w, key)
-        if sticky != NULL:
-            m = member_of(w, s, sticky.target)
+        sticky = table_find(w.sessions, key, w.now)
+        if sticky != NO_SESSION:
+            m = member_of(w, s, w.sessions.rows[sticky >> 1].target)
             if m != NULL and m.keeps:
                 return m
-    return choose(w, s, &reduced)
+    return choose(w, tn, &reduced)
 
 
 # A cookie that no flow of the endpoint has. Where to start looking is a hash keyed by seed and endpoint, so the same lab
@@ -143,18 +132,6 @@ cdef uint32_t allocate_cookie(walker *w, const tunnel *tn, const session_key *fl
 
 
 # --- the way in ----------------------------------------------------------------------------------------------------
-
-# TCP that belongs to no flow: its sender is told, by the endpoint and as if from the far end.
-cdef void ask_for_reset(walker *w, const tunnel *tn) noexcept nogil:
-    if w.p.proto != PROTO_TCP or (w.p.tcp_flags & TCP_RST) or w.p.generated or w.p.fragment == FRAGMENT_LATER \
-            or not (tn.flags & TUNNEL_RESETS) or tn.interface == 0:
-        return
-    w.out.error = ERROR_RESET
-    w.out.error_routed = 1
-    w.out.error_interface = tn.interface
-    w.out.error_view = w.h[0]
-    w.out.error_packet = w.p
-
 
 # From here on it is the packet around it that travels.
 cdef bint put_inside(walker *w, const node *n, const tunnel *tn, const member *m, uint32_t cookie) noexcept nogil:
@@ -252,7 +229,8 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
             e.changes |= m.number != k.s.target
         return put_inside(w, n, tn, m, cookie)
     if w.p.proto == PROTO_TCP and not opens_tcp(w):
-        ask_for_reset(w, tn)
+        if tn.flags & TUNNEL_RESETS:
+            ask_for_reset(w, tn.interface)
         drop(w, n, REASON_BALANCER_NO_FLOW, 0)
         return False
     m = assign(w, tn, &t, &sticky)
@@ -326,7 +304,6 @@ cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
     cdef packet *p = w.p
     cdef packet *q
     cdef geneve g
-    cdef tuple5 t
     cdef session_key key
     cdef known k
     cdef effect *e
@@ -355,14 +332,10 @@ cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
     if reason:
         drop(w, n, reason, 0)
         return 0
-    memset(&t, 0, sizeof(tuple5))
-    t.src.lo = g.endpoint
-    t.dst.lo = g.cookie
-    session_key_of(&key, n.value, KEY_COOKIE, &t)
-    tn = NULL
-    if find(w, &key, &k) and k.kind == SESSION_BALANCED and k.planned == NULL:
-        tn = tunnel_of(w.t, k.forward.owner)
-    if tn == NULL:
+    tn = tunnel_with_id(w.t, g.endpoint)
+    if tn != NULL:
+        cookie_key_of(&key, tn, g.cookie)
+    if tn == NULL or tn.balancer != n.value or not find(w, &key, &k) or k.kind != SESSION_BALANCED or k.planned != NULL:
         drop(w, n, REASON_GENEVE_COOKIE_UNKNOWN, 0)
         return 0
     m = member_of(w, &w.t.spreads[tn.spread], k.s.target)

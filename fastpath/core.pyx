@@ -2,7 +2,7 @@
 
 `receive` takes one frame and leaves a verdict, counted under its port, and any number of emissions: the
 packet itself or its fragments, an answer, an ICMP error, fragments that had waited for it. Frames are
-edited in place; frames the router makes lie in `scratch`, valid until `clear_emissions`.
+edited in place; frames the router makes lie in `scratch`, valid until `outbox_clear`.
 """
 
 from libc.string cimport memcmp, memcpy, memset
@@ -136,7 +136,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
             s.seen = e.step.seen
             s.idle = e.step.idle
             s.version += 1
-            if e.target:
+            if e.target and e.target != s.target:
                 s.target = e.target
                 if s.pool != NO_SESSION:
                     c.sessions.rows[s.pool].target = e.target
@@ -269,7 +269,8 @@ cdef bint receive_nd(core *c, const context *x, const interface *i, packet *p, u
 cdef bint came(core *c, packet *p, packet *inside, arrival *a) noexcept nogil:
     memset(a, 0, sizeof(arrival))
     a.p = p
-    if c.t.tunnel_count and looks_like_geneve(p) and read_geneve(p, &a.head) == 0 and open_geneve(p, &a.head, inside) == 0:
+    if c.t.tunnel_count and looks_like_geneve(p) and read_geneve(p, &a.head) == 0 \
+            and a.head.has_endpoint and a.head.has_cookie and open_geneve(p, &a.head, inside) == 0:
         a.inside = inside
         return may_use_flow(inside)
     return may_use_flow(p)
@@ -491,9 +492,7 @@ cdef void tell_ends(core *c, session *s) noexcept nogil:
         return
     for way in range(2):
         # what that end last sent, as far as a reset looks at it
-        t = s.key[0].tuple
-        if way != s.flipped:
-            reverse_tuple(&t, &s.key[0].tuple)
+        way_tuple(s, way, &t)
         memset(&p, 0, sizeof(packet))
         memset(frame, 0, sizeof(frame))
         p.frame = frame
@@ -526,8 +525,12 @@ cdef void sweep(core *c) noexcept nogil:
     c.last_sweep = c.now
     for i in range(c.sessions.used):
         if c.sessions.rows[i].live and is_told(&c.sessions.rows[i]) and not session_alive(&c.sessions.rows[i], c.now):
+            if c.out.count > MAX_EMISSIONS // 2 or c.out.used > SCRATCH // 2:
+                c.last_sweep = 0        # the rest are told in the next round
+                break
             tell_ends(c, &c.sessions.rows[i])
-    table_expire(&c.sessions, c.now, False)
+            table_remove(&c.sessions, i, c.now)
+    table_expire(&c.sessions, c.now, True)
     for i in range(DATAGRAMS):
         d = &c.fragments.rows[i]
         if d.state == DATAGRAM_FREE or c.now < d.started + c.fragments.lifetime:

@@ -152,13 +152,17 @@ cdef inline void write_macs(uint8_t *frame, uint8_t family, const edit *e) noexc
     store16(frame + 12, ETHERTYPE_IPV4 if family == 4 else ETHERTYPE_IPV6)
 
 
-# Edit the packet in place and emit it. Returns a reason or 0.
-cdef uint16_t send(outbox *o, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil:
-    cdef uint32_t inside = e.around.cuts_inside if e.around.used else e.cut_count
+cdef void edit_in_place(packet *p, const edit *e) noexcept nogil:
     apply_header(p, &e.to)
     if e.mss:
         clamp_mss(p, e.mss)
     write_macs(p.frame, p.family, e)
+
+
+# Edit the packet in place and emit it. Returns a reason or 0.
+cdef uint16_t send(outbox *o, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil:
+    cdef uint32_t inside = e.around.cuts_inside if e.around.used else e.cut_count
+    edit_in_place(p, e)
     if inside and p.gso_size:
         # a TCP super-segment is cut into smaller segments rather than IP fragments
         p.gso_size = <uint16_t>(e.cuts[inside - 1] - (p.header_length - p.l3))
@@ -177,13 +181,11 @@ cdef uint16_t send(outbox *o, packet *p, const edit *e, uint8_t cause, uint32_t 
 # The frame that `send` would emit if nothing were too large: edited in place, with what is in front of it.
 cdef uint8_t *apply_edit(packet *p, const edit *e, uint32_t *length) noexcept nogil:
     cdef uint8_t *frame = p.frame
-    apply_header(p, &e.to)
-    if e.mss:
-        clamp_mss(p, e.mss)
+    edit_in_place(p, e)
     length[0] = p.end
     if e.around.used:
         write_outer(frame + ETH_HEADER - OUTER_SIZE, p.end - ETH_HEADER, p.family, &e.around)
         frame -= OUTER_SIZE
         length[0] += OUTER_SIZE
-    write_macs(frame, 4 if e.around.used else p.family, e)
+        write_macs(frame, 4, e)
     return frame

@@ -6,6 +6,7 @@ runs. Nothing that needs the GIL happens while the lock is held, so a thread tha
 """
 
 import threading
+from array import array
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -32,6 +33,7 @@ cdef enum:
     COPY_ROWS = 4096        # sessions copied per locked slice of sessions()
     MOST_ROWS = 1 << 28     # a reference is row * 2 + 1 in 32 bits
     LONGEST_FRAME = 131072
+    MOST_REPLAYED = 1 << 31  # offsets have 32 bits
     LEG_GROWTH = 512        # most that frames grow by from leg to leg, headroom included
 
 
@@ -325,8 +327,16 @@ cdef class Engine:
         cdef uint32_t *rows         # (context, length, offset) of each
         cdef outcome result
         cdef bytes frame
-        for frame in frames:
+        if len(contexts) != count:
+            raise ValueError("frames and contexts must be equally many")
+        for i in range(count):
+            frame = frames[i]
+            if len(frame) > LONGEST_FRAME:
+                raise ValueError("a frame has at most 131072 bytes")
             size += SLOT_HEADROOM + len(frame)
+        if size > MOST_REPLAYED:
+            raise ValueError("frames of one replay have at most 2**31 bytes")
+        numbers = array("I", contexts)
         kept = <uint8_t *>malloc(size + 1)
         arena = <uint8_t *>malloc(size + 1)
         rows = <uint32_t *>malloc((count + 1) * 3 * sizeof(uint32_t))
@@ -338,7 +348,7 @@ cdef class Engine:
         size = 0
         for i in range(count):
             frame = frames[i]
-            rows[3 * i] = contexts[i]
+            rows[3 * i] = numbers[i]
             rows[3 * i + 1] = <uint32_t>len(frame)
             rows[3 * i + 2] = <uint32_t>(size + SLOT_HEADROOM)
             memcpy(kept + size + SLOT_HEADROOM, PyBytes_AS_STRING(frame), len(frame))
@@ -395,7 +405,7 @@ cdef class Engine:
         cdef outbox waiting
         cdef leg_room legs, error_legs
         cdef trace_buffer hops, error_hops
-        cdef uint8_t error_frame[ERROR_MAX]
+        cdef uint8_t *error_frame   # with room in front of it too: it may leave inside another packet
         cdef uint32_t length = <uint32_t>len(frame), number = 0
         cdef uint8_t *copy
         cdef int reason = REASON_CONTEXT_UNKNOWN
@@ -405,11 +415,12 @@ cdef class Engine:
             raise ValueError("a frame has at most 131072 bytes")
         legs.size = MAX_LEGS * (length + LEG_GROWTH)
         error_legs.size = MAX_LEGS * (ERROR_MAX + LEG_GROWTH)
-        copy = <uint8_t *>malloc(SLOT_HEADROOM + length + legs.size + error_legs.size)
+        copy = <uint8_t *>malloc(SLOT_HEADROOM + length + legs.size + error_legs.size + SLOT_HEADROOM + ERROR_MAX)
         if copy == NULL:
             raise MemoryError
         legs.bytes = copy + SLOT_HEADROOM + length
         error_legs.bytes = legs.bytes + legs.size
+        error_frame = error_legs.bytes + error_legs.size + SLOT_HEADROOM
         memset(&result, 0, sizeof(outcome))
         memset(&p, 0, sizeof(packet))
         memcpy(copy + SLOT_HEADROOM, PyBytes_AS_STRING(frame), length)

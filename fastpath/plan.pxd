@@ -13,7 +13,7 @@ cdef enum:
     MAX_EFFECTS = 20        # sessions and counters one packet may change
     MAX_HOPS = 100
     ABSENCES = 4            # sessions whose absence a plan may be remembered with
-    MAX_LEGS = 4            # times one packet may change family
+    MAX_LEGS = 4            # times one packet may become another: of the other family, around it, out of it
 
 cdef enum effect_kind:
     EFFECT_OPEN = 1

@@ -12,7 +12,7 @@ cdef enum session_kind:
     SESSION_POOL = 3        # owner: a NAT gateway. Counts its flows from one address towards one destination
     SESSION_FLOW = 4        # owner: a gate that remembers flows. Both keys are one tuple and its reverse
     SESSION_BALANCED = 5    # owner: a tunnel. First key: the smaller of its tuple and the reverse; second: its cookie
-    SESSION_STICKY = 6      # owner: a tunnel. Counts its flows between two addresses, which have one member
+    SESSION_STICKY = 6      # owner: a tunnel. Counts its flows between two addresses; new ones get its member
 
 cdef enum session_state:
     STATE_OPENING = 1       # TCP: not yet seen both ways
@@ -126,6 +126,13 @@ cdef inline void count_gateway(gateway *g, uint8_t way, uint32_t packets, uint32
     if passed:
         g.packets_out[way] += packets
         g.bytes_out[way] += size_out
+
+
+# Packets of a balanced session that go the opener's way (0) or back (1).
+cdef inline void way_tuple(session *s, int way, tuple5 *t) noexcept nogil:
+    t[0] = s.key[0].tuple
+    if way != s.flipped:
+        reverse_tuple(t, &s.key[0].tuple)
 
 
 # Are the ends of this session told when it dies of silence?

@@ -221,6 +221,9 @@ cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
         expected += 1 if memcmp(&s.key[0], &s.key[1], sizeof(session_key)) == 0 else 2
         if s.kind == SESSION_NAT and (s.pool >= t.used or not t.rows[s.pool].live or t.rows[s.pool].kind != SESSION_POOL):
             return b"a NAT session has no pool"
+        if s.kind == SESSION_BALANCED and s.pool != NO_SESSION \
+                and (s.pool >= t.used or not t.rows[s.pool].live or t.rows[s.pool].kind != SESSION_STICKY):
+            return b"a balanced session has no row that keeps it together with others"
     if live != t.live:
         return b"the count of living sessions is wrong"
     for i in range(t.mask + 1):

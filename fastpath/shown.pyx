@@ -6,7 +6,7 @@ from fastpath.emission cimport NO_PARENT, apply_edit, emission
 from fastpath.packet cimport addr, tuple5
 from fastpath.plan cimport hop, plan, trace_buffer
 from fastpath.reason cimport VERDICT_FORWARD
-from fastpath.session cimport SESSION_BALANCED, reverse_tuple, session
+from fastpath.session cimport SESSION_BALANCED, session, way_tuple
 from fastpath.wire cimport VNET_HEADER
 
 HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve",
@@ -25,19 +25,10 @@ cdef tuple tuple_of(tuple5 *t):
     return (t.family, number_of(t.src), number_of(t.dst), t.proto, t.sport, t.dport)
 
 
-cdef tuple forward_of(session *s):
-    cdef tuple5 t = s.key[0].tuple
-    if s.kind == SESSION_BALANCED and s.flipped:
-        reverse_tuple(&t, &s.key[0].tuple)
-    return tuple_of(&t)
-
-
-cdef tuple reply_of(session *s):
-    cdef tuple5 t = s.key[1].tuple
+cdef tuple tuple_of_way(session *s, int way):
+    cdef tuple5 t = s.key[way].tuple
     if s.kind == SESSION_BALANCED:
-        t = s.key[0].tuple
-        if not s.flipped:
-            reverse_tuple(&t, &s.key[0].tuple)
+        way_tuple(s, way, &t)
     return tuple_of(&t)
 
 
@@ -91,7 +82,7 @@ cdef list hops_of(trace_buffer *b):
 cdef dict session_of(session *s, uint64_t now):
     return {
         "kind": SESSION_KINDS[s.kind], "owner": s.key[0].owner, "rule": s.rule, "state": SESSION_STATES[s.state],
-        "forward": forward_of(s), "reply": reply_of(s), "target": s.target, "cookie": s.cookie,
+        "forward": tuple_of_way(s, 0), "reply": tuple_of_way(s, 1), "target": s.target, "cookie": s.cookie,
         "age_ms": now - s.opened, "idle_ms": now - s.last_seen, "limit_ms": s.idle,
         "packets": (s.packets[0], s.packets[1]), "bytes": (s.bytes[0], s.bytes[1]),
     }

@@ -241,6 +241,7 @@ cdef struct tables:
     nat_policy *nat_policies
     flow_policy *flow_policies
     tunnel *tunnels         # by owner, ascending
+    uint32_t *tunnels_by_id  # indexes of them by endpoint id, ascending
     spread *spreads
     member *members
     translation *maps
@@ -256,6 +257,8 @@ cdef uint32_t interval_find(interval_table *t, uint8_t family, addr a) noexcept 
 cdef uint32_t bridge_find(tables *t, uint32_t index, uint64_t mac) noexcept nogil
 # The tunnel of this endpoint, or NULL.
 cdef tunnel *tunnel_of(tables *t, uint32_t owner) noexcept nogil
+# The same of the endpoint with this id.
+cdef tunnel *tunnel_with_id(tables *t, uint64_t endpoint_id) noexcept nogil
 cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept nogil
 
 

@@ -61,6 +61,19 @@ cdef tunnel *tunnel_of(tables *t, uint32_t owner) noexcept nogil:
     return NULL
 
 
+cdef tunnel *tunnel_with_id(tables *t, uint64_t endpoint_id) noexcept nogil:
+    cdef uint32_t low = 0, high = t.tunnel_count, middle
+    while low < high:
+        middle = (low + high) >> 1
+        if t.tunnels[t.tunnels_by_id[middle]].endpoint_id < endpoint_id:
+            low = middle + 1
+        else:
+            high = middle
+    if low < t.tunnel_count and t.tunnels[t.tunnels_by_id[low]].endpoint_id == endpoint_id:
+        return &t.tunnels[t.tunnels_by_id[low]]
+    return NULL
+
+
 cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept nogil:
     cdef uint32_t i
     cdef number_set *s = &t.number_sets[index]
@@ -181,6 +194,9 @@ cdef class Snapshot:
             (t.tunnels[i].owner, t.tunnels[i].endpoint_id, t.tunnels[i].balancer, t.tunnels[i].source, t.tunnels[i].spread,
              t.tunnels[i].resume, t.tunnels[i].interface, t.tunnels[i].flags) = row[:8]
             to_limits(&t.tunnels[i].limits, row[8])
+        t.tunnels_by_id = <uint32_t *>self._block(len(tunnels), sizeof(uint32_t))
+        for i, middle in enumerate(sorted(range(len(tunnels)), key=lambda index: tunnels[index][1])):
+            t.tunnels_by_id[i] = middle
 
         maps = rows["maps"]             # (inside_table, outside_table)
         t.map_count = len(maps)

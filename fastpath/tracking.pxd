@@ -29,6 +29,8 @@ cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_
 # `full`: the reason of the drop when the plan has no room for another.
 cdef effect *add_effect(walker *w, const node *n, uint16_t full) noexcept nogil
 cdef bint opens_tcp(walker *w) noexcept nogil
+# TCP of a connection that is not there (any more): its sender is told, by that interface and as if from the far end.
+cdef void ask_for_reset(walker *w, uint32_t interface) noexcept nogil
 cdef bint restarts(walker *w, const known *k) noexcept nogil
 cdef void track_all(walker *w) noexcept nogil
 cdef bint rule_matches(walker *w, const rule *r, addr remote) noexcept nogil

@@ -7,7 +7,7 @@ answer to itself.
 
 from libc.string cimport memcmp, memset
 
-from fastpath.packet cimport L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_lt, ip_bytes
+from fastpath.packet cimport FRAGMENT_LATER, L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_lt, ip_bytes
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
@@ -158,6 +158,16 @@ cdef bint opens_tcp(walker *w) noexcept nogil:
 # A SYN on a session that is closing starts a new connection with the same ports.
 cdef bint restarts(walker *w, const known *k) noexcept nogil:
     return k.state == STATE_CLOSING and opens_tcp(w)
+
+
+cdef void ask_for_reset(walker *w, uint32_t interface) noexcept nogil:
+    if w.p.proto != PROTO_TCP or (w.p.tcp_flags & TCP_RST) or w.p.generated or w.p.fragment == FRAGMENT_LATER:
+        return
+    w.out.error = ERROR_RESET
+    w.out.error_routed = 1
+    w.out.error_interface = interface
+    w.out.error_view = w.h[0]
+    w.out.error_packet = w.p
 
 
 # Everything that hops so far let pass untracked is tracked after all; not what was around or inside it on the way.

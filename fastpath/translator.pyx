@@ -17,8 +17,8 @@ from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
-from fastpath.tracking cimport add_effect, find, known, open_session, opens_tcp, restarts, session_tuple, touch, track_all
-from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_RST
+from fastpath.tracking cimport add_effect, ask_for_reset, find, known, open_session, opens_tcp, restarts, session_tuple, touch, track_all
+from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
 
 cdef bint is_own_address(walker *w, nat_policy *policy, addr a) noexcept nogil:
@@ -134,17 +134,6 @@ cdef bint next_leg(walker *w, const node *n, header *to) noexcept nogil:
     return True
 
 
-# TCP from inside on a connection that is not there (any more): its sender is told.
-cdef void ask_for_reset(walker *w, const node *n) noexcept nogil:
-    if w.p.proto != PROTO_TCP or (w.p.tcp_flags & TCP_RST) or w.p.generated:
-        return
-    w.out.error = ERROR_RESET
-    w.out.error_routed = 1
-    w.out.error_interface = n.extra
-    w.out.error_view = w.h[0]
-    w.out.error_packet = w.p
-
-
 cdef bint inbound(walker *w, const node *n, nat_policy *policy, effect *counter) noexcept nogil:
     cdef tuple5 t
     cdef session_key key
@@ -219,7 +208,7 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
         # only what can be the start of a flow opens one: not an error, not the answer to a query, not the middle
         # of a connection
         if error or (p.query & 1) or (p.proto == PROTO_TCP and not opens_tcp(w)):
-            ask_for_reset(w, n)
+            ask_for_reset(w, n.extra)
             drop(w, n, REASON_NAT_NO_SESSION, 0)
             return False
         if found:

@@ -62,7 +62,7 @@ cdef enum:
     EVENTS = 64
     SLOTS = 64              # frames in the arena
     FRAME_MAX = 65536 + 14 + 2
-    SLOT = 66048            # headroom and FRAME_MAX; deliberately no power of two: those alias in the cache
+    SLOT = 65984            # headroom and FRAME_MAX; deliberately no power of two: those alias in the cache
     WAKE = 0xFFFFFFFFU      # event of the control descriptor
 
 

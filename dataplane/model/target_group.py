@@ -12,7 +12,7 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/edit-target-grou
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html
 
 Deviations from AWS:
-- Which target a new flow gets is by a hash of its addresses, protocol and ports, each endpoint by itself.
+- Which target a new flow gets is by a hash of what `stickiness` names of it, each endpoint by itself.
 - A target that is not of the load balancer's VPC (an address of a peer) is considered in every zone.
 - `matcher` may be any codes from 200 to 599; for gateway load balancers AWS takes 200-399 only.
 - Health checks are real connections from the load balancer's nodes, as often as `interval` says; AWS's are more.

@@ -17,6 +17,7 @@ from tests.scenario.gwlb import (
     APP,
     DB,
     LAB,
+    ONE,
     balancer,
     delivered,
     delivery,
@@ -359,3 +360,15 @@ def test_one_burst_is_like_many() -> None:
     got = [delivery(sent) for result in results for sent in result.sent]
     assert len(got) == 4
     assert (got[0].identity, got[2].identity) == (got[1].identity, got[3].identity)
+
+
+def test_a_flow_outlives_another_id_of_its_endpoint() -> None:
+    net = Network(ONE)
+    query = IP(src=APP, dst=DB) / UDP(sport=5000, dport=53)
+    before = delivered(net.send("app", query))
+    net.apply(ONE.replace("vpce-0f583215d2e66b39c", "vpce-0f583215d2e66b39d"))
+    after = delivered(net.send("app", query))
+    assert (after.cookie, after.source_port) == (before.cookie, before.source_port)
+    assert after.endpoint != before.endpoint
+    assert send_back(net, after).to == "db"
+    assert send_back(net, before).reason is Reason.GENEVE_COOKIE_UNKNOWN
