@@ -20,8 +20,8 @@ Nodes answer nothing else; their health checks are real connections from the nod
 TCP begins a flow with SYN only. Idle, TCP flows end after `tcp_idle_timeout`, others after 120 s.
 
 Deviations from AWS:
-- Resets of a flow that timed out leave within a second of it; none, if a new connection with the same addresses and ports
-  begins meanwhile.
+- Resets of a flow that timed out leave within a second of it; none, if a new connection with the same addresses and
+  ports begins meanwhile.
 - A closed TCP connection ends after 60 s (`settings.balancer_closing_timeout`); AWS does not document it.
 - `dualstack` is true unless said otherwise: AWS's default is IPv4 only.
 - Load balancers cannot be made without a target group, and have no listener of their own: it has nothing to say.

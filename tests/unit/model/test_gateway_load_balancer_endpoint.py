@@ -178,7 +178,7 @@ def test_the_way_to_the_load_balancer() -> None:
 def test_the_way_back_is_routed_from_its_own_subnet() -> None:
     lowered = program(**inspected())
     assert lowered.tunnels[HERE].resume == f"{HERE}/back"
-    enter, hop = chain(lowered, f"{HERE}/back")[:2]
+    hop, enter = chain(lowered, f"{HERE}/back")[:2]
     assert isinstance(enter, Enter)
     assert isinstance(hop, Hop)
     assert (enter.interface, enter.via, enter.keep_groups) == (HERE, Via.ENDPOINT, False)
