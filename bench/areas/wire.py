@@ -33,7 +33,6 @@ _NOTES = {
 _ATTEMPTS = 2
 
 
-
 def _case(way: str, ports: int, rootless: bool) -> str:
     return f"{way}, {ports} ports, {'rootless' if rootless else 'root'}"
 
@@ -68,9 +67,7 @@ def rows(options: Options) -> Iterator[Row]:
 
 def _rows(ports: int, options: Options) -> Iterator[Row]:
     ours = {_case(way, ports, rootless): (way, rootless) for way in _WAYS for rootless in (False, True)}
-    beds = {
-        case: partial(wire_lab.lab, nat=way == "NAT", rootless=rootless) for case, (way, rootless) in ours.items()
-    }
+    beds = {case: partial(wire_lab.lab, nat=way == "NAT", rootless=rootless) for case, (way, rootless) in ours.items()}
     present = {peer.name: peer.bed for peer in _PEERS if not peer.missing()}
     found: dict[str, dict[str, list[float]]] = {}
     everybody = {**beds, **present}

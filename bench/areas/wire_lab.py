@@ -54,7 +54,11 @@ def lab_file(ports: int, *, nat: bool) -> dict[str, Any]:
         f"g{n}": {
             "description": "rules that new connections pass",
             "egress": [
-                {"protocol": "tcp", "ports": 10000 + n * each + k, "destination": f"192.0.2.{(n * each + k) % 250 + 1}/32"}
+                {
+                    "protocol": "tcp",
+                    "ports": 10000 + n * each + k,
+                    "destination": f"192.0.2.{(n * each + k) % 250 + 1}/32",
+                }
                 for k in range(each)
             ],
         }
