@@ -10,13 +10,12 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
-
 from functools import partial
 
 from bench.areas import wire_lab, wire_peers, wire_traffic
-from bench.areas.wire_peers import CannotRun, Peer
+from bench.areas.wire_peers import Bed, CannotRun, Peer
 from bench.areas.wire_traffic import MEASURES, TCP_1, TCP_4, Measure
-from bench.measure import NotRun, Options, Row, Sample, Target
+from bench.measure import Limit, NotRun, Options, Row, Sample, Target
 
 PORTS = (2, 256)
 BETTER_OVS = "OVS userspace, better mode"
@@ -25,12 +24,14 @@ _PEERS = (wire_peers.VETH, wire_peers.FORWARDING, wire_peers.NFTABLES, *_OVS)
 _WAYS = {"NAT": _PEERS, "routed": (wire_peers.VETH, wire_peers.FORWARDING)}
 _NOTES = {
     "NAT": (
-        "ours: 200 security group rules, connection tracking, NAT gateway, internet gateway; nftables and OVS: connection"
-        " tracking, 200 rules, source NAT; veth and forwarding do less"
+        "ours: 200 security group rules, connection tracking, NAT gateway, internet gateway; nftables and OVS:"
+        " connection tracking, 200 rules, source NAT; veth and forwarding do less; peers always run as root"
     ),
-    "routed": "ours: two subnets, security groups with connection tracking; veth and forwarding do less",
+    "routed": "ours: two subnets, security groups with connection tracking; the peers do less, and run as root",
 }
 _ATTEMPTS = 2
+Found = dict[str, list[float]] | NotRun | Limit
+"""Of one contender: figures by measure, or why there are none."""
 
 
 def _case(way: str, ports: int, rootless: bool) -> str:
@@ -56,9 +57,11 @@ TARGETS = _targets()
 def rows(options: Options) -> Iterator[Row]:
     """All measures with 2 ports, then with 256."""
     if os.geteuid() != 0:
-        raise CannotRun("the peers on the wire want root; run: sudo make bench")
+        _say("the peers want root; run: sudo make bench")
+        raise SystemExit(3)
     if package := wire_traffic.missing() or wire_lab.missing():
-        raise CannotRun(f"apt install {package}")
+        _say(f"not run: apt install {package}")
+        raise SystemExit(3)
     if os.getloadavg()[0] > 1:
         _say("the machine is busy with something else: figures will be wrong")
     for ports in PORTS:
@@ -67,23 +70,32 @@ def rows(options: Options) -> Iterator[Row]:
 
 def _rows(ports: int, options: Options) -> Iterator[Row]:
     ours = {_case(way, ports, rootless): (way, rootless) for way in _WAYS for rootless in (False, True)}
-    beds = {case: partial(wire_lab.lab, nat=way == "NAT", rootless=rootless) for case, (way, rootless) in ours.items()}
-    present = {peer.name: peer.bed for peer in _PEERS if not peer.missing()}
-    found: dict[str, dict[str, list[float]]] = {}
-    everybody = {**beds, **present}
+    everybody: dict[str, Bed] = {
+        case: partial(wire_lab.lab, nat=way == "NAT", rootless=rootless) for case, (way, rootless) in ours.items()
+    }
+    everybody |= {peer.name: peer.bed for peer in _PEERS if not peer.missing()}
+    found: dict[str, Found] = {peer.name: NotRun(peer.missing()) for peer in _PEERS if peer.missing()}
     for number in range(1 if options.quick else options.rounds):
         order = list(everybody) if number % 2 == 0 else [*reversed(everybody)]
         for name in order:
+            so_far = found.setdefault(name, {})
+            if not isinstance(so_far, dict):
+                continue
             began = time.monotonic()
-            for what, value in _measured(name, everybody[name], ports, options.quick).items():
-                found.setdefault(name, {}).setdefault(what, []).append(value)
+            try:
+                measured = _measured(name, everybody[name], ports, options.quick)
+            except CannotRun as error:
+                found[name] = Limit(str(error))
+                continue
+            for what, value in measured.items():
+                so_far.setdefault(what, []).append(value)
             _say(f"round {number + 1}, {ports} ports: {name} ({time.monotonic() - began:.1f} s)")
     for case, (way, _) in ours.items():
         for measure in MEASURES:
             yield _row(measure, case, _NOTES[way], found, _WAYS[way])
 
 
-def _measured(name: str, bed: wire_peers.Bed, ports: int, quick: bool) -> dict[str, float]:
+def _measured(name: str, bed: Bed, ports: int, quick: bool) -> dict[str, float]:
     times = wire_traffic.QUICK if quick else wire_traffic.FULL
     for attempt in range(_ATTEMPTS):
         try:
@@ -96,13 +108,10 @@ def _measured(name: str, bed: wire_peers.Bed, ports: int, quick: bool) -> dict[s
     raise AssertionError
 
 
-def _row(
-    measure: Measure, case: str, note: str, found: Mapping[str, Mapping[str, list[float]]], peers: tuple[Peer, ...]
-) -> Row:
-    sides: dict[str, Sample | NotRun] = {
-        peer.name: NotRun(peer.missing()) if peer.missing() else Sample(found[peer.name][measure.name])
-        for peer in peers
-    }
+def _row(measure: Measure, case: str, note: str, found: Mapping[str, Found], peers: tuple[Peer, ...]) -> Row:
+    mine = _side(found[case], measure)
+    assert not isinstance(mine, NotRun)
+    sides = {peer.name: _side(found[peer.name], measure) for peer in peers}
     if wire_peers.OVS in peers:
         modes = [sides[peer.name] for peer in _OVS]
         measured = [mode for mode in modes if isinstance(mode, Sample)]
@@ -114,11 +123,15 @@ def _row(
         case=case,
         unit=measure.unit,
         better=measure.better,
-        ours=Sample(found[case][measure.name]),
+        ours=mine,
         peers=sides,
         against=wire_peers.NFTABLES.name if wire_peers.NFTABLES in peers else wire_peers.FORWARDING.name,
         note=note,
     )
+
+
+def _side(found: Found, measure: Measure) -> Sample | NotRun | Limit:
+    return Sample(found[measure.name]) if isinstance(found, dict) else found
 
 
 def _say(text: str) -> None:

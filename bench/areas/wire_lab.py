@@ -2,7 +2,7 @@
 
 Two ways through it, with an MTU of 1500 like the peers':
 
-    NAT      instance -> security groups of 200 rules, tracked -> ACLs, routes -> NAT gateway -> internet gateway -> host
+    NAT      instance -> security groups of 200 rules, tracked -> NAT gateway -> internet gateway -> host
     routed   instance -> security groups, ACLs, routes -> instance of another subnet, its security groups
 
 The lab is held by a process of its own, this file run as a script, so that it can belong to another user. The

@@ -221,10 +221,8 @@ def _ovs_flows(client_mac: str, server_mac: str, router_macs: tuple[str, str]) -
     lines += [f"table=2,priority=1,ip,actions=ct(commit,zone=1,nat(src={TRANSLATED}),table=3)"]
     for number, (source, destination) in {1: (router_macs[1], server_mac), 2: (router_macs[0], client_mac)}.items():
         out = 3 - number
-        lines += [
-            f"table=3,priority=1,ip,in_port={number},"
-            f"actions=mod_dl_src:{source},mod_dl_dst:{destination},dec_ttl,output:{out}"
-        ]
+        actions = f"mod_dl_src:{source},mod_dl_dst:{destination},dec_ttl,output:{out}"
+        lines += [f"table=3,priority=1,ip,in_port={number},actions={actions}"]
     return "\n".join(lines) + "\n"
 
 
