@@ -59,9 +59,10 @@ def rows(options: Options) -> Iterator[Row]:
     if os.geteuid() != 0:
         _say("the peers want root; run: sudo make bench")
         raise SystemExit(3)
-    if package := wire_traffic.missing() or wire_lab.missing():
+    if package := wire_traffic.missing():
         _say(f"not run: apt install {package}")
         raise SystemExit(3)
+    wire_peers.sweep()
     if os.getloadavg()[0] > 1:
         _say("the machine is busy with something else: figures will be wrong")
     for ports in PORTS:

@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import pwd
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -195,11 +194,6 @@ def _closed(path: Path, uid: int) -> Path | None:
         if not (facts.st_mode & 0o001 or (facts.st_uid == uid and facts.st_mode & 0o100)):
             return folder
     return None
-
-
-def missing() -> str:
-    """The package that a rootless lab needs and that is missing, or nothing."""
-    return "" if shutil.which("setpriv") and shutil.which("unshare") else "util-linux"
 
 
 # -- there ----------------------------------------------------------------------------------------------------------

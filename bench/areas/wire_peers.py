@@ -23,6 +23,7 @@ CLIENT, SERVER, TRANSLATED = "10.0.1.10", "198.51.100.10", "203.0.113.10"
 RULES = 200
 MTU = 1500
 _NETNS = Path("/run/netns")
+_PREFIX = "bench"  # then the process that made it
 _SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 _numbers = itertools.count(1)
 
@@ -86,7 +87,19 @@ def run(*words: str, text: str = "", env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
+def tied(*words: str) -> list[str]:
+    """The command line, killed when this process ends, however it ends."""
+    return ["setpriv", "--pdeathsig", "KILL", "--", *words]
+
+
 # -- namespaces --------------------------------------------------------------------------------------------------
+
+
+def sweep() -> None:
+    """Remove namespaces of runs that were killed."""
+    for path in _NETNS.glob(f"{_PREFIX}-*"):
+        if not Path("/proc", path.name.split("-")[1]).exists():
+            run("ip", "netns", "del", path.name)
 
 
 @contextmanager
@@ -96,7 +109,7 @@ def _namespaces(*kinds: str) -> Iterator[list[str]]:
     names: list[str] = []
     try:
         for kind in kinds:
-            name = f"bench-{os.getpid()}-{number}-{kind}"
+            name = f"{_PREFIX}-{os.getpid()}-{number}-{kind}"
             run("ip", "netns", "add", name)
             names.append(name)
             run("ip", "-n", name, "link", "set", "lo", "up")
@@ -233,7 +246,6 @@ def _switch(r: str, tso: bool) -> Iterator[dict[str, str]]:
         env = {f"OVS_{kind}": folder for kind in ("RUNDIR", "LOGDIR", "DBDIR", "SYSCONFDIR")}
         database, log = f"{folder}/conf.db", f"{folder}/db.sock"
         run("ovsdb-tool", "create", database, str(_SCHEMA), env=env)
-        enter = ["ip", "netns", "exec", r]
         commands = [
             ["ovsdb-server", database, f"--remote=punix:{log}", f"--unixctl={folder}/db.ctl"],
             ["ovs-vswitchd", f"unix:{log}", f"--unixctl={folder}/switch.ctl"],
@@ -241,7 +253,7 @@ def _switch(r: str, tso: bool) -> Iterator[dict[str, str]]:
         for number, command in enumerate(commands):
             output = stack.enter_context(open(f"{folder}/{number}.txt", "wb"))
             child = subprocess.Popen(
-                [*enter, *command, "-vconsole:warn", "-vsyslog:off"],
+                tied("ip", "netns", "exec", r, *command, "-vconsole:warn", "-vsyslog:off"),
                 env={**os.environ, **env},
                 stdout=output,
                 stderr=output,

@@ -14,13 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.areas.wire_peers import CannotRun, Way, command, run
+from bench.areas.wire_peers import CannotRun, Way, command, run, tied
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NATIVE, _OUT = _ROOT / "bench" / "native", _ROOT / "build" / "bench"
 _TOOLS = (
     ("ip", "iproute2"),
     ("nsenter", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
     ("ethtool", "ethtool"),
     ("nft", "nftables"),
     ("iperf3", "iperf3"),
@@ -157,7 +159,9 @@ def _dropping(server: str) -> Iterator[None]:
 @contextmanager
 def _iperf_server(way: Way) -> Iterator[None]:
     child = subprocess.Popen(
-        ["nsenter", f"--net={way.server}", "iperf3", "-s", "-1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        tied("nsenter", f"--net={way.server}", "iperf3", "-s", "-1"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         yield
@@ -185,7 +189,7 @@ def _stream(way: Way) -> Iterator[None]:
     with _iperf_server(way):
         _wait_listening(way)
         child = subprocess.Popen(
-            ["nsenter", f"--net={way.client}", "iperf3", "-c", way.address, "-t", "60"],
+            tied("nsenter", f"--net={way.client}", "iperf3", "-c", way.address, "-t", "60"),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
