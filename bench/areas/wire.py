@@ -90,7 +90,7 @@ def _rows(ports: int, options: Options) -> Iterator[Row]:
                 continue
             for what, value in measured.items():
                 so_far.setdefault(what, []).append(value)
-            _say(f"round {number + 1}, {ports} ports: {name} ({time.monotonic() - began:.1f} s)")
+            _say(f"{ports} ports, round {number + 1}: {name} ({time.monotonic() - began:.1f} s)")
     for case, (way, _) in ours.items():
         for measure in MEASURES:
             yield _row(measure, case, _NOTES[way], found, _WAYS[way])
@@ -103,7 +103,7 @@ def _measured(name: str, bed: Bed, ports: int, quick: bool) -> dict[str, float]:
             with bed(ports) as way:
                 return wire_traffic.measure(way, times)
         except CannotRun as error:
-            _say(f"{name}, {ports} ports: {error}")
+            _say(f"{name}: {error}")
             if attempt + 1 == _ATTEMPTS:
                 raise
     raise AssertionError
