@@ -131,7 +131,7 @@ def connects(way: Way, seconds: float) -> float:
 
 
 def _tool(name: str, *words: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run(str(_built(name)), *words))
+    found: dict[str, Any] = json.loads(run(*tied(str(_built(name)), *words)))
     return found
 
 
@@ -174,7 +174,7 @@ def _iperf(way: Way, *words: str) -> dict[str, Any]:
     """Run the client; it tries again while the server is not there yet."""
     end = time.monotonic() + 10
     while True:
-        done = command("nsenter", f"--net={way.client}", "iperf3", "-c", way.address, *words)
+        done = command(*tied("nsenter", f"--net={way.client}", "iperf3", "-c", way.address, *words))
         report: dict[str, Any] = json.loads(done.stdout)
         if "error" not in report:
             return report
