@@ -173,6 +173,18 @@ def flow_trace(uintptr_t out, uint32_t count, uint32_t flows, uint64_t seed, bin
         make_row(&rows[i], <uint32_t>at, seed)
 
 
+def flow_keep(uintptr_t rows, uintptr_t answers, uint32_t count):
+    """Move the keys that were found to the front; how many."""
+    cdef flow_row *k = <flow_row *>rows
+    cdef uint32_t *a = <uint32_t *>answers
+    cdef uint32_t i, kept = 0
+    for i in range(count):
+        if a[i]:
+            k[kept] = k[i]
+            kept += 1
+    return kept
+
+
 cdef class FlowTable:
     """A memo and the sessions behind it, without an engine."""
 
