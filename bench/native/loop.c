@@ -82,10 +82,8 @@ API void order_random(uint32_t *out, uint32_t count, uint32_t below, uint64_t se
 
 /* --- the loop ------------------------------------------------------------------------------------------------------ */
 
-struct key {
-    uint32_t source, destination;
-    uint16_t source_port, destination_port;
-    uint32_t protocol;
+struct key { /* addresses; ports and protocol: as they are in the frame */
+    uint64_t addresses, rest;
 };
 
 struct record {
@@ -133,19 +131,24 @@ API void loop_free(struct loop *t) {
     free(t);
 }
 
-static inline uint64_t hash(const struct key *key, uint64_t secret) {
-    uint64_t a, b;
-    memcpy(&a, key, 8), memcpy(&b, (const uint8_t *)key + 8, 8);
-    unsigned __int128 m = (unsigned __int128)(a ^ secret) * (b ^ 0x9E3779B97F4A7C15ull);
+static inline uint64_t hash(struct key key, uint64_t secret) {
+    unsigned __int128 m = (unsigned __int128)(key.addresses ^ secret) * (key.rest ^ 0x9E3779B97F4A7C15ull);
     uint64_t h = (uint64_t)m ^ (uint64_t)(m >> 64);
     h *= 0xD6E8FEB86659FD93ull;
     return h ^ h >> 32;
 }
 
-static inline void parse(struct key *key, const uint8_t *frame) {
-    memcpy(&key->source, frame + SOURCE, 8);
-    memcpy(&key->source_port, frame + L4, 4);
-    key->protocol = frame[PROTOCOL];
+static inline struct key parse(const uint8_t *frame) {
+    struct key key;
+    uint32_t ports;
+    memcpy(&key.addresses, frame + SOURCE, 8);
+    memcpy(&ports, frame + L4, 4);
+    key.rest = ports | (uint64_t)frame[PROTOCOL] << 32;
+    return key;
+}
+
+static inline int same(const struct key *a, const struct key *b) {
+    return a->addresses == b->addresses && a->rest == b->rest;
 }
 
 static inline uint32_t tag_of(uint64_t h) { return (uint32_t)(h >> 32) | 1; }
@@ -156,7 +159,7 @@ API uint32_t loop_add(struct loop *t, const uint8_t *before, const uint8_t *afte
     for (uint32_t i = 0; i < count; i++, before += stride, after += stride) {
         if (t->used == t->capacity) return i;
         struct record *r = &t->records[t->used];
-        parse(&r->key, before);
+        r->key = parse(before);
         memcpy(&r->new_source, after + SOURCE, 4);
         memcpy(&r->new_port, after + L4, 2);
         memcpy(r->macs, after, 12);
@@ -170,7 +173,7 @@ API uint32_t loop_add(struct loop *t, const uint8_t *before, const uint8_t *afte
         memcpy(&spent, words, 2);
         r->ip_delta = fold(addresses + (uint16_t)~spent);
         r->l4_delta = fold(addresses + (uint16_t)~old[2] + new[2]);
-        uint64_t h = hash(&r->key, t->secret);
+        uint64_t h = hash(r->key, t->secret);
         for (uint32_t at = h & t->mask;; at = (at + 1) & t->mask) {
             struct bucket *b = &t->buckets[at];
             uint32_t way = 0;
@@ -198,7 +201,7 @@ static inline void rewrite(uint8_t *frame, const struct record *r) {
     memcpy(&sum, frame + IP_SUM, 2);
     sum = adjusted(sum, r->ip_delta);
     memcpy(frame + IP_SUM, &sum, 2);
-    uint8_t *at = frame + L4 + (r->key.protocol == 17 ? 6 : 16);
+    uint8_t *at = frame + L4 + (frame[PROTOCOL] == 17 ? 6 : 16);
     memcpy(&sum, at, 2);
     sum = adjusted(sum, r->l4_delta);
     if (sum == 0) sum = 0xFFFF;
@@ -234,8 +237,8 @@ API uint32_t loop_run(struct loop *t, uint8_t *slots, const uint8_t *frames, uin
                 hashes[i] = 0;
                 continue;
             }
-            parse(&keys[i], frame);
-            hashes[i] = hash(&keys[i], t->secret);
+            keys[i] = parse(frame);
+            hashes[i] = hash(keys[i], t->secret);
             __builtin_prefetch(&t->buckets[hashes[i] & t->mask]);
         }
         for (uint32_t i = 0; i < n; i++) {
@@ -248,14 +251,14 @@ API uint32_t loop_run(struct loop *t, uint8_t *slots, const uint8_t *frames, uin
         for (uint32_t i = 0; i < n; i++) {
             uint8_t *frame = slots + (size_t)i * SLOT + HEADROOM;
             const struct record *r = &t->records[rows[i]];
-            if (rows[i] == t->capacity || memcmp(&r->key, &keys[i], sizeof(struct key)) != 0) {
+            if (rows[i] == t->capacity || !same(&r->key, &keys[i])) {
                 /* rare: a tag twice in a bucket, or a bucket that spilled */
                 r = NULL;
                 for (uint32_t b = hashes[i] & t->mask, step = 0; r == NULL && step < 8; b = (b + 1) & t->mask, step++)
                     for (uint32_t way = 0; way < 8; way++) {
                         const struct bucket *at_b = &t->buckets[b];
                         if (at_b->tags[way] == tag_of(hashes[i])
-                            && memcmp(&t->records[at_b->rows[way]].key, &keys[i], sizeof(struct key)) == 0)
+                            && same(&t->records[at_b->rows[way]].key, &keys[i]))
                             r = &t->records[at_b->rows[way]];
                     }
                 if (r == NULL) continue;
