@@ -354,5 +354,5 @@ def probes(Engine engine not None):
             if f.rows[bucket * FLOW_WAYS + way].generation:
                 rows += 1
                 row_steps += way + 1
-    return {"session": (steps / keys if keys else 0.0, longest), "flow": (row_steps / rows if rows else 0.0, FLOW_WAYS),
-            "flows": rows, "sessions": s.live}
+    return {"session": (<double>steps / keys if keys else 0.0, longest), "flow": (<double>row_steps / rows if rows else 0.0, FLOW_WAYS),
+            "flows": rows, "sessions": s.live, "buckets": s.mask + 1, "capacity": s.capacity}
