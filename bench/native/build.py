@@ -21,6 +21,7 @@ NATIVE = ROOT / "bench" / "native"
 OUT = ROOT / "build" / "bench"
 FLAGS = ["-O3", "-g", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]
 _DPDK = ("acl", "fib", "rib", "lpm", "hash", "rcu", "mempool_ring", "mempool", "ring", "net", "mbuf", "eal", "kvargs")
+_CALLGRIND = Path("/usr/include/valgrind/callgrind.h")
 _DPDK_PACKAGES = "apt install libdpdk-dev libnuma-dev pkg-config"
 
 
@@ -76,7 +77,8 @@ def kernels() -> ModuleType:
     """Loops over our tables (kernels.pyx), compiled against this tree's fastpath."""
     source = ROOT / "bench" / "kernels.pyx"
     OUT.mkdir(parents=True, exist_ok=True)
-    target = OUT / f"kernels{sysconfig.get_config_var('EXT_SUFFIX')}"
+    counts = "-counting" if _CALLGRIND.exists() else ""
+    target = OUT / f"kernels{counts}{sysconfig.get_config_var('EXT_SUFFIX')}"
     made_from = [source, Path(__file__), *ROOT.glob("fastpath/*.pxd"), *ROOT.glob("fastpath/*.pyx")]
     if not target.exists() or target.stat().st_mtime < max(each.stat().st_mtime for each in made_from):
         written = OUT / "kernels.c"

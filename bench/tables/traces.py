@@ -46,6 +46,11 @@ class Routes:
     bits: int
     rows: list[Route]
 
+    @property
+    def default(self) -> int:
+        """The next hop of the route to everywhere."""
+        return next(hop for _, length, hop in self.rows if length == 0)
+
     def addresses(self) -> array[int]:
         return array("I", [a for a, _, _ in self.rows]) if self.bits == 32 else packed6(a for a, _, _ in self.rows)
 
@@ -63,7 +68,7 @@ def kept(make: Callable[P, T]) -> Callable[P, T]:
     @wraps(make)
     def get(*arguments: P.args, **named: P.kwargs) -> T:
         version = zlib.crc32(Path(__file__).read_bytes())
-        at = Path(__file__).resolve().parents[1] / "build" / "bench" / "kept"
+        at = Path(__file__).resolve().parents[2] / "build" / "bench" / "kept"
         at = at / f"{make.__name__}-{'-'.join(map(str, arguments))}-{version:08x}"
         if at.exists():
             found: T = pickle.loads(at.read_bytes())
@@ -135,11 +140,17 @@ def _cut(address: int, length: int, bits: int) -> int:
     return address >> (bits - length) << (bits - length)
 
 
+TABLES: dict[str, Callable[[int, int], Routes]] = {
+    "vpc": lambda seed, count: vpc_routes(seed, count),
+    "internet": internet_routes,
+    "internet6": internet6_routes,
+}
+
+
 @kept
 def traffic(table: str, size: int, kind: str, count: int, seed: int) -> array[int]:
     """`count` addresses of one kind of traffic for a table ("vpc", "internet", "internet6"); see halves6 for IPv6."""
-    makers = {"vpc": vpc_routes, "internet": internet_routes, "internet6": internet6_routes}
-    found = addresses(makers[table](seed, size), kind, count, seed)
+    found = addresses(TABLES[table](seed, size), kind, count, seed)
     return halves6(found) if table == "internet6" else array("I", found)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from bench.traces import Route, Routes, RuleLine
+from bench.tables.traces import Route, RuleLine
 from dataplane.compile import intervals
 from fastpath.snapshot import Snapshot
 
@@ -29,9 +29,9 @@ def networks(rows: Sequence[Route], bits: int) -> list[tuple[IPv4Network | IPv6N
     return [(kind((address, length)), hop) for address, length, hop in rows]
 
 
-def route_table(routes: Routes) -> Snapshot:
+def route_table(entries: list[tuple[IPv4Network | IPv6Network, int]]) -> Snapshot:
     """A Snapshot whose table 0 has these routes, with next hops as values."""
-    return snapshot(intervals=[intervals(networks(routes.rows, routes.bits))])
+    return snapshot(intervals=[intervals(entries)])
 
 
 def rule_rows(lines: list[RuleLine]) -> dict[str, Sequence[Any]]:
