@@ -139,9 +139,7 @@ def geometric_mean(samples: list[Sample]) -> Sample:
 def judge(rows: list[Row], targets: list[Target]) -> list[Verdict]:
     """Each target beside its row; a target without a row of its own was not measured in this run and is left out."""
     found = {(row.measure, row.case): row for row in rows}
-    return [
-        Verdict(t, found[t.measure, t.case].ratio(t.peer)) for t in targets if (t.measure, t.case) in found
-    ]
+    return [Verdict(t, found[t.measure, t.case].ratio(t.peer)) for t in targets if (t.measure, t.case) in found]
 
 
 # -- one run, as it is kept -------------------------------------------------------------------------------------------

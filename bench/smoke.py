@@ -3,8 +3,9 @@
     bench/smoke.py [--write]
 
 Ceilings are in bench/ceilings.json. What is above its ceiling fails; what is well below says so, and then the ceiling
-should come down. `--write` sets all of them to what is measured and a little more: to raise one is a decision that needs
-a line in the changelog which says why. Exit status 0, 1 when something is above, 3 when something could not be measured.
+should come down. `--write` sets all of them to what is measured and a little more: to raise one is a decision that
+needs a line in the changelog which says why. Exit status 0, 1 when something is above, 3 when something could not be
+measured.
 """
 
 from __future__ import annotations

@@ -41,7 +41,11 @@ def _table(options: Options, table: str, size: int) -> Iterator[Row]:
         return lambda: [find(0, 4, key) for key in keys]
 
     builds: dict[str, Sample | NotRun | Limit] = {}
-    for name, make in (("ours", ours), (PYTRICIA, lambda: _pytricia(routes, keys)), (RADIX, lambda: _radix(routes, keys))):
+    for name, make in (
+        ("ours", ours),
+        (PYTRICIA, lambda: _pytricia(routes, keys)),
+        (RADIX, lambda: _radix(routes, keys)),
+    ):
         try:
             if name in MODULES:
                 importlib.import_module(MODULES[name])

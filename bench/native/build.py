@@ -83,7 +83,18 @@ def kernels() -> ModuleType:
     if not target.exists() or target.stat().st_mtime < max(each.stat().st_mtime for each in made_from):
         written = OUT / "kernels.c"
         directives = [f"-X{each}" for each in ("boundscheck=False", "wraparound=False", "cdivision=True")]
-        translate = [sys.executable, "-m", "cython", "-3", *directives, "-I", str(ROOT), "-o", str(written), str(source)]
+        translate = [
+            sys.executable,
+            "-m",
+            "cython",
+            "-3",
+            *directives,
+            "-I",
+            str(ROOT),
+            "-o",
+            str(written),
+            str(source),
+        ]
         compile_it = ["cc", *FLAGS, "-fno-strict-aliasing", "-fwrapv", "-Wno-unused-function", "-Wno-sign-compare"]
         compile_it += [f"-I{sysconfig.get_path('include')}", f"-I{ROOT / 'fastpath'}", "-o", str(target), str(written)]
         for command in (translate, compile_it):

@@ -51,7 +51,7 @@ class Table:
         vector = ctypes.c_int()
         extra = [ctypes.byref(vector)] if self.has_vector else []
         self._handle = ctypes.c_void_p(getattr(peers, f"{self.kind}_new")(*arguments, *extra))
-        if not self._handle:
+        if self._handle.value is None:
             raise RuntimeError(f"rte_{self.kind} refuses this table")
         self.is_vector = bool(vector.value)
         self.bytes: int = peers.peers_memory() - before

@@ -1,7 +1,7 @@
 """What a process of its own tells about packets: how often it allocates, and what the worker asks the kernel.
 
-    bench/packets/alone.py allocations           (with native/counter.c preloaded)
-    bench/packets/alone.py calls INWARD OUTWARD COUNT   (under strace; two descriptors that stand for ports)
+bench/packets/alone.py allocations           (with native/counter.c preloaded)
+bench/packets/alone.py calls INWARD OUTWARD COUNT   (under strace; two descriptors that stand for ports)
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.packets.labs import Traffic
+    from dataplane.engine import DataPlane
 
 ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
@@ -95,7 +100,7 @@ def _calls(count: int) -> int:
         return len(re.findall(rf"^{int(done.stdout)} +\w+\(", told.read_text(), re.MULTILINE))
 
 
-def _lab():  # type: ignore[no-untyped-def]
+def _lab() -> tuple[DataPlane, Traffic, bytes]:
     from bench.packets.labs import between, neighbours
     from dataplane.engine import DataPlane
 

@@ -97,4 +97,6 @@ def _changed(options: Options, size: int) -> Row:
             FULL: lambda: seconds(lambda: compile_program(topologies[0].lower(Names()), generation=1)),
         },
     )
-    return Row(AREA, "one rule changed", f"{size} interfaces", "s", measured["ours"], {FULL: measured[FULL]}, against=FULL)
+    return Row(
+        AREA, "one rule changed", f"{size} interfaces", "s", measured["ours"], {FULL: measured[FULL]}, against=FULL
+    )

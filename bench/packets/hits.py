@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from array import array
 from collections.abc import Iterator
 
 from bench.compared import per_item, room, seconds

@@ -155,7 +155,10 @@ def between(plane: DataPlane, interfaces: int, count: int, source_port: int = 20
     for k in range(count):
         at = k * max(1, interfaces // count) % interfaces
         to = (at + 1 + k % max(1, interfaces - 1)) % interfaces
-        source, target = plane.interface(numbers[at]), plane.interface(numbers[to if to != at else (at + 1) % interfaces])
+        source, target = (
+            plane.interface(numbers[at]),
+            plane.interface(numbers[to if to != at else (at + 1) % interfaces]),
+        )
         assert source.address4 is not None
         assert target.address4 is not None
         probe = Probe(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 
 from bench.compared import agree, per_item, room
@@ -66,9 +65,13 @@ def _size(options: Options, missing: NotRun | None, size: int) -> Iterator[Row]:
         mine = measured.get("ours", limit)
         theirs = measured.get(HASH, missing or limit)
         if size in CASES:
-            yield Row(AREA, "memo hit + record", f"{size} flows, {kind}", "ns", mine, {HASH: theirs}, against=HASH, note=note)
+            yield Row(
+                AREA, "memo hit + record", f"{size} flows, {kind}", "ns", mine, {HASH: theirs}, against=HASH, note=note
+            )
         if kind == "random":
-            yield Row(AREA, "growth: memo hit + record", f"{size} flows", "ns", mine, {HASH: theirs}, against=HASH, note=note)
+            yield Row(
+                AREA, "growth: memo hit + record", f"{size} flows", "ns", mine, {HASH: theirs}, against=HASH, note=note
+            )
     own_bytes = Sample([ours.bytes / size]) if ours else limit
     theirs = Sample([peer.bytes / size + 64]) if peer else missing or limit
     yield Row(AREA, "bytes per flow entry", f"{size} flows", "B", own_bytes, {HASH: theirs}, against=HASH)

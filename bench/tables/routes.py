@@ -18,7 +18,11 @@ FIB6, LPM6 = "rte_fib6 AVX-512", "rte_lpm6 bulk"
 KINDS: dict[str, type[dpdk.Table]] = {FIB: dpdk.Fib, LPM: dpdk.Lpm, FIB6: dpdk.Fib6, LPM6: dpdk.Lpm6}
 MEAN = "geometric mean"
 FULL, FULL6 = 901_000, 200_000
-CASES = (("vpc", 50, "50 routes"), ("internet", FULL, f"{FULL} IPv4 routes"), ("internet6", FULL6, f"{FULL6} IPv6 routes"))
+CASES = (
+    ("vpc", 50, "50 routes"),
+    ("internet", FULL, f"{FULL} IPv4 routes"),
+    ("internet6", FULL6, f"{FULL6} IPv6 routes"),
+)
 TARGETS = [
     Target("lookup", f"50 routes, {MEAN}", FIB, 1.5, 3),
     Target("lookup", f"{FULL} IPv4 routes, {MEAN}", FIB, 1.0, 1.2),
@@ -46,7 +50,7 @@ def _table(
     label = "growth: " if growth else ""
     six = table == "internet6"
     routes = traces.TABLES[table](options.seed, size)
-    names = (FIB6, LPM6) if six else (FIB, LPM)
+    names: tuple[str, ...] = (FIB6, LPM6) if six else (FIB, LPM)
     if size > SLOW_BUILD and (options.quick or growth) and not six:
         names = (FIB,)
     entries = networks(routes.rows, routes.bits)
