@@ -112,7 +112,7 @@ check: lint type stubs docs-check test wheel-smoke  ## everything CI runs
 lint: develop  ## ruff, cython-lint, codespell
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@shopt -s nullglob; files=(fastpath/*.pyx fastpath/*.pxd); [ $${#files[@]} = 0 ] || PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint "$${files[@]}"
+	@shopt -s nullglob; files=(fastpath/*.pyx fastpath/*.pxd bench/*.pyx); [ $${#files[@]} = 0 ] || PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint "$${files[@]}"
 	@$(VENV)/bin/codespell
 
 format: develop  ## let ruff format the tree
@@ -139,7 +139,7 @@ wheel-smoke: develop  ## sdist, wheel, clean environment, smoke test from anothe
 
 # -- builds for looking inside -----------------------------------------------------------------------------------------
 
-.PHONY: debug asan annotate bench clean
+.PHONY: debug asan annotate bench bench-smoke bench-report clean
 debug: $(VENV)/.builds  ## compiled modules without optimisation, with bounds checks
 	@VPCLAB_DEBUG=1 $(PY) setup.py --quiet build_ext --inplace --parallel $(shell nproc)
 	@rm -f $(VENV)/.extensions
@@ -152,8 +152,19 @@ annotate: $(VENV)/.builds  ## HTML of where compiled code touches Python, in bui
 	@VPCLAB_ANNOTATE=1 $(PY) setup.py --quiet build_ext --inplace --force --parallel $(shell nproc)
 	@ls build/cython-release/fastpath/*.html
 
-bench: develop  ## benchmarks
-	@for b in bench/*.py; do $(PY) -P $$b $(ARGS); done
+$(VENV)/.bench: pyproject.toml | $(VENV)/.tests
+	@echo '== peers that benchmarks call from Python'
+	@$(PY) -m pip install --no-build-isolation --editable '.[bench]'
+	@touch $@
+
+bench: develop $(VENV)/.bench  ## us beside the peers, as ratios (ARGS='--only tables,python,flow --quick'); long
+	@$(PY) -P bench/run.py $(ARGS)
+
+bench-smoke: develop  ## sizes, allocations, system calls and instructions, each against its ceiling
+	@$(PY) -P bench/smoke.py $(ARGS)
+
+bench-report: develop  ## write docs/performance.md from the results in bench/results
+	@$(PY) -P bench/report.py --write
 
 clean:  ## remove everything made here (not running labs: make lab-down)
 	@rm -rf build dist .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info public/*.egg-info

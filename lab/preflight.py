@@ -51,6 +51,9 @@ TEST_PROGRAMS = {
 }
 """Program -> Debian package, for everything that tests run besides vpclab itself."""
 
+BENCH_PROGRAMS = {"strace": "strace", "valgrind": "valgrind"}
+"""Program -> Debian package: what `make bench-smoke` counts with."""
+
 _CLONE_NEWNS, _CLONE_NEWUTS, _CLONE_NEWUSER, _CLONE_NEWNET = 0x00020000, 0x04000000, 0x10000000, 0x40000000
 _TUNSETIFF, _IFF_TAP, _IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 
@@ -112,8 +115,8 @@ def check_test() -> Iterator[Obstacle]:
 
 
 def packages() -> list[str]:
-    """Debian packages that building and testing need."""
-    return sorted({*BUILD_PACKAGES, *TEST_PROGRAMS.values()})
+    """Debian packages that building, testing and counting need."""
+    return sorted({*BUILD_PACKAGES, *TEST_PROGRAMS.values(), *BENCH_PROGRAMS.values()})
 
 
 def _check_tun() -> Obstacle | None:

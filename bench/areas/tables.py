@@ -1,0 +1,21 @@
+"""Tables beside DPDK's: routes, rules, flows. In one process, one after the other, on the same traces.
+
+Every answer of a trace is compared before anything is timed: a difference ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bench.compared import missing_dpdk
+from bench.measure import Options, Row
+from bench.tables import flows, routes, rules
+
+TARGETS = [*routes.TARGETS, *rules.TARGETS, *flows.TARGETS]
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """All rows of this area."""
+    missing = missing_dpdk()
+    for part in (routes, rules, flows):
+        yield from part.rows(options, missing)

@@ -1,0 +1,358 @@
+"""Loops over our own tables, for benchmarks only: what Python and a call from it would add is not in them.
+
+Each `run` walks a whole trace, adds the answers up and stores them if it is given room. Arrays come as addresses.
+"""
+
+from libc.math cimport exp, log
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from fastpath.core cimport core, count_sent, outcome, receive, set_time
+from fastpath.emission cimport SLOT_HEADROOM, emission, outbox_clear
+from fastpath.engine cimport Engine
+from fastpath.memo cimport (FLOW_WAYS, arrival, flow, flow_hit, flow_remember, flow_table, flows_close, flows_open)
+from fastpath.packet cimport L4_PORTS, addr, header, packet
+from fastpath.plan cimport plan, walker
+from fastpath.reason cimport VERDICT_FORWARD
+from fastpath.session cimport NO_SESSION, session, session_table, table_close, table_open
+from fastpath.snapshot cimport Snapshot, interval_find, interval_table, rule, rule_list
+from fastpath.tracking cimport rule_matches
+from fastpath.wire cimport VNET_HEADER
+
+cdef extern from *:
+    """
+    #if __has_include(<valgrind/callgrind.h>)
+    #include <valgrind/callgrind.h>
+    #else
+    #define CALLGRIND_START_INSTRUMENTATION
+    #define CALLGRIND_STOP_INSTRUMENTATION
+    #define CALLGRIND_DUMP_STATS
+    #define CALLGRIND_ZERO_STATS
+    #endif
+    static inline void count_from_here(void) { CALLGRIND_START_INSTRUMENTATION; CALLGRIND_ZERO_STATS; }
+    static inline void count_to_here(void) { CALLGRIND_DUMP_STATS; CALLGRIND_STOP_INSTRUMENTATION; }
+    """
+    void count_from_here() nogil
+    void count_to_here() nogil
+
+
+def lookup4(Snapshot snapshot not None, uint32_t table, uintptr_t keys, uint32_t count, uintptr_t answers=0):
+    """IPv4 addresses of 32 bits."""
+    cdef interval_table *t = &snapshot.t.intervals[table]
+    cdef uint32_t *k = <uint32_t *>keys
+    cdef uint32_t *a = <uint32_t *>answers
+    cdef uint32_t i, value
+    cdef uint64_t total = 0
+    cdef addr at
+    at.hi = 0
+    with nogil:
+        for i in range(count):
+            at.lo = k[i]
+            value = interval_find(t, 4, at)
+            total += value
+            if a != NULL:
+                a[i] = value
+    return total
+
+
+def lookup6(Snapshot snapshot not None, uint32_t table, uintptr_t keys, uint32_t count, uintptr_t answers=0):
+    """IPv6 addresses, each as two numbers of 64 bits."""
+    cdef interval_table *t = &snapshot.t.intervals[table]
+    cdef addr *k = <addr *>keys
+    cdef uint32_t *a = <uint32_t *>answers
+    cdef uint32_t i, value
+    cdef uint64_t total = 0
+    with nogil:
+        for i in range(count):
+            value = interval_find(t, 6, k[i])
+            total += value
+            if a != NULL:
+                a[i] = value
+    return total
+
+
+# --- rules ---------------------------------------------------------------------------------------------------------
+
+# What a packet shows of itself; `address` is the remote one.
+cdef struct seen:
+    uint32_t protocol
+    uint32_t address
+    uint32_t port
+
+
+def classify(Snapshot snapshot not None, uint32_t index, uintptr_t keys, uint32_t count, uintptr_t answers=0):
+    """The number of the first rule of a filter that matches each IPv4 packet: what a walk does at a filter."""
+    cdef rule_list *rules = &snapshot.t.filters[index]
+    cdef const rule *r
+    cdef seen *k = <seen *>keys
+    cdef uint32_t *a = <uint32_t *>answers
+    cdef uint32_t i, j, value
+    cdef uint64_t total = 0
+    cdef packet p
+    cdef header h
+    cdef addr remote
+    cdef walker w
+    cdef plan *x = <plan *>calloc(1, sizeof(plan))
+    if x == NULL:
+        raise MemoryError
+    memset(&w, 0, sizeof(w))
+    memset(&p, 0, sizeof(p))
+    memset(&h, 0, sizeof(h))
+    w.t = &snapshot.t
+    w.p = &p
+    w.h = &h
+    w.out = x
+    p.family = 4
+    remote.hi = 0
+    with nogil:
+        for i in range(count):
+            p.proto = <uint8_t>k[i].protocol
+            h.dport = <uint16_t>k[i].port
+            remote.lo = k[i].address
+            value = 0
+            for j in range(rules.first, rules.first + rules.count):
+                r = &snapshot.t.rules[j]
+                if rule_matches(&w, r, remote):
+                    value = r.number
+                    break
+            total += value
+            if a != NULL:
+                a[i] = value
+    free(x)
+    return total
+
+
+# --- flow entries --------------------------------------------------------------------------------------------------
+
+# The same 16 bytes that the peer has; `number` is the answer.
+cdef struct flow_row:
+    uint32_t source
+    uint32_t destination
+    uint16_t source_port
+    uint16_t destination_port
+    uint32_t number
+
+
+cdef inline uint64_t mixed(uint64_t z) noexcept nogil:
+    z += <uint64_t>0x9E3779B97F4A7C15U
+    z = (z ^ (z >> 30)) * <uint64_t>0xBF58476D1CE4E5B9U
+    z = (z ^ (z >> 27)) * <uint64_t>0x94D049BB133111EBU
+    return z ^ (z >> 31)
+
+
+cdef inline void make_row(flow_row *row, uint32_t number, uint64_t seed) noexcept nogil:
+    cdef uint64_t z = mixed(seed * 0x51ED27 + number)
+    row.source = <uint32_t>0x0A000000U | (number >> 8)
+    row.destination = <uint32_t>z
+    row.source_port = <uint16_t>(z >> 32)
+    row.destination_port = <uint16_t>(number & 0xFF)
+    row.number = number + 1
+
+
+def flow_rows(uintptr_t out, uint32_t first, uint32_t count, uint64_t seed):
+    """The keys of flows `first` and on, 16 bytes each."""
+    cdef flow_row *rows = <flow_row *>out
+    cdef uint32_t i
+    for i in range(count):
+        make_row(&rows[i], first + i, seed)
+
+
+def flow_trace(uintptr_t out, uint32_t count, uint32_t flows, uint64_t seed, bint zipf):
+    """Keys of `count` packets of `flows` flows: any of them, or by Zipf (s = 1)."""
+    cdef flow_row *rows = <flow_row *>out
+    cdef uint32_t i
+    cdef uint64_t z, at
+    for i in range(count):
+        z = mixed(seed * 0xA24BAED4 + i)
+        if zipf:
+            at = <uint64_t>exp((z >> 11) * (1.0 / (<uint64_t>1 << 53)) * log(flows + 1.0)) - 1
+            at = (at * <uint64_t>2654435761U) % flows
+        else:
+            at = z % flows
+        make_row(&rows[i], <uint32_t>at, seed)
+
+
+def flow_keep(uintptr_t rows, uintptr_t answers, uint32_t count):
+    """Move the keys that were found to the front; how many."""
+    cdef flow_row *k = <flow_row *>rows
+    cdef uint32_t *a = <uint32_t *>answers
+    cdef uint32_t i, kept = 0
+    for i in range(count):
+        if a[i]:
+            k[kept] = k[i]
+            kept += 1
+    return kept
+
+
+cdef class FlowTable:
+    """A memo and the sessions behind it, without an engine."""
+
+    cdef flow_table t
+    cdef session_table sessions
+    cdef plan *plan
+    cdef bint ready
+
+    def __cinit__(self, uint32_t capacity):
+        self.plan = <plan *>calloc(1, sizeof(plan))
+        if self.plan == NULL or not table_open(&self.sessions, 16, 1) or not flows_open(&self.t, capacity, 0x1234567):
+            raise MemoryError
+        self.ready = True
+
+    def __dealloc__(self):
+        if self.ready:
+            flows_close(&self.t)
+            table_close(&self.sessions)
+        free(self.plan)
+
+    @property
+    def bytes(self):
+        return <uint64_t>(self.t.mask + 1) * FLOW_WAYS * sizeof(flow)
+
+    def add(self, uintptr_t rows, uint32_t count):
+        """Remember these flows; the plan behind each opens nothing."""
+        cdef flow_row *k = <flow_row *>rows
+        cdef packet p
+        cdef arrival a
+        cdef uint32_t i
+        memset(&p, 0, sizeof(p))
+        memset(&a, 0, sizeof(a))
+        a.p = &p
+        self.plan.verdict = VERDICT_FORWARD
+        self.plan.p = &p
+        with nogil:
+            for i in range(count):
+                fill(&p, &k[i])
+                self.plan.object = k[i].number
+                flow_remember(&self.t, &self.sessions, &a, self.plan, 1, i)
+
+    def run(self, uintptr_t rows, uint32_t count, uintptr_t answers=0):
+        """Find them again."""
+        cdef flow_row *k = <flow_row *>rows
+        cdef uint32_t *out = <uint32_t *>answers
+        cdef packet p
+        cdef arrival a
+        cdef flow *f
+        cdef uint32_t i, value
+        cdef uint64_t total = 0
+        memset(&p, 0, sizeof(p))
+        memset(&a, 0, sizeof(a))
+        a.p = &p
+        with nogil:
+            for i in range(count):
+                fill(&p, &k[i])
+                f = flow_hit(&self.t, &self.sessions, &a, 1, i)
+                value = 0 if f == NULL else f.object
+                total += value
+                if out != NULL:
+                    out[i] = value
+        return total
+
+
+cdef inline void fill(packet *p, const flow_row *k) noexcept nogil:
+    p.src.lo = k.source
+    p.dst.lo = k.destination
+    p.sport = k.source_port
+    p.dport = k.destination_port
+    p.proto = 17
+    p.family = 4
+    p.kind = L4_PORTS
+    p.ttl = 64
+    p.segments = 1
+    p.l3 = 14
+    p.l4 = 34
+    p.end = 64
+
+
+# --- packets -------------------------------------------------------------------------------------------------------
+
+cdef enum:
+    ROUND = 32              # as a worker reads them
+    SLOTS = 64
+    SLOT = 66048
+
+
+cdef class Replay:
+    """What a worker does with frames between reading and writing them: same bursts, same slots, no system calls."""
+
+    cdef Engine engine
+    cdef uint8_t *arena
+
+    def __cinit__(self, Engine engine not None):
+        self.engine = engine
+        self.arena = <uint8_t *>calloc(SLOTS, SLOT)
+        if self.arena == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.arena)
+
+    def run(self, uintptr_t frames, uint32_t stride, uint32_t length, uint32_t count, uintptr_t contexts, uint64_t now,
+            uintptr_t out=0, bint counted=False):
+        """Receive `count` frames, each from its context; how many left. `out`: room for what leaves, `stride` apart.
+
+        `counted`: valgrind counts instructions from here to the end of it.
+        """
+        cdef uint8_t *f = <uint8_t *>frames
+        cdef uint8_t *o = <uint8_t *>out
+        cdef uint32_t *from_ = <uint32_t *>contexts
+        cdef uint8_t *slot
+        cdef core *c = &self.engine.c
+        cdef outcome result
+        cdef emission *e
+        cdef uint32_t at, i, n
+        cdef uint64_t emitted = 0
+        with nogil:
+            self.engine.acquire()
+            set_time(c, now)
+            if counted:
+                count_from_here()
+            at = 0
+            while at < count:
+                n = count - at if count - at < ROUND else ROUND
+                for i in range(n):
+                    slot = self.arena + <size_t>i * SLOT + SLOT_HEADROOM
+                    memcpy(slot, f + <size_t>(at + i) * stride, length)
+                    receive(c, slot, length, NULL, from_[at + i], i, &result)
+                for i in range(c.out.count):
+                    e = &c.out.rows[i]
+                    memcpy(e.frame - VNET_HEADER, e.vnet, VNET_HEADER)
+                    count_sent(c, e)
+                    if o != NULL and e.length <= stride:
+                        memcpy(o + (emitted + i) * stride, e.frame, e.length)
+                emitted += c.out.count
+                outbox_clear(&c.out)
+                at += n
+            if counted:
+                count_to_here()
+            self.engine.release()
+        return emitted
+
+
+def sizes():
+    """Bytes of one row of each table, and what a bucket of the session table takes."""
+    return {"flow": sizeof(flow), "session": sizeof(session), "bucket": 2 * sizeof(uint32_t), "rule": sizeof(rule)}
+
+
+def probes(Engine engine not None):
+    """How many keys are looked at until a session or a flow entry is found: (mean, most) of each; and entries living."""
+    cdef session_table *s = &engine.c.sessions
+    cdef flow_table *f = &engine.c.flows
+    cdef uint32_t bucket, ref, way
+    cdef uint64_t keys = 0, steps = 0, longest = 0, depth, rows = 0, row_steps = 0
+    for bucket in range(s.mask + 1):
+        ref = s.buckets[bucket]
+        depth = 0
+        while ref != NO_SESSION:
+            depth += 1
+            keys += 1
+            steps += depth
+            ref = s.rows[ref >> 1].next[ref & 1]
+        longest = max(longest, depth)
+    for bucket in range(f.mask + 1):
+        for way in range(FLOW_WAYS):
+            if f.rows[bucket * FLOW_WAYS + way].generation:
+                rows += 1
+                row_steps += way + 1
+    return {"session": (<double>steps / keys if keys else 0.0, longest), "flow": (<double>row_steps / rows if rows else 0.0, FLOW_WAYS),
+            "flows": rows, "sessions": s.live, "buckets": s.mask + 1, "capacity": s.capacity}
