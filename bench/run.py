@@ -39,7 +39,7 @@ def main() -> int:
     if unknown := [name for name in chosen if name not in present]:
         parser.error(f"no such area: {', '.join(unknown)}")
     how = measure.Options(rounds=options.rounds, quick=options.quick, seed=options.seed)
-    began = time.monotonic()
+    began, measured = time.monotonic(), measure.commit()
     rows: list[measure.Row] = []
     targets: list[measure.Target] = []
     for name in chosen:
@@ -50,7 +50,7 @@ def main() -> int:
             print(line(row), flush=True)
     verdicts = measure.judge(rows, targets)
     result = {
-        **measure.commit(),
+        **measured,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": measure.machine(),
         "repeats": how.rounds,
