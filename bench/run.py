@@ -45,9 +45,13 @@ def main() -> int:
     for name in chosen:
         module: Any = importlib.import_module(f"bench.areas.{AREAS[name]}")
         targets += module.TARGETS
-        for row in module.rows(how):
-            rows.append(row)
-            print(line(row), flush=True)
+        try:
+            for row in module.rows(how):
+                rows.append(row)
+                print(line(row), flush=True)
+        except measure.CannotRunError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 3
     verdicts = measure.judge(rows, targets)
     result = {
         **measured,
