@@ -19,6 +19,10 @@ from typing import Any, Literal
 ROOT = Path(__file__).resolve().parents[1]
 
 
+class CannotRunError(Exception):
+    """Nothing of an area can be measured here, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to measure. `quick` has smaller traces and leaves out what takes minutes to build; its figures are hints."""

@@ -39,18 +39,22 @@ def main() -> int:
     if unknown := [name for name in chosen if name not in present]:
         parser.error(f"no such area: {', '.join(unknown)}")
     how = measure.Options(rounds=options.rounds, quick=options.quick, seed=options.seed)
-    began = time.monotonic()
+    began, measured = time.monotonic(), measure.commit()
     rows: list[measure.Row] = []
     targets: list[measure.Target] = []
     for name in chosen:
         module: Any = importlib.import_module(f"bench.areas.{AREAS[name]}")
         targets += module.TARGETS
-        for row in module.rows(how):
-            rows.append(row)
-            print(line(row), flush=True)
+        try:
+            for row in module.rows(how):
+                rows.append(row)
+                print(line(row), flush=True)
+        except measure.CannotRunError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 3
     verdicts = measure.judge(rows, targets)
     result = {
-        **measure.commit(),
+        **measured,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": measure.machine(),
         "repeats": how.rounds,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from array import array
 from collections.abc import Callable
 from functools import cache
 from typing import ClassVar
 
+from bench.measure import CannotRunError
 from bench.native import build
 
 MEGABYTES = 6144
@@ -18,7 +20,7 @@ _POINTER, _U32, _U64 = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
 
 @cache
 def library() -> ctypes.CDLL:
-    """The library, started. Raises MissingError when it cannot be built, RuntimeError when it does not start."""
+    """The library, started. Raises MissingError when it cannot be built, CannotRunError when it does not start."""
     peers = build.open_library(build.dpdk())
     for kind in ("fib", "lpm", "fib6", "lpm6", "acl", "flows"):
         getattr(peers, f"{kind}_new").restype = _POINTER
@@ -28,7 +30,7 @@ def library() -> ctypes.CDLL:
     peers.peers_memory.restype = _U64
     width = peers.peers_start(str(MEGABYTES).encode())
     if width < 0:
-        raise RuntimeError(f"DPDK does not start ({width})")
+        raise CannotRunError(f"DPDK does not start ({os.strerror(-width)})")
     return peers
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import cycle
 
 from bench.compared import per_item, seconds
-from bench.measure import NotRun, Options, Row, Sample, Target, alternate
+from bench.measure import Limit, NotRun, Options, Row, Sample, Target, alternate
 from bench.native import build
 from bench.packets import counted
 from bench.packets.labs import Traffic, between, neighbours
@@ -78,8 +78,8 @@ def _counted(cases: list[counted.Case], sizes: tuple[int, ...]) -> Iterator[Row]
             for size in counts:
                 case, peer = f"{way}, {size} {what}", f"with 10 {what}"
                 if found is None:
-                    missing = NotRun(counted.INSTALL)
-                    yield Row(AREA, "instructions per packet", case, "", Sample([0]), {peer: missing}, against=peer)
+                    ours, missing = Limit("not counted"), NotRun(counted.INSTALL)
+                    yield Row(AREA, "instructions per packet", case, "", ours, {peer: missing}, against=peer)
                     continue
                 base = Sample([found[f"{way}, 10 {what}"]])
                 yield Row(AREA, "instructions per packet", case, "", Sample([found[case]]), {peer: base}, against=peer)
