@@ -1,4 +1,7 @@
+from array import array
 from collections.abc import Mapping, Sequence
+
+from typing_extensions import Buffer
 
 class Snapshot:
     bytes: int
@@ -8,3 +11,6 @@ class Snapshot:
     @property
     def node_count(self) -> int: ...
     def find(self, table: int, family: int, address: int) -> int: ...
+    def find_many(
+        self, table: int, family: int, addresses: Buffer, out: Buffer | None = None, *, level: str = ""
+    ) -> array[int]: ...

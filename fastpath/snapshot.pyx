@@ -7,30 +7,7 @@ its memory in blocks freed with it; the engine keeps a reference for as long as 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 
-from fastpath.packet cimport addr_lt
-
-
-cdef uint32_t interval_find(interval_table *t, uint8_t family, addr a) noexcept nogil:
-    cdef uint32_t low = 0, high, middle
-    cdef uint32_t key
-    if family == 4:
-        key = <uint32_t>a.lo
-        high = t.n4
-        while low < high:
-            middle = (low + high) >> 1
-            if t.start4[middle] <= key:
-                low = middle + 1
-            else:
-                high = middle
-        return t.value4[low - 1] if low else 0
-    high = t.n6
-    while low < high:
-        middle = (low + high) >> 1
-        if addr_lt(a, t.start6[middle]):
-            high = middle
-        else:
-            low = middle + 1
-    return t.value6[low - 1] if low else 0
+from fastpath.lpm cimport lpm_answers, lpm_find
 
 
 # The node of the neighbour with this MAC, or 0.
@@ -112,9 +89,11 @@ cdef class Snapshot:
 
         intervals = rows["intervals"]   # (starts4, values4, starts6, values6)
         t.table_count = len(intervals)
-        t.intervals = <interval_table *>self._block(len(intervals), sizeof(interval_table))
+        t.intervals = <lpm_table *>self._block(len(intervals), sizeof(lpm_table))
+        self._tables = Store()
         for i, row in enumerate(intervals):
-            self._interval(&t.intervals[i], row)
+            self._tables.build(&t.intervals[i], row)
+        self.bytes += self._tables.bytes
 
         routes = rows["routes"]         # (node, rule)
         t.routes = <route *>self._block(len(routes), sizeof(route))
@@ -245,7 +224,13 @@ cdef class Snapshot:
         """Look `address` (an integer) up in interval table `table`: the value, 0 for no match. For tests."""
         if not 0 <= table < <int>self.t.table_count:
             raise IndexError(table)
-        return interval_find(&self.t.intervals[table], family, to_addr(address))
+        return lpm_find(&self.t.intervals[table], family, to_addr(address))
+
+    def find_many(self, int table, int family, object addresses, object out=None, *, str level=""):
+        """The same for a buffer of addresses; see `fastpath.lpm.Lpm.find_many`."""
+        if not 0 <= table < <int>self.t.table_count:
+            raise IndexError(table)
+        return lpm_answers(&self.t.intervals[table], family, addresses, out, level)
 
     cdef void *_block(self, size_t count, size_t size) except NULL:
         cdef void *memory = PyMem_RawCalloc(count if count else 1, size)
@@ -254,23 +239,6 @@ cdef class Snapshot:
         self._blocks.append(PyCapsule_New(memory, NULL, _free_block))
         self.bytes += count * size
         return memory
-
-    cdef int _interval(self, interval_table *t, tuple row) except -1:
-        cdef size_t i
-        starts4, values4, starts6, values6 = row
-        t.n4 = len(starts4)
-        t.n6 = len(starts6)
-        t.start4 = <uint32_t *>self._block(t.n4, sizeof(uint32_t))
-        t.value4 = <uint32_t *>self._block(t.n4, sizeof(uint32_t))
-        t.start6 = <addr *>self._block(t.n6, sizeof(addr))
-        t.value6 = <uint32_t *>self._block(t.n6, sizeof(uint32_t))
-        for i in range(t.n4):
-            t.start4[i] = starts4[i]
-            t.value4[i] = values4[i]
-        for i in range(t.n6):
-            t.start6[i] = to_addr(starts6[i])
-            t.value6[i] = values6[i]
-        return 0
 
     cdef int _mac(self, uint8_t *to, bytes mac) except -1:
         cdef int i

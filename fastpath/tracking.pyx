@@ -7,6 +7,7 @@ answer to itself.
 
 from libc.string cimport memcmp, memset
 
+from fastpath.lpm cimport lpm_find
 from fastpath.packet cimport L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_lt, ip_bytes
 from fastpath.plan cimport *
 from fastpath.reason cimport *
@@ -187,7 +188,7 @@ cdef bint rule_matches(walker *w, const rule *r, addr remote) noexcept nogil:
             return False
         return not addr_lt(remote, r.first) and not addr_lt(r.last, remote)
     if r.table:
-        return interval_find(&w.t.intervals[r.table - 1], p.family, remote) != 0
+        return lpm_find(&w.t.intervals[r.table - 1], p.family, remote) != 0
     return w.out.meta.groups != 0 and number_set_has(w.t, w.out.meta.groups - 1, r.group)
 
 
