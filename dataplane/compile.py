@@ -136,7 +136,7 @@ class _Packer:
         self.bridges = _Index("bridge", program.bridges)
         self.filters = _Index("filter", program.filters)
         self.interval_rows: list[tuple[list[int], list[int], list[int], list[int]]] = []
-        self.route_rows: list[tuple[int, int]] = []
+        self.route_rows: dict[tuple[int, int], int] = {}
         self.rule_rows: list[tuple[int, ...]] = []
         self.addresses: list[int] = []
         self.macs: dict[bytes, int] = {}
@@ -152,8 +152,8 @@ class _Packer:
     def _fib(self, label: str) -> int:
         entries = []
         for route in self.program.fibs[label]:
-            self.route_rows.append((self.nodes[route.node], route.rule))
-            entries.append((route.prefix, len(self.route_rows)))
+            row = self.nodes[route.node], route.rule
+            entries.append((route.prefix, self.route_rows.setdefault(row, len(self.route_rows)) + 1))
         try:
             return self._table(entries)
         except CompileError as error:
@@ -397,7 +397,7 @@ class _Packer:
         rows: dict[str, Sequence[object]] = {
             "nodes": nodes,
             "intervals": self.interval_rows,
-            "routes": self.route_rows,
+            "routes": list(self.route_rows),
             "rules": self.rule_rows,
             "filters": filters,
             "group_policies": group_policies,

@@ -40,7 +40,17 @@ static inline int64_t lpm_signed64(uint64_t x)
     return (int64_t)(x ^ 0x8000000000000000U);
 }
 
-/* Loops of a fixed length without branches: compilers make vectors of them, on every architecture. */
+/* How many of the keys of a node are less than x; keys ascend, so those come first. */
+#if defined(__SSE2__)
+#include <emmintrin.h>
+static inline uint32_t lpm_count32(const int32_t *keys, int32_t x)
+{
+    const __m128i *k = (const __m128i *)keys, v = _mm_set1_epi32(x);
+    const __m128i low = _mm_packs_epi32(_mm_cmplt_epi32(_mm_load_si128(k), v), _mm_cmplt_epi32(_mm_load_si128(k + 1), v));
+    const __m128i high = _mm_packs_epi32(_mm_cmplt_epi32(_mm_load_si128(k + 2), v), _mm_cmplt_epi32(_mm_load_si128(k + 3), v));
+    return (uint32_t)__builtin_ctz(~(unsigned)_mm_movemask_epi8(_mm_packs_epi16(low, high)));
+}
+#else
 static inline uint32_t lpm_count32(const int32_t *keys, int32_t x)
 {
     uint32_t i, count = 0;
@@ -48,13 +58,14 @@ static inline uint32_t lpm_count32(const int32_t *keys, int32_t x)
         count += keys[i] < x;
     return count;
 }
+#endif
 
 static inline uint32_t lpm_count64(const int64_t *keys, int64_t x)
 {
-    uint32_t i, count = 0;
-    for (i = 0; i < 8; i++)
-        count += keys[i] < x;
-    return count;
+    uint32_t at = (uint32_t)(keys[3] < x) * 4;
+    at += (uint32_t)(keys[at + 1] < x) * 2;
+    at += keys[at] < x;
+    return at + (keys[at] < x);
 }
 
 typedef void (*lpm_tree4)(const int32_t *, const uint32_t *, const uint32_t *, const uint32_t *, uint32_t *, size_t);

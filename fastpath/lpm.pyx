@@ -26,11 +26,10 @@ from hashlib import blake2b
 
 from cpython cimport array
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport free, malloc, qsort
+from libc.stdlib cimport free
 
-from fastpath.packet cimport addr_lt
+from fastpath.intervals cimport Intervals, content
 from fastpath.wire cimport load64
 
 cdef extern from "lpm.h" nogil:
@@ -49,8 +48,6 @@ cdef extern from "lpm.h" nogil:
     void *lpm_room(size_t size)
     int32_t lpm_signed32(uint32_t x)
     int64_t lpm_signed64(uint64_t x)
-    uint32_t lpm_count32(const int32_t *keys, int32_t x)
-    uint32_t lpm_count64(const int64_t *keys, int64_t x)
     uint32_t lpm_trie_step(const uint32_t *chunks, uint32_t slot, uint32_t byte)
     void lpm_direct16(const uint16_t *root, const uint16_t *chunks, const uint32_t *addresses, uint32_t *out, size_t n)
     void lpm_direct32(const uint32_t *root, const uint32_t *chunks, const uint32_t *addresses, uint32_t *out, size_t n)
@@ -77,38 +74,24 @@ ctypedef fused key_t:
 
 # --- lookups -------------------------------------------------------------------------------------------------------
 
-# A shape says where a tree is: number of levels, position of its first value, and per level its first node.
-cdef inline uint32_t tree_find6(const lpm_table *t, uint32_t shape, uint64_t a) noexcept nogil:
-    cdef const uint32_t *s = t.shape6 + shape
-    cdef int64_t x = lpm_signed64(a)
-    cdef uint32_t level, at = 0
-    if s[0] == 0:
-        return t.values6[s[1]]
-    for level in range(2, 1 + s[0]):
-        at = 9 * at + lpm_count64(t.keys6 + WIDTH6 * <size_t>(s[level] + at), x)
-    return t.values6[s[1] + WIDTH6 * <size_t>at + lpm_count64(t.keys6 + WIDTH6 * <size_t>(s[1 + s[0]] + at), x)]
-
-
-cdef inline uint32_t tree_find4(const lpm_table *t, uint32_t a) noexcept nogil:
-    cdef const uint32_t *s = t.shape4
-    cdef const int32_t *keys = <const int32_t *>t.first4
-    cdef int32_t x = lpm_signed32(a)
-    cdef uint32_t level, at = 0
-    if s[0] == 0:
-        return (<const uint32_t *>t.second4)[0]
-    for level in range(2, 1 + s[0]):
-        at = 17 * at + lpm_count32(keys + WIDTH4 * <size_t>(s[level] + at), x)
-    return (<const uint32_t *>t.second4)[WIDTH4 * <size_t>at + lpm_count32(keys + WIDTH4 * <size_t>(s[1 + s[0]] + at), x)]
+# In the tree of lower halves that `link` leads to.
+cdef inline uint32_t find_lower(const lpm_table *t, uint32_t link, uint64_t lower, const lpm_level *k) noexcept nogil:
+    cdef const uint32_t *shape = t.shape6 + (link ^ LINK)
+    cdef uint32_t value
+    k.tree6(t.keys6, shape, t.values6 + shape[1], &lower, &value, 1)
+    return value
 
 
 cdef uint32_t lpm_find(const lpm_table *t, uint8_t family, addr a) noexcept nogil:
     cdef uint32_t key = <uint32_t>a.lo, value
     cdef const uint32_t *chunks = <const uint32_t *>t.second4
+    cdef const lpm_level *k = &lpm_levels[chosen]
     if family != 4:
-        value = tree_find6(t, 0, a.hi)
-        return tree_find6(t, value ^ LINK, a.lo) if value & LINK else value
+        k.tree6(t.keys6, t.shape6, t.values6, &a.hi, &value, 1)
+        return find_lower(t, value, a.lo, k) if value & LINK else value
     if t.form4 == FORM_TREE:
-        return tree_find4(t, key)
+        k.tree4(<const int32_t *>t.first4, t.shape4, chunks, &key, &value, 1)
+        return value
     if t.form4 == FORM_TRIE:
         value = lpm_trie_step(chunks, (<const uint32_t *>t.first4)[key >> 16], key >> 8)
         return lpm_trie_step(chunks, value, key)
@@ -139,123 +122,12 @@ cdef void lpm_find_many6(const lpm_table *t, const addr *addresses, uint32_t *ou
         return
     for i in range(n):
         if out[i] & LINK:
-            out[i] = tree_find6(t, out[i] ^ LINK, addresses[i].lo)
-
-
-# --- intervals -----------------------------------------------------------------------------------------------------
-
-cdef struct prefix_row:
-    addr first
-    uint32_t length
-    uint32_t value
-
-
-cdef int by_prefix(const void *a, const void *b) noexcept nogil:
-    cdef const prefix_row *x = <const prefix_row *>a
-    cdef const prefix_row *y = <const prefix_row *>b
-    if addr_lt(x.first, y.first):
-        return -1
-    if addr_lt(y.first, x.first):
-        return 1
-    return <int>x.length - <int>y.length
-
-
-# Under which a prefix of 64 upper bits has `length` of them set.
-cdef inline uint64_t host_bits(uint32_t length) noexcept nogil:
-    return LAST >> length if length < 64 else 0
-
-
-cdef class Intervals:
-    """Disjoint intervals of one family, as C reads them."""
-
-    cdef uint32_t n
-    cdef addr *start
-    cdef uint32_t *value
-
-    def __dealloc__(self):
-        free(self.start)
-        free(self.value)
-
-    cdef int room(self, size_t n) except -1:
-        if n > 1U << 28:
-            raise OverflowError(f"{n} intervals in one table")
-        self.start = <addr *>malloc((n + 1) * sizeof(addr))
-        self.value = <uint32_t *>malloc((n + 1) * sizeof(uint32_t))
-        if self.start == NULL or self.value == NULL:
-            raise MemoryError
-        return 0
-
-    cdef int load(self, starts, values, int bits) except -1:
-        cdef size_t i, n = len(starts)
-        if len(values) != n:
-            raise ValueError("as many values as starts")
-        self.room(n)
-        for i in range(n):
-            number = starts[i]
-            if number >> bits:
-                raise OverflowError(f"{number} has more than {bits} bits")
-            self.start[i].hi = <uint64_t>(number >> 64)
-            self.start[i].lo = <uint64_t>(number & LAST)
-            self.value[i] = values[i]
-            if self.value[i] & LINK:
-                raise OverflowError(f"value {values[i]} has more than 31 bits")
-            if i and not addr_lt(self.start[i - 1], self.start[i]):
-                raise ValueError("starts must ascend")
-        self.n = <uint32_t>n
-        return 0
-
-    cdef bytes digest(self):
-        return blake2b(content(self.start, self.n * sizeof(addr)) + content(self.value, self.n * sizeof(uint32_t))).digest()
-
-    # What dataplane.compile.intervals does, for a million prefixes.
-    cdef int sweep(self, prefix_row *rows, size_t count, int bits) except -1:
-        cdef addr ends[129]
-        cdef uint32_t values[129]
-        cdef size_t i
-        cdef int depth = 0
-        self.room(2 * count)
-        qsort(rows, count, sizeof(prefix_row), by_prefix)
-        for i in range(count):
-            if i and by_prefix(&rows[i - 1], &rows[i]) == 0:
-                raise ValueError(f"two values for one prefix of length {rows[i].length}")
-            while depth and addr_lt(ends[depth - 1], rows[i].first):
-                depth -= 1
-                self.begin_after(ends[depth], values[depth - 1] if depth else 0, bits)
-            self.begin(rows[i].first, rows[i].value)
-            ends[depth] = rows[i].first
-            if bits == 32:
-                ends[depth].lo |= host_bits(rows[i].length + 32)
-            else:
-                ends[depth].hi |= host_bits(rows[i].length)
-                ends[depth].lo |= host_bits(rows[i].length - 64 if rows[i].length > 64 else 0)
-            values[depth] = rows[i].value
-            depth += 1
-        while depth:
-            depth -= 1
-            self.begin_after(ends[depth], values[depth - 1] if depth else 0, bits)
-        return 0
-
-    cdef void begin(self, addr at, uint32_t value) noexcept nogil:
-        cdef uint32_t n = self.n
-        if n and not addr_lt(self.start[n - 1], at):
-            self.value[n - 1] = value
-        elif n == 0 or self.value[n - 1] != value:
-            self.start[n] = at
-            self.value[n] = value
-            self.n = n + 1
-        if self.n > 1 and self.value[self.n - 1] == self.value[self.n - 2]:
-            self.n -= 1
-
-    cdef void begin_after(self, addr end, uint32_t value, int bits) noexcept nogil:
-        end.lo += 1
-        if end.lo == 0:
-            end.hi += 1
-        if bits == 32 and end.lo >> 32 or end.lo == 0 and end.hi == 0:
-            return
-        self.begin(end, value)
+            out[i] = find_lower(t, out[i], addresses[i].lo, k)
 
 
 # --- trees ---------------------------------------------------------------------------------------------------------
+
+# A shape says where a tree is: number of levels, its first value, and the first node of each level, the highest first.
 
 # Nodes per level of a tree, the lowest level first; how many levels.
 cdef uint32_t plan_tree(uint32_t keys, uint32_t width, uint32_t *blocks) noexcept nogil:
@@ -271,7 +143,7 @@ cdef uint32_t plan_tree(uint32_t keys, uint32_t width, uint32_t *blocks) noexcep
 cdef uint32_t put_tree(key_t *keys, uint32_t node, uint32_t *shape, const key_t *sorted_keys, uint32_t n) noexcept nogil:
     cdef uint32_t blocks[MOST_LEVELS]
     cdef uint32_t width = 64 // sizeof(key_t)
-    cdef uint32_t level, height, block, j
+    cdef uint32_t level, height, block, j, _
     cdef key_t most = <key_t>(LAST >> (65 - 8 * sizeof(key_t)))
     cdef uint64_t at, span
     shape[0] = plan_tree(n, width, blocks)
@@ -279,7 +151,7 @@ cdef uint32_t put_tree(key_t *keys, uint32_t node, uint32_t *shape, const key_t 
         shape[2 + level] = node
         height = shape[0] - 1 - level
         span = width            # keys under a child
-        for j in range(1, height):
+        for _ in range(1, height):
             span *= width + 1
         for block in range(blocks[height]):
             for j in range(width):
@@ -301,10 +173,6 @@ cdef void *allocated(size_t size) except NULL:
     if memory == NULL:
         raise MemoryError
     return memory
-
-
-cdef object content(const void *memory, size_t size):
-    return PyMemoryView_FromMemory(<char *>memory, <Py_ssize_t>size, 0x100).tobytes() if size else b""
 
 
 cdef int tree4(lpm_table *t, Store store, Intervals rows) except -1:
@@ -528,8 +396,8 @@ cdef class Store:
 
 
 cdef int put_table(lpm_table *t, Store store, Intervals four, Intervals six, str form) except -1:
-    if form not in FORMS:
-        raise ValueError(f"a form is one of {', '.join(FORMS[1:])}, not {form!r}")
+    if form and form not in FORMS:
+        raise ValueError(f"a form is one of {', '.join(FORMS)}, not {form!r}")
     if form == "tree" or (form == "" and four.n <= TREE_MOST):
         tree4(t, store, four)
     elif form == "trie" or (form == "" and four.n < DIRECT_FROM):
@@ -541,7 +409,7 @@ cdef int put_table(lpm_table *t, Store store, Intervals four, Intervals six, str
 
 # --- for Python ----------------------------------------------------------------------------------------------------
 
-FORMS = ("", "tree", "trie", "direct")
+FORMS = ("tree", "trie", "direct")
 LEVELS = tuple(lpm_levels[i].name.decode() for i in range(lpm_level_count()))
 
 
@@ -565,13 +433,13 @@ cdef object lpm_answers(const lpm_table *t, int family, object addresses, object
     PyObject_GetBuffer(addresses, &taken, PyBUF_SIMPLE)
     try:
         n = <size_t>taken.len // width
-        if taken.len % width or (family == 4 and <uintptr_t>taken.buf % 4):
+        if taken.len % width or (n and family == 4 and <uintptr_t>taken.buf % 4):
             raise ValueError(f"addresses must be of {width} bytes each, and aligned")
         if out is None:
             out = array.clone(array.array("I"), n, False)
         PyObject_GetBuffer(out, &given, PyBUF_WRITABLE)
         try:
-            if <size_t>given.len != 4 * n or <uintptr_t>given.buf % 4:
+            if <size_t>given.len != 4 * n or (n and <uintptr_t>given.buf % 4):
                 raise ValueError(f"room for {n} values is {4 * n} bytes, aligned")
             if family == 4:
                 with nogil:
@@ -621,19 +489,7 @@ cdef class Lpm:
         """
         cdef Lpm table = Lpm(([], [], [], []))
         cdef Intervals rows = Intervals(), none = Intervals()
-        cdef const uint8_t[::1] a = memoryview(addresses).cast("B"), l = memoryview(lengths).cast("B")
-        cdef const uint32_t[::1] v = memoryview(values).cast("B").cast("I")
-        cdef size_t i, n = len(l), width = 4 if family == 4 else 16
-        cdef prefix_row *list_of_rows
-        if family not in (4, 6) or len(a) != width * n or len(v) != n:
-            raise ValueError("a family is 4 or 6, and columns are of one length")
-        list_of_rows = <prefix_row *>allocated((n + 1) * sizeof(prefix_row))
-        try:
-            for i in range(n):
-                put_prefix(&list_of_rows[i], family, &a[width * i], l[i], v[i])
-            rows.sweep(list_of_rows, n, 8 * <int>width)
-        finally:
-            free(list_of_rows)
+        rows.read_prefixes(family, addresses, lengths, values)
         none.room(0)
         table._store = Store()
         put_table(&table.t, table._store, rows if family == 4 else none, none if family == 4 else rows, form)
@@ -642,7 +498,7 @@ cdef class Lpm:
     @property
     def form(self):
         """The form of the IPv4 half."""
-        return FORMS[min(<int>self.t.form4, 3)]
+        return FORMS[min(<int>self.t.form4, 3) - 1]
 
     @property
     def bytes(self):
@@ -665,22 +521,3 @@ cdef class Lpm:
         of LEVELS. The GIL is released. Raises ValueError for buffers of other sizes.
         """
         return lpm_answers(&self.t, family, addresses, out, level)
-
-
-cdef int put_prefix(prefix_row *row, int family, const uint8_t *address, uint32_t length, uint32_t value) except -1:
-    row.length = length
-    row.value = value
-    if family == 4:
-        row.first.hi = 0
-        row.first.lo = (<const uint32_t *>address)[0]
-    else:
-        row.first.hi = load64(address)
-        row.first.lo = load64(address + 8)
-    if length > (32 if family == 4 else 128) or value & LINK:
-        raise ValueError(f"no prefix length or value: {length}, {value}")
-    if family == 4:
-        if row.first.lo & host_bits(length + 32):
-            raise ValueError(f"bits beyond length {length}")
-    elif (row.first.hi & host_bits(length)) or (row.first.lo & host_bits(length - 64 if length > 64 else 0)):
-        raise ValueError(f"bits beyond length {length}")
-    return 0

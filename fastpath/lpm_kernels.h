@@ -25,6 +25,14 @@ LPM_TARGET static void LPM(tree4)(const int32_t *keys, const uint32_t *shape, co
             at = COUNT32(keys, x);
             out[i] = values[16 * at + COUNT32(keys + 16 * (size_t)(1 + at), x)];
         }
+    } else if (depth == 3) {
+        const int32_t *second = keys + 16 * (size_t)shape[3], *third = keys + 16 * (size_t)shape[4];
+        for (i = 0; i < n; i++) {
+            const int32_t x = lpm_signed32(addresses[i]);
+            at = COUNT32(keys, x);
+            at = 17 * at + COUNT32(second + 16 * (size_t)at, x);
+            out[i] = values[16 * at + COUNT32(third + 16 * (size_t)at, x)];
+        }
     } else {
         for (i = 0; i < n; i++) {
             const int32_t x = lpm_signed32(addresses[i]);
@@ -36,7 +44,7 @@ LPM_TARGET static void LPM(tree4)(const int32_t *keys, const uint32_t *shape, co
     }
 }
 
-/* Addresses are pairs (high, low); only the high halves are looked at. Level by level over the burst, so that the
+/* Addresses are pairs (upper, lower); only the upper halves are looked at. Level by level over the burst, so that the
    nodes of the next level are on their way while others are compared. */
 LPM_TARGET static void LPM(tree6)(const int64_t *keys, const uint32_t *shape, const uint32_t *values,
                                   const uint64_t *addresses, uint32_t *out, size_t n)
@@ -46,6 +54,14 @@ LPM_TARGET static void LPM(tree6)(const int64_t *keys, const uint32_t *shape, co
     uint32_t at[LPM_BURST];
     size_t i, m;
     uint32_t l;
+    if (n == 1) {
+        const int64_t one = lpm_signed64(addresses[0]);
+        uint32_t node = 0;
+        for (l = 0; l + 1 < depth; l++)
+            node = 9 * node + COUNT64(keys + 8 * (size_t)(shape[2 + l] + node), one);
+        out[0] = values[depth ? 8 * node + COUNT64(keys + 8 * (size_t)(shape[2 + l] + node), one) : 0];
+        return;
+    }
     for (; n; n -= m, addresses += 2 * m, out += m) {
         m = n < LPM_BURST ? n : LPM_BURST;
         for (i = 0; i < m; i++) {

@@ -48,8 +48,7 @@ cdef bint guard_passes(walker *w, const node *n) noexcept nogil:
     elif n.mode == TEST_FROM_SUBNET:
         holds = n.value != 0 and number_set_has(w.t, n.value - 1, w.out.meta.subnet)
     else:
-        holds = lpm_find(&w.t.intervals[n.table], w.p.family,
-                              w.h.src if n.mode == TEST_SOURCE_IN else w.h.dst) != 0
+        holds = lpm_find(&w.t.intervals[n.table], w.p.family, w.h.src if n.mode == TEST_SOURCE_IN else w.h.dst) != 0
     return holds != ((n.flags & FLAG_NEGATE) != 0)
 
 

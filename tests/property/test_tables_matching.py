@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -13,10 +14,11 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
 from dataplane import program as p
-from dataplane.compile import compile_program
+from dataplane.compile import compile_program, intervals
 from dataplane.program import Address, Direction, Drop, Filter, GroupSession, Guard, Prefix, Route, Rule, Side
 from dataplane.verdict import Reason, Verdict
 from fastpath.engine import Overlay
+from fastpath.lpm import LEVELS, Lpm
 from tests.property.edges import around, beside, prefixes
 from tests.property.test_memo import TYPES
 from tests.unit.fastpath.two_hosts import TwoHosts
@@ -73,6 +75,19 @@ def test_a_packet_takes_the_longest_route_that_holds_its_destination(table: list
                 assert (verdict, reason, object_) == (Verdict.FORWARD, 0, rules[chosen]), address
             else:
                 assert (verdict, reason, object_, rule) == (2, Reason.BLACKHOLE, rules[chosen], rules[chosen]), address
+
+
+@given(table=blocks.map(lambda found: list(dict.fromkeys(found))), form=st.sampled_from(["tree", "trie"]))
+def test_every_form_of_a_table_finds_the_longest_prefix_on_every_cpu(table: list[Prefix], form: str) -> None:
+    found = Lpm(intervals((prefix, n) for n, prefix in enumerate(table, 1)), form=form)
+    for version in (4, 6):
+        addresses = [a for a in around([*table, ip_network("10.0.0.0/32")]) if a.version == version]
+        packed = b"".join(a.packed if version == 6 else int(a).to_bytes(4, sys.byteorder) for a in addresses)
+        chosen = [longest(table, address) for address in addresses]
+        wanted = [0 if prefix is None else 1 + table.index(prefix) for prefix in chosen]
+        for level in LEVELS:
+            assert list(found.find_many(version, packed, level=level)) == wanted, (level, addresses)
+        assert [found.find(version, int(address)) for address in addresses] == wanted
 
 
 # -- address sets
