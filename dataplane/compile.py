@@ -41,6 +41,7 @@ from dataplane.program import (
     Tunnel,
 )
 from dataplane.verdict import Reason
+from fastpath.classifier import LONG_LIST
 from fastpath.snapshot import Snapshot
 
 TCP, UDP = 6, 17
@@ -365,7 +366,7 @@ class _Packer:
             _number(i.router6),
         )
 
-    def pack(self, generation: int) -> Snapshot:
+    def pack(self, generation: int, before: Snapshot | None, classify_from: int) -> Snapshot:
         """Build the Snapshot."""
         p = self.program
         nodes: list[tuple[int, ...]] = [(DROP, 0, 0, 0, Reason.DESTINATION_UNKNOWN, 0, 0, 0, 0, 0, 0, 0, 0)]
@@ -417,7 +418,7 @@ class _Packer:
             "interfaces": interface_rows,
             "contexts": contexts,
         }
-        return Snapshot(rows, generation=generation)
+        return Snapshot(rows, generation=generation, before=before, classify_from=classify_from)
 
     def _reach(self, label: str) -> Iterable[str]:
         """The chain of `next` from a node: where a frame goes before its destination matters."""
@@ -472,9 +473,12 @@ def _open_mask(rules: Iterable[Rule]) -> int:
     return mask
 
 
-def compile_program(program: Program, *, generation: int) -> Snapshot:
+def compile_program(
+    program: Program, *, generation: int, before: Snapshot | None = None, classify_from: int = LONG_LIST
+) -> Snapshot:
     """Pack `program`. `generation` (1 and up) must grow from Snapshot to Snapshot of one engine.
 
-    Raises CompileError for labels that nobody defined and prefixes defined twice.
+    What `before` has built for lists of rules that are the same is used again. Lists shorter than `classify_from` are
+    looked through rule by rule. Raises CompileError for labels that nobody defined and prefixes defined twice.
     """
-    return _Packer(program).pack(generation)
+    return _Packer(program).pack(generation, before, classify_from)

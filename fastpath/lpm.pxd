@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.intervals cimport Intervals
 from fastpath.packet cimport addr
 
 cdef enum lpm_form:         # of the IPv4 half of a table; IPv6 has one
@@ -28,6 +29,11 @@ cdef void lpm_find_many4(const lpm_table *t, const uint32_t *addresses, uint32_t
 cdef void lpm_find_many6(const lpm_table *t, const addr *addresses, uint32_t *out, size_t n, int level=*) noexcept nogil
 # For Python: a buffer of addresses in, an array of values out.
 cdef object lpm_answers(const lpm_table *t, int family, object addresses, object out, str level)
+
+# Fill `t` from intervals of both families; `form`: see Lpm.
+cdef int put_table(lpm_table *t, Store store, Intervals four, Intervals six, str form) except -1
+# Zeroed, on cache lines or huge pages; to be freed with free().
+cdef void *allocated(size_t size) except NULL
 
 
 cdef class Store:

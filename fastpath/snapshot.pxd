@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.classifier cimport classifier
 from fastpath.lpm cimport Store, lpm_table
 from fastpath.packet cimport addr
 
@@ -109,6 +110,7 @@ cdef struct rule:
 cdef struct rule_list:
     uint32_t first
     uint32_t count
+    const classifier *classes   # NULL: a short list
 
 cdef struct timeouts:       # idle limits, milliseconds
     uint64_t tcp_established
@@ -252,8 +254,11 @@ cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept no
 cdef class Snapshot:
     cdef tables t
     cdef list _blocks       # owners of the memory behind `t`
+    cdef dict _classifiers  # what a list says -> Classifier
     cdef Store _tables      # and of that behind `t.intervals`
     cdef readonly uint64_t bytes
+    cdef readonly uint32_t classifiers_made     # the others were there already
     cdef void *_block(self, size_t count, size_t size) except NULL
+    cdef int _rule_list(self, rule_list *l, dict rows, uint32_t first, uint32_t count, Snapshot before, uint32_t least) except -1
     cdef int _mac(self, uint8_t *to, bytes mac) except -1
     cdef int _interface(self, interface *i, tuple row) except -1

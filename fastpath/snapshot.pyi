@@ -5,7 +5,15 @@ from typing_extensions import Buffer
 
 class Snapshot:
     bytes: int
-    def __init__(self, rows: Mapping[str, Sequence[object]], *, generation: int) -> None: ...
+    classifiers_made: int
+    def __init__(
+        self,
+        rows: Mapping[str, Sequence[object]],
+        *,
+        generation: int,
+        before: Snapshot | None = None,
+        classify_from: int = 8,
+    ) -> None: ...
     @property
     def generation(self) -> int: ...
     @property

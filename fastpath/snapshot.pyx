@@ -7,6 +7,7 @@ its memory in blocks freed with it; the engine keeps a reference for as long as 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 
+from fastpath.classifier cimport CLASSIFY_FROM, CLASSIFY_MOST, Classifier
 from fastpath.lpm cimport lpm_answers, lpm_find
 
 
@@ -67,15 +68,17 @@ cdef class Snapshot:
 
     The layout of each tuple is written beside the loop that reads it; `dataplane.compile` is the only author.
     Node 0 is always a drop, so that an index of 0 can mean "none". Raises OverflowError or ValueError when a
-    number does not fit its field: a compiler error, never a user's.
+    number does not fit its field: a compiler error, never a user's. What long lists of rules are looked up by is taken
+    from `before` where that has the same list. Lists of `classify_from` rules are long.
     """
 
-    def __init__(self, dict rows, *, unsigned int generation):
+    def __init__(self, dict rows, *, unsigned int generation, Snapshot before=None, unsigned int classify_from=CLASSIFY_FROM):
         cdef tables *t = &self.t
         cdef size_t i
         if self._blocks is not None:
             raise TypeError("a Snapshot is made once")
         self._blocks = []
+        self._classifiers = {}
         t.generation = generation
         t.fragment_lifetime = rows["fragment_timeout"][0]
 
@@ -113,15 +116,15 @@ cdef class Snapshot:
         filters = rows["filters"]       # (first, count)
         t.filters = <rule_list *>self._block(len(filters), sizeof(rule_list))
         for i, row in enumerate(filters):
-            t.filters[i].first, t.filters[i].count = row
+            self._rule_list(&t.filters[i], rows, row[0], row[1], before, classify_from)
 
         groups = rows["group_policies"]
         # (owner, egress first, egress count, ingress first, ingress count, egress_open, ingress_open, limits)
         t.group_policies = <group_policy *>self._block(len(groups), sizeof(group_policy))
         for i, row in enumerate(groups):
             t.group_policies[i].owner = row[0]
-            t.group_policies[i].egress.first, t.group_policies[i].egress.count = row[1:3]
-            t.group_policies[i].ingress.first, t.group_policies[i].ingress.count = row[3:5]
+            self._rule_list(&t.group_policies[i].egress, rows, row[1], row[2], before, classify_from)
+            self._rule_list(&t.group_policies[i].ingress, rows, row[3], row[4], before, classify_from)
             t.group_policies[i].egress_open, t.group_policies[i].ingress_open = row[5:7]
             to_limits(&t.group_policies[i].limits, row[7])
 
@@ -239,6 +242,28 @@ cdef class Snapshot:
         self._blocks.append(PyCapsule_New(memory, NULL, _free_block))
         self.bytes += count * size
         return memory
+
+    cdef int _rule_list(self, rule_list *l, dict rows, uint32_t first, uint32_t count, Snapshot before, uint32_t least) except -1:
+        cdef Classifier made
+        l.first = first
+        l.count = count
+        if count < least or count > CLASSIFY_MOST or count == 0:
+            return 0
+        rules = rows["rules"][first:first + count]
+        tables = rows["intervals"]
+        # all that decides its classes: rules without their numbers and actions, tables as they are
+        named = {row[10]: tuple(map(tuple, tables[row[10] - 1])) for row in rules if row[10]}
+        key = tuple((row[1], *row[3:10], named.get(row[10]), *row[11:]) for row in rules)
+        made = self._classifiers.get(key)
+        if made is None:
+            made = before._classifiers.get(key) if before is not None else None
+            if made is None:
+                made = Classifier(list(rules), list(tables))
+                self.classifiers_made += 1
+            self._classifiers[key] = made
+            self.bytes += made.bytes
+        l.classes = &made.c
+        return 0
 
     cdef int _mac(self, uint8_t *to, bytes mac) except -1:
         cdef int i

@@ -20,7 +20,7 @@ from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
-from fastpath.tracking cimport flow_gate, group_session, rule_matches
+from fastpath.tracking cimport first_match, flow_gate, group_session
 from fastpath.translator cimport leave_gateway, nat_session
 from fastpath.wire cimport PROTO_TCP, TCP_SYN
 
@@ -28,15 +28,6 @@ cdef enum:
     ICMP_REDIRECT = 5
     TCP_HEADERS4 = 40       # IP and TCP without options: what a segment size does not count (RFC 9293, 3.7.1)
     TCP_HEADERS6 = 60
-
-
-# The first rule that matches, or NULL.
-cdef const rule *first_match(walker *w, const rule_list *l, addr remote) noexcept nogil:
-    cdef uint32_t i
-    for i in range(l.first, l.first + l.count):
-        if rule_matches(w, &w.t.rules[i], remote):
-            return &w.t.rules[i]
-    return NULL
 
 
 # --- the other nodes -----------------------------------------------------------------------------------------------
@@ -254,7 +245,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
                 note(&w, n, DETAIL_SKIPPED, 0)
                 at = n.next
                 continue
-            r = first_match(&w, &t.filters[n.table], w.h.src if n.mode == SIDE_SOURCE else w.h.dst)
+            r = first_match(&w, &t.filters[n.table], w.h.src if n.mode == SIDE_SOURCE else w.h.dst, False)
             if r == NULL or not r.allow:
                 drop(&w, n, n.reason, r.number if r != NULL else 0)
                 break

@@ -17,6 +17,7 @@ from dataplane import program as p
 from dataplane.compile import compile_program, intervals
 from dataplane.program import Address, Direction, Drop, Filter, GroupSession, Guard, Prefix, Route, Rule, Side
 from dataplane.verdict import Reason, Verdict
+from fastpath.classifier import LONG_LIST
 from fastpath.engine import Overlay
 from fastpath.lpm import LEVELS, Lpm
 from tests.property.edges import around, beside, prefixes
@@ -27,9 +28,10 @@ HOST = {4: "10.0.1.10", 6: "2001:db8:1::10"}
 blocks = st.lists(prefixes(), max_size=16)
 
 
-def recompiled(lab: TwoHosts) -> TwoHosts:
+def recompiled(lab: TwoHosts, *, classify_from: int = LONG_LIST) -> TwoHosts:
     """The hosts with what a test has changed in their program."""
-    lab.engine.swap(compile_program(lab.program, generation=lab.engine.generation + 1))
+    generation = lab.engine.generation + 1
+    lab.engine.swap(compile_program(lab.program, generation=generation, classify_from=classify_from))
     return lab
 
 
@@ -212,9 +214,17 @@ def packet_of(facts: Facts, side: Side) -> bytes:
     return bytes(ip / upper)
 
 
-@given(drawn=rule_lists(), side=st.sampled_from(Side), skip=st.integers(0, 4), data=st.data())
+WAYS = st.sampled_from([1, 1000])
+"""From how many rules on they are classified: always, never."""
+
+
+@given(drawn=rule_lists(), side=st.sampled_from(Side), skip=st.integers(0, 4), classify_from=WAYS, data=st.data())
 def test_a_filter_does_what_its_first_matching_rule_says(
-    drawn: tuple[list[Rule], dict[str, list[Prefix]]], side: Side, skip: int, data: st.DataObject
+    drawn: tuple[list[Rule], dict[str, list[Prefix]]],
+    side: Side,
+    skip: int,
+    classify_from: int,
+    data: st.DataObject,
 ) -> None:
     rules, sets = drawn
     lab = TwoHosts()
@@ -231,7 +241,7 @@ def test_a_filter_does_what_its_first_matching_rule_says(
         next="past",
     )
     program.nodes["past"] = Drop(object=2, reason=Reason.BLACKHOLE)
-    recompiled(lab)
+    recompiled(lab, classify_from=classify_from)
     for _ in range(6):
         facts = data.draw(facts_beside(rules, sets))
         packet = packet_of(facts, side)
@@ -250,9 +260,9 @@ def test_a_filter_does_what_its_first_matching_rule_says(
             assert (reason, rule, shown) == (Reason.ACL_EGRESS, first.rule, first.rule), facts
 
 
-@given(drawn=rule_lists(), egress=st.booleans(), data=st.data())
+@given(drawn=rule_lists(), egress=st.booleans(), classify_from=WAYS, data=st.data())
 def test_a_group_policy_admits_what_any_of_its_rules_matches(
-    drawn: tuple[list[Rule], dict[str, list[Prefix]]], egress: bool, data: st.DataObject
+    drawn: tuple[list[Rule], dict[str, list[Prefix]]], egress: bool, classify_from: int, data: st.DataObject
 ) -> None:
     rules, sets = [replace(rule, allow=True) for rule in drawn[0]], drawn[1]
     side = Side.DESTINATION if egress else Side.SOURCE
@@ -267,7 +277,7 @@ def test_a_group_policy_admits_what_any_of_its_rules_matches(
     refused = Reason.GROUP_EGRESS if egress else Reason.GROUP_INGRESS
     for _ in range(6):
         facts = data.draw(facts_beside(rules, sets))
-        recompiled(lab)
+        recompiled(lab, classify_from=classify_from)
         lab.engine.advance(lab.engine.now_ms + 10**9)  # no flow of the packet before is remembered
         frame = lab.a.ether() + TYPES[facts.version] + packet_of(facts, side)
         [(_, reason, _, _)], _ = lab.engine.process([frame], [lab.a.port], lab.engine.now_ms)
