@@ -115,7 +115,8 @@ cdef class Turns:
         cdef addr at
         cdef bytes vector
         to.room(self.n)
-        qsort(self.rows, self.n, sizeof(turn), by_address)
+        if self.n:
+            qsort(self.rows, self.n, sizeof(turn), by_address)
         try:
             while i < self.n:
                 at = self.rows[i].at
