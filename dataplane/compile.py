@@ -41,6 +41,7 @@ from dataplane.program import (
     Tunnel,
 )
 from dataplane.verdict import Reason
+from fastpath.classifier import LONG_LIST
 from fastpath.snapshot import Snapshot
 
 TCP, UDP = 6, 17
@@ -136,7 +137,7 @@ class _Packer:
         self.bridges = _Index("bridge", program.bridges)
         self.filters = _Index("filter", program.filters)
         self.interval_rows: list[tuple[list[int], list[int], list[int], list[int]]] = []
-        self.route_rows: list[tuple[int, int]] = []
+        self.route_rows: dict[tuple[int, int], int] = {}
         self.rule_rows: list[tuple[int, ...]] = []
         self.addresses: list[int] = []
         self.macs: dict[bytes, int] = {}
@@ -152,8 +153,8 @@ class _Packer:
     def _fib(self, label: str) -> int:
         entries = []
         for route in self.program.fibs[label]:
-            self.route_rows.append((self.nodes[route.node], route.rule))
-            entries.append((route.prefix, len(self.route_rows)))
+            row = self.nodes[route.node], route.rule
+            entries.append((route.prefix, self.route_rows.setdefault(row, len(self.route_rows)) + 1))
         try:
             return self._table(entries)
         except CompileError as error:
@@ -365,7 +366,7 @@ class _Packer:
             _number(i.router6),
         )
 
-    def pack(self, generation: int) -> Snapshot:
+    def pack(self, generation: int, before: Snapshot | None, classify_from: int) -> Snapshot:
         """Build the Snapshot."""
         p = self.program
         nodes: list[tuple[int, ...]] = [(DROP, 0, 0, 0, Reason.DESTINATION_UNKNOWN, 0, 0, 0, 0, 0, 0, 0, 0)]
@@ -397,7 +398,7 @@ class _Packer:
         rows: dict[str, Sequence[object]] = {
             "nodes": nodes,
             "intervals": self.interval_rows,
-            "routes": self.route_rows,
+            "routes": list(self.route_rows),
             "rules": self.rule_rows,
             "filters": filters,
             "group_policies": group_policies,
@@ -417,7 +418,7 @@ class _Packer:
             "interfaces": interface_rows,
             "contexts": contexts,
         }
-        return Snapshot(rows, generation=generation)
+        return Snapshot(rows, generation=generation, before=before, classify_from=classify_from)
 
     def _reach(self, label: str) -> Iterable[str]:
         """The chain of `next` from a node: where a frame goes before its destination matters."""
@@ -472,9 +473,12 @@ def _open_mask(rules: Iterable[Rule]) -> int:
     return mask
 
 
-def compile_program(program: Program, *, generation: int) -> Snapshot:
+def compile_program(
+    program: Program, *, generation: int, before: Snapshot | None = None, classify_from: int = LONG_LIST
+) -> Snapshot:
     """Pack `program`. `generation` (1 and up) must grow from Snapshot to Snapshot of one engine.
 
-    Raises CompileError for labels that nobody defined and prefixes defined twice.
+    What `before` has built for lists of rules that are the same is used again. Lists shorter than `classify_from` are
+    looked through rule by rule. Raises CompileError for labels that nobody defined and prefixes defined twice.
     """
-    return _Packer(program).pack(generation)
+    return _Packer(program).pack(generation, before, classify_from)

@@ -24,6 +24,7 @@ from dataplane.trace import Trace
 from dataplane.tracing import TraceStep, steps_of, walk_of
 from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.engine import Engine, Overlay
+from fastpath.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
@@ -80,6 +81,7 @@ class DataPlane:
         self.names = Names() if names is None else names
         self.engine = Engine(sessions=sessions, flows=flows, seed=seed, memo=memo)
         self._changing = threading.Lock()
+        self._snapshot: Snapshot | None = None
         self.topology: Topology
         self.program: Program
         self._interfaces: dict[int, Interface] = {}
@@ -98,8 +100,9 @@ class DataPlane:
 
     def _change_over(self, topology: Topology) -> None:
         program = topology.lower(self.names)
-        snapshot = compile_program(program, generation=self.engine.generation + 1)
+        snapshot = compile_program(program, generation=self.engine.generation + 1, before=self._snapshot)
         self.engine.swap(snapshot)
+        self._snapshot = snapshot
         self.topology, self.program = topology, program
         self._interfaces = {i.number: i for i in program.interfaces.values()}
         self._contexts = {c.number: c for c in program.contexts}

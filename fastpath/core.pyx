@@ -11,12 +11,13 @@ from fastpath.edit cimport *
 from fastpath.emission cimport *
 from fastpath.fragment cimport *
 from fastpath.geneve cimport looks_like_geneve, open_geneve, read_geneve
+from fastpath.lpm cimport lpm_find
 from fastpath.memo cimport arrival, flow, flow_hit, flow_remember, may_use_flow
 from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
-from fastpath.snapshot cimport TUNNEL_RESETS, bridge_find, context, interface, interval_find, tunnel, tunnel_of
+from fastpath.snapshot cimport TUNNEL_RESETS, bridge_find, context, interface, tunnel, tunnel_of
 from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport *
 
@@ -219,7 +220,7 @@ cdef void receive_arp(core *c, const context *x, const interface *i, uint8_t *fr
     target.lo = load32(arp + 24)
     # Replies and announcements change nothing: who has which address is configured, not learned. A probe for
     # the asker's own address (RFC 5227) stays unanswered, else the guest would think it taken.
-    mac = interval_find(&c.t.intervals[x.neighbours], 4, target)
+    mac = lpm_find(&c.t.intervals[x.neighbours], 4, target)
     if load16(arp + 6) != 1 or mac == 0 or memcmp(c.t.macs + 6 * (mac - 1), i.mac, 6) == 0:
         give(result, VERDICT_DROP, REASON_ARP_UNANSWERED, i.number, 0)
         return
@@ -248,7 +249,7 @@ cdef bint receive_nd(core *c, const context *x, const interface *i, packet *p, u
     if p.icmp_type == ND_NEIGHBOUR_SOLICITATION and not (p.src.hi == 0 and p.src.lo == 0) and icmp[8] != 0xFF:
         target.hi = load64(icmp + 8)
         target.lo = load64(icmp + 16)
-        mac = interval_find(&c.t.intervals[x.neighbours], 6, target)
+        mac = lpm_find(&c.t.intervals[x.neighbours], 6, target)
         if mac and memcmp(c.t.macs + 6 * (mac - 1), i.mac, 6) != 0:
             answer = scratch_frame(&c.out, 128)
             if answer != NULL:

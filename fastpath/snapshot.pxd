@@ -2,6 +2,8 @@
 
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.classifier cimport classifier
+from fastpath.lpm cimport Store, lpm_table
 from fastpath.packet cimport addr
 
 cdef enum node_op:
@@ -85,16 +87,6 @@ cdef struct node:
     uint32_t via            # ENTER: bits to add
     uint32_t object
 
-# Longest prefix match over disjoint intervals: starts ascending, each value holds up to the next start.
-# Value 0 is "no match". A binary search; the simple form of what later becomes a trie.
-cdef struct interval_table:
-    uint32_t n4
-    uint32_t n6
-    uint32_t *start4
-    uint32_t *value4
-    addr *start6
-    uint32_t *value6
-
 cdef struct route:
     uint32_t node
     uint32_t rule
@@ -118,6 +110,7 @@ cdef struct rule:
 cdef struct rule_list:
     uint32_t first
     uint32_t count
+    const classifier *classes   # NULL: a short list
 
 cdef struct timeouts:       # idle limits, milliseconds
     uint64_t tcp_established
@@ -233,7 +226,7 @@ cdef struct tables:
     node *nodes
     context *contexts       # by context number
     interface *interfaces
-    interval_table *intervals
+    lpm_table *intervals    # value 0 is "no match"
     route *routes           # a FIB's interval value is index + 1 here
     rule *rules
     rule_list *filters
@@ -253,7 +246,6 @@ cdef struct tables:
     uint8_t *macs           # 6 bytes each
 
 
-cdef uint32_t interval_find(interval_table *t, uint8_t family, addr a) noexcept nogil
 cdef uint32_t bridge_find(tables *t, uint32_t index, uint64_t mac) noexcept nogil
 # The tunnel of this endpoint, or NULL.
 cdef tunnel *tunnel_of(tables *t, uint32_t owner) noexcept nogil
@@ -265,8 +257,11 @@ cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept no
 cdef class Snapshot:
     cdef tables t
     cdef list _blocks       # owners of the memory behind `t`
+    cdef dict _classifiers  # what a list says -> Classifier
+    cdef Store _tables      # and of that behind `t.intervals`
     cdef readonly uint64_t bytes
+    cdef readonly uint32_t classifiers_made     # the others were there already
     cdef void *_block(self, size_t count, size_t size) except NULL
-    cdef int _interval(self, interval_table *t, tuple row) except -1
+    cdef int _rule_list(self, rule_list *l, dict rows, uint32_t first, uint32_t count, Snapshot before, uint32_t least) except -1
     cdef int _mac(self, uint8_t *to, bytes mac) except -1
     cdef int _interface(self, interface *i, tuple row) except -1

@@ -7,30 +7,8 @@ its memory in blocks freed with it; the engine keeps a reference for as long as 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 
-from fastpath.packet cimport addr_lt
-
-
-cdef uint32_t interval_find(interval_table *t, uint8_t family, addr a) noexcept nogil:
-    cdef uint32_t low = 0, high, middle
-    cdef uint32_t key
-    if family == 4:
-        key = <uint32_t>a.lo
-        high = t.n4
-        while low < high:
-            middle = (low + high) >> 1
-            if t.start4[middle] <= key:
-                low = middle + 1
-            else:
-                high = middle
-        return t.value4[low - 1] if low else 0
-    high = t.n6
-    while low < high:
-        middle = (low + high) >> 1
-        if addr_lt(a, t.start6[middle]):
-            high = middle
-        else:
-            low = middle + 1
-    return t.value6[low - 1] if low else 0
+from fastpath.classifier cimport CLASSIFY_FROM, CLASSIFY_MOST, Classifier
+from fastpath.lpm cimport lpm_answers, lpm_find
 
 
 # The node of the neighbour with this MAC, or 0.
@@ -103,15 +81,17 @@ cdef class Snapshot:
 
     The layout of each tuple is written beside the loop that reads it; `dataplane.compile` is the only author.
     Node 0 is always a drop, so that an index of 0 can mean "none". Raises OverflowError or ValueError when a
-    number does not fit its field: a compiler error, never a user's.
+    number does not fit its field: a compiler error, never a user's. What long lists of rules are looked up by is taken
+    from `before` where that has the same list. Lists of `classify_from` rules are long.
     """
 
-    def __init__(self, dict rows, *, unsigned int generation):
+    def __init__(self, dict rows, *, unsigned int generation, Snapshot before=None, unsigned int classify_from=CLASSIFY_FROM):
         cdef tables *t = &self.t
         cdef size_t i
         if self._blocks is not None:
             raise TypeError("a Snapshot is made once")
         self._blocks = []
+        self._classifiers = {}
         t.generation = generation
         t.fragment_lifetime = rows["fragment_timeout"][0]
 
@@ -125,9 +105,11 @@ cdef class Snapshot:
 
         intervals = rows["intervals"]   # (starts4, values4, starts6, values6)
         t.table_count = len(intervals)
-        t.intervals = <interval_table *>self._block(len(intervals), sizeof(interval_table))
+        t.intervals = <lpm_table *>self._block(len(intervals), sizeof(lpm_table))
+        self._tables = Store()
         for i, row in enumerate(intervals):
-            self._interval(&t.intervals[i], row)
+            self._tables.build(&t.intervals[i], row)
+        self.bytes += self._tables.bytes
 
         routes = rows["routes"]         # (node, rule)
         t.routes = <route *>self._block(len(routes), sizeof(route))
@@ -147,15 +129,15 @@ cdef class Snapshot:
         filters = rows["filters"]       # (first, count)
         t.filters = <rule_list *>self._block(len(filters), sizeof(rule_list))
         for i, row in enumerate(filters):
-            t.filters[i].first, t.filters[i].count = row
+            self._rule_list(&t.filters[i], rows, row[0], row[1], before, classify_from)
 
         groups = rows["group_policies"]
         # (owner, egress first, egress count, ingress first, ingress count, egress_open, ingress_open, limits)
         t.group_policies = <group_policy *>self._block(len(groups), sizeof(group_policy))
         for i, row in enumerate(groups):
             t.group_policies[i].owner = row[0]
-            t.group_policies[i].egress.first, t.group_policies[i].egress.count = row[1:3]
-            t.group_policies[i].ingress.first, t.group_policies[i].ingress.count = row[3:5]
+            self._rule_list(&t.group_policies[i].egress, rows, row[1], row[2], before, classify_from)
+            self._rule_list(&t.group_policies[i].ingress, rows, row[3], row[4], before, classify_from)
             t.group_policies[i].egress_open, t.group_policies[i].ingress_open = row[5:7]
             to_limits(&t.group_policies[i].limits, row[7])
 
@@ -262,7 +244,13 @@ cdef class Snapshot:
         """Look `address` (an integer) up in interval table `table`: the value, 0 for no match. For tests."""
         if not 0 <= table < <int>self.t.table_count:
             raise IndexError(table)
-        return interval_find(&self.t.intervals[table], family, to_addr(address))
+        return lpm_find(&self.t.intervals[table], family, to_addr(address))
+
+    def find_many(self, int table, int family, object addresses, object out=None, *, str level=""):
+        """The same for a buffer of addresses; see `fastpath.lpm.Lpm.find_many`."""
+        if not 0 <= table < <int>self.t.table_count:
+            raise IndexError(table)
+        return lpm_answers(&self.t.intervals[table], family, addresses, out, level)
 
     cdef void *_block(self, size_t count, size_t size) except NULL:
         cdef void *memory = PyMem_RawCalloc(count if count else 1, size)
@@ -272,21 +260,26 @@ cdef class Snapshot:
         self.bytes += count * size
         return memory
 
-    cdef int _interval(self, interval_table *t, tuple row) except -1:
-        cdef size_t i
-        starts4, values4, starts6, values6 = row
-        t.n4 = len(starts4)
-        t.n6 = len(starts6)
-        t.start4 = <uint32_t *>self._block(t.n4, sizeof(uint32_t))
-        t.value4 = <uint32_t *>self._block(t.n4, sizeof(uint32_t))
-        t.start6 = <addr *>self._block(t.n6, sizeof(addr))
-        t.value6 = <uint32_t *>self._block(t.n6, sizeof(uint32_t))
-        for i in range(t.n4):
-            t.start4[i] = starts4[i]
-            t.value4[i] = values4[i]
-        for i in range(t.n6):
-            t.start6[i] = to_addr(starts6[i])
-            t.value6[i] = values6[i]
+    cdef int _rule_list(self, rule_list *l, dict rows, uint32_t first, uint32_t count, Snapshot before, uint32_t least) except -1:
+        cdef Classifier made
+        l.first = first
+        l.count = count
+        if count < least or count > CLASSIFY_MOST or count == 0:
+            return 0
+        rules = rows["rules"][first:first + count]
+        tables = rows["intervals"]
+        # all that decides its classes: rules without their numbers and actions, tables as they are
+        named = {row[10]: tuple(map(tuple, tables[row[10] - 1])) for row in rules if row[10]}
+        key = tuple((row[1], *row[3:10], named.get(row[10]), *row[11:]) for row in rules)
+        made = self._classifiers.get(key)
+        if made is None:
+            made = before._classifiers.get(key) if before is not None else None
+            if made is None:
+                made = Classifier(list(rules), list(tables))
+                self.classifiers_made += 1
+            self._classifiers[key] = made
+            self.bytes += made.bytes
+        l.classes = &made.c
         return 0
 
     cdef int _mac(self, uint8_t *to, bytes mac) except -1:

@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from fastpath.packet cimport addr, tuple5
 from fastpath.plan cimport effect, walker
 from fastpath.session cimport session, session_key
-from fastpath.snapshot cimport node, rule, timeouts
+from fastpath.snapshot cimport node, rule, rule_list, timeouts
 
 # A session that the packet belongs to: a row of the table, or one that an earlier hop of this very walk plans to open.
 cdef struct known:
@@ -34,6 +34,8 @@ cdef void ask_for_reset(walker *w, uint32_t interface) noexcept nogil
 cdef bint restarts(walker *w, const known *k) noexcept nogil
 cdef void track_all(walker *w) noexcept nogil
 cdef bint rule_matches(walker *w, const rule *r, addr remote) noexcept nogil
+# The first rule that matches, or NULL; with `anywhere`, the first of those for any address if there is one.
+cdef const rule *first_match(walker *w, const rule_list *l, addr remote, bint anywhere) noexcept nogil
 cdef bint group_session(walker *w, const node *n) noexcept nogil
 # Where the walk goes on; 0: nowhere, the packet was dropped.
 cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil

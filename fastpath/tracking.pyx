@@ -5,14 +5,21 @@ later ones of the same walk, as they will have been carried out by then: a packe
 answer to itself.
 """
 
+from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memset
 
+from fastpath.classifier cimport candidates, classifier, classify, service_key
+from fastpath.lpm cimport lpm_find
 from fastpath.packet cimport FRAGMENT_LATER, L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_lt, ip_bytes
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_RST, TCP_SYN
+
+cdef extern from *:
+    int ctz64 "__builtin_ctzll" (uint64_t x) nogil
+
 
 # An ICMP error goes the way of a reply to the packet it quotes, so that packet's tuple, reversed, is its own.
 cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
@@ -198,8 +205,52 @@ cdef bint rule_matches(walker *w, const rule *r, addr remote) noexcept nogil:
             return False
         return not addr_lt(remote, r.first) and not addr_lt(r.last, remote)
     if r.table:
-        return interval_find(&w.t.intervals[r.table - 1], p.family, remote) != 0
+        return lpm_find(&w.t.intervals[r.table - 1], p.family, remote) != 0
     return w.out.meta.groups != 0 and number_set_has(w.t, w.out.meta.groups - 1, r.group)
+
+
+# The obvious way, for short lists: look at every rule.
+cdef const rule *first_in_order(walker *w, const rule_list *l, addr remote, bint anywhere) noexcept nogil:
+    cdef uint32_t i
+    cdef const rule *r
+    cdef const rule *found = NULL
+    for i in range(l.first, l.first + l.count):
+        r = &w.t.rules[i]
+        if (found == NULL or (r.any_address and not found.any_address)) and rule_matches(w, r, remote):
+            found = r
+            if not anywhere or r.any_address:
+                break
+    return found
+
+
+# The first of `wanted` (NULL: all) rules that match.
+cdef const rule *first_of(walker *w, const rule_list *l, const candidates *found, const uint64_t *wanted) noexcept nogil:
+    cdef const classifier *c = l.classes
+    cdef const rule *r
+    cdef uint64_t bits, lowest
+    cdef uint32_t word
+    for word in range(c.words):
+        bits = found.address[word] & found.service[word]
+        if wanted != NULL:
+            bits &= wanted[word]
+        while bits:
+            lowest = bits & (<uint64_t>0 - bits)
+            r = &w.t.rules[l.first + 64 * word + <uint32_t>ctz64(bits)]
+            if not (c.grouped[word] & lowest) or (w.out.meta.groups != 0 and number_set_has(w.t, w.out.meta.groups - 1, r.group)):
+                return r
+            bits ^= lowest
+    return NULL
+
+
+cdef const rule *first_match(walker *w, const rule_list *l, addr remote, bint anywhere) noexcept nogil:
+    cdef candidates found
+    cdef const rule *r = NULL
+    if l.classes == NULL:
+        return first_in_order(w, l, remote, anywhere)
+    found = classify(l.classes, w.p.family, remote, service_key(w.p.proto, w.h.dport, w.p.icmp_type, w.p.icmp_code))
+    if anywhere:
+        r = first_of(w, l, &found, l.classes.anywhere)
+    return r if r != NULL else first_of(w, l, &found, NULL)
 
 
 # --- group policies ------------------------------------------------------------------------------------------------
@@ -240,10 +291,8 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
     cdef tuple5 t, reversed_tuple
     cdef session_key key, back
     cdef known k
-    cdef const rule *admitting = NULL
-    cdef const rule *r
+    cdef const rule *admitting
     cdef effect *e
-    cdef uint32_t i
     cdef bint untracked
     if session_tuple(w, &t):
         session_key_of(&key, policy.owner, n.mode, &t)
@@ -257,11 +306,7 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
             return True
     # Rules are a union without order; which of several that admit counts matters only for tracking, and there
     # "from anywhere" wins wherever it was written.
-    for i in range(rules.first, rules.first + rules.count):
-        r = &w.t.rules[i]
-        if rule_matches(w, r, remote):
-            if admitting == NULL or (r.any_address and not admitting.any_address):
-                admitting = r
+    admitting = first_match(w, rules, remote, True)
     if admitting == NULL:
         drop(w, n, REASON_GROUP_EGRESS if egress else REASON_GROUP_INGRESS, 0)
         return False

@@ -11,6 +11,7 @@ that the reply of a traced packet finds the sessions that packet would have open
 
 from libc.string cimport memset
 
+from fastpath.lpm cimport lpm_find, lpm_table
 from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_QUERY, MAX_CUTS, addr_eq, outer, start_header,
                               wire_length)
 from fastpath.nat64 cimport FAMILY_GAIN
@@ -19,7 +20,7 @@ from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
-from fastpath.tracking cimport flow_gate, group_session, rule_matches
+from fastpath.tracking cimport first_match, flow_gate, group_session
 from fastpath.translator cimport leave_gateway, nat_session
 from fastpath.wire cimport PROTO_TCP, TCP_SYN
 
@@ -27,15 +28,6 @@ cdef enum:
     ICMP_REDIRECT = 5
     TCP_HEADERS4 = 40       # IP and TCP without options: what a segment size does not count (RFC 9293, 3.7.1)
     TCP_HEADERS6 = 60
-
-
-# The first rule that matches, or NULL.
-cdef const rule *first_match(walker *w, const rule_list *l, addr remote) noexcept nogil:
-    cdef uint32_t i
-    for i in range(l.first, l.first + l.count):
-        if rule_matches(w, &w.t.rules[i], remote):
-            return &w.t.rules[i]
-    return NULL
 
 
 # --- the other nodes -----------------------------------------------------------------------------------------------
@@ -47,8 +39,7 @@ cdef bint guard_passes(walker *w, const node *n) noexcept nogil:
     elif n.mode == TEST_FROM_SUBNET:
         holds = n.value != 0 and number_set_has(w.t, n.value - 1, w.out.meta.subnet)
     else:
-        holds = interval_find(&w.t.intervals[n.table], w.p.family,
-                              w.h.src if n.mode == TEST_SOURCE_IN else w.h.dst) != 0
+        holds = lpm_find(&w.t.intervals[n.table], w.p.family, w.h.src if n.mode == TEST_SOURCE_IN else w.h.dst) != 0
     return holds != ((n.flags & FLAG_NEGATE) != 0)
 
 
@@ -56,11 +47,11 @@ cdef bint rewrite(walker *w, const node *n) noexcept nogil:
     cdef translation *m = &w.t.maps[n.table]
     cdef uint32_t hit
     cdef bint source = n.mode == SIDE_SOURCE
-    cdef interval_table *keys = &w.t.intervals[m.inside_table if source else m.outside_table]
+    cdef lpm_table *keys = &w.t.intervals[m.inside_table if source else m.outside_table]
     if w.p.family != 4:
         note(w, n, DETAIL_SKIPPED, 0)
         return True
-    hit = interval_find(keys, 4, w.h.src if source else w.h.dst)
+    hit = lpm_find(keys, 4, w.h.src if source else w.h.dst)
     if hit == 0:
         drop(w, n, n.reason, 0)
         return False
@@ -69,7 +60,7 @@ cdef bint rewrite(walker *w, const node *n) noexcept nogil:
     else:
         w.h.dst = w.t.addresses[hit - 1]
     if w.p.kind == L4_ERROR and w.p.inner_known:
-        hit = interval_find(keys, 4, w.h.inner_dst if source else w.h.inner_src)
+        hit = lpm_find(keys, 4, w.h.inner_dst if source else w.h.inner_src)
         if hit:
             if source:
                 w.h.inner_dst = w.t.addresses[hit - 1]
@@ -255,7 +246,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
                 note(&w, n, DETAIL_SKIPPED, 0)
                 at = n.next
                 continue
-            r = first_match(&w, &t.filters[n.table], w.h.src if n.mode == SIDE_SOURCE else w.h.dst)
+            r = first_match(&w, &t.filters[n.table], w.h.src if n.mode == SIDE_SOURCE else w.h.dst, False)
             if r == NULL or not r.allow:
                 drop(&w, n, n.reason, r.number if r != NULL else 0)
                 break
@@ -271,7 +262,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
             p = w.p
             at = n.next
         elif n.op == OP_LOOKUP:
-            hit = interval_find(&t.intervals[n.table], p.family, w.h.src if n.mode == SIDE_SOURCE else w.h.dst)
+            hit = lpm_find(&t.intervals[n.table], p.family, w.h.src if n.mode == SIDE_SOURCE else w.h.dst)
             if hit == 0:
                 drop(&w, n, n.reason, 0)
                 break

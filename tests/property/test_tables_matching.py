@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass, replace
 from ipaddress import ip_network
@@ -13,10 +14,12 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
 from dataplane import program as p
-from dataplane.compile import compile_program
+from dataplane.compile import compile_program, intervals
 from dataplane.program import Address, Direction, Drop, Filter, GroupSession, Guard, Prefix, Route, Rule, Side
 from dataplane.verdict import Reason, Verdict
+from fastpath.classifier import LONG_LIST
 from fastpath.engine import Overlay
+from fastpath.lpm import LEVELS, Lpm
 from tests.property.edges import around, beside, prefixes
 from tests.property.test_memo import TYPES
 from tests.unit.fastpath.two_hosts import TwoHosts
@@ -25,9 +28,10 @@ HOST = {4: "10.0.1.10", 6: "2001:db8:1::10"}
 blocks = st.lists(prefixes(), max_size=16)
 
 
-def recompiled(lab: TwoHosts) -> TwoHosts:
+def recompiled(lab: TwoHosts, *, classify_from: int = LONG_LIST) -> TwoHosts:
     """The hosts with what a test has changed in their program."""
-    lab.engine.swap(compile_program(lab.program, generation=lab.engine.generation + 1))
+    generation = lab.engine.generation + 1
+    lab.engine.swap(compile_program(lab.program, generation=generation, classify_from=classify_from))
     return lab
 
 
@@ -73,6 +77,19 @@ def test_a_packet_takes_the_longest_route_that_holds_its_destination(table: list
                 assert (verdict, reason, object_) == (Verdict.FORWARD, 0, rules[chosen]), address
             else:
                 assert (verdict, reason, object_, rule) == (2, Reason.BLACKHOLE, rules[chosen], rules[chosen]), address
+
+
+@given(table=blocks.map(lambda found: list(dict.fromkeys(found))), form=st.sampled_from(["tree", "trie"]))
+def test_every_form_of_a_table_finds_the_longest_prefix_on_every_cpu(table: list[Prefix], form: str) -> None:
+    found = Lpm(intervals((prefix, n) for n, prefix in enumerate(table, 1)), form=form)
+    for version in (4, 6):
+        addresses = [a for a in around([*table, ip_network("10.0.0.0/32")]) if a.version == version]
+        packed = b"".join(a.packed if version == 6 else int(a).to_bytes(4, sys.byteorder) for a in addresses)
+        chosen = [longest(table, address) for address in addresses]
+        wanted = [0 if prefix is None else 1 + table.index(prefix) for prefix in chosen]
+        for level in LEVELS:
+            assert list(found.find_many(version, packed, level=level)) == wanted, (level, addresses)
+        assert [found.find(version, int(address)) for address in addresses] == wanted
 
 
 # -- address sets
@@ -197,9 +214,17 @@ def packet_of(facts: Facts, side: Side) -> bytes:
     return bytes(ip / upper)
 
 
-@given(drawn=rule_lists(), side=st.sampled_from(Side), skip=st.integers(0, 4), data=st.data())
+WAYS = st.sampled_from([1, 1000])
+"""From how many rules on they are classified: always, never."""
+
+
+@given(drawn=rule_lists(), side=st.sampled_from(Side), skip=st.integers(0, 4), classify_from=WAYS, data=st.data())
 def test_a_filter_does_what_its_first_matching_rule_says(
-    drawn: tuple[list[Rule], dict[str, list[Prefix]]], side: Side, skip: int, data: st.DataObject
+    drawn: tuple[list[Rule], dict[str, list[Prefix]]],
+    side: Side,
+    skip: int,
+    classify_from: int,
+    data: st.DataObject,
 ) -> None:
     rules, sets = drawn
     lab = TwoHosts()
@@ -216,7 +241,7 @@ def test_a_filter_does_what_its_first_matching_rule_says(
         next="past",
     )
     program.nodes["past"] = Drop(object=2, reason=Reason.BLACKHOLE)
-    recompiled(lab)
+    recompiled(lab, classify_from=classify_from)
     for _ in range(6):
         facts = data.draw(facts_beside(rules, sets))
         packet = packet_of(facts, side)
@@ -235,9 +260,9 @@ def test_a_filter_does_what_its_first_matching_rule_says(
             assert (reason, rule, shown) == (Reason.ACL_EGRESS, first.rule, first.rule), facts
 
 
-@given(drawn=rule_lists(), egress=st.booleans(), data=st.data())
+@given(drawn=rule_lists(), egress=st.booleans(), classify_from=WAYS, data=st.data())
 def test_a_group_policy_admits_what_any_of_its_rules_matches(
-    drawn: tuple[list[Rule], dict[str, list[Prefix]]], egress: bool, data: st.DataObject
+    drawn: tuple[list[Rule], dict[str, list[Prefix]]], egress: bool, classify_from: int, data: st.DataObject
 ) -> None:
     rules, sets = [replace(rule, allow=True) for rule in drawn[0]], drawn[1]
     side = Side.DESTINATION if egress else Side.SOURCE
@@ -252,7 +277,7 @@ def test_a_group_policy_admits_what_any_of_its_rules_matches(
     refused = Reason.GROUP_EGRESS if egress else Reason.GROUP_INGRESS
     for _ in range(6):
         facts = data.draw(facts_beside(rules, sets))
-        recompiled(lab)
+        recompiled(lab, classify_from=classify_from)
         lab.engine.advance(lab.engine.now_ms + 10**9)  # no flow of the packet before is remembered
         frame = lab.a.ether() + TYPES[facts.version] + packet_of(facts, side)
         [(_, reason, _, _)], _ = lab.engine.process([frame], [lab.a.port], lab.engine.now_ms)

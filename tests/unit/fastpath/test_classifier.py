@@ -1,0 +1,167 @@
+"""Long lists of rules: classes find the very rule that looking at each one finds."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from ipaddress import ip_network
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataplane.compile import compile_program
+from dataplane.program import Direction, Drop, Filter, GroupSession, Prefix, Rule, Side
+from dataplane.verdict import Reason
+from fastpath.classifier import LONG_LIST, Classifier
+from fastpath.engine import Overlay
+from tests.property.edges import BLOCKS, around
+from tests.property.test_memo import TYPES
+from tests.property.test_tables_matching import Facts, packet_of
+from tests.unit.fastpath.two_hosts import TwoHosts
+
+NEVER = 10**6
+
+
+def some_prefix(draw: random.Random) -> Prefix:
+    kind, base, bits = draw.choice(BLOCKS)
+    length = bits - draw.choice([0, 0, 1, 2, 4, 8, 16, bits])
+    address = base + draw.randrange(60) * draw.choice([1, 256])
+    return kind((address >> (bits - length) << (bits - length), length))
+
+
+def some_rules(draw: random.Random, count: int) -> tuple[list[Rule], dict[str, list[Prefix]]]:
+    sets = {f"set{n}": [some_prefix(draw) for _ in range(draw.randrange(12))] for n in range(4)}
+    rules = []
+    for number in range(1000, 1000 + count):
+        protocol = draw.choice([-1, 1, 6, 6, 17, 17, 47, 58])
+        kind = draw.randrange(8)
+        rules.append(
+            Rule(
+                rule=number,
+                allow=draw.random() < 0.5,
+                protocol=protocol,
+                ports=(80 + draw.randrange(8), 84 + draw.randrange(20)) if draw.randrange(5) else None,
+                icmp=(draw.choice([-1, 0, 8, 128]), draw.choice([-1, 0, 1])) if protocol in (1, 58) else None,
+                prefix=some_prefix(draw) if kind > 2 else None,
+                table=f"set{draw.randrange(4)}" if kind in (1, 2) else "",
+                group=draw.randrange(1, 6) if kind == 0 else 0,
+            )
+        )
+    return rules, sets
+
+
+def some_facts(draw: random.Random, rules: list[Rule], sets: dict[str, list[Prefix]]) -> Facts:
+    rule = draw.choice(rules)
+    blocks = [rule.prefix] if rule.prefix is not None else sets.get(rule.table, [])
+    remote = draw.choice(around([*blocks, ip_network("10.9.9.9/32")]))
+    icmp = 1 if remote.version == 4 else 58
+    protocol = rule.protocol if rule.protocol in (6, 17, icmp, 47) else draw.choice([6, 17, icmp, 47])
+    first, last = rule.ports or (80, 80)
+    port = draw.choice([first - 1, first, last, last + 1])
+    kind = draw.choice([0, 8, 13] if icmp == 1 else [128, 129, 135])
+    return Facts(remote.version, protocol, port, (kind, draw.choice([0, 0, 1, 2])), remote)
+
+
+def prepared(
+    rules: list[Rule], sets: dict[str, list[Prefix]], side: Side, groups: tuple[int, ...], *, as_filter: bool
+) -> TwoHosts:
+    lab = TwoHosts()
+    program = lab.program
+    program.sets |= sets
+    program.interfaces["a"] = replace(program.interfaces["a"], groups=groups)
+    egress = side is Side.DESTINATION
+    policy = program.group_policies["a"]
+    mine = tuple(replace(rule, allow=True) for rule in rules)
+    program.group_policies["a"] = replace(policy, egress=mine) if egress else replace(policy, ingress=mine)
+    program.filters["drawn"] = rules
+    direction = Direction.EGRESS if egress else Direction.INGRESS
+    program.nodes["a/source"] = (
+        Filter(object=1, table="drawn", remote=side, reason=Reason.ACL_EGRESS, next="past")
+        if as_filter
+        else GroupSession(object=1, policy="a", direction=direction, next="past")
+    )
+    program.nodes["past"] = Drop(object=2, reason=Reason.BLACKHOLE)
+    return lab
+
+
+def answers(lab: TwoHosts, classify_from: int, packets: list[bytes]) -> list[list[Any]]:
+    snapshot = compile_program(lab.program, generation=lab.engine.generation + 1, classify_from=classify_from)
+    lab.engine.swap(snapshot)
+    told = []
+    for packet in packets:
+        trace = lab.engine.trace(lab.a.ether() + TYPES[packet[0] >> 4] + packet, lab.a.port, Overlay(), 1)
+        told.append([trace["reason"], *((hop["op"], hop["detail"], hop["rule"]) for hop in trace["hops"])])
+    return told
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.sampled_from([1, 15, 17, 63, 64, 65, 130, 300]),
+    side=st.sampled_from(Side),
+    groups=st.sampled_from([(), (1,), (2, 4)]),
+    as_filter=st.booleans(),
+)
+def test_classes_find_the_rule_that_a_look_at_each_finds(
+    seed: int,
+    count: int,
+    side: Side,
+    groups: tuple[int, ...],
+    as_filter: bool,
+) -> None:
+    draw = random.Random(seed)
+    rules, sets = some_rules(draw, count)
+    lab = prepared(rules, sets, side, groups, as_filter=as_filter)
+    packets = [packet_of(some_facts(draw, rules, sets), side) for _ in range(40)]
+    assert answers(lab, 1, packets) == answers(lab, NEVER, packets)
+
+
+def test_the_rules_found_are_not_always_the_same() -> None:
+    """The comparison above is about something: rules early and late, of groups and of sets, and none."""
+    draw = random.Random(1)
+    rules, sets = some_rules(draw, 130)
+    rules = [rule for rule in rules if rule.prefix is None or rule.prefix.prefixlen > 8]
+    lab = prepared(rules, sets, Side.SOURCE, (2, 4), as_filter=True)
+    packets = [packet_of(some_facts(draw, rules, sets), Side.SOURCE) for _ in range(300)]
+    found = {hop[2] for told in answers(lab, 1, packets) for hop in told[1:] if hop[0] == "filter"}
+    by_number = {rule.rule: rule for rule in rules}
+    assert 0 in found
+    assert len(found) > 12
+    assert {bool(by_number[n].group) for n in found if n} == {False, True}
+    assert {bool(by_number[n].table) for n in found if n} == {False, True}
+
+
+def rule_row(n: int, first: int, last: int, *, table: int = 0) -> tuple[int, ...]:
+    return (n, 6, 1, 0 if table else 4, 80, 80 + n % 50, -1, -1, 0, 0, table, 0, first, last)
+
+
+def test_a_prefix_list_of_any_length_costs_a_bit() -> None:
+    starts = [n << 12 for n in range(0, 20000, 2)]
+    table: tuple[list[int], ...] = (
+        [x for start in starts for x in (start, start + 4096 // 2)],
+        [1, 0] * len(starts),
+        [],
+        [],
+    )
+    by_list = Classifier([rule_row(1, 0, 0, table=1)] * 100, [table])
+    # One class for all of them, so what it weighs is the table.
+    assert by_list.bytes < 4 * (40 << 20) / 100
+    vectors = by_list.bytes - Classifier([rule_row(1, 0, 0, table=1)], [table]).bytes
+    assert vectors < 2000
+
+
+def test_what_a_list_is_looked_up_by_is_kept_while_the_list_is() -> None:
+    draw = random.Random(5)
+    rules, sets = some_rules(draw, 3 * LONG_LIST)
+    lab = prepared(rules, sets, Side.SOURCE, (), as_filter=True)
+    first = compile_program(lab.program, generation=2)
+    again = compile_program(lab.program, generation=3, before=first)
+    assert again.bytes == first.bytes
+    assert again.classifiers_made == 0
+    assert first.classifiers_made == 1, "the policy says what the filter says"
+    lab.program.filters["drawn"] = [replace(rules[0], protocol=6, ports=(1, 2)), *rules[1:]]
+    assert compile_program(lab.program, generation=4, before=again).classifiers_made == 1
+    lab.program.sets["set0"] = [ip_network("10.1.0.0/16")]
+    if any(rule.table == "set0" for rule in rules):
+        assert compile_program(lab.program, generation=5, before=again).classifiers_made == 2
