@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import IP, UDP
 
@@ -37,7 +37,8 @@ def came_up(seen: Counter[str], *wanted: str) -> None:
 @given(case=cases)
 def test_a_lab_is_the_same_however_it_is_read(case: Case) -> None:
     """The laws read labs without writing them down first."""
-    assert topology_of(case.lab).lab == load_topology(json.dumps(case.lab), file_name="drawn.yaml").lab
+    declared = {key: value for key, value in case.lab.items() if key != "runtime"}
+    assert topology_of(case.lab).lab == load_topology(json.dumps(declared), file_name="drawn.yaml").lab
 
 
 # -- order
@@ -225,6 +226,8 @@ def test_renaming_everything_changes_nothing() -> None:
     @settings(max_examples=part(2))
     @given(case=cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
+        # Which target a flow gets is by numbers, which go by names; and what AWS manages has the name it has.
+        assume("runtime" not in case.lab and "com.amazonaws" not in json.dumps(case.lab))
         other, new = data.draw(st.composite(renamed)(case.lab))
         here, there = Network(case.lab), Network(other)
         nats = [each for each in here.plane.topology.interfaces if each.kind == "nat-gateway"]

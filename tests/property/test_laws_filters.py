@@ -248,6 +248,8 @@ def opened_by(hops: list[dict[str, Any]]) -> list[Any]:
             found.append(("group", hop["object"], ends))
         elif hop["op"] == "nat-session" and hop["detail"] == "new":
             found.append(("nat", hop["object"], (0, ends[1], 0, 0)))
+        elif hop["op"] == "flow-gate" and hop["detail"] == "new":
+            found.append(("flow", hop["object"], (0, ends[1], 0, 0)))
     return found
 
 
