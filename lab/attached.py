@@ -87,8 +87,25 @@ def make_devices(plan: NodePlan, rtnl: Netlink, taps: dict[int, int]) -> dict[st
         rtnl.commit([netlink.set_link(indexes[i.device], mac=i.mac, mtu=i.mtu, up=True) for i in plan.interfaces])
     else:
         addressing.write_device_sysctls(plan)
-        addressing.configure(rtnl, plan, indexes, alias=None)
+        with naming_routes(plan):
+            addressing.configure(rtnl, plan, indexes, alias=None)
     return indexes
+
+
+@contextlib.contextmanager
+def naming_routes(plan: NodePlan) -> Iterator[None]:
+    """Say of a route that is in the way of ours which it is, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if not plan.attach or error.errno != errno.EEXIST or not str(error.filename).startswith("route "):
+            raise
+        where, what = plan.attach.partition(":")[2], str(error.filename).replace("table 254", "table main")
+        raise LabError(
+            f"instance {plan.name}: {where} has a {what} already, and the instance needs its own: "
+            "remove it, or give it a larger metric, so that it rests while the lab is up "
+            "(for example: ip route add default via GATEWAY metric 2000)"
+        ) from error
 
 
 def _take_over(plan: NodePlan, name: str) -> int:

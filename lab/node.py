@@ -103,7 +103,8 @@ def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
                     if device not in node.ports:
                         taps[device] = open_tap(device, persistent=not plan.attach)
                         node.indexes[device], node.ports[device] = rtnl.index(device), port
-                addressing.reconfigure(rtnl, node.leftovers, (plan, node.indexes))
+                with attached.naming_routes(plan):
+                    addressing.reconfigure(rtnl, node.leftovers, (plan, node.indexes))
         except BaseException:
             # Nobody will know the new descriptors, and closing one does not take its device away.
             _remove_devices(rtnl, node, list(taps))

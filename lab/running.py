@@ -214,7 +214,10 @@ class RunningLab:
         self.runtime.remove_nodes(plan.name for plan in added)
         self.data_plane.apply(topology)
         for plan in plans:
-            self._update(plan)
+            try:
+                self._update(plan)
+            except VpclabError:  # what was in its way still is; the others go back all the same
+                log.exception("going back: %s", plan.name)
 
     def _update(self, plan: NodePlan) -> None:
         self._detach(self.runtime.detached_by(plan))

@@ -61,6 +61,8 @@ class Place:
         self.run("ip", "link", "set", "lo", "up")
         self.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         self.process = subprocess.Popen(self.inside("sleep", "1000"))
+        self.before = self.routes()
+        """Compared at the end; a test that adds routes of its own takes them down here."""
 
     def inside(self, *command: str) -> list[str]:
         return ["ip", "netns", "exec", self.name, *command]
@@ -73,13 +75,27 @@ class Place:
     def links(self) -> dict[str, Any]:
         return {link["ifname"]: link for link in json.loads(self.run("ip", "-j", "-d", "addr"))}
 
+    def routes(self) -> list[Any]:
+        """Every route of every table."""
+        return [json.loads(self.run("ip", family, "-j", "route", "show", "table", "all")) for family in ("-4", "-6")]
+
+    def own_default(self, *options: str) -> None:
+        """Give it a way out of its own, by a device of its own."""
+        self.run("ip", "tuntap", "add", "own0", "mode", "tap")
+        self.run("ip", "addr", "add", "192.0.2.2/24", "dev", "own0")
+        self.run("ip", "link", "set", "own0", "up")
+        self.run("ip", "route", "add", "default", "via", "192.0.2.1", *options)
+
     def pings(self, address: str) -> bool:
         return " 1 received" in self.run("ping", "-n", "-c1", "-W2", address, check=False)
 
     def assert_untouched(self) -> None:
         """Nothing is left of a lab, and nothing else is missing."""
-        assert list(self.links()) == ["lo"]
-        assert "ifalias" not in self.links()["lo"]
+        links = self.links()
+        links.pop("own0", None)
+        assert list(links) == ["lo"]
+        assert "ifalias" not in links["lo"]
+        assert self.routes() == self.before
         assert self.process.poll() is None
         assert self.run("cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding") == "1\n1\n"
         rules = json.loads(self.run("ip", "-j", "rule")) + json.loads(self.run("ip", "-6", "-j", "rule"))
@@ -139,6 +155,46 @@ def test_several_interfaces_in_a_namespace(place: Place) -> None:
         del file["vpcs"]["v"]["network_interfaces"]
         lab.apply(file)
         place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_default_route_of_the_users_is_not_replaced(place: Place) -> None:
+    place.own_default()
+    place.before = place.routes()
+    words = (
+        rf"guest: {place.path} has a route 0.0.0.0/0 in table main already, .*: remove it, or give it a larger metric"
+    )
+    with pytest.raises(LabError, match=words):
+        Lab.from_dict(lab_file(f"netns:{place.path}")).up()
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_default_route_with_a_metric_rests_while_the_lab_is_up(place: Place) -> None:
+    place.own_default("metric", "2000")
+    place.before = place.routes()
+    with Lab.from_dict(lab_file(f"netns:{place.path}")) as lab:
+        assert place.pings("10.0.2.10")
+        lab.apply(lab_file(f"netns:{place.path}", "10.0.1.11"))
+        assert place.pings("10.0.2.10")
+        assert "metric 2000" in place.run("ip", "route", "show", "default")
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_an_update_does_not_replace_a_default_route_of_the_users_either(place: Place) -> None:
+    with Lab.from_dict(lab_file(f"netns:{place.path}")) as lab:
+        place.own_default("metric", "2000")
+        place.run("ip", "route", "replace", "default", "via", "192.0.2.1")
+        with pytest.raises(LabError, match=r"guest: .* has a route 0\.0\.0\.0/0 in table main already"):
+            lab.apply(lab_file(f"netns:{place.path}", "10.0.1.11"))
+        assert place.run("ip", "route", "show", "default").startswith("default via 192.0.2.1 dev own0")
+        assert lab["guest"].address == "10.0.1.10"
+        place.run("ip", "route", "del", "default", "via", "192.0.2.1", "metric", "0")
+        lab.apply(lab_file(f"netns:{place.path}", "10.0.1.11"))
+        assert place.pings("10.0.2.10")
+        place.run("ip", "link", "delete", "own0")
+    place.assert_untouched()
 
 
 @pytest.mark.root
