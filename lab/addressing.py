@@ -134,8 +134,11 @@ def link_local(mac: bytes) -> IPv6Address:
 def configure(rtnl: Netlink, plan: NodePlan, indexes: dict[str, int], *, alias: str | None) -> None:
     """Tell a namespace everything about its interfaces, whose devices exist (name -> index).
 
-    `alias` is for its loopback device; None leaves that alone, in a namespace that is not ours.
+    `alias` is for its loopback device; None leaves that alone, in a namespace that is not ours. There, rules of a lab
+    that was killed may be left: unlike routes, they do not go with a device.
     """
+    if plan.attach:
+        rtnl.commit(list(route_messages(plan, {}, remove=True).values()), ignore=netlink.GONE)
     messages = [] if alias is None else [netlink.set_link(1, alias=alias, up=True)]
     messages += [
         netlink.set_link(indexes[interface.device], mac=interface.mac, mtu=interface.mtu, up=True)
@@ -202,14 +205,13 @@ def route_messages(plan: NodePlan, indexes: dict[str, int], *, remove: bool = Fa
     several = len(plan.interfaces) > 1
     for position, interface in enumerate(plan.interfaces):
         index = indexes.get(interface.device)
-        if index is None:  # the device is not there: what it had went with it
-            continue
-        if position == 0:
+        table = FIRST_TABLE + position
+        if position == 0 and index is not None:
             messages |= _defaults(interface, index, netlink.TABLE_MAIN, make)
-        if several:
-            table = FIRST_TABLE + position
+        if several and index is not None:
             messages |= _connected(interface, index, table, make)
             messages |= _defaults(interface, index, table, make)
+        if several and (remove or index is not None):  # a device that is gone took its routes with it, but no rule
             for value, _ in interface.addresses:
                 messages["rule", value, table] = netlink.source_rule(value, table, priority=table, remove=remove)
     return messages

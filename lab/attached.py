@@ -87,8 +87,12 @@ def make_devices(plan: NodePlan, rtnl: Netlink, taps: dict[int, int]) -> dict[st
         rtnl.commit([netlink.set_link(indexes[i.device], mac=i.mac, mtu=i.mtu, up=True) for i in plan.interfaces])
     else:
         addressing.write_device_sysctls(plan)
-        with naming_routes(plan):
-            addressing.configure(rtnl, plan, indexes, alias=None)
+        try:
+            with naming_routes(plan):
+                addressing.configure(rtnl, plan, indexes, alias=None)
+        except BaseException:
+            addressing.unconfigure(rtnl, [(plan, indexes)])  # the devices go by themselves, rules do not
+            raise
     return indexes
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from dataplane.errors import LabError
-from lab import processes
+from lab import gc, processes
 from tests.e2e.lab.stage import eventually
 from vpclab import Lab
 
 OPEN = {"open": {"description": "all", "ingress": [{"protocol": "all", "source": "0.0.0.0/0"}]}}
 ROOT = Path(__file__).parents[2]
+SYSTEM_RULES = {0, 32766, 32767}
 
 
 def lab_file(attach: str | None, address: str = "10.0.1.10", **fields: Any) -> dict[str, Any]:
@@ -52,6 +53,20 @@ def lab_file(attach: str | None, address: str = "10.0.1.10", **fields: Any) -> d
     }
 
 
+def two_interfaces(place: Place) -> dict[str, Any]:
+    """The same, inside a namespace, with a second interface."""
+    file = lab_file(f"netns:{place.path}")
+    file["vpcs"]["v"]["network_interfaces"] = {
+        "second": {
+            "subnet": "two",
+            "private_ips": ["10.0.2.20"],
+            "security_groups": ["open"],
+            "attachment": {"instance": "guest", "device_index": 1},
+        }
+    }
+    return file
+
+
 class Place:
     """A network namespace of the user's, with a process and settings of its own."""
 
@@ -79,6 +94,11 @@ class Place:
         """Every route of every table."""
         return [json.loads(self.run("ip", family, "-j", "route", "show", "table", "all")) for family in ("-4", "-6")]
 
+    def rules(self) -> set[int]:
+        """Priorities of the policy rules."""
+        rules = json.loads(self.run("ip", "-j", "rule")) + json.loads(self.run("ip", "-6", "-j", "rule"))
+        return {rule["priority"] for rule in rules}
+
     def own_default(self, *options: str) -> None:
         """Give it a way out of its own, by a device of its own."""
         self.run("ip", "tuntap", "add", "own0", "mode", "tap")
@@ -98,8 +118,7 @@ class Place:
         assert self.routes() == self.before
         assert self.process.poll() is None
         assert self.run("cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding") == "1\n1\n"
-        rules = json.loads(self.run("ip", "-j", "rule")) + json.loads(self.run("ip", "-6", "-j", "rule"))
-        assert {rule["priority"] for rule in rules} <= {0, 32766, 32767}
+        assert self.rules() == SYSTEM_RULES
 
     def close(self) -> None:
         self.process.kill()
@@ -139,15 +158,7 @@ def test_a_network_namespace_that_exists(place: Place) -> None:
 
 @pytest.mark.root
 def test_several_interfaces_in_a_namespace(place: Place) -> None:
-    file = lab_file(f"netns:{place.path}")
-    file["vpcs"]["v"]["network_interfaces"] = {
-        "second": {
-            "subnet": "two",
-            "private_ips": ["10.0.2.20"],
-            "security_groups": ["open"],
-            "attachment": {"instance": "guest", "device_index": 1},
-        }
-    }
+    file = two_interfaces(place)
     with Lab.from_dict(file) as lab:
         assert sorted(place.links()) == ["eth0", "eth1", "lo"]
         assert lab["server"].ping("10.0.2.20")
@@ -207,6 +218,50 @@ def test_a_killed_lab_leaves_nothing_in_a_namespace(place: Place) -> None:
         eventually(lambda: list(place.links()) == ["lo"], "the device is gone")
     finally:
         lab.down()
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_killed_lab_leaves_no_rule_of_several_interfaces(place: Place) -> None:
+    lab = Lab.from_dict(two_interfaces(place))
+    lab.up()
+    try:
+        assert place.rules() > {1000, 1001}
+        os.kill(lab.status()["pid"], signal.SIGKILL)
+        eventually(lambda: place.rules() == SYSTEM_RULES, "the rules are gone")
+    finally:
+        lab.down()
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_lab_starts_again_where_one_was_killed_with_its_spawner(place: Place) -> None:
+    lab = Lab.from_dict(two_interfaces(place))
+    lab.up()
+    try:
+        facts = lab.status()
+        spawners = [
+            process.pid
+            for process in processes.all_processes()
+            if processes.lab_of(process.pid) == facts["lab_id"] and processes.name_of(process.pid) == gc.SPAWNER
+        ]
+        for pid in (*spawners, facts["pid"]):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: list(place.links()) == ["lo"], "the devices are gone")
+        assert place.rules() > {1000, 1001}
+    finally:
+        lab.down()
+    with Lab.from_dict(two_interfaces(place)) as again:
+        assert again["server"].ping("10.0.2.20")
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_lab_that_cannot_start_leaves_no_rule(place: Place) -> None:
+    place.own_default()
+    place.before = place.routes()
+    with pytest.raises(LabError, match="remove it"):
+        Lab.from_dict(two_interfaces(place)).up()
     place.assert_untouched()
 
 
