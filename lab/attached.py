@@ -74,12 +74,8 @@ def make_devices(plan: NodePlan, rtnl: Netlink, taps: dict[int, int]) -> dict[st
     for interface in plan.interfaces:
         name = interface.kernel_device
         try:
-            taps[interface.port] = open_tap(name, persistent=False)
-        except OSError as error:
-            if error.errno not in (errno.EBUSY, errno.EEXIST):
-                raise
-            if not is_tap(plan):
-                raise LabError(f"instance {plan.name}: {plan.attach} has a device {name} already") from error
+            taps[interface.port] = make_device(plan, name)
+        except FileExistsError:
             taps[interface.port] = _take_over(plan, name)
             return {interface.device: rtnl.index(name)}
         indexes[interface.device] = rtnl.index(name)
@@ -94,6 +90,21 @@ def make_devices(plan: NodePlan, rtnl: Netlink, taps: dict[int, int]) -> dict[st
             addressing.unconfigure(rtnl, [(plan, indexes)])  # the devices go by themselves, rules do not
             raise
     return indexes
+
+
+def make_device(plan: NodePlan, name: str) -> int:
+    """Make a device that goes with its descriptor, which is returned. Raises FileExistsError when there is one.
+
+    Raises LabError instead where it cannot be ours.
+    """
+    try:
+        return open_tap(name, persistent=False)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EEXIST):
+            raise
+        if not is_tap(plan):
+            raise LabError(f"instance {plan.name}: {plan.attach} has a device {name} already") from error
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from error
 
 
 @contextlib.contextmanager

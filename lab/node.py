@@ -101,8 +101,10 @@ def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
                 addressing.switch_ipv6([*defaults, *node.ports], on=addressing.has_ipv6(plan))
                 for device, port in wanted.items():
                     if device not in node.ports:
-                        taps[device] = open_tap(device, persistent=not plan.attach)
+                        taps[device] = attached.make_device(plan, device) if plan.attach else open_tap(device)
                         node.indexes[device], node.ports[device] = rtnl.index(device), port
+                if plan.attach and taps:
+                    addressing.write_device_sysctls(plan)
                 with attached.naming_routes(plan):
                     addressing.reconfigure(rtnl, node.leftovers, (plan, node.indexes))
         except BaseException:

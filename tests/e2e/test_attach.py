@@ -99,6 +99,12 @@ class Place:
         rules = json.loads(self.run("ip", "-j", "rule")) + json.loads(self.run("ip", "-6", "-j", "rule"))
         return {rule["priority"] for rule in rules}
 
+    def settings(self, device: str) -> dict[str, str]:
+        """What the kernel does by itself on a device, as far as labs switch it off."""
+        names = ("accept_ra", "autoconf", "accept_dad", "addr_gen_mode")
+        files = [f"/proc/sys/net/ipv6/conf/{device}/{name}" for name in names]
+        return dict(zip(names, self.run("cat", *files).split(), strict=True))
+
     def own_default(self, *options: str) -> None:
         """Give it a way out of its own, by a device of its own."""
         self.run("ip", "tuntap", "add", "own0", "mode", "tap")
@@ -166,6 +172,25 @@ def test_several_interfaces_in_a_namespace(place: Place) -> None:
         del file["vpcs"]["v"]["network_interfaces"]
         lab.apply(file)
         place.assert_untouched()
+
+
+@pytest.mark.root
+def test_an_interface_that_comes_later(place: Place) -> None:
+    with Lab.from_dict(lab_file(f"netns:{place.path}")) as lab:
+        place.run("ip", "tuntap", "add", "eth1", "mode", "tap")
+        with pytest.raises(LabError, match=f"guest: netns:{place.path} has a device eth1 already"):
+            lab.apply(two_interfaces(place))
+        assert place.pings("10.0.2.10")
+        place.run("ip", "link", "delete", "eth1")
+        # Asked for IPv6 routers, unlike devices of a lab's own namespaces, unless it is told not to.
+        place.run("sysctl", "-qw", "net.ipv6.conf.default.accept_ra=1", "net.ipv6.conf.default.autoconf=1")
+        file = two_interfaces(place)
+        file["vpcs"]["v"]["network_interfaces"]["second"]["ipv6_addresses"] = ["2001:db8:0:2::20"]
+        lab.apply(file)
+        assert lab["server"].ping("10.0.2.20")
+        assert place.settings("eth1") == place.settings("eth0")
+        assert place.settings("eth1") == {"accept_ra": "0", "autoconf": "0", "accept_dad": "0", "addr_gen_mode": "1"}
+    place.assert_untouched()
 
 
 @pytest.mark.root
