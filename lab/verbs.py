@@ -162,10 +162,10 @@ class Verbs:
         vpc, name = targets.find_balancer(topology, _argument(arguments, "name", str))
         nodes = topology.balancer_nodes(vpc, name).values()
         found = []
-        for target, interface in targets.devices(topology, vpc, name).items():
+        for target, (address, interface) in targets.devices(topology, vpc, name).items():
             node = self.node({"name": interface.instance})
             links = {each["device"]: each["link"] for each in node["interfaces"]}
-            found.append({"target": target, "node": node, "link": links[interface.device]})
+            found.append({"target": target, "address": str(address), "node": node, "link": links[interface.device]})
         return {
             "name": f"{vpc}/{name}",
             "addresses": [str(node.addresses4[0]) for node in nodes],
