@@ -194,8 +194,8 @@ class HealthWatch:
         target, result = said
         with self._lock:
             changed = self._book.heard(checker.name, target, result)
-            now = self._book.health().get(target)
-        if changed and now is not None:
+            now = self._book.health_of(target) if changed else None
+        if now is not None:
             vpc, group, name = target
             log.info("target %s of %s/%s is %s %s %s", name, vpc, group, now.state, now.reason, now.description)
         return changed

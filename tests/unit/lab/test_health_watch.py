@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from lab import health_watch
+from lab.health import HealthBook
 from lab.health_checker import SOCKET_NAME
 from lab.health_watch import HealthWatch
 from lab.socket_path import reachable
@@ -133,6 +135,21 @@ def test_who_talks_nonsense_is_hung_up_on_and_the_others_go_on(watched: Watched,
     assert watched.state() == "healthy"
     checker.close()
     bad.close()
+
+
+def test_a_result_is_no_reason_to_look_at_all_targets(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.watch.begin(0)
+    checker = Checker(watched.folder)
+    assert checker.jobs() == ["fw-a"]
+    looked = Mock(side_effect=HealthBook.health)
+    monkeypatch.setattr(HealthBook, "health", lambda book: looked(book))
+    for _ in range(5):
+        checker.say({"target": A, "kind": "open"})
+    assert watched.told.wait(5)
+    checker.line.shutdown(socket.SHUT_WR)
+    assert checker.answers.readline() == "", "it has heard everything"
+    assert looked.call_count == 0
+    checker.close()
 
 
 def test_results_about_others_are_nothing(watched: Watched) -> None:
