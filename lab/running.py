@@ -185,8 +185,9 @@ class RunningLab:
                 raise LabError(f"instance {name}: attach cannot be changed; apply a file without the instance first")
         ports = self.runtime.add_nodes(added)
         done: list[str] = []
-        undo_health = self._watch_health(topology)
+        undo_health: Callable[[], None] = _nothing
         try:
+            undo_health = self._watch_health(topology)
             state = carry_over(old_topology, topology, self.now_ms())
             self.data_plane.apply(topology.with_runtime(replace(state, health=self.target_health)))
             self._attach(ports)
@@ -238,7 +239,7 @@ class RunningLab:
         """Watch the targets of a topology, if it has any; returns what goes back."""
         if self._health is None:
             if not any(vpc.target_groups for vpc in topology.lab.vpcs.values()):
-                return lambda: None
+                return _nothing
             self._health = HealthWatch(self._folder, changed=self._publish_health, tick=self._let_time_pass)
         return self._health.configure(topology)
 
@@ -273,3 +274,7 @@ class RunningLab:
     def _detach(self, ports: Iterable[int]) -> None:
         for port in ports:
             self.worker.detach(port)
+
+
+def _nothing() -> None:
+    """What undoes nothing."""
