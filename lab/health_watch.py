@@ -99,7 +99,7 @@ class HealthWatch:
             self._begun = True
         self._nudge()
         end = time.monotonic() + limit_s
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self._ended:
             with self._lock:
                 if not self._book.is_waiting():
                     return
@@ -112,18 +112,23 @@ class HealthWatch:
 
     def close(self) -> None:
         """Hang up on all checkers, which ends them."""
-        if self._ended:
-            return
-        self._ended = True
-        self._nudge()
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            os.eventfd_write(self._wake, 1)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
+            if not self._thread.is_alive():
+                os.close(self._wake)  # nobody uses it any more: `_nudge` does not after the end
         self._path.unlink(missing_ok=True)
 
     # -- the thread ----------------------------------------------------------------------------------------
 
     def _nudge(self) -> None:
-        os.eventfd_write(self._wake, 1)
+        with self._lock:
+            if not self._ended:
+                os.eventfd_write(self._wake, 1)
 
     def _serve(self) -> None:
         tick_at = time.monotonic() + TICK_S
@@ -144,7 +149,6 @@ class HealthWatch:
             self._drop(checker)
         self._listener.close()
         self._selector.close()
-        os.close(self._wake)
 
     def _checkers(self) -> list[_Checker]:
         return [key.data for key in self._selector.get_map().values() if key.data is not None]

@@ -51,6 +51,7 @@ class RunningLab:
         self.file = file
         self.started = time.time()
         self._changing = threading.RLock()
+        self._closed = False
         loaded = load(text, file_name=file)
         self._loaded = loaded
         self.data_plane = DataPlane(loaded.topology())
@@ -81,6 +82,8 @@ class RunningLab:
 
     def close(self) -> None:
         """Stop the worker, end all programs and take every namespace down."""
+        with self._changing:
+            self._closed = True
         self._end_health()  # outside of the lock, which its thread may be waiting for
         with self._changing:
             # The worker first: it must not write to a descriptor whose number is somebody else's by now.
@@ -162,6 +165,8 @@ class RunningLab:
             VpclabError: a step failed; the lab is as it was.
         """
         with self._changing:
+            if self._closed:
+                raise LabError(f"lab {self.name} is going down")
             loaded = load(text, file_name=file)
             topology = loaded.topology()
             found = changes(self._loaded.lab_file, loaded.lab_file)
@@ -244,8 +249,10 @@ class RunningLab:
         return self._health.configure(topology)
 
     def _begin_health(self) -> None:
-        if self._health is not None:
-            self._health.begin(_FIRST_CHECKS_S)
+        with self._changing:
+            watch = None if self._closed else self._health
+        if watch is not None:
+            watch.begin(_FIRST_CHECKS_S)
             self._publish_health()
 
     def _end_health(self) -> None:

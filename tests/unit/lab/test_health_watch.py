@@ -182,6 +182,23 @@ def test_out_of_descriptors_it_waits_instead_of_spinning(watched: Watched, monke
     assert time.monotonic() - began >= 0.1
 
 
+def test_after_its_end_no_descriptor_is_written_to(tmp_path: Path) -> None:
+    watch = HealthWatch(tmp_path, changed=lambda: None, tick=lambda: None)
+    wake = watch._wake
+    watch.close()
+    # Somebody else's by now: a new descriptor of that number.
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    if wake not in (reader, writer):
+        os.dup2(writer, wake)
+    watch.configure(topology())()
+    watch.begin(1)
+    watch.close()
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 8)
+    for each in {reader, writer, wake}:
+        os.close(each)
+
+
 def test_a_checker_is_hung_up_on_at_the_end_and_for_endless_lines(watched: Watched) -> None:
     endless, other = Checker(watched.folder), Checker(watched.folder)
     with pytest.raises((BrokenPipeError, ConnectionResetError)):

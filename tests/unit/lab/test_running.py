@@ -219,6 +219,19 @@ def test_health_checks_that_are_refused_are_undone(lab: RunningLab, monkeypatch:
     assert len(lab.runtime.plans) == 2, "with the load balancer's node"  # type: ignore[attr-defined]
 
 
+def test_a_lab_that_goes_down_is_not_changed_any_more(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "HealthWatch", Mock())
+    running.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
+    lab.apply(balanced_text(), "new.yaml", dry_run=False)
+    watch = running.HealthWatch.return_value  # type: ignore[attr-defined]
+    lab.close()
+    watch.reset_mock()
+    with pytest.raises(LabError, match="lab fake is going down"):
+        lab.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
+    assert lab.start_programs() == ""
+    assert watch.method_calls == []
+
+
 def test_a_node_that_cannot_be_removed_does_not_bring_the_old_lab_back(lab: RunningLab) -> None:
     lab.runtime.failing = "remove"  # type: ignore[attr-defined]
     lab.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
