@@ -41,7 +41,7 @@ PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
 
 _LARGEST_DATAGRAM = 65535
 _BUFFER_BYTES = 16 << 20
-_BURST = 64
+BURST = 64
 """Packets between two looks at the other sockets."""
 _FLOWS_KNOWN = 65536
 _EXTENSIONS = (0, 43, 60)  # hop-by-hop options, routing, destination options (RFC 8200, 4)
@@ -274,7 +274,7 @@ class OneArm:
 
     def work(self) -> None:
         """Take in what has come."""
-        for _ in range(_BURST):
+        for _ in range(BURST):
             found = self._tunnel.receive()
             if found is None:
                 return
