@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from contextlib import suppress
 import pytest
 
 from lab import netns_names, processes
+from lab.control import RequestError
+from lab.state import RUNTIME
 from tests.e2e.conversation import Conversation, is_silent
 from tests.e2e.inspected import (
     ONE_ARM,
@@ -66,10 +69,17 @@ def test_nobody_sees_the_nodes_that_checks_come_from(lab: Lab) -> None:
     assert list(lab.nodes) == seen
     assert [node["name"] for node in lab.status()["nodes"]] == seen
     assert list(lab.ports_of_interest()) == seen
-    assert not [name for name in netns_names.names() if "balancer" in name]
-    assert "balancer" not in lab["client"].run(["cat", "/etc/hosts"]).stdout
-    with pytest.raises(Exception, match="no node '_balancer"):
-        lab["_balancer-1"]
+    recorded = json.loads((lab.folder / RUNTIME).read_text())["nodes"]
+    hidden = [name for name in recorded if name not in seen]
+    assert hidden, "checks come from there"
+    hosts = lab["client"].run(["cat", "/etc/hosts"], check=True).stdout
+    assert "server" in hosts
+    for name in hidden:
+        assert recorded[name]["netns"] is None
+        assert not {name, f"{lab.name}-{name}"} & set(netns_names.names())
+        assert name not in hosts
+        with pytest.raises(RequestError, match=f"has no node '{name}'"):
+            lab[name]
 
 
 def test_traffic_goes_through_a_target_and_is_counted(lab: Lab) -> None:
