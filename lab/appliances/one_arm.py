@@ -162,6 +162,8 @@ class Counters:
     """The kernel would not send them: too large for the interface, or no route."""
     unknown: int = 0
     """Answers to no flow (two-arm appliances)."""
+    clashing: int = 0
+    """Dropped, because their addresses and ports are those of another endpoint's flow (two-arm appliances)."""
     flows: int = 0
 
     def to_json(self) -> dict[str, object]:

@@ -133,6 +133,7 @@ def test_rules_drop_and_nothing_is_said_to_the_balancer(fw: Appliance) -> None:
         "malformed": 1,
         "failed": 0,
         "unknown": 0,
+        "clashing": 0,
         "flows": 3,
     }
     assert "dropped by tcp:23: tcp 10.0.9.9:40000 > 198.51.100.10:23" in fw.log()

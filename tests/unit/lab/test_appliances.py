@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import struct
+import time
+from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 
 from lab.appliances import two_arm
-from lab.appliances.one_arm import Header, Rule, describe, read_header, read_inner
+from lab.appliances.one_arm import Header, Rule, Sender, describe, read_header, read_inner
 
 # The header of a real capture: endpoint, an empty id, cookie.
 OPTIONS = bytes.fromhex("01080102f583215d2e66b39c01080202" + "00" * 8 + "010803016742cc6d")
@@ -141,3 +145,60 @@ def test_fragments_of_a_packet_have_one_key() -> None:
     assert two_arm.fragment_key(one) == two_arm.fragment_key(two) is not None
     assert (two_arm.later_fragment(one), two_arm.later_fragment(two)) == (False, True)
     assert not two_arm.later_fragment(bytes(six / TCP()))
+
+
+class Tenants:
+    """A two-arm appliance between two tenants' endpoints and a kernel, which the test plays."""
+
+    def __init__(self, kernel: socket.socket, tun: socket.socket) -> None:
+        self.kernel = kernel
+        self.tunnel = Mock()
+        self.appliance = two_arm.TwoArm([], self.tunnel, tun.fileno(), quiet=True)
+
+    def send(self, endpoint: int, packet: object) -> bytes | None:
+        """Send a packet from an endpoint; what the kernel gets."""
+        geneve = GENEVE[:12] + endpoint.to_bytes(8, "big") + GENEVE[20:] + bytes(packet)  # type: ignore[call-overload]
+        sender = Sender("10.9.2.20", 50000 + endpoint, bytes(4))
+        self.tunnel.receive.side_effect = [(memoryview(geneve), sender), None]
+        self.appliance.take()
+        try:
+            return self.kernel.recv(65536)
+        except BlockingIOError:
+            return None
+
+    def answer(self, packet: object) -> int:
+        """Answer as the kernel does; the endpoint whose flow it goes into."""
+        self.kernel.send(bytes(packet))  # type: ignore[call-overload]
+        self.appliance.give_back()
+        parts, sender = self.tunnel.send.call_args.args
+        endpoint = int.from_bytes(parts[0][12:20], "big")
+        assert sender.port == 50000 + endpoint
+        return endpoint
+
+
+@pytest.fixture
+def tenants() -> Iterator[Tenants]:
+    kernel, tun = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with kernel, tun:
+        kernel.setblocking(False)
+        tun.setblocking(False)
+        yield Tenants(kernel, tun)
+
+
+def test_equal_tuples_of_two_tenants_do_not_mix(tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = IP(src="10.0.1.1", dst="192.0.2.1") / UDP(sport=5, dport=53)
+    back = IP(src="192.0.2.1", dst="10.0.1.1") / UDP(sport=53, dport=5)
+    assert tenants.send(1, there) == bytes(there)
+    assert tenants.send(2, there) is None
+    assert tenants.answer(back) == 1
+    counters = tenants.appliance.counters
+    assert (counters.received, counters.clashing, counters.flows, counters.returned) == (2, 1, 1, 1)
+    # Another tuple is free, and so is the same one after a long silence.
+    other = IP(src="10.0.1.1", dst="192.0.2.1") / UDP(sport=6, dport=53)
+    assert tenants.send(2, other) == bytes(other)
+    assert tenants.send(1, there) == bytes(there)
+    later = time.monotonic() + 351
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert tenants.send(2, there) == bytes(there)
+    assert tenants.answer(back) == 2
+    assert tenants.send(1, there) is None
