@@ -139,7 +139,8 @@ class RunningLab:
         """Start programs of a node (or one) again; why one is not ready, or an empty text.
 
         Raises:
-            LabError: there is none to start again.
+            NoProgramError: there is none to start again.
+            LabError: the operating system refuses it, or the lab is going down.
         """
         with self._changing:
             self.runtime.restart(node, program)
