@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import selectors
 import socket
 import struct
 import time
@@ -12,7 +14,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 
-from lab.appliances import two_arm
+from lab.appliances import one_arm, two_arm
 from lab.appliances.one_arm import Header, Rule, Sender, describe, read_header, read_inner
 
 # The header of a real capture: endpoint, an empty id, cookie.
@@ -96,6 +98,40 @@ def test_rules_look_at_both_ends() -> None:
 def test_what_is_no_rule(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Rule.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sctp", "'sctp' is no rule: write tcp:23, udp:5000-5999, icmp or cidr:"),
+        ("tcp:http", "'tcp:http' is no rule: ports are numbers"),
+        ("cidr:10.0.0.1/8", "10.0.0.1/8 has host bits set"),
+    ],
+)
+def test_the_command_line_says_why(text: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        one_arm.options("").parse_args(["--drop", text])
+    assert words in capsys.readouterr().err
+
+
+def test_out_of_descriptors_the_longest_silent_client_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    with selectors.DefaultSelector() as selector:
+        server = one_arm.HealthServer(0, one_arm.Counters(), selector)
+        listener = server._listener
+        with socket.create_connection(listener.getsockname()) as first, listener:
+            server._accept()
+            with socket.create_connection(listener.getsockname()) as second:
+                server._accept()
+                full = Mock(accept=Mock(side_effect=OSError(errno.EMFILE, "full")))
+                monkeypatch.setattr(server, "_listener", full)
+                server._accept()
+                first.settimeout(5)
+                assert first.recv(1) == b""
+                second.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                second.settimeout(5)
+                ((key, _),) = selector.select(5)
+                key.data()
+                assert second.recv(100).startswith(b"HTTP/1.1 200 OK")
 
 
 def known(packet: object) -> str:
