@@ -15,13 +15,8 @@ from collections.abc import Iterator
 from dataplane.errors import LabError
 from lab import addressing, netlink
 from lab.netlink import Netlink
-from lab.node_plan import NodePlan
+from lab.node_plan import NodePlan, is_tap
 from lab.tap import open_tap
-
-
-def is_tap(plan: NodePlan) -> bool:
-    """Whether the node is a TAP device in the namespace that the lab was started from."""
-    return plan.attach.startswith("tap:")
 
 
 @contextlib.contextmanager
@@ -33,7 +28,7 @@ def network_of(plan: NodePlan, start_network: int | None) -> Iterator[int | None
     if not plan.attach:
         yield None
         return
-    if is_tap(plan):
+    if is_tap(plan.attach):
         if start_network is None:
             raise LabError(f"instance {plan.name}: attach: {plan.attach} needs root: run sudo vpclab up")
         yield start_network
@@ -79,7 +74,7 @@ def make_devices(plan: NodePlan, rtnl: Netlink, taps: dict[int, int]) -> dict[st
             taps[interface.port] = _take_over(plan, name)
             return {interface.device: rtnl.index(name)}
         indexes[interface.device] = rtnl.index(name)
-    if is_tap(plan):
+    if is_tap(plan.attach):
         rtnl.commit([netlink.set_link(indexes[i.device], mac=i.mac, mtu=i.mtu, up=True) for i in plan.interfaces])
     else:
         addressing.write_device_sysctls(plan)
@@ -102,7 +97,7 @@ def make_device(plan: NodePlan, name: str) -> int:
     except OSError as error:
         if error.errno not in (errno.EBUSY, errno.EEXIST):
             raise
-        if not is_tap(plan):
+        if not is_tap(plan.attach):
             raise LabError(f"instance {plan.name}: {plan.attach} has a device {name} already") from error
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from error
 
