@@ -11,13 +11,17 @@ MAC, as instances have.
 With one interface there is one routing table. With several, packets are routed by the address they come *from*
 (one table and one rule per address), so that replies leave by the interface that was asked; packets without
 a source address yet follow the main table, whose default route is the first interface's.
+
+In a namespace that is not ours (`NodePlan.attach`) no route is replaced: one that is in the way is somebody else's, and
+EEXIST is raised.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv6Address, ip_network
 
 from lab import netlink
@@ -130,8 +134,11 @@ def link_local(mac: bytes) -> IPv6Address:
 def configure(rtnl: Netlink, plan: NodePlan, indexes: dict[str, int], *, alias: str | None) -> None:
     """Tell a namespace everything about its interfaces, whose devices exist (name -> index).
 
-    `alias` is for its loopback device; None leaves that alone, in a namespace that is not ours.
+    `alias` is for its loopback device; None leaves that alone, in a namespace that is not ours. There, rules of a lab
+    that was killed may be left: unlike routes, they do not go with a device.
     """
+    if plan.attach:
+        rtnl.commit(list(route_messages(plan, {}, remove=True).values()), ignore=netlink.GONE)
     messages = [] if alias is None else [netlink.set_link(1, alias=alias, up=True)]
     messages += [
         netlink.set_link(indexes[interface.device], mac=interface.mac, mtu=interface.mtu, up=True)
@@ -156,8 +163,12 @@ def reconfigure(rtnl: Netlink, old: Sequence[Configuration], new: Configuration)
         gone |= route_messages(*each, remove=True)
     for each in old:
         gone |= address_messages(*each, remove=True)
-    kept = addresses.keys() | routes.keys()
+    kept = addresses.keys() if plan.attach else addresses.keys() | routes.keys()
     rtnl.commit([message for key, message in gone.items() if key not in kept], ignore=netlink.GONE)
+    if plan.attach:  # all that is ours is gone: what is in the way now is not
+        rtnl.commit(list(addresses.values()))
+        rtnl.commit(list(routes.values()))
+        return
     # A rule cannot be replaced: the same rule again is refused as EEXIST, which is as good.
     rtnl.commit([*addresses.values(), *routes.values()], ignore=frozenset({errno.EEXIST}))
 
@@ -190,38 +201,42 @@ def address_messages(plan: NodePlan, indexes: dict[str, int], *, remove: bool = 
 def route_messages(plan: NodePlan, indexes: dict[str, int], *, remove: bool = False) -> dict[object, Message]:
     """The routes and rules of a plan, each with a key that says whether two plans mean the same."""
     messages: dict[object, Message] = {}
+    make = functools.partial(netlink.route, replace=not plan.attach, remove=remove)
     several = len(plan.interfaces) > 1
     for position, interface in enumerate(plan.interfaces):
         index = indexes.get(interface.device)
-        if index is None:  # the device is not there: what it had went with it
-            continue
-        if position == 0:
-            messages |= _defaults(interface, index, netlink.TABLE_MAIN, remove)
-        if several:
-            table = FIRST_TABLE + position
-            messages |= _connected(interface, index, table, remove)
-            messages |= _defaults(interface, index, table, remove)
+        table = FIRST_TABLE + position
+        if position == 0 and index is not None:
+            messages |= _defaults(interface, index, netlink.TABLE_MAIN, make)
+        if several and index is not None:
+            messages |= _connected(interface, index, table, make)
+            messages |= _defaults(interface, index, table, make)
+        if several and (remove or index is not None):  # a device that is gone took its routes with it, but no rule
             for value, _ in interface.addresses:
                 messages["rule", value, table] = netlink.source_rule(value, table, priority=table, remove=remove)
     return messages
 
 
-def _defaults(interface: InterfacePlan, index: int, table: int, remove: bool) -> Iterator[tuple[object, Message]]:
+def _defaults(
+    interface: InterfacePlan, index: int, table: int, make: Callable[..., Message]
+) -> Iterator[tuple[object, Message]]:
     for anywhere, gateway in ((ip_network("0.0.0.0/0"), interface.gateway4), (ip_network("::/0"), interface.gateway6)):
         source = next((value for value, _ in interface.addresses if value.version == anywhere.version), None)
         if gateway is not None and source is not None:
             key = (anywhere, index, gateway, source, table)
-            yield key, netlink.route(anywhere, index, gateway=gateway, source=source, table=table, remove=remove)
+            yield key, make(anywhere, index, gateway=gateway, source=source, table=table)
 
 
-def _connected(interface: InterfacePlan, index: int, table: int, remove: bool) -> Iterator[tuple[object, Message]]:
+def _connected(
+    interface: InterfacePlan, index: int, table: int, make: Callable[..., Message]
+) -> Iterator[tuple[object, Message]]:
     seen = set()
     for value, length in interface.addresses:
         network = ip_network((value, length), strict=False)
         if length < value.max_prefixlen and network not in seen:
             seen.add(network)
             key = (network, index, value, table)
-            yield key, netlink.route(network, index, source=value, table=table, remove=remove)
+            yield key, make(network, index, source=value, table=table)
 
 
 def _write(folder: int, name: str, value: str) -> None:

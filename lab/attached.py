@@ -15,13 +15,8 @@ from collections.abc import Iterator
 from dataplane.errors import LabError
 from lab import addressing, netlink
 from lab.netlink import Netlink
-from lab.node_plan import NodePlan
+from lab.node_plan import NodePlan, is_tap
 from lab.tap import open_tap
-
-
-def is_tap(plan: NodePlan) -> bool:
-    """Whether the node is a TAP device in the namespace that the lab was started from."""
-    return plan.attach.startswith("tap:")
 
 
 @contextlib.contextmanager
@@ -33,7 +28,7 @@ def network_of(plan: NodePlan, start_network: int | None) -> Iterator[int | None
     if not plan.attach:
         yield None
         return
-    if is_tap(plan):
+    if is_tap(plan.attach):
         if start_network is None:
             raise LabError(f"instance {plan.name}: attach: {plan.attach} needs root: run sudo vpclab up")
         yield start_network
@@ -74,21 +69,53 @@ def make_devices(plan: NodePlan, rtnl: Netlink, taps: dict[int, int]) -> dict[st
     for interface in plan.interfaces:
         name = interface.kernel_device
         try:
-            taps[interface.port] = open_tap(name, persistent=False)
-        except OSError as error:
-            if error.errno not in (errno.EBUSY, errno.EEXIST):
-                raise
-            if not is_tap(plan):
-                raise LabError(f"instance {plan.name}: {plan.attach} has a device {name} already") from error
+            taps[interface.port] = make_device(plan, name)
+        except FileExistsError:
             taps[interface.port] = _take_over(plan, name)
             return {interface.device: rtnl.index(name)}
         indexes[interface.device] = rtnl.index(name)
-    if is_tap(plan):
+    if is_tap(plan.attach):
         rtnl.commit([netlink.set_link(indexes[i.device], mac=i.mac, mtu=i.mtu, up=True) for i in plan.interfaces])
     else:
         addressing.write_device_sysctls(plan)
-        addressing.configure(rtnl, plan, indexes, alias=None)
+        try:
+            with naming_routes(plan):
+                addressing.configure(rtnl, plan, indexes, alias=None)
+        except BaseException:
+            addressing.unconfigure(rtnl, [(plan, indexes)])  # the devices go by themselves, rules do not
+            raise
     return indexes
+
+
+def make_device(plan: NodePlan, name: str) -> int:
+    """Make a device that goes with its descriptor, which is returned. Raises FileExistsError when there is one.
+
+    Raises LabError instead where it cannot be ours.
+    """
+    try:
+        return open_tap(name, persistent=False)
+    except OSError as error:
+        if error.errno not in (errno.EBUSY, errno.EEXIST):
+            raise
+        if not is_tap(plan.attach):
+            raise LabError(f"instance {plan.name}: {plan.attach} has a device {name} already") from error
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name) from error
+
+
+@contextlib.contextmanager
+def naming_routes(plan: NodePlan) -> Iterator[None]:
+    """Say of a route that is in the way of ours which it is, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if not plan.attach or error.errno != errno.EEXIST or not str(error.filename).startswith("route "):
+            raise
+        where, what = plan.attach.partition(":")[2], str(error.filename).replace("table 254", "table main")
+        raise LabError(
+            f"instance {plan.name}: {where} has a {what} already, and the instance needs its own: "
+            "remove it, or give it a larger metric, so that it rests while the lab is up "
+            "(for example: ip route add default via GATEWAY metric 2000)"
+        ) from error
 
 
 def _take_over(plan: NodePlan, name: str) -> int:

@@ -21,14 +21,13 @@ import json
 import logging
 import os
 import socket
-import struct
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem, VpclabError
-from lab.socket_path import reachable
+from lab.socket_path import peer_uid, reachable
 
 PROTOCOL_VERSION = 1
 SOCKET_NAME = "control.sock"
@@ -125,7 +124,7 @@ class ControlServer:
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            if _peer_uid(client) != os.geteuid():
+            if peer_uid(client) != os.geteuid():
                 _refuse(client, "lab", "this lab belongs to another user")
                 return
             client.settimeout(IDLE_LIMIT_S)
@@ -273,8 +272,3 @@ def _refuse(client: socket.socket, kind: str, message: str) -> None:
     with contextlib.suppress(OSError), client:
         answer = {"version": PROTOCOL_VERSION, "error": {"kind": kind, "message": message, "problems": []}}
         client.sendall(_encode(answer))
-
-
-def _peer_uid(client: socket.socket) -> int:
-    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])

@@ -14,7 +14,7 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.ht
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -100,14 +100,16 @@ class HealthBook:
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str], TargetGroup] = {}
         self._unused: dict[TargetKey, TargetHealth] = {}
-        self._courses: dict[tuple[str, TargetKey], _Course] = {}
+        self._courses: dict[TargetKey, dict[str, _Course]] = {}
+        """By target, then by checker."""
         self._jobs: dict[str, tuple[Job, ...]] = {}
 
     def copy(self) -> HealthBook:
         """The same knowledge, to go back to."""
         other = HealthBook()
         other._groups, other._unused = self._groups, self._unused
-        other._courses, other._jobs = dict(self._courses), self._jobs
+        other._courses = {target: dict(courses) for target, courses in self._courses.items()}
+        other._jobs = self._jobs
         return other
 
     def configure(self, topology: Topology) -> None:
@@ -136,8 +138,11 @@ class HealthBook:
                         unused[key] = ZONE_NOT_ENABLED
         self._groups, self._unused = groups, unused
         self._jobs = {checker: tuple(each) for checker, each in jobs.items()}
-        pairs = [(checker, job.target) for checker, each in self._jobs.items() for job in each]
-        self._courses = {pair: self._courses.get(pair, _Course()) for pair in pairs}
+        before, self._courses = self._courses, {}
+        for checker, each in self._jobs.items():
+            for job in each:
+                course = before.get(job.target, {}).get(checker, _Course())
+                self._courses.setdefault(job.target, {})[checker] = course
 
     def jobs(self, checker: str) -> tuple[Job, ...]:
         """What the checker in a node (``VPC/BALANCER/SUBNET``) has to do."""
@@ -145,26 +150,35 @@ class HealthBook:
 
     def heard(self, checker: str, target: TargetKey, result: Result) -> bool:
         """Take a result down; whether the health of the target is another one now. Results about others are nothing."""
-        course = self._courses.get((checker, target))
+        courses = self._courses.get(target, {})
+        course = courses.get(checker)
         if course is None:
             return False
-        before = self._combined(target)
         check = self._groups[target[0], target[1]].health_check
-        self._courses[checker, target] = _after(course, check, judge(check, result))
-        return self._combined(target) != before
+        after = _after(course, check, judge(check, result))
+        if after == course:
+            return False
+        before = _combined(courses)
+        courses[checker] = after
+        return _combined(courses) != before
 
     def health(self) -> dict[TargetKey, TargetHealth]:
         """Every registered target."""
-        targets = dict.fromkeys(target for _, target in self._courses)
-        return {**self._unused, **{target: self._combined(target) for target in targets}}
+        return {**self._unused, **{target: _combined(courses) for target, courses in self._courses.items()}}
+
+    def health_of(self, target: TargetKey) -> TargetHealth:
+        """A target that some node checks."""
+        return _combined(self._courses[target])
 
     def is_waiting(self) -> bool:
         """Whether some check was not made even once."""
-        return any(course.health == INITIAL for course in self._courses.values())
+        return any(course.health == INITIAL for courses in self._courses.values() for course in courses.values())
 
-    def _combined(self, target: TargetKey) -> TargetHealth:
-        found = [course.health for (_, each), course in self._courses.items() if each == target]
-        return min(found, key=lambda health: (_WORST_FIRST.index(health.state), health == CHECKING))
+
+def _combined(courses: Mapping[str, _Course]) -> TargetHealth:
+    """A target in the eyes of all its checkers."""
+    found = [course.health for course in courses.values()]
+    return min(found, key=lambda health: (_WORST_FIRST.index(health.state), health == CHECKING))
 
 
 _WORST_FIRST = ("unhealthy", "initial", "healthy")

@@ -3,7 +3,8 @@
     load balancer node's namespace                    daemon
       lab.health_checker ── unix socket: jobs, results ── HealthWatch ── HealthBook ── `changed` is called
 
-One thread speaks with all checkers. A checker that comes back after it died says who it is and gets its jobs again.
+One thread speaks with all checkers. A checker that comes back after it died says who it is and gets its jobs again; one
+that says what none would say is hung up on.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from dataplane.errors import LabError
 from dataplane.topology import Topology
 from dataplane.topology.runtime_state import TargetHealth, TargetKey
 from lab.health import HealthBook, Result
 from lab.health_checker import SOCKET_NAME
-from lab.socket_path import reachable
+from lab.socket_path import peer_uid, reachable
 
 TICK_S = 1.0
 _LONGEST_LINE = 1 << 16
+_FULL_PAUSE_S = 0.1
 log = logging.getLogger(__name__)
 
 
@@ -98,7 +99,7 @@ class HealthWatch:
             self._begun = True
         self._nudge()
         end = time.monotonic() + limit_s
-        while time.monotonic() < end:
+        while time.monotonic() < end and not self._ended:
             with self._lock:
                 if not self._book.is_waiting():
                     return
@@ -111,18 +112,23 @@ class HealthWatch:
 
     def close(self) -> None:
         """Hang up on all checkers, which ends them."""
-        if self._ended:
-            return
-        self._ended = True
-        self._nudge()
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            os.eventfd_write(self._wake, 1)
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
+            if not self._thread.is_alive():
+                os.close(self._wake)  # nobody uses it any more: `_nudge` does not after the end
         self._path.unlink(missing_ok=True)
 
     # -- the thread ----------------------------------------------------------------------------------------
 
     def _nudge(self) -> None:
-        os.eventfd_write(self._wake, 1)
+        with self._lock:
+            if not self._ended:
+                os.eventfd_write(self._wake, 1)
 
     def _serve(self) -> None:
         tick_at = time.monotonic() + TICK_S
@@ -143,16 +149,24 @@ class HealthWatch:
             self._drop(checker)
         self._listener.close()
         self._selector.close()
-        os.close(self._wake)
 
     def _checkers(self) -> list[_Checker]:
         return [key.data for key in self._selector.get_map().values() if key.data is not None]
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
             line, _ = self._listener.accept()
-            line.setblocking(False)
-            self._selector.register(line, selectors.EVENT_READ, _Checker(line))
+        except BlockingIOError:
+            return
+        except OSError:
+            # Out of descriptors or memory: wait for somebody to leave instead of spinning.
+            time.sleep(_FULL_PAUSE_S)
+            return
+        if peer_uid(line) != os.geteuid():
+            line.close()
+            return
+        line.setblocking(False)
+        self._selector.register(line, selectors.EVENT_READ, _Checker(line))
 
     def _hear(self, checker: _Checker) -> None:
         try:
@@ -164,26 +178,29 @@ class HealthWatch:
         *lines, checker.heard = (checker.heard + piece).split(b"\n")
         if not piece or len(checker.heard) > _LONGEST_LINE:
             self._drop(checker)
-        changes = [self._take(checker, line) for line in lines]
-        if any(changes):
+        changed = False
+        for line in lines:
+            try:
+                changed |= self._take(checker, line)
+            except ValueError:
+                log.warning("the health checker of %s says %r: hanging up", checker.name or "nobody", line[:200])
+                self._drop(checker)
+                break
+        if changed:
             _guarded(self._changed)
 
     def _take(self, checker: _Checker, line: bytes) -> bool:
-        """Take a line of a checker down; whether it changes the health of a target."""
-        try:
-            message: dict[str, Any] = json.loads(line)
-            if "node" in message:
-                checker.name = str(message["node"])
-                return False
-            vpc, group, name = message.pop("target")
-            target, result = (vpc, group, name), Result(**message)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            log.warning("a health checker says %r", line[:200])
+        """Take a line of a checker down; whether it changes the health of a target. Raises ValueError for nonsense."""
+        said = parse(line)
+        if isinstance(said, str):
+            checker.name = said
             return False
+        target, result = said
         with self._lock:
             changed = self._book.heard(checker.name, target, result)
-            now = self._book.health().get(target)
-        if changed and now is not None:
+            now = self._book.health_of(target) if changed else None
+        if now is not None:
+            vpc, group, name = target
             log.info("target %s of %s/%s is %s %s %s", name, vpc, group, now.state, now.reason, now.description)
         return changed
 
@@ -208,6 +225,26 @@ class HealthWatch:
         with contextlib.suppress(KeyError):
             self._selector.unregister(checker.line)
         checker.line.close()
+
+
+def parse(line: bytes) -> str | tuple[TargetKey, Result]:
+    """What a line of a checker says: which node it is of, or the result of a check. Raises ValueError."""
+    try:
+        message = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    match message:
+        case {"node": str(node), **rest} if not rest:
+            return node
+        case {
+            "target": [str(vpc), str(group), str(name)],
+            "kind": "open" | "status" | "timeout" | "failed" as kind,
+            **rest,
+        }:
+            status, detail = rest.pop("status", 0), rest.pop("detail", "")
+            if type(status) is int and isinstance(detail, str) and not rest:
+                return (vpc, group, name), Result(kind=kind, status=status, detail=detail)
+    raise ValueError("not what a checker says")
 
 
 def _guarded(call: Callable[[], None]) -> None:

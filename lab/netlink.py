@@ -95,9 +95,13 @@ def route(
     gateway: Address | None = None,
     source: Address | None = None,
     table: int = TABLE_MAIN,
+    replace: bool = True,
     remove: bool = False,
 ) -> Message:
-    """Add or replace (or remove) a route. The gateway is taken to be on the link, whatever the addresses say."""
+    """Add or replace (or remove) a route. The gateway is taken to be on the link, whatever the addresses say.
+
+    Without `replace`, a route to the same destination in the same table is in the way (EEXIST).
+    """
     scope = _RT_SCOPE_LINK if gateway is None and destination.version == 4 else _RT_SCOPE_UNIVERSE
     attributes = _attribute(4, struct.pack("=i", index)) + _attribute(15, struct.pack("=I", table))
     if destination.prefixlen:
@@ -115,7 +119,7 @@ def route(
     what = f"route {destination} in table {table}"
     if remove:
         return Message(_DELROUTE, 0, body + attributes, what)
-    return Message(_NEWROUTE, _CREATE | _REPLACE, body + attributes, what)
+    return Message(_NEWROUTE, _CREATE | (_REPLACE if replace else _EXCLUDE), body + attributes, what)
 
 
 def source_rule(source: Address, table: int, *, priority: int, remove: bool = False) -> Message:

@@ -13,7 +13,7 @@ from dataplane.errors import LabError
 from lab import addressing, attached, identity, mount_view, netlink
 from lab.namespace import Namespaces, Workplace
 from lab.netlink import Netlink
-from lab.node_plan import NodePlan
+from lab.node_plan import NodePlan, is_tap
 from lab.tap import open_tap
 
 
@@ -96,14 +96,17 @@ def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
             mount_view.write_files(site.etc / plan.name, plan, site.hosts)
             socket.sethostname(plan.hostname or plan.name)
             _remove_devices(rtnl, node, [device for device, port in node.ports.items() if wanted.get(device) != port])
-            if not attached.is_tap(plan):
+            if not is_tap(plan.attach):
                 defaults = [] if plan.attach else ["default"]
                 addressing.switch_ipv6([*defaults, *node.ports], on=addressing.has_ipv6(plan))
                 for device, port in wanted.items():
                     if device not in node.ports:
-                        taps[device] = open_tap(device, persistent=not plan.attach)
+                        taps[device] = attached.make_device(plan, device) if plan.attach else open_tap(device)
                         node.indexes[device], node.ports[device] = rtnl.index(device), port
-                addressing.reconfigure(rtnl, node.leftovers, (plan, node.indexes))
+                if plan.attach and taps:
+                    addressing.write_device_sysctls(plan)
+                with attached.naming_routes(plan):
+                    addressing.reconfigure(rtnl, node.leftovers, (plan, node.indexes))
         except BaseException:
             # Nobody will know the new descriptors, and closing one does not take its device away.
             _remove_devices(rtnl, node, list(taps))
@@ -133,7 +136,7 @@ def shut(site: Site, node: Node) -> None:
 
 def destroy(site: Site, node: Node) -> None:
     """Let go of a node whose processes are gone; the kernel takes namespaces and devices away in its own time."""
-    if node.plan.attach and not attached.is_tap(node.plan):
+    if node.plan.attach and not is_tap(node.plan.attach):
         with contextlib.suppress(OSError), site.workplace.inside(node.namespaces), Netlink() as rtnl:
             addressing.unconfigure(rtnl, [*node.leftovers, (node.plan, node.indexes)])
     node.namespaces.close()

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 Address = IPv4Address | IPv6Address
+TAP = "tap:"
 RestartPolicy = Literal["never", "on-failure", "always"]
 
 
@@ -81,6 +82,11 @@ class NodePlan:
     else's: its devices and addresses are all that is ours in it."""
     hidden: bool = False
     """One of ours, behind an interface that AWS owns: users do not see it, and its namespace has no name."""
+
+
+def is_tap(attach: str | None) -> bool:
+    """Whether a node is a TAP device in the namespace that the lab was started from (`NodePlan.attach`)."""
+    return attach is not None and attach.startswith(TAP)
 
 
 def same_interfaces(old: NodePlan, new: NodePlan) -> dict[str, int]:

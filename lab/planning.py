@@ -14,7 +14,7 @@ from dataplane.model.program_spec import ProgramSpec, ReadyCommand, ReadyTcp
 from dataplane.names import Names
 from dataplane.topology import Topology
 from lab.interpreter import command
-from lab.node_plan import Address, InterfacePlan, NodePlan, ProgramPlan
+from lab.node_plan import TAP, Address, InterfacePlan, NodePlan, ProgramPlan, is_tap
 
 ON_LINK_GATEWAY = IPv4Address("169.254.0.1")
 """Next hop of internet hosts: their link is point-to-point, and the router answers ARP for any address."""
@@ -93,7 +93,7 @@ def _interface(placed: PlacedInterface, port: int, attach: str | None = None) ->
         gateway4=subnet.router4,
         gateway6=subnet.router_link_local if placed.addresses6 else None,
         mtu=limits.VPC_MTU,
-        link=attach.removeprefix("tap:") if attach is not None and attach.startswith("tap:") else "",
+        link=attach.removeprefix(TAP) if attach is not None and is_tap(attach) else "",
     )
 
 

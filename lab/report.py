@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from dataplane.errors import LabError
 from dataplane.trace import Trace
 from dataplane.trace_text import path_text, why_text
+from lab.node_plan import is_tap
 
 QUIET_PORT = 443
 """Where the SYN built with scapy goes: a port of its own, so that it tests other rules than the connect."""
@@ -166,7 +167,7 @@ class _Question:
 def examine(lab: ReportedLab) -> Findings:
     """Send the probes, all at the same time, and put the traces beside them. Takes a few seconds."""
     # Nothing can be run at a TAP device, and nobody knows what answers there.
-    names = [name for name, node in lab.nodes.items() if not (node.attached or "").startswith("tap:")]
+    names = [name for name, node in lab.nodes.items() if not is_tap(node.attached)]
     findings = Findings(lab=lab.name, left_out=max(0, len(names) - _MOST_NODES))
     questions = list(_questions(lab, names[:_MOST_NODES]))
     _load_scapy()  # before the threads: its first import is slow and not made for several at once

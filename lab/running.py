@@ -51,6 +51,7 @@ class RunningLab:
         self.file = file
         self.started = time.time()
         self._changing = threading.RLock()
+        self._closed = False
         loaded = load(text, file_name=file)
         self._loaded = loaded
         self.data_plane = DataPlane(loaded.topology())
@@ -81,6 +82,8 @@ class RunningLab:
 
     def close(self) -> None:
         """Stop the worker, end all programs and take every namespace down."""
+        with self._changing:
+            self._closed = True
         self._end_health()  # outside of the lock, which its thread may be waiting for
         with self._changing:
             # The worker first: it must not write to a descriptor whose number is somebody else's by now.
@@ -136,7 +139,8 @@ class RunningLab:
         """Start programs of a node (or one) again; why one is not ready, or an empty text.
 
         Raises:
-            LabError: there is none to start again.
+            NoProgramError: there is none to start again.
+            LabError: the operating system refuses it, or the lab is going down.
         """
         with self._changing:
             self.runtime.restart(node, program)
@@ -162,6 +166,8 @@ class RunningLab:
             VpclabError: a step failed; the lab is as it was.
         """
         with self._changing:
+            if self._closed:
+                raise LabError(f"lab {self.name} is going down")
             loaded = load(text, file_name=file)
             topology = loaded.topology()
             found = changes(self._loaded.lab_file, loaded.lab_file)
@@ -185,8 +191,9 @@ class RunningLab:
                 raise LabError(f"instance {name}: attach cannot be changed; apply a file without the instance first")
         ports = self.runtime.add_nodes(added)
         done: list[str] = []
-        undo_health = self._watch_health(topology)
+        undo_health: Callable[[], None] = _nothing
         try:
+            undo_health = self._watch_health(topology)
             state = carry_over(old_topology, topology, self.now_ms())
             self.data_plane.apply(topology.with_runtime(replace(state, health=self.target_health)))
             self._attach(ports)
@@ -214,7 +221,10 @@ class RunningLab:
         self.runtime.remove_nodes(plan.name for plan in added)
         self.data_plane.apply(topology)
         for plan in plans:
-            self._update(plan)
+            try:
+                self._update(plan)
+            except VpclabError:  # what was in its way still is; the others go back all the same
+                log.exception("going back: %s", plan.name)
 
     def _update(self, plan: NodePlan) -> None:
         self._detach(self.runtime.detached_by(plan))
@@ -235,13 +245,15 @@ class RunningLab:
         """Watch the targets of a topology, if it has any; returns what goes back."""
         if self._health is None:
             if not any(vpc.target_groups for vpc in topology.lab.vpcs.values()):
-                return lambda: None
+                return _nothing
             self._health = HealthWatch(self._folder, changed=self._publish_health, tick=self._let_time_pass)
         return self._health.configure(topology)
 
     def _begin_health(self) -> None:
-        if self._health is not None:
-            self._health.begin(_FIRST_CHECKS_S)
+        with self._changing:
+            watch = None if self._closed else self._health
+        if watch is not None:
+            watch.begin(_FIRST_CHECKS_S)
             self._publish_health()
 
     def _end_health(self) -> None:
@@ -270,3 +282,7 @@ class RunningLab:
     def _detach(self, ports: Iterable[int]) -> None:
         for port in ports:
             self.worker.detach(port)
+
+
+def _nothing() -> None:
+    """What undoes nothing."""

@@ -86,6 +86,10 @@ class NodeChange:
     """Ports that are gone: their descriptors are closed, so the worker must have let go of them *before*."""
 
 
+class NoProgramError(LabError):
+    """A node has no such program."""
+
+
 class Runtime:
     """The nodes and programs of one running lab. All methods may be called from any thread; they take turns.
 
@@ -234,9 +238,9 @@ class Runtime:
         with self._lock:
             names = [each.name for each in self._known(node).programs]
             if not names:
-                raise LabError(f"node {node} has no programs")
+                raise NoProgramError(f"node {node} has no programs")
             if program is not None and program not in names:
-                raise LabError(f"node {node} has no program {program!r}; it has {', '.join(names)}")
+                raise NoProgramError(f"node {node} has no program {program!r}; it has {', '.join(names)}")
             self._ask({}, "restart", node, program)
 
     def wait_ready(self, node: str | None = None) -> None:

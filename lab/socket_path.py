@@ -1,9 +1,14 @@
-"""Reaching a unix socket whose path is too long for the kernel: it may have 107 bytes, and state folders are deeper."""
+"""Unix sockets in state folders: who is at the other end, and reaching one whose path is too long for the kernel.
+
+A path may have 107 bytes, and state folders are deeper.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,3 +21,9 @@ def reachable(folder: Path | str, name: str) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/{name}"
     finally:
         os.close(descriptor)
+
+
+def peer_uid(client: socket.socket) -> int:
+    """The user at the other end, as the kernel says."""
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])

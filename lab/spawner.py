@@ -236,6 +236,12 @@ class Spawner:
                         time.sleep(0.001)
             self._init = 0
 
+    def leave_attached(self) -> None:
+        """Take what is ours from namespaces that are not; those of the lab go with us, their names by `lab.gc`."""
+        for node in self._nodes.values():
+            if node.plan.attach:
+                destroy(self._site, node)
+
     # -- parts ---------------------------------------------------------------------------------------------
 
     def _entry(self, node: Node) -> dict[str, Any]:
@@ -346,6 +352,7 @@ def main() -> None:
             channel.send(("done", spawner.facts()))
             spawner.serve()
         finally:
+            spawner.leave_attached()
             spawner.end_processes()  # they would go with us, but nobody might reap process 1
     except ChannelClosed:
         pass  # the lab is over

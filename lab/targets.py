@@ -46,21 +46,27 @@ def find_balancer(topology: Topology, name: str) -> tuple[str, str]:
     raise RequestError(f"no gateway load balancer {name!r}; {hint}")
 
 
-def devices(topology: Topology, vpc: str, balancer: str) -> dict[str, PlacedInterface]:
-    """Interface of each target of a load balancer, registered or draining, that is an instance of the lab."""
+def devices(topology: Topology, vpc: str, balancer: str) -> dict[str, tuple[IPv4Address, PlacedInterface]]:
+    """Address and interface of each target of a load balancer, registered or draining, that is an instance of the lab.
+
+    Each address is that of one target, which is the registered one if there is a choice.
+    """
     group = topology.vpc(vpc).gateway_load_balancers[balancer].target_group
-    addresses = {each.name: each.address for each in topology.vpc(vpc).target_groups[group].placed(topology, vpc)}
+    names = {each.address: each.name for each in topology.vpc(vpc).target_groups[group].placed(topology, vpc)}
     for former in topology.runtime.former.get((vpc, group), ()):
-        addresses.setdefault(former.name, former.address)
-    found = {name: _interface_at(topology, vpc, address) for name, address in addresses.items()}
-    return {name: interface for name, interface in found.items() if interface is not None}
+        names.setdefault(former.address, former.name)
+    found = {name: (address, _interface_at(topology, vpc, address)) for address, name in names.items()}
+    return {name: (address, interface) for name, (address, interface) in found.items() if interface is not None}
 
 
 def _interface_at(topology: Topology, vpc: str, address: IPv4Address) -> PlacedInterface | None:
-    """Whose address it is, as seen from a VPC: its own interfaces come before others'."""
-    found = [each for each in topology.interfaces if each.is_attached and address in each.addresses4]
-    found.sort(key=lambda each: each.subnet.vpc != vpc)
-    return found[0] if found else None
+    """Whose address it is, as seen from a VPC: of its own interfaces, then of those of VPCs that it is peered with."""
+    peers = [p.other(vpc) for p in topology.lab.peerings.values() if p.is_active and vpc in (p.requester, p.accepter)]
+    for near in (vpc, *(peer for peer in peers if peer in topology.lab.vpcs)):
+        for interface in topology.interfaces_of_vpc(near):
+            if interface.is_attached and address in interface.addresses4:
+                return interface
+    return None
 
 
 @dataclass(slots=True)

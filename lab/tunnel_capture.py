@@ -33,6 +33,8 @@ class TargetDevice:
     """Where the packets of one target can be seen."""
 
     target: str
+    address: str
+    """Another target may have another address of the same device."""
     view: NodeView
     device: str
 
@@ -40,13 +42,14 @@ class TargetDevice:
 def open_tunnel_capture(name: str, nodes: Collection[str], targets: Sequence[TargetDevice]) -> Capture:
     """Start to capture a load balancer whose nodes have these addresses. OSError when a device is gone."""
     addresses = {socket.inet_aton(address) for address in nodes}
+    own = [socket.inet_aton(each.address) for each in targets]
     head = pcapng.section("vpclab") + b"".join(
         pcapng.interface(word, f"{name} {word} packets, at {_names(targets)}", capture_length=0, link_type=kind)
         for word, kind in (("outer", pcapng.ETHERNET), ("inner", pcapng.RAW_IP))
     )
 
     def write(number: int, frame: Frame) -> bytes:
-        if not is_tunnelled(frame.data, addresses):
+        if not is_tunnelled(frame.data, addresses, own[number]):
             return b""
         comment, way = f"target {targets[number].target}", direction(frame)
         blocks = pcapng.packet(
@@ -72,15 +75,16 @@ def open_tunnel_capture(name: str, nodes: Collection[str], targets: Sequence[Tar
     return Capture(rings, head, write, lab=lab)
 
 
-def is_tunnelled(frame: bytes, nodes: Collection[bytes]) -> bool:
-    """Whether a frame is a GENEVE packet between a load balancer node (its packed address) and anybody."""
+def is_tunnelled(frame: bytes, nodes: Collection[bytes], target: bytes) -> bool:
+    """Whether a frame is a GENEVE packet between a load balancer's nodes and a target (packed addresses)."""
     if len(frame) < 42 or frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_UDP:
         return False
     if int.from_bytes(frame[20:22], "big") & 0x1FFF:  # a later fragment, whose ports nobody knows
         return False
     udp = 14 + (frame[14] & 15) * 4
     is_geneve = int.from_bytes(frame[udp + 2 : udp + 4], "big") == GENEVE_PORT
-    return is_geneve and (frame[26:30] in nodes or frame[30:34] in nodes)
+    source, destination = frame[26:30], frame[30:34]
+    return is_geneve and ((source in nodes and destination == target) or (source == target and destination in nodes))
 
 
 def inner_packet(frame: bytes) -> bytes:

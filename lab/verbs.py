@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
-from dataplane.errors import LabError, VpclabError
+from dataplane.errors import VpclabError
 from dataplane.probe import protocol_number
 from lab import sight, tables, targets
 from lab.control import RequestError, Verb
 from lab.running import RunningLab
+from lab.runtime import NoProgramError
 
 _CLOCK_LIMIT_S = 10 * 366 * 86400.0
 """Longest single advance of the clock."""
@@ -162,10 +163,10 @@ class Verbs:
         vpc, name = targets.find_balancer(topology, _argument(arguments, "name", str))
         nodes = topology.balancer_nodes(vpc, name).values()
         found = []
-        for target, interface in targets.devices(topology, vpc, name).items():
+        for target, (address, interface) in targets.devices(topology, vpc, name).items():
             node = self.node({"name": interface.instance})
             links = {each["device"]: each["link"] for each in node["interfaces"]}
-            found.append({"target": target, "node": node, "link": links[interface.device]})
+            found.append({"target": target, "address": str(address), "node": node, "link": links[interface.device]})
         return {
             "name": f"{vpc}/{name}",
             "addresses": [str(node.addresses4[0]) for node in nodes],
@@ -188,7 +189,7 @@ class Verbs:
         name, program = self._known(_argument(arguments, "name", str)), _optional(arguments, "program", str)
         try:
             problem = self._lab.restart(name, program)
-        except LabError as error:
+        except NoProgramError as error:
             raise RequestError(str(error)) from None
         programs = [asdict(each) for each in self._lab.runtime.status()[name].programs]
         return {"programs": [each for each in programs if program in (None, each["name"])], "problem": problem}

@@ -6,7 +6,8 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Instances.html
 
 A device of the user's may stand in for the namespace (``attach``), so that a virtual machine, a container or a program
 with a network stack of its own is the instance: ``tap:NAME`` is a TAP device in the namespace that the lab was started
-from, which is made where there is none; ``netns:PATH`` is an ``eth0`` inside an existing network namespace.
+from, which is made where there is none; ``netns:PATH`` is an ``eth0`` inside an existing network namespace. Routes that
+are there are not replaced: one in the way of the instance's, such as a default route without a metric, is an error.
 
 Deviations from AWS:
 - An instance runs as long as the lab does; it has no type, image or key, and its disk is the machine's.

@@ -19,6 +19,7 @@ makes it answer 503 until the next SIGUSR1: that is how to watch a target fail w
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import selectors
@@ -41,7 +42,7 @@ PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
 
 _LARGEST_DATAGRAM = 65535
 _BUFFER_BYTES = 16 << 20
-_BURST = 64
+BURST = 64
 """Packets between two looks at the other sockets."""
 _FLOWS_KNOWN = 65536
 _EXTENSIONS = (0, 43, 60)  # hop-by-hop options, routing, destination options (RFC 8200, 4)
@@ -137,6 +138,8 @@ class Rule:
         if word not in PROTOCOLS or (rest and word not in ("tcp", "udp")):
             raise ValueError(f"{text!r} is no rule: write tcp:23, udp:5000-5999, icmp or cidr:198.51.100.0/24")
         first, _, last = rest.partition("-")
+        if rest and not (first.isdecimal() and (last or first).isdecimal()):
+            raise ValueError(f"{text!r} is no rule: ports are numbers, as in tcp:23 or udp:5000-5999")
         return cls(text, protocol=PROTOCOLS[word], ports=range(int(first), int(last or first) + 1) if rest else None)
 
     def matches(self, inner: Inner) -> bool:
@@ -162,6 +165,8 @@ class Counters:
     """The kernel would not send them: too large for the interface, or no route."""
     unknown: int = 0
     """Answers to no flow (two-arm appliances)."""
+    clashing: int = 0
+    """Dropped, because their addresses and ports are those of another endpoint's flow (two-arm appliances)."""
     flows: int = 0
 
     def to_json(self) -> dict[str, object]:
@@ -229,6 +234,7 @@ class HealthServer:
     def __init__(self, port: int, counters: Counters, selector: selectors.BaseSelector) -> None:
         self.healthy = True
         self._counters, self._selector = counters, selector
+        self._clients: dict[socket.socket, None] = {}
         self._listener = socket.create_server(("", port), backlog=64)
         self._listener.setblocking(False)
         selector.register(self._listener, selectors.EVENT_READ, self._accept)
@@ -236,9 +242,12 @@ class HealthServer:
     def _accept(self) -> None:
         try:
             client, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE) and self._clients:
+                self._forget(next(iter(self._clients)))  # who has been silent for longest makes room
             return
         client.setblocking(False)
+        self._clients[client] = None
         asked = bytearray()
         self._selector.register(client, selectors.EVENT_READ, lambda: self._answer(client, asked))
 
@@ -252,8 +261,13 @@ class HealthServer:
                 client.sendall(self._page(bytes(asked).split(b" ", 2)[1:2]))
         except OSError:
             pass
-        self._selector.unregister(client)
-        client.close()
+        self._forget(client)
+
+    def _forget(self, client: socket.socket) -> None:
+        if client in self._clients:
+            del self._clients[client]
+            self._selector.unregister(client)
+            client.close()
 
     def _page(self, path: list[bytes]) -> bytes:
         if path == [b"/counters"]:
@@ -274,7 +288,7 @@ class OneArm:
 
     def work(self) -> None:
         """Take in what has come."""
-        for _ in range(_BURST):
+        for _ in range(BURST):
             found = self._tunnel.receive()
             if found is None:
                 return
@@ -362,10 +376,17 @@ def serve(selector: selectors.BaseSelector, ended: list[int]) -> None:
 def options(description: str) -> argparse.ArgumentParser:
     """What the command line may say."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--drop", action="append", default=[], type=Rule.parse, metavar="RULE", help=Rule.__doc__)
+    parser.add_argument("--drop", action="append", default=[], type=_rule, metavar="RULE", help=Rule.__doc__)
     parser.add_argument("--health-port", type=int, default=80, metavar="PORT", help="where health checks are answered")
     parser.add_argument("--quiet", action="store_true", help="do not log flows")
     return parser
+
+
+def _rule(text: str) -> Rule:
+    try:
+        return Rule.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None  # of a ValueError argparse does not show the text
 
 
 def _end(address: IPv4Address | IPv6Address, port: int | None) -> str:

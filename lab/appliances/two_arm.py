@@ -13,6 +13,11 @@ them to the load balancer in the header of the flow that they answer, by whose e
 the kernel's own ICMP errors. What answers no flow is dropped: an appliance cannot begin one.
 https://aws.amazon.com/blogs/networking-and-content-delivery/integrate-your-custom-logic-or-appliance-with-aws-gateway-load-balancer/
 
+Outside of GENEVE nothing says whose a packet is, not even to the kernel: with two tenants who use the same addresses
+and ports at the same time, answers could go to the wrong one. Such a tuple is therefore its first endpoint's until it
+has been silent for as long as a load balancer remembers flows. What others send with it is dropped and counted
+(`clashing`).
+
 It sets in its network namespace, and removes at its end: the tun device, policy rules, an nftables table. Forwarding
 stays switched on, and that errors keep the mark of what they are about.
 """
@@ -27,6 +32,7 @@ import selectors
 import struct
 import subprocess
 import sys
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from ipaddress import ip_interface
@@ -74,6 +80,8 @@ table inet {table} {{
 """
 _BURST = 64
 _FLOWS_KNOWN = 262144
+_IDLE_S = 350.0
+"""Default TCP idle timeout of a gateway load balancer."""
 _FRAGMENTS_KNOWN = 4096
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _ERRORS4, _ERRORS6 = (3, 11, 12), (1, 2, 3, 4)
@@ -86,6 +94,9 @@ class Way(NamedTuple):
     header: bytes
     """GENEVE, as it came."""
     sender: Sender
+    endpoint: int | None
+    used: float
+    """When the flow was last heard of, in seconds."""
 
 
 class TwoArm:
@@ -121,15 +132,22 @@ class TwoArm:
                 counters.dropped[rule.text] = counters.dropped.get(rule.text, 0) + 1
                 return
         if not later_fragment(packet):
-            self._learn(answer_to(inner, packet), Way(bytes(datagram[: header.size]), sender), inner)
+            way = Way(bytes(datagram[: header.size]), sender, header.endpoint, time.monotonic())
+            if not self._learn(answer_to(inner, packet), way, inner):
+                counters.clashing += 1
+                return
         try:
             os.write(self._tun, packet)
         except OSError as error:
             counters.failed += 1
             say(f"the kernel refuses {inner}, {len(packet)} bytes: {error.strerror}")
 
-    def _learn(self, answer: Inner, way: Way, inner: Inner) -> None:
-        if answer not in self._ways:
+    def _learn(self, answer: Inner, way: Way, inner: Inner) -> bool:
+        """Remember where an answer goes; not if it would go to another endpoint."""
+        known = self._ways.get(answer)
+        if known is not None and known.endpoint != way.endpoint and way.used - known.used < _IDLE_S:
+            return False
+        if known is None:
             self.counters.flows += 1
             if not self._quiet:
                 say(f"out: {inner}")
@@ -137,6 +155,7 @@ class TwoArm:
                 self._ways.popitem(last=False)
         self._ways[answer] = way
         self._ways.move_to_end(answer)
+        return True
 
     def give_back(self) -> None:
         """Send what the kernel routes to the tun device, answers, into the flows that they belong to."""
@@ -169,7 +188,10 @@ class TwoArm:
             # About a packet of the client's, which went out as it is quoted: its answer is what we know.
             about = read_inner(memoryview(quoted))
             return None if about is None else self._ways.get(answer_to(about, quoted))
-        way = self._ways.get(with_identifier(inner, packet))
+        answer = with_identifier(inner, packet)
+        way = self._ways.get(answer)
+        if way is not None:
+            self._ways[answer] = way = way._replace(used=time.monotonic())
         if way is not None and piece is not None:
             self._fragments[piece] = way
             if len(self._fragments) > _FRAGMENTS_KNOWN:

@@ -341,7 +341,9 @@ class Lab:
         """
         found = self.ask("balancer", name=name)
         places = [
-            TargetDevice(target=each["target"], view=view_of(each["node"]), device=each["link"])
+            TargetDevice(
+                target=each["target"], address=each["address"], view=view_of(each["node"]), device=each["link"]
+            )
             for each in found["targets"]
         ]
         if not places:

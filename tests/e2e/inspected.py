@@ -6,6 +6,7 @@ import copy
 import json
 from typing import Any
 
+from tests.e2e.lab.stage import eventually
 from vpclab import Lab
 
 ONE_ARM = {"command": ["sh", "-c", 'exec python3 "$VPCLAB_APPLIANCES/one_arm.py" --drop tcp:23'], "ready": {"tcp": 80}}
@@ -109,6 +110,22 @@ def counters(lab: Lab, name: str) -> dict[str, Any]:
 def states(lab: Lab) -> dict[str, str]:
     """State of each target."""
     return {row["target"]: row["state"] for row in lab.targets()}
+
+
+def await_states(lab: Lab, wanted: dict[str, str], *, deadline_s: float = 40) -> None:
+    """Wait until every target's state is this."""
+    eventually(lambda: states(lab) == wanted, f"targets are {wanted}", deadline_s=deadline_s)
+
+
+def await_health(lab: Lab) -> None:
+    """Wait until every target is healthy."""
+    eventually(lambda: set(states(lab).values()) == {"healthy"}, "all targets are healthy", deadline_s=60)
+
+
+def program(lab: Lab, node: str) -> int:
+    """Process id of the first program of a node."""
+    (found,) = [each for each in lab.status()["nodes"] if each["name"] == node]
+    return int(found["programs"][0]["pid"])
 
 
 def reasons(lab: Lab) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conversation import Conversation, is_silent
-from tests.e2e.inspected import counters, inspected, states
+from tests.e2e.inspected import await_states, counters, inspected
 from tests.e2e.lab.stage import eventually, is_done_within, need
 from vpclab import Lab
 
@@ -142,7 +142,7 @@ def test_one_arm_carries_packets_of_all_sizes(one_arm: Lab) -> None:
 
 
 def test_two_arm_leaves_with_its_own_address(two_arm: Lab) -> None:
-    assert states(two_arm) == {"fw": "healthy"}
+    await_states(two_arm, {"fw": "healthy"})
     with Conversation(two_arm, "example", "198.51.100.10", 9000) as line:
         assert line.works()
         assert line.seen_as == "203.0.113.9"

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from dataplane.errors import LabError
-from lab import processes
+from lab import gc, processes
 from tests.e2e.lab.stage import eventually
 from vpclab import Lab
 
 OPEN = {"open": {"description": "all", "ingress": [{"protocol": "all", "source": "0.0.0.0/0"}]}}
 ROOT = Path(__file__).parents[2]
+SYSTEM_RULES = {0, 32766, 32767}
 
 
 def lab_file(attach: str | None, address: str = "10.0.1.10", **fields: Any) -> dict[str, Any]:
@@ -52,6 +53,20 @@ def lab_file(attach: str | None, address: str = "10.0.1.10", **fields: Any) -> d
     }
 
 
+def two_interfaces(place: Place) -> dict[str, Any]:
+    """The same, inside a namespace, with a second interface."""
+    file = lab_file(f"netns:{place.path}")
+    file["vpcs"]["v"]["network_interfaces"] = {
+        "second": {
+            "subnet": "two",
+            "private_ips": ["10.0.2.20"],
+            "security_groups": ["open"],
+            "attachment": {"instance": "guest", "device_index": 1},
+        }
+    }
+    return file
+
+
 class Place:
     """A network namespace of the user's, with a process and settings of its own."""
 
@@ -61,6 +76,8 @@ class Place:
         self.run("ip", "link", "set", "lo", "up")
         self.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         self.process = subprocess.Popen(self.inside("sleep", "1000"))
+        self.before = self.routes()
+        """Compared at the end; a test that adds routes of its own takes them down here."""
 
     def inside(self, *command: str) -> list[str]:
         return ["ip", "netns", "exec", self.name, *command]
@@ -73,17 +90,41 @@ class Place:
     def links(self) -> dict[str, Any]:
         return {link["ifname"]: link for link in json.loads(self.run("ip", "-j", "-d", "addr"))}
 
+    def routes(self) -> list[Any]:
+        """Every route of every table."""
+        return [json.loads(self.run("ip", family, "-j", "route", "show", "table", "all")) for family in ("-4", "-6")]
+
+    def rules(self) -> set[int]:
+        """Priorities of the policy rules."""
+        rules = json.loads(self.run("ip", "-j", "rule")) + json.loads(self.run("ip", "-6", "-j", "rule"))
+        return {rule["priority"] for rule in rules}
+
+    def settings(self, device: str) -> dict[str, str]:
+        """What the kernel does by itself on a device, as far as labs switch it off."""
+        names = ("accept_ra", "autoconf", "accept_dad", "addr_gen_mode")
+        files = [f"/proc/sys/net/ipv6/conf/{device}/{name}" for name in names]
+        return dict(zip(names, self.run("cat", *files).split(), strict=True))
+
+    def own_default(self, *options: str) -> None:
+        """Give it a way out of its own, by a device of its own."""
+        self.run("ip", "tuntap", "add", "own0", "mode", "tap")
+        self.run("ip", "addr", "add", "192.0.2.2/24", "dev", "own0")
+        self.run("ip", "link", "set", "own0", "up")
+        self.run("ip", "route", "add", "default", "via", "192.0.2.1", *options)
+
     def pings(self, address: str) -> bool:
         return " 1 received" in self.run("ping", "-n", "-c1", "-W2", address, check=False)
 
     def assert_untouched(self) -> None:
         """Nothing is left of a lab, and nothing else is missing."""
-        assert list(self.links()) == ["lo"]
-        assert "ifalias" not in self.links()["lo"]
+        links = self.links()
+        links.pop("own0", None)
+        assert list(links) == ["lo"]
+        assert "ifalias" not in links["lo"]
+        assert self.routes() == self.before
         assert self.process.poll() is None
         assert self.run("cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding") == "1\n1\n"
-        rules = json.loads(self.run("ip", "-j", "rule")) + json.loads(self.run("ip", "-6", "-j", "rule"))
-        assert {rule["priority"] for rule in rules} <= {0, 32766, 32767}
+        assert self.rules() == SYSTEM_RULES
 
     def close(self) -> None:
         self.process.kill()
@@ -123,15 +164,7 @@ def test_a_network_namespace_that_exists(place: Place) -> None:
 
 @pytest.mark.root
 def test_several_interfaces_in_a_namespace(place: Place) -> None:
-    file = lab_file(f"netns:{place.path}")
-    file["vpcs"]["v"]["network_interfaces"] = {
-        "second": {
-            "subnet": "two",
-            "private_ips": ["10.0.2.20"],
-            "security_groups": ["open"],
-            "attachment": {"instance": "guest", "device_index": 1},
-        }
-    }
+    file = two_interfaces(place)
     with Lab.from_dict(file) as lab:
         assert sorted(place.links()) == ["eth0", "eth1", "lo"]
         assert lab["server"].ping("10.0.2.20")
@@ -139,6 +172,65 @@ def test_several_interfaces_in_a_namespace(place: Place) -> None:
         del file["vpcs"]["v"]["network_interfaces"]
         lab.apply(file)
         place.assert_untouched()
+
+
+@pytest.mark.root
+def test_an_interface_that_comes_later(place: Place) -> None:
+    with Lab.from_dict(lab_file(f"netns:{place.path}")) as lab:
+        place.run("ip", "tuntap", "add", "eth1", "mode", "tap")
+        with pytest.raises(LabError, match=f"guest: netns:{place.path} has a device eth1 already"):
+            lab.apply(two_interfaces(place))
+        assert place.pings("10.0.2.10")
+        place.run("ip", "link", "delete", "eth1")
+        # Asked for IPv6 routers, unlike devices of a lab's own namespaces, unless it is told not to.
+        place.run("sysctl", "-qw", "net.ipv6.conf.default.accept_ra=1", "net.ipv6.conf.default.autoconf=1")
+        file = two_interfaces(place)
+        file["vpcs"]["v"]["network_interfaces"]["second"]["ipv6_addresses"] = ["2001:db8:0:2::20"]
+        lab.apply(file)
+        assert lab["server"].ping("10.0.2.20")
+        assert place.settings("eth1") == place.settings("eth0")
+        assert place.settings("eth1") == {"accept_ra": "0", "autoconf": "0", "accept_dad": "0", "addr_gen_mode": "1"}
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_default_route_of_the_users_is_not_replaced(place: Place) -> None:
+    place.own_default()
+    place.before = place.routes()
+    words = (
+        rf"guest: {place.path} has a route 0.0.0.0/0 in table main already, .*: remove it, or give it a larger metric"
+    )
+    with pytest.raises(LabError, match=words):
+        Lab.from_dict(lab_file(f"netns:{place.path}")).up()
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_default_route_with_a_metric_rests_while_the_lab_is_up(place: Place) -> None:
+    place.own_default("metric", "2000")
+    place.before = place.routes()
+    with Lab.from_dict(lab_file(f"netns:{place.path}")) as lab:
+        assert place.pings("10.0.2.10")
+        lab.apply(lab_file(f"netns:{place.path}", "10.0.1.11"))
+        assert place.pings("10.0.2.10")
+        assert "metric 2000" in place.run("ip", "route", "show", "default")
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_an_update_does_not_replace_a_default_route_of_the_users_either(place: Place) -> None:
+    with Lab.from_dict(lab_file(f"netns:{place.path}")) as lab:
+        place.own_default("metric", "2000")
+        place.run("ip", "route", "replace", "default", "via", "192.0.2.1")
+        with pytest.raises(LabError, match=r"guest: .* has a route 0\.0\.0\.0/0 in table main already"):
+            lab.apply(lab_file(f"netns:{place.path}", "10.0.1.11"))
+        assert place.run("ip", "route", "show", "default").startswith("default via 192.0.2.1 dev own0")
+        assert lab["guest"].address == "10.0.1.10"
+        place.run("ip", "route", "del", "default", "via", "192.0.2.1", "metric", "0")
+        lab.apply(lab_file(f"netns:{place.path}", "10.0.1.11"))
+        assert place.pings("10.0.2.10")
+        place.run("ip", "link", "delete", "own0")
+    place.assert_untouched()
 
 
 @pytest.mark.root
@@ -151,6 +243,50 @@ def test_a_killed_lab_leaves_nothing_in_a_namespace(place: Place) -> None:
         eventually(lambda: list(place.links()) == ["lo"], "the device is gone")
     finally:
         lab.down()
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_killed_lab_leaves_no_rule_of_several_interfaces(place: Place) -> None:
+    lab = Lab.from_dict(two_interfaces(place))
+    lab.up()
+    try:
+        assert place.rules() > {1000, 1001}
+        os.kill(lab.status()["pid"], signal.SIGKILL)
+        eventually(lambda: place.rules() == SYSTEM_RULES, "the rules are gone")
+    finally:
+        lab.down()
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_lab_starts_again_where_one_was_killed_with_its_spawner(place: Place) -> None:
+    lab = Lab.from_dict(two_interfaces(place))
+    lab.up()
+    try:
+        facts = lab.status()
+        spawners = [
+            process.pid
+            for process in processes.all_processes()
+            if processes.lab_of(process.pid) == facts["lab_id"] and processes.name_of(process.pid) == gc.SPAWNER
+        ]
+        for pid in (*spawners, facts["pid"]):
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: list(place.links()) == ["lo"], "the devices are gone")
+        assert place.rules() > {1000, 1001}
+    finally:
+        lab.down()
+    with Lab.from_dict(two_interfaces(place)) as again:
+        assert again["server"].ping("10.0.2.20")
+    place.assert_untouched()
+
+
+@pytest.mark.root
+def test_a_lab_that_cannot_start_leaves_no_rule(place: Place) -> None:
+    place.own_default()
+    place.before = place.routes()
+    with pytest.raises(LabError, match="remove it"):
+        Lab.from_dict(two_interfaces(place)).up()
     place.assert_untouched()
 
 

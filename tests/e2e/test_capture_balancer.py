@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +74,51 @@ def test_both_sides_of_an_appliance_in_one_file(lab: Lab, tmp_path: Path) -> Non
     ]
     assert len({row[3] for row in inner}) == 1
     assert inner[0][3] in ("target fw-a", "target fw-b")
+
+
+def dual_stack_with_two_addresses() -> dict[str, Any]:
+    """Both targets are addresses of one interface, and what is inspected has IPv6 as well."""
+    file = inspected()
+    fleet(file).update(targets=["10.9.1.10", "10.9.1.15"], target_type="ip")
+    del file["instances"]["fw-b"]
+    file["instances"]["fw-a"]["secondary_private_ips"] = ["10.9.1.15"]
+    app = file["vpcs"]["app"]
+    app["ipv6_cidrs"] = ["2001:db8:0:0::/56"]
+    for number, name in enumerate(("client", "server"), 1):
+        app["subnets"][name]["ipv6_cidr"] = f"2001:db8:0:{number}::/64"
+        file["instances"][name]["ipv6_address"] = f"2001:db8:0:{number}::10"
+        other = f"2001:db8:0:{3 - number}::/64"
+        app["route_tables"][name]["routes"].append({"destination": other, "target": "vpc-endpoint:inspect"})
+    app["security_groups"]["open"]["ingress"].append({"protocol": "all", "source": "::/0"})
+    return file
+
+
+def test_each_packet_is_there_once_with_the_target_that_it_was_for(tmp_path: Path) -> None:
+    file = tmp_path / "balancer.pcapng"
+    with Lab.from_dict(dual_stack_with_two_addresses()) as lab, file.open("wb", buffering=0) as stream:
+        recording = threading.Thread(
+            target=lab.capture_balancer, args=("lb", stream), kwargs={"count": 48, "seconds": 60}
+        )
+        recording.start()
+        eventually(lambda: file.stat().st_size > 0, "the file has begun")
+        for _ in range(6):
+            assert lab["client"].ping("10.0.2.10")
+            assert lab["client"].ping("2001:db8:0:2::10")
+        recording.join()
+    outer = tshark(file, "geneve", "ip.src", "ip.dst", "frame.comment", "geneve.options", "icmp.type", "icmpv6.type")
+    assert {row[2] for row in outer} == {"target 10.9.1.10", "target 10.9.1.15"}
+    for source, destination, comment, *_ in outer:
+        ends = {source.split(",")[0], destination.split(",")[0]}
+        assert ends == {"10.9.2.20", comment.removeprefix("target ")}
+    # Each request and each answer goes to the target and comes back, and no packet is there more than once.
+    assert len(outer) == 48
+    way = [tuple(each.split(",")[0] for each in (row[0], row[1])) + tuple(row[3:]) for row in outer]
+    assert len(way) == len(set(way))
+    six = tshark(file, 'frame.interface_name == "inner" && ipv6', "ipv6.src", "ipv6.dst", "icmpv6.type")
+    assert sorted(map(tuple, six)) == [
+        *[("2001:db8:0:1::10", "2001:db8:0:2::10", "128")] * 12,
+        *[("2001:db8:0:2::10", "2001:db8:0:1::10", "129")] * 12,
+    ]
 
 
 def test_what_cannot_be_captured(lab: Lab) -> None:

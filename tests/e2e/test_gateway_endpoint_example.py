@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from ruamel.yaml import YAML
 
 from dataplane.verdict import Reason
 from tests.conformance.behaviours import behaviour
 from tests.e2e.conftest import EXAMPLES
-from tests.e2e.conversation import is_silent
+from tests.e2e.conversation import SILENCE_S, datagrams, is_silent
 from vpclab import Lab
 
 S3, NAME = "52.216.0.10", "s3.eu-central-1.amazonaws.com"
@@ -46,4 +47,23 @@ def test_subnets_of_other_tables_and_peers_have_no_way(lab: Lab) -> None:
 def test_only_what_an_endpoint_takes(lab: Lab) -> None:
     trace = lab.trace("app", S3, protocol="udp", port=53)
     assert trace.forward.reason is Reason.GROUP_EGRESS, "its group names TCP and ping"
+    file = YAML(typ="safe", pure=True).load(EXAMPLES / "gateway-endpoint.yaml")
+    file["instances"]["open"] = {
+        "vpc": "shop",
+        "subnet": "private",
+        "private_ip": "10.95.1.11",
+        "security_groups": ["job"],
+    }
+    lab.apply(file)
+    try:
+        assert lab["open"].ping(S3).received == 1
+        with datagrams(lab, "open", "s3", S3, 53) as line:
+            line.near.sendto(b"question", line.address)
+            line.far.settimeout(SILENCE_S)
+            with pytest.raises(TimeoutError):
+                line.far.recv(1)
+        trace = lab.trace("open", S3, protocol="udp", port=53)
+        assert trace.forward.reason is Reason.ENDPOINT_PROTOCOL, "though its group lets everything out"
+    finally:
+        lab.apply(EXAMPLES / "gateway-endpoint.yaml")
     assert not lab["s3"].ping("10.95.1.10", timeout_s=0.5), "services answer, and do not ask"

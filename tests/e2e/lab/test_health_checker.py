@@ -27,9 +27,11 @@ def http(line):
     line.sendall(b"HTTP/1.1 204 No Content\\r\\n\\r\\n")
 
 def unread(line):
-    # The peer's question comes, nobody reads it, and closing therefore resets the connection.
+    # Nobody reads the question, and the connection is reset as soon as the status line has arrived.
     line.sendall(b"HTTP/1.1 200 OK\\r\\n")
-    time.sleep(0.1)
+    while line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)[24:28] != bytes(4):  # not yet acknowledged
+        time.sleep(0.001)
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 def cut(line):
     line.sendall(b"HTTP/1.1 200")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import selectors
+import socket
 import struct
+import time
+from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 
-from lab.appliances import two_arm
-from lab.appliances.one_arm import Header, Rule, describe, read_header, read_inner
+from lab.appliances import one_arm, two_arm
+from lab.appliances.one_arm import Header, Rule, Sender, describe, read_header, read_inner
 
 # The header of a real capture: endpoint, an empty id, cookie.
 OPTIONS = bytes.fromhex("01080102f583215d2e66b39c01080202" + "00" * 8 + "010803016742cc6d")
@@ -94,6 +100,40 @@ def test_what_is_no_rule(text: str) -> None:
         Rule.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sctp", "'sctp' is no rule: write tcp:23, udp:5000-5999, icmp or cidr:"),
+        ("tcp:http", "'tcp:http' is no rule: ports are numbers"),
+        ("cidr:10.0.0.1/8", "10.0.0.1/8 has host bits set"),
+    ],
+)
+def test_the_command_line_says_why(text: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        one_arm.options("").parse_args(["--drop", text])
+    assert words in capsys.readouterr().err
+
+
+def test_out_of_descriptors_the_longest_silent_client_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    with selectors.DefaultSelector() as selector:
+        server = one_arm.HealthServer(0, one_arm.Counters(), selector)
+        listener = server._listener
+        with socket.create_connection(listener.getsockname()) as first, listener:
+            server._accept()
+            with socket.create_connection(listener.getsockname()) as second:
+                server._accept()
+                full = Mock(accept=Mock(side_effect=OSError(errno.EMFILE, "full")))
+                monkeypatch.setattr(server, "_listener", full)
+                server._accept()
+                first.settimeout(5)
+                assert first.recv(1) == b""
+                second.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                second.settimeout(5)
+                ((key, _),) = selector.select(5)
+                key.data()
+                assert second.recv(100).startswith(b"HTTP/1.1 200 OK")
+
+
 def known(packet: object) -> str:
     """What an answer to a packet looks like, to a two-arm appliance."""
     raw = bytes(packet)  # type: ignore[call-overload]
@@ -141,3 +181,60 @@ def test_fragments_of_a_packet_have_one_key() -> None:
     assert two_arm.fragment_key(one) == two_arm.fragment_key(two) is not None
     assert (two_arm.later_fragment(one), two_arm.later_fragment(two)) == (False, True)
     assert not two_arm.later_fragment(bytes(six / TCP()))
+
+
+class Tenants:
+    """A two-arm appliance between two tenants' endpoints and a kernel, which the test plays."""
+
+    def __init__(self, kernel: socket.socket, tun: socket.socket) -> None:
+        self.kernel = kernel
+        self.tunnel = Mock()
+        self.appliance = two_arm.TwoArm([], self.tunnel, tun.fileno(), quiet=True)
+
+    def send(self, endpoint: int, packet: object) -> bytes | None:
+        """Send a packet from an endpoint; what the kernel gets."""
+        geneve = GENEVE[:12] + endpoint.to_bytes(8, "big") + GENEVE[20:] + bytes(packet)  # type: ignore[call-overload]
+        sender = Sender("10.9.2.20", 50000 + endpoint, bytes(4))
+        self.tunnel.receive.side_effect = [(memoryview(geneve), sender), None]
+        self.appliance.take()
+        try:
+            return self.kernel.recv(65536)
+        except BlockingIOError:
+            return None
+
+    def answer(self, packet: object) -> int:
+        """Answer as the kernel does; the endpoint whose flow it goes into."""
+        self.kernel.send(bytes(packet))  # type: ignore[call-overload]
+        self.appliance.give_back()
+        parts, sender = self.tunnel.send.call_args.args
+        endpoint = int.from_bytes(parts[0][12:20], "big")
+        assert sender.port == 50000 + endpoint
+        return endpoint
+
+
+@pytest.fixture
+def tenants() -> Iterator[Tenants]:
+    kernel, tun = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with kernel, tun:
+        kernel.setblocking(False)
+        tun.setblocking(False)
+        yield Tenants(kernel, tun)
+
+
+def test_equal_tuples_of_two_tenants_do_not_mix(tenants: Tenants, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = IP(src="10.0.1.1", dst="192.0.2.1") / UDP(sport=5, dport=53)
+    back = IP(src="192.0.2.1", dst="10.0.1.1") / UDP(sport=53, dport=5)
+    assert tenants.send(1, there) == bytes(there)
+    assert tenants.send(2, there) is None
+    assert tenants.answer(back) == 1
+    counters = tenants.appliance.counters
+    assert (counters.received, counters.clashing, counters.flows, counters.returned) == (2, 1, 1, 1)
+    # Another tuple is free, and so is the same one after a long silence.
+    other = IP(src="10.0.1.1", dst="192.0.2.1") / UDP(sport=6, dport=53)
+    assert tenants.send(2, other) == bytes(other)
+    assert tenants.send(1, there) == bytes(there)
+    later = time.monotonic() + 351
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert tenants.send(2, there) == bytes(there)
+    assert tenants.answer(back) == 2
+    assert tenants.send(1, there) is None

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem
 from lab import control
 from lab.control import ControlClient, ControlServer, NotRunningError, RequestError
-from lab.socket_path import reachable
+from lab.socket_path import peer_uid, reachable
 
 release = threading.Event()
 
@@ -164,7 +164,7 @@ def test_a_request_that_never_ends_is_cut_off(
 
 
 def test_other_users_are_not_answered(server: ControlServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "_peer_uid", lambda client: os.geteuid() + 1)
+    monkeypatch.setattr(control, "peer_uid", lambda client: os.geteuid() + 1)
     with ControlClient(folder) as client, pytest.raises(LabError, match="another user"):
         client.call("echo")
 
@@ -172,7 +172,7 @@ def test_other_users_are_not_answered(server: ControlServer, folder: Path, monke
 def test_the_kernel_says_who_is_there() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert control._peer_uid(ours) == os.geteuid()
+        assert peer_uid(ours) == os.geteuid()
 
 
 def admitted(folder: Path) -> ControlClient:

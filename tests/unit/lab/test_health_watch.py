@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from lab import health_watch
+from lab.health import HealthBook
 from lab.health_checker import SOCKET_NAME
 from lab.health_watch import HealthWatch
 from lab.socket_path import reachable
@@ -98,23 +104,99 @@ def test_a_checker_that_comes_back_is_told_again(watched: Watched) -> None:
         checker.close()
 
 
-def test_nonsense_is_ignored(watched: Watched) -> None:
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"no JSON",
+        b"\xff",
+        b"[]",
+        b'"node"',
+        b"[" * 60000,
+        b'{"a":' * 10000,
+        b'{"node": ["a"]}',
+        b'{"target": 3}',
+        b'{"target": ["a", "b", "c"]}',
+        b'{"target": ["a", ["b"], {"c": 1}], "kind": "open"}',
+        b'{"target": ["a", "b", "c"], "kind": "fine"}',
+        b'{"target": ["a", "b", "c"], "kind": "status", "status": "200"}',
+        b'{"target": ["a", "b", "c"], "kind": "open", "detail": 3}',
+        b'{"target": ["a", "b", "c"], "kind": "open", "colour": "red"}',
+    ],
+    ids=lambda line: line[:40].decode(errors="replace"),
+)
+def test_who_talks_nonsense_is_hung_up_on_and_the_others_go_on(watched: Watched, line: bytes) -> None:
     watched.watch.begin(0)
-    checker = Checker(watched.folder)
-    for line in (
-        b"no JSON\n",
-        b"[]\n",
-        b'"node"\n',
-        b'{"target": 3}\n',
-        b'{"target": ["a", "b", "c"], "kind": "open"}\n',
-    ):
-        checker.line.sendall(line)
-    checker.say({"target": A, "kind": "open", "colour": "red"})
-    assert checker.jobs() == ["fw-a"]
+    checker, bad = Checker(watched.folder), Checker(watched.folder)
+    assert (checker.jobs(), bad.jobs()) == (["fw-a"], ["fw-a"])
+    bad.line.sendall(line.replace(b'"a", "b", "c"', b'"sec", "fleet", "fw-a"') + b"\n")
+    assert bad.answers.readline() == ""
     checker.say({"target": A, "kind": "open"})
     assert watched.told.wait(5)
     assert watched.state() == "healthy"
     checker.close()
+    bad.close()
+
+
+def test_a_result_is_no_reason_to_look_at_all_targets(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.watch.begin(0)
+    checker = Checker(watched.folder)
+    assert checker.jobs() == ["fw-a"]
+    looked = Mock(side_effect=HealthBook.health)
+    monkeypatch.setattr(HealthBook, "health", lambda book: looked(book))
+    for _ in range(5):
+        checker.say({"target": A, "kind": "open"})
+    assert watched.told.wait(5)
+    checker.line.shutdown(socket.SHUT_WR)
+    assert checker.answers.readline() == "", "it has heard everything"
+    assert looked.call_count == 0
+    checker.close()
+
+
+def test_results_about_others_are_nothing(watched: Watched) -> None:
+    watched.watch.begin(0)
+    checker = Checker(watched.folder)
+    assert checker.jobs() == ["fw-a"]
+    checker.say({"target": ["a", "b", "c"], "kind": "open"})
+    checker.say({"target": A, "kind": "open"})
+    assert watched.told.wait(5)
+    checker.close()
+
+
+def test_other_users_are_not_listened_to(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_watch, "peer_uid", lambda _: os.geteuid() + 1)
+    watched.watch.begin(0)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other, reachable(watched.folder, SOCKET_NAME) as address:
+        other.settimeout(5)
+        other.connect(address)
+        assert other.recv(1) == b""
+
+
+def test_out_of_descriptors_it_waits_instead_of_spinning(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        def accept(self) -> None:
+            raise OSError(errno.EMFILE, "full")
+
+    monkeypatch.setattr(watched.watch, "_listener", Full())
+    began = time.monotonic()
+    watched.watch._accept()
+    assert time.monotonic() - began >= 0.1
+
+
+def test_after_its_end_no_descriptor_is_written_to(tmp_path: Path) -> None:
+    watch = HealthWatch(tmp_path, changed=lambda: None, tick=lambda: None)
+    wake = watch._wake
+    watch.close()
+    # Somebody else's by now: a new descriptor of that number.
+    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    if wake not in (reader, writer):
+        os.dup2(writer, wake)
+    watch.configure(topology())()
+    watch.begin(1)
+    watch.close()
+    with pytest.raises(BlockingIOError):
+        os.read(reader, 8)
+    for each in {reader, writer, wake}:
+        os.close(each)
 
 
 def test_a_checker_is_hung_up_on_at_the_end_and_for_endless_lines(watched: Watched) -> None:

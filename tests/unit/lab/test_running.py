@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -28,6 +29,17 @@ instances:
 def lab_text(**addresses: str) -> str:
     rows = [f"  {name}: {{vpc: v, subnet: s, private_ip: {address}}}" for name, address in addresses.items()]
     return LAB.format(instances="\n".join(rows))
+
+
+def balanced_text() -> str:
+    """A load balancer whose target is instance a."""
+    return lab_text(a="10.0.1.10").replace(
+        "instances:",
+        """\
+    gateway_load_balancers: {lb: {subnets: [s], target_group: fleet}}
+    target_groups: {fleet: {targets: [a]}}
+instances:""",
+    )
 
 
 class FakeWorker:
@@ -189,6 +201,35 @@ def test_a_swap_that_is_refused_is_undone(lab: RunningLab, monkeypatch: pytest.M
         lab.apply(lab_text(c="10.0.1.12"), "new.yaml", dry_run=False)
     after = everything(lab)
     assert (*after[:3], *after[4:]) == (*before[:3], *before[4:])
+
+
+def test_health_checks_that_are_refused_are_undone(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = everything(lab)
+    monkeypatch.setattr(running, "HealthWatch", Mock(side_effect=LabError("no socket")))
+    with pytest.raises(LabError, match="no socket"):
+        lab.apply(balanced_text(), "new.yaml", dry_run=False)
+    after = everything(lab)
+    assert (*after[:3], *after[4:]) == (*before[:3], *before[4:])
+    assert after[3].lab == before[3].lab
+    assert list(lab.runtime.plans) == ["a", "b"]  # type: ignore[attr-defined]
+    monkeypatch.setattr(running, "HealthWatch", Mock())
+    running.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
+    lab.apply(balanced_text(), "new.yaml", dry_run=False)
+    assert list(lab.plans) == ["a"]
+    assert len(lab.runtime.plans) == 2, "with the load balancer's node"  # type: ignore[attr-defined]
+
+
+def test_a_lab_that_goes_down_is_not_changed_any_more(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "HealthWatch", Mock())
+    running.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
+    lab.apply(balanced_text(), "new.yaml", dry_run=False)
+    watch = running.HealthWatch.return_value  # type: ignore[attr-defined]
+    lab.close()
+    watch.reset_mock()
+    with pytest.raises(LabError, match="lab fake is going down"):
+        lab.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
+    assert lab.start_programs() == ""
+    assert watch.method_calls == []
 
 
 def test_a_node_that_cannot_be_removed_does_not_bring_the_old_lab_back(lab: RunningLab) -> None:

@@ -15,7 +15,7 @@ from lab import pcapng
 from lab.tunnel_capture import inner_packet, is_tunnelled
 
 NODE, TARGET = "10.9.2.20", "10.9.1.10"
-NODES = {socket.inet_aton(NODE)}
+NODES, AT = {socket.inet_aton(NODE)}, socket.inet_aton(TARGET)
 GENEVE = bytes.fromhex("080008000000000001080102f583215d2e66b39c010802020000000000000000010803016742cc6d")
 INNER = bytes(IP(src="10.0.1.10", dst="10.0.2.10") / TCP(dport=80))
 
@@ -29,19 +29,21 @@ def outer(source: str = NODE, destination: str = TARGET, port: int = 6081, **fie
 
 
 def test_both_directions_are_the_load_balancers() -> None:
-    assert is_tunnelled(outer(), NODES)
-    assert is_tunnelled(outer(TARGET, NODE), NODES)
-    assert is_tunnelled(outer(options=b"\x01\x01\x01\x00"), NODES)
+    assert is_tunnelled(outer(), NODES, AT)
+    assert is_tunnelled(outer(TARGET, NODE), NODES, AT)
+    assert is_tunnelled(outer(options=b"\x01\x01\x01\x00"), NODES, AT)
 
 
 def test_what_is_not_the_load_balancers() -> None:
-    assert not is_tunnelled(outer("10.9.2.21"), NODES)
-    assert not is_tunnelled(outer(port=53), NODES)
-    assert not is_tunnelled(frame(IP(src=NODE, dst=TARGET) / TCP(dport=6081)), NODES)
-    assert not is_tunnelled(outer(frag=100), NODES)
-    assert not is_tunnelled(frame(ARP()), NODES)
-    assert not is_tunnelled(outer()[:41], NODES)
-    assert not is_tunnelled(b"", NODES)
+    assert not is_tunnelled(outer("10.9.2.21"), NODES, AT)
+    assert not is_tunnelled(outer(destination="10.9.1.11"), NODES, AT), "of another target at the same device"
+    assert not is_tunnelled(outer("10.9.1.11", NODE), NODES, AT)
+    assert not is_tunnelled(outer(port=53), NODES, AT)
+    assert not is_tunnelled(frame(IP(src=NODE, dst=TARGET) / TCP(dport=6081)), NODES, AT)
+    assert not is_tunnelled(outer(frag=100), NODES, AT)
+    assert not is_tunnelled(frame(ARP()), NODES, AT)
+    assert not is_tunnelled(outer()[:41], NODES, AT)
+    assert not is_tunnelled(b"", NODES, AT)
 
 
 def test_the_packet_inside_and_nothing_behind_it() -> None:
