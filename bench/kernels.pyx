@@ -11,13 +11,14 @@ from libc.string cimport memcpy, memset
 from fastpath.core cimport core, count_sent, outcome, receive, set_time
 from fastpath.emission cimport SLOT_HEADROOM, emission, outbox_clear
 from fastpath.engine cimport Engine
+from fastpath.lpm cimport lpm_find_many4, lpm_find_many6, lpm_table
 from fastpath.memo cimport (FLOW_WAYS, arrival, flow, flow_hit, flow_remember, flow_table, flows_close, flows_open)
 from fastpath.packet cimport L4_PORTS, addr, header, packet
 from fastpath.plan cimport plan, walker
 from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.session cimport NO_SESSION, session, session_table, table_close, table_open
-from fastpath.snapshot cimport Snapshot, interval_find, interval_table, rule, rule_list
-from fastpath.tracking cimport rule_matches
+from fastpath.snapshot cimport Snapshot, rule, rule_list
+from fastpath.tracking cimport first_match
 from fastpath.wire cimport VNET_HEADER
 
 cdef extern from *:
@@ -37,38 +38,45 @@ cdef extern from *:
     void count_to_here() nogil
 
 
+cdef enum:
+    BATCH = 64              # as the peers' bulk calls
+
+
 def lookup4(Snapshot snapshot not None, uint32_t table, uintptr_t keys, uint32_t count, uintptr_t answers=0):
-    """IPv4 addresses of 32 bits."""
-    cdef interval_table *t = &snapshot.t.intervals[table]
+    """IPv4 addresses of 32 bits, BATCH at a time."""
+    cdef const lpm_table *t = &snapshot.t.intervals[table]
     cdef uint32_t *k = <uint32_t *>keys
     cdef uint32_t *a = <uint32_t *>answers
-    cdef uint32_t i, value
+    cdef uint32_t found[BATCH]
+    cdef uint32_t i, j, size
     cdef uint64_t total = 0
-    cdef addr at
-    at.hi = 0
     with nogil:
-        for i in range(count):
-            at.lo = k[i]
-            value = interval_find(t, 4, at)
-            total += value
+        for i in range(0, count, BATCH):
+            size = count - i if count - i < BATCH else BATCH
+            lpm_find_many4(t, k + i, found, size)
+            for j in range(size):
+                total += found[j]
             if a != NULL:
-                a[i] = value
+                memcpy(a + i, found, size * sizeof(uint32_t))
     return total
 
 
 def lookup6(Snapshot snapshot not None, uint32_t table, uintptr_t keys, uint32_t count, uintptr_t answers=0):
-    """IPv6 addresses, each as two numbers of 64 bits."""
-    cdef interval_table *t = &snapshot.t.intervals[table]
+    """IPv6 addresses, each as two numbers of 64 bits, BATCH at a time."""
+    cdef const lpm_table *t = &snapshot.t.intervals[table]
     cdef addr *k = <addr *>keys
     cdef uint32_t *a = <uint32_t *>answers
-    cdef uint32_t i, value
+    cdef uint32_t found[BATCH]
+    cdef uint32_t i, j, size
     cdef uint64_t total = 0
     with nogil:
-        for i in range(count):
-            value = interval_find(t, 6, k[i])
-            total += value
+        for i in range(0, count, BATCH):
+            size = count - i if count - i < BATCH else BATCH
+            lpm_find_many6(t, k + i, found, size)
+            for j in range(size):
+                total += found[j]
             if a != NULL:
-                a[i] = value
+                memcpy(a + i, found, size * sizeof(uint32_t))
     return total
 
 
@@ -87,7 +95,7 @@ def classify(Snapshot snapshot not None, uint32_t index, uintptr_t keys, uint32_
     cdef const rule *r
     cdef seen *k = <seen *>keys
     cdef uint32_t *a = <uint32_t *>answers
-    cdef uint32_t i, j, value
+    cdef uint32_t i, value
     cdef uint64_t total = 0
     cdef packet p
     cdef header h
@@ -110,12 +118,8 @@ def classify(Snapshot snapshot not None, uint32_t index, uintptr_t keys, uint32_
             p.proto = <uint8_t>k[i].protocol
             h.dport = <uint16_t>k[i].port
             remote.lo = k[i].address
-            value = 0
-            for j in range(rules.first, rules.first + rules.count):
-                r = &snapshot.t.rules[j]
-                if rule_matches(&w, r, remote):
-                    value = r.number
-                    break
+            r = first_match(&w, rules, remote, False)
+            value = r.number if r != NULL else 0
             total += value
             if a != NULL:
                 a[i] = value
