@@ -48,16 +48,17 @@ def lookup4(Snapshot snapshot not None, uint32_t table, uintptr_t keys, uint32_t
     cdef uint32_t *k = <uint32_t *>keys
     cdef uint32_t *a = <uint32_t *>answers
     cdef uint32_t found[BATCH]
-    cdef uint32_t i, j, size
+    cdef uint32_t i = 0, j, size
     cdef uint64_t total = 0
     with nogil:
-        for i in range(0, count, BATCH):
+        while i < count:
             size = count - i if count - i < BATCH else BATCH
             lpm_find_many4(t, k + i, found, size)
             for j in range(size):
                 total += found[j]
             if a != NULL:
                 memcpy(a + i, found, size * sizeof(uint32_t))
+            i += size
     return total
 
 
@@ -67,16 +68,17 @@ def lookup6(Snapshot snapshot not None, uint32_t table, uintptr_t keys, uint32_t
     cdef addr *k = <addr *>keys
     cdef uint32_t *a = <uint32_t *>answers
     cdef uint32_t found[BATCH]
-    cdef uint32_t i, j, size
+    cdef uint32_t i = 0, j, size
     cdef uint64_t total = 0
     with nogil:
-        for i in range(0, count, BATCH):
+        while i < count:
             size = count - i if count - i < BATCH else BATCH
             lpm_find_many6(t, k + i, found, size)
             for j in range(size):
                 total += found[j]
             if a != NULL:
                 memcpy(a + i, found, size * sizeof(uint32_t))
+            i += size
     return total
 
 

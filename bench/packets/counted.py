@@ -48,7 +48,7 @@ def rows_of(topology: Any) -> dict[str, Any]:
     from dataplane.compile import compile_program
     from dataplane.names import Names
 
-    with mock.patch("dataplane.compile.Snapshot", lambda rows, generation: rows):
+    with mock.patch("dataplane.compile.Snapshot", lambda rows, **_: rows):
         rows: dict[str, Any] = compile_program(topology.lower(Names()), generation=1)  # type: ignore[assignment]
     return rows
 
