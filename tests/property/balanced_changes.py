@@ -24,6 +24,8 @@ def _group(draw: Draw, lab: Lab) -> tuple[str, Lab]:
 def health(draw: Draw, lab: Lab) -> None:
     """The health of a target changes, or of all of a group."""
     name, group = _group(draw, lab)
+    if not group["targets"]:
+        return  # nobody is left whose health could change
     chosen = group["targets"] if draw(st.integers(0, 3)) == 0 else [draw(st.sampled_from(group["targets"]))]
     state = draw(st.sampled_from([*STATES, "unhealthy"]))
     kept = [row for row in lab["runtime"]["health"] if row[1] != name or row[2] not in chosen]
