@@ -348,6 +348,10 @@ def main() -> None:
         except LabError as error:
             channel.send(("refused", str(error)))
             return
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename else ""
+            channel.send(("refused", f"the lab cannot be made: {what}{error.strerror}"))
+            return
         try:
             channel.send(("done", spawner.facts()))
             spawner.serve()

@@ -27,7 +27,8 @@ def http(line):
     line.sendall(b"HTTP/1.1 204 No Content\\r\\n\\r\\n")
 
 def unread(line):
-    # Nobody reads the question, and the connection is reset as soon as the status line has arrived.
+    # The question has come, nobody reads it, and the connection is reset as soon as the status line has arrived.
+    line.recv(1, socket.MSG_PEEK)
     line.sendall(b"HTTP/1.1 200 OK\\r\\n")
     while line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)[24:28] != bytes(4):  # not yet acknowledged
         time.sleep(0.001)

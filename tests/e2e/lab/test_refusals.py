@@ -104,7 +104,8 @@ def test_no_resolv_conf_to_mount_over() -> None:
     )
 
 
-def test_too_few_open_files() -> None:
+@pytest.mark.parametrize("descriptors", [12, 14, 16])
+def test_too_few_open_files(descriptors: int) -> None:
     """Asked for on the way, where it cannot be said in advance: the kernel's own words."""
-    said = attempt("ulimit -n 12")
+    said = attempt(f"ulimit -n {descriptors}")
     assert "Too many open files" in said
