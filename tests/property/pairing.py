@@ -109,7 +109,7 @@ class Pair:
             if hop["detail"] == "encapsulated"
         )
         told, left = self.reference.process(frames, [port] * len(frames), self.now, proposals, told=tales, traced=True)
-        if Reason.LOOP in {*(o.reason for o in outcomes), *(o.reason for o in told)}:
+        if {Reason.LOOP, Reason.PLAN_LIMIT} & {*(o.reason for o in outcomes), *(o.reason for o in told)}:
             # Where a packet in circles is cut off, and what it leaves behind, is each engine's own affair.
             for ended, expected in zip(outcomes, told, strict=True):
                 both = (ended, expected)
