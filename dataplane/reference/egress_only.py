@@ -31,10 +31,10 @@ def leave(journey: Journey, inventory: Inventory, memory: FlowMemory, vpc: str) 
     gateway, packet = inventory.names.intern(WORD, vpc), journey.packet
     if journey.through & {PEERING, GATEWAY}:
         raise Dropped(Reason.EDGE_TO_EDGE, gateway)
-    if ENDPOINT in journey.through:
-        raise Dropped(Reason.EGRESS_ONLY_ENDPOINT, gateway)
     if not inventory.has_address6(vpc, packet.source):
         raise Dropped(Reason.GATEWAY_SPOOFED, gateway)
+    if ENDPOINT in journey.through:
+        raise Dropped(Reason.EGRESS_ONLY_ENDPOINT, gateway)
     done = memory.see(gateway, packet, journey.now_ms, limits_of_egress_only(inventory.lab.settings))
     if done:
         journey.note(gateway, done)

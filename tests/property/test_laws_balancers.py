@@ -178,8 +178,8 @@ def test_both_directions_of_a_flow_are_one(
         inner = (IP if version == 4 else IPv6)(as_received(tunnelled[0])[14:])
         proto = inner.proto if version == 4 else inner.nh
         ends = frozenset((inner.src, inner.dst))
-        # two that ping each other have a flow each
-        flow = (ends, proto, frozenset((inner.sport, inner.dport)) if proto in (6, 17) else inner.src)
+        ports = frozenset((inner.sport, inner.dport)) if proto in (6, 17) else None
+        flow = (ends, proto, inner.src if proto in (1, 58) else ports)  # two that ping each other have a flow each
         assert cookies.setdefault(options, (flow, port)) == (flow, port), "two flows have one cookie"
         sticky = {STICKINESS[0]: flow, STICKINESS[1]: (ends, proto), STICKINESS[2]: ends}[stickiness]
         assert targets.setdefault(sticky, target) == target

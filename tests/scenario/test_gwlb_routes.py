@@ -418,3 +418,15 @@ def test_health_is_nothing_to_packets_that_are_on_their_way_back() -> None:
     got = delivered(net.send("app", QUERY))
     set_state(net, {got.target: "unhealthy"})
     assert send_back(net, got).to == "db"
+
+
+def test_egress_only_gateways_first_look_at_whose_address_it_is() -> None:
+    text = LAB.replace("    internet_gateway: {route_table: ingress}\n",
+                       "    internet_gateway: {}\n    egress_only_internet_gateway: {}\n")  # fmt: skip
+    text = text.replace('- {destination: "::/0", target: internet-gateway}',
+                        '- {destination: "::/0", target: egress-only-internet-gateway}')  # fmt: skip
+    text = text.replace("security_groups: [open]}\n  db:", "security_groups: [open], source_dest_check: false}\n  db:")
+    before, _, after = text.partition("      ingress:\n")
+    net = Network(before + after[after.index("      gwlbe:\n") :])
+    there = delivered(net.send("app", IPv6(src="2001:db8:77::1", dst=FAR6) / UDP(sport=1, dport=2)))
+    assert send_back(net, there).reason is Reason.GATEWAY_SPOOFED
