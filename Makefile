@@ -81,14 +81,19 @@ lab-down:  ## stop the quickstart lab
 test: develop  ## all tests; as root also the end-to-end tests as an ordinary user
 	@$(PY) -P lab/preflight.py lab
 	@$(PY) -P lab/preflight.py test
+ifneq ($(strip $(ARGS)),)
 	@$(PY) -P -m pytest $(ARGS)
-	@if [ "$$(id -u)" = 0 ] && [ -z "$(ARGS)" ]; then tools/rootless; fi
+else
+	@$(PY) -P -m pytest -m 'not e2e' -n auto
+	@$(PY) -P -m pytest -m e2e
+	@if [ "$$(id -u)" = 0 ]; then tools/rootless; fi
+endif
 
 test-thorough: develop  ## both engines over fresh random labs for MINUTES (30), resumed where the log stands
 	@PYTHONPATH=.:public $(PY) -P -m tests.property.thorough --minutes $(MINUTES) $(ARGS)
 
-unit: develop  ## everything that needs no namespaces
-	@$(PY) -P -m pytest -m 'not e2e' $(ARGS)
+unit: develop  ## everything that needs no namespaces, on all processors
+	@$(PY) -P -m pytest -m 'not e2e' -n auto $(ARGS)
 
 e2e: develop  ## everything with real kernel stacks, as the user you are
 	@$(PY) -P lab/preflight.py lab

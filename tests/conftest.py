@@ -1,9 +1,12 @@
-"""What all tests share: Hypothesis profiles, which tests run with which rights, skips and leftovers that count."""
+"""What all tests share: Hypothesis profiles, which tests run with which rights, and what is counted over a whole run:
+skips, leftovers, what the packets of the property tests met."""
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, settings
@@ -102,5 +105,43 @@ def machine_state() -> set[str]:
     return state
 
 
+class Exercised:
+    """Adds up, over all processes of the run, in how many examples each construct, operation and drop reason was met.
+
+    Only processes that ran property tests import what counts; others have nothing to tell.
+    """
+
+    MODULE = "tests.property.exercised"
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+        if output is not None and self.MODULE in sys.modules:
+            output["exercised"] = sys.modules[self.MODULE].TALLY.document()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        document = getattr(node, "workeroutput", {}).get("exercised")
+        if document is not None:
+            from tests.property.exercised import TALLY
+
+            TALLY.merge(document)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.MODULE not in sys.modules:
+            return
+        from tests.property.exercised import TALLY, required
+
+        if not TALLY.examples:
+            return
+        terminalreporter.section(f"what packets met in {TALLY.examples} examples of the property tests")
+        for line in TALLY.lines():
+            terminalreporter.write_line(line)
+        missing = TALLY.lacking(1, required())
+        if missing:
+            terminalreporter.write_line(f"never met here: {', '.join(missing)}", yellow=True)
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Accounts(config), "vpclab-accounts")
+    config.pluginmanager.register(Exercised(), "vpclab-exercised")
+    if not hasattr(config, "workerinput"):  # a worker of several sees only its own tests, and the others' leftovers
+        config.pluginmanager.register(Accounts(config), "vpclab-accounts")

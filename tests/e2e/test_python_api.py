@@ -19,6 +19,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from lab.state import LabState
 from tests.e2e.conftest import EXAMPLES
+from tests.e2e.lab.stage import eventually
 from vpclab import ConfigurationError, Lab, LabError, Reason, RequestError, Verdict
 
 SMALL: dict[str, Any] = {
@@ -230,8 +231,14 @@ def test_a_trace_says_whose_rules_were_looked_at_in_vain(quickstart: Lab) -> Non
 def test_flows_and_translations_show_both_tuples_and_the_rule(quickstart: Lab) -> None:
     with quickstart["app"].connect("example", 80) as line:
         port = line.getsockname()[1]
-        [flow] = [flow for flow in quickstart.flows() if flow["original"].startswith(f"10.0.2.10:{port} ")]
-        assert (flow["owner"], flow["protocol"], flow["state"]) == ("app/eth0", "tcp", "open")
+
+        def seen() -> list[dict[str, Any]]:
+            return [flow for flow in quickstart.flows() if flow["original"].startswith(f"10.0.2.10:{port} ")]
+
+        # `connect` returns when SYN+ACK is there: the last packet of the handshake may still be on its way.
+        eventually(lambda: [flow["state"] for flow in seen()] == ["open"], "the handshake is over", deadline_s=10)
+        [flow] = seen()
+        assert (flow["owner"], flow["protocol"]) == ("app/eth0", "tcp")
         assert flow["reply"] == f"198.51.100.10:80 > 10.0.2.10:{port}"
         assert flow["rule"].startswith("shop/app egress")
         [row] = [row for row in quickstart.nat()["translations"] if row["inside"] == f"10.0.2.10:{port}"]

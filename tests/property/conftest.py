@@ -1,4 +1,4 @@
-"""What property tests add to a run: the smallest script of a failing example, and what drawn packets met."""
+"""What property tests add to a run: the smallest script of a failing example."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Generator
 import pytest
 
 from tests.property import script
-from tests.property.exercised import TALLY, required
 
 
 @pytest.hookimpl(wrapper=True)
@@ -23,15 +22,3 @@ def pytest_runtest_makereport(
         why = script.fails(smallest) or "(it does not fail when it is played again)"
         report.sections.append(("smallest example", "\n".join([*script.told(smallest), why])))
     return report
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell in how many examples each construct, operation and drop reason was met."""
-    if not TALLY.examples:
-        return
-    terminalreporter.section(f"what packets met in {TALLY.examples} examples of the property tests")
-    for line in TALLY.lines():
-        terminalreporter.write_line(line)
-    missing = TALLY.lacking(1, required())
-    if missing:
-        terminalreporter.write_line(f"never met here: {', '.join(missing)}", yellow=True)

@@ -288,6 +288,16 @@ class Tally:
         self.steps += steps
         self.counts.update(seen.items)
 
+    def document(self) -> dict[str, Any]:
+        """As plain data, for other processes and files."""
+        return {"examples": self.examples, "steps": self.steps, "counts": dict(sorted(self.counts.items()))}
+
+    def merge(self, document: Mapping[str, Any]) -> None:
+        """Add what another process counted, as `document` tells it."""
+        self.examples += document["examples"]
+        self.steps += document["steps"]
+        self.counts.update(document["counts"])
+
     def lacking(self, least: int, wanted: Iterable[str]) -> dict[str, int]:
         """Which of the things wanted occurred in fewer than `least` examples."""
         return {item: self.counts[item] for item in wanted if self.counts[item] < least}

@@ -173,9 +173,7 @@ class Run:
         with LOG.open("a") as log:
             log.write(line + "\n")
         print(line, flush=True)
-        self.tally.examples += found.get("examples", 0)
-        self.tally.steps += found.get("steps", 0)
-        self.tally.counts.update(found.get("counts", {}))
+        self.tally.merge({**Tally().document(), **found})
         if not self.commit.is_dirty:
             store(self.tally, self.commit)
         if failed:
@@ -198,9 +196,7 @@ def stored_tally() -> Tally:
 
 def store(tally: Tally, commit: Commit) -> None:
     """Keep what was counted so far."""
-    counts = dict(sorted(tally.counts.items()))
-    kept = {"commit": commit.name, "examples": tally.examples, "steps": tally.steps, "counts": counts}
-    EXERCISED.write_text(json.dumps(kept, indent=1) + "\n")
+    EXERCISED.write_text(json.dumps({"commit": commit.name, **tally.document()}, indent=1) + "\n")
 
 
 def main() -> int:

@@ -80,7 +80,7 @@ def main(name: str, number: int, seconds: float, out: Path) -> int:
             traceback.print_exception(error)
     if failure:
         print("\n".join(script.told(failure["script"])), script.fails(failure["script"]), sep="\n", file=sys.stderr)
-    found = {"examples": TALLY.examples, "steps": TALLY.steps, "counts": TALLY.counts, "failure": failure}
+    found = {**TALLY.document(), "failure": failure}
     out.write_text(json.dumps(found))
     return 1 if failure else 0
 
