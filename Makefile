@@ -77,6 +77,9 @@ lab-down:  ## stop the quickstart lab
 
 # -- tests ------------------------------------------------------------------------------------------------------------
 
+# End-to-end tests mostly wait for kernels and programs, so more of them at once than there are processors.
+SIDE_BY_SIDE := -n 3 --dist loadfile
+
 .PHONY: test test-thorough unit e2e rootless
 test: develop  ## all tests; as root also the end-to-end tests as an ordinary user
 	@$(PY) -P lab/preflight.py lab
@@ -85,8 +88,8 @@ ifneq ($(strip $(ARGS)),)
 	@$(PY) -P -m pytest $(ARGS)
 else
 	@$(PY) -P -m pytest -m 'not e2e' -n auto
-	@$(PY) -P -m pytest -m e2e
-	@if [ "$$(id -u)" = 0 ]; then tools/rootless; fi
+	@$(PY) -P -m pytest -m e2e $(SIDE_BY_SIDE)
+	@if [ "$$(id -u)" = 0 ]; then tools/rootless $(SIDE_BY_SIDE); fi
 endif
 
 test-thorough: develop  ## both engines over fresh random labs for MINUTES (30), resumed where the log stands
@@ -98,10 +101,10 @@ unit: develop  ## everything that needs no namespaces, on all processors
 e2e: develop  ## everything with real kernel stacks, as the user you are
 	@$(PY) -P lab/preflight.py lab
 	@$(PY) -P lab/preflight.py test
-	@$(PY) -P -m pytest -m e2e $(ARGS)
+	@$(PY) -P -m pytest -m e2e $(SIDE_BY_SIDE) $(ARGS)
 
 rootless: develop  ## as root: the end-to-end tests as an ordinary user
-	@tools/rootless
+	@tools/rootless $(SIDE_BY_SIDE)
 
 .PHONY: conformance
 conformance: develop  ## what AWS says packets do, asserted one by one; writes docs/conformance.md

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 
+from tests.apart import leave, stand_apart
+
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 # An ordinary user's PATH on Debian lacks the folders of nft, tcpdump and ethtool.
@@ -56,7 +58,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 class Accounts:
-    """Counts skips, and compares what the machine holds before and after."""
+    """Counts skips, and compares what the machine holds before and after; for its workers too, where there are some."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.fail_on_skip: bool = config.getoption("--fail-on-skip")
@@ -73,9 +75,13 @@ class Accounts:
         if report.skipped:
             self.skipped.append(report.nodeid)
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        self.left |= set(getattr(node, "workeroutput", {}).get("left", ()))
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self.fail_on_leftovers:
-            self.left = machine_state() - self.before
+            self.left |= machine_state() - self.before
         bad = self.left or (self.fail_on_skip and self.skipped)
         if bad and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -87,12 +93,30 @@ class Accounts:
             terminalreporter.write_line(f"failed: left behind: {thing}", red=True)
 
 
+class Apart:
+    """In a worker, one of several: a place of its own, and at the end what is left of labs in it."""
+
+    def __init__(self) -> None:
+        self.states = stand_apart()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
+        output["left"] = sorted(names_and_states())
+        leave(self.states)
+
+
+def names_and_states() -> set[str]:
+    """Named namespaces and states of labs, as this process sees them."""
+    state = {f"namespace {path.name}" for path in Path("/run/netns").glob("*")}
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return state | {f"state of lab {path.name}" for path in (home / "vpclab").glob("*")}
+
+
 def machine_state() -> set[str]:
     """Named namespaces, links, states of labs, and processes in other namespaces or of a lab's daemon."""
-    state = {f"namespace {path.name}" for path in Path("/run/netns").glob("*")}
+    state = names_and_states()
     state |= {f"link {path.name}" for path in Path("/sys/class/net").glob("*")}
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    state |= {f"state of lab {path.name}" for path in (home / "vpclab").glob("*")}
     here = os.readlink("/proc/self/ns/net")
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -143,5 +167,7 @@ class Exercised:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Exercised(), "vpclab-exercised")
-    if not hasattr(config, "workerinput"):  # a worker of several sees only its own tests, and the others' leftovers
+    if hasattr(config, "workerinput"):
+        config.pluginmanager.register(Apart(), "vpclab-apart")
+    else:  # a worker sees only its own tests, and the others' processes
         config.pluginmanager.register(Accounts(config), "vpclab-accounts")
