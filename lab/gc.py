@@ -1,8 +1,9 @@
 """Removing what labs left behind whose daemon is gone, and nothing else.
 
 A lab is dead when its state folder is there and nobody holds its lock; or, where the folder is lost or in another
-place, when something carries its id (`lab.identity`) but its spawner is gone: that one lives exactly as long as the
-daemon. So the labs of other users, and those with another ``XDG_STATE_HOME``, are safe while they run.
+place, when something carries its id (`lab.identity`) but its spawner is gone, now and a little later: that one lives
+exactly as long as the daemon. So the labs of other users, and those with another ``XDG_STATE_HOME``, are safe while
+they start, run and end.
 
 When a daemon dies, the spawner, all processes and all namespaces without a name go by themselves (`lab.runtime`).
 What can be left: names under /run/netns (as root), processes that users started in a node by other means than
@@ -13,18 +14,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from dataplane.errors import LabError
 from lab import netns_names, processes
 from lab.identity import Marker
+from lab.interpreter import runs
 from lab.marker import read_markers
 from lab.processes import Process
 from lab.state import DAEMON, NODES, RUNTIME, LabState, known_labs
 
 SPAWNER = "vpclab-spawner"
 """Name of the spawner process (``ps -o comm``)."""
+_STARTING = "python"
+"""How the name of a spawner begins (``ps -o comm``) before it gives itself its own."""
+_SETTLING_S = 0.2
+"""A lab that ends in order loses its spawner first; the kernel then ends the rest."""
 
 _Identity = tuple[int, int]
 
@@ -71,13 +78,20 @@ def collect(lab: str | None = None) -> list[Removed]:
             removed.append(replace(left, folder=str(state.path)))
         finally:
             state.release()
-    survey = _look()
-    ids = {*survey.processes.values(), *(marker.lab_id for marker in survey.names.values())} - survey.spawners
+    ids = _without_spawner()
+    if ids:
+        time.sleep(_SETTLING_S)
+        ids &= _without_spawner()
     for lab_id in sorted(ids):
         name = lab_id.rpartition("-")[0]
         if lab in (None, name):
             removed.append(_remove(name, {lab_id}, ()))
     return removed
+
+
+def _without_spawner() -> set[str]:
+    survey = _look()
+    return {*survey.processes.values(), *(marker.lab_id for marker in survey.names.values())} - survey.spawners
 
 
 def clean(state: LabState) -> Removed:
@@ -127,7 +141,14 @@ def _remove(lab: str, lab_ids: set[str], recorded: tuple[Process, ...]) -> Remov
     return Removed(lab=lab, processes=len(seen), namespaces=names, folder=None)
 
 
+def _is_spawner(pid: int) -> bool:
+    name = processes.name_of(pid)
+    # Process 1 of a lab is a fork of the spawner: the same command line, another name.
+    return name == SPAWNER or (name.startswith(_STARTING) and runs(processes.arguments_of(pid), "spawner"))
+
+
 def _look() -> _Survey:
+    names = tuple(netns_names.names())  # before the processes: a living lab with a name has a spawner among them
     own_network, own_user = processes.namespace("self", "net"), processes.namespace("self", "user")
     marked: dict[Process, str] = {}
     spawners: set[str] = set()
@@ -137,7 +158,7 @@ def _look() -> _Survey:
         lab_id = processes.lab_of(process.pid)
         if lab_id is not None:
             marked[process] = lab_id
-            if processes.name_of(process.pid) == SPAWNER:
+            if _is_spawner(process.pid):
                 spawners.add(lab_id)
         network = processes.namespace(process.pid, "net")
         if network is not None and network != own_network:
@@ -149,7 +170,7 @@ def _look() -> _Survey:
             )
             paths.setdefault(_key(network), tuple(f"/proc/{process.pid}/ns/{kind}" for kind in kinds))
     named: dict[str, _Identity] = {}
-    for name in netns_names.names():
+    for name in names:
         path = netns_names.FOLDER / name
         try:
             found = path.stat()
@@ -161,8 +182,8 @@ def _look() -> _Survey:
     for network, members in inside.items():
         if (marker := markers.get(_key(network))) is not None:
             marked |= dict.fromkeys(members, marker.lab_id)
-    names = {name: markers[_key(identity)] for name, identity in named.items() if _key(identity) in markers}
-    return _Survey(marked, names, spawners)
+    said = {name: markers[_key(identity)] for name, identity in named.items() if _key(identity) in markers}
+    return _Survey(marked, said, spawners)
 
 
 def _key(identity: _Identity) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -16,3 +17,8 @@ def command(module: str, *arguments: str) -> list[str]:
     installed packages play a part, and it starts in a third of the time.
     """
     return [sys.executable, "-I", "-S", "-c", _CODE.format(module), str(_ROOT), *arguments]
+
+
+def runs(arguments: Sequence[str], module: str) -> bool:
+    """Whether a command line is one of `command`, for this module, by whatever interpreter."""
+    return _CODE.format(module) in arguments

@@ -102,6 +102,15 @@ def name_of(pid: int) -> str:
         return ""
 
 
+def arguments_of(pid: int) -> tuple[str, ...]:
+    """Command line of a process; empty when it is gone."""
+    try:
+        content = (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return ()
+    return tuple(os.fsdecode(word) for word in content.split(b"\0"))
+
+
 def namespace(pid: int | str, kind: str) -> tuple[int, int] | None:
     """(device, inode) of a namespace of a process: the same for two processes if and only if they share it."""
     try:

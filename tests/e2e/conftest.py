@@ -10,6 +10,8 @@ import pytest
 from vpclab import Lab
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+COLLECTORS = ("test_attach.py", "test_command.py", "test_containers.py", "test_gc.py")
+"""Files whose tests remove all of every dead lab on the machine, and say how many there were: one after the other."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -17,6 +19,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here):
             item.add_marker(pytest.mark.e2e)
+            group = "collectors" if item.path.name in COLLECTORS else str(item.path.relative_to(here))
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="module")

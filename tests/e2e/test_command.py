@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import machine_state
+from lab import processes
+from tests.conftest import names_and_states
 from tests.e2e.conftest import EXAMPLES
 
 QUICKSTART = EXAMPLES / "quickstart.yaml"
@@ -223,17 +224,25 @@ def test_programs_that_do_not_get_ready_are_told_and_left_for_inspection(command
     command.run("down", "broken")
 
 
+def processes_of(lab: str) -> set[str]:
+    """Everything that carries an id of that lab."""
+    ids = {process: processes.lab_of(process.pid) or "" for process in processes.all_processes()}
+    return {f"process {process.pid} of {lab_id}" for process, lab_id in ids.items() if lab_id.startswith(f"{lab}-")}
+
+
 @pytest.mark.root
 def test_a_killed_daemon_leaves_nothing_that_gc_does_not_remove(command: Command) -> None:
-    before = machine_state()
+    before = names_and_states()
     command.run("up", str(QUICKSTART), "--name", "doomed")
+    assert names_and_states() > before
+    assert processes_of("doomed")
     pid = command.json("--lab", "doomed", "status")["pid"]
     os.kill(pid, signal.SIGKILL)
     removed = command.run("gc").stdout
     assert "removed of lab doomed" in removed
     assert not (command.state / "doomed").exists()
     deadline = time.monotonic() + 5
-    while left := machine_state() - before:
+    while left := (names_and_states() - before) | processes_of("doomed"):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)
     assert command.run("gc").stdout == "nothing to remove\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 
 from lab import gc, processes
+from lab.identity import LAB_VARIABLE
+from lab.interpreter import command
 from lab.runtime import Runtime
 from lab.state import LabState, known_labs
 from tests.e2e.lab.stage import eventually, names_of, need, output, plan
@@ -123,6 +126,27 @@ def test_a_running_lab_of_another_state_folder_is_left_alone(
         assert gc.collect() == []
         assert gc.collect("vpclabgc") == []
     assert dead.sleepers() == 6
+
+
+def test_a_lab_that_starts_is_left_alone(state_home: Path) -> None:
+    """Until its spawner has the time to give itself its name, only the command line tells what it is."""
+    ours, theirs = socket.socketpair()
+    spawner = subprocess.Popen(
+        command("spawner", str(theirs.fileno())),
+        pass_fds=(theirs.fileno(),),
+        env={**os.environ, LAB_VARIABLE: "vpclabgc-0123456789abcdef"},
+    )
+    try:
+        spawner.send_signal(signal.SIGSTOP)
+        assert processes.name_of(spawner.pid) != gc.SPAWNER
+        assert processes.lab_of(spawner.pid) == "vpclabgc-0123456789abcdef"
+        assert gc.collect() == []
+        assert spawner.poll() is None
+    finally:
+        spawner.kill()
+        spawner.wait()
+        ours.close()
+        theirs.close()
 
 
 def test_a_lost_state_folder_hides_nothing(dead: Daemon, state_home: Path) -> None:
