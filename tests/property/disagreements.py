@@ -6,6 +6,7 @@ entry goes when its disagreement is settled.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,7 +40,10 @@ def _ends(packets: list[Packet]) -> set[tuple[int, int]]:
 
 
 class Difference(NamedTuple):
-    """What came of one frame: outcomes as (verdict, reason, object, rule), or lists of emissions."""
+    """What came of one frame: outcomes as (verdict, reason, object, rule), or lists of emissions.
+
+    Or what is remembered then, as counters of sessions.
+    """
 
     pair: Any
     port: int
@@ -107,11 +111,20 @@ def port_that_shows_late(difference: Difference) -> bool:
     return all(any(o.startswith("nat-gateway ") and a == "translate" for o, a, _ in trace) for trace in traces)
 
 
+def port_that_a_later_hop_had_remembered(difference: Difference) -> bool:
+    """As before, but the later packet fares alike: what a later hop remembers of the first one is left over.
+
+    Besides that, both remember the same.
+    """
+    return isinstance(difference.fast, Counter) and difference.fast == difference.pair.remembered_but_for_stand_ins()
+
+
 KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_nobody_has_seen,
     port_between_two_gateways,
     port_that_a_later_fragment_hides,
     port_that_shows_late,
+    port_that_a_later_hop_had_remembered,
 )
 
 

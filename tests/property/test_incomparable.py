@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 
@@ -134,6 +136,38 @@ def test_port_that_is_seen_at_once_is_compared_behind_an_endpoint_too() -> None:
     send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
     send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6, flags="A"))
     assert [pair.names[port].path for port, _ in pair.news] == ["fw1/eth0"]
+
+
+def test_port_that_a_later_hop_had_remembered_ends_the_comparison() -> None:
+    """The endpoint has seen the flow with the port that stood in for the one that shows now."""
+    pair = Pair(load_topology(LATE.replace("ports: 6081", "ports: 80"), file_name="lab.yaml"))
+    packet = IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6)
+    send(pair, "app", packet)
+    assert not pair.news
+    pair.apply(load_topology(LATE, file_name="lab.yaml"))
+    with pytest.raises(IncomparableError, match="had_remembered"):
+        send(pair, "app", packet)
+
+
+def test_memories_that_differ_in_something_else_too_are_a_disagreement() -> None:
+    pair = Pair(load_topology(LATE.replace("ports: 6081", "ports: 80"), file_name="lab.yaml"))
+    send(pair, "app", IP(src="10.0.2.10", dst="10.0.1.20") / ICMP(id=1))
+    packet = IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6)
+    send(pair, "app", packet)
+    flows = pair.reference.router.tracking._flows
+    del flows[next(key for key in flows if key[1].protocol == 1)]
+    pair.apply(load_topology(LATE, file_name="lab.yaml"))
+    with pytest.raises(AssertionError, match=r"sessions only of fast: \[\('group'"):
+        send(pair, "app", packet)
+
+
+def test_port_that_a_connection_has_stands_in_for_none() -> None:
+    """Were the fast engine to forget all of it, they would not remember the same."""
+    pair = Pair(load_topology(LATE, file_name="lab.yaml"))
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6))
+    _, reference = pair.chosen_ports()
+    with patch.object(pair, "chosen_ports", return_value=(set(), reference)):
+        assert {kind for kind, *_ in pair.remembered_but_for_stand_ins()} == {"balancer", "group", "nat"}
 
 
 def test_packet_that_comes_out_of_its_circle_may_have_passed_a_place_often() -> None:
