@@ -1,7 +1,10 @@
-"""What the engines may differ in: the port of a NAT gateway that no packet has shown, or not in time."""
+"""What the engines may differ in: the port of a NAT gateway that no packet has shown, or not in time; where a packet in
+circles is cut off.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from unittest.mock import patch
 
 import pytest
@@ -9,10 +12,12 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 
 from dataplane.engine import Outcome
 from dataplane.load import load_topology
+from dataplane.reference.engine import NOBODY
 from dataplane.verdict import Reason, Verdict
 from tests.property.disagreements import IncomparableError
-from tests.property.pairing import ROUNDS, Pair, rounds
-from tests.scenario.gwlb import ONE
+from tests.property.geneve_frames import bounce
+from tests.property.pairing import ROUNDS, InCirclesError, Pair, rounds
+from tests.scenario.gwlb import ONE, balancer
 from tests.scenario.test_return_to_sender import APP, DB, LAB, NAT
 
 CLOSED = LAB.replace("db: {vpc: far, subnet: data, private_ip: 10.1.1.10, security_groups: [open]",
@@ -50,9 +55,14 @@ internet: {hosts: {db: {address: 198.51.100.10}}}
 
 
 def send(pair: Pair, node: str, packet: IP) -> None:
-    port = pair.fast.port(f"{node}/eth0")
+    send_raw(pair, f"{node}/eth0", b"\x08\x00" + bytes(packet))
+
+
+def send_raw(pair: Pair, path: str, packet: bytes) -> None:
+    """EtherType and packet, from an interface."""
+    port = pair.fast.port(path)
     interface = pair.fast.interface(port)
-    pair.send(port, [interface.router_mac + interface.mac + b"\x08\x00" + bytes(packet)])
+    pair.send(port, [interface.router_mac + interface.mac + packet])
 
 
 def error_about(port: int) -> IP:
@@ -175,3 +185,54 @@ def test_packet_that_comes_out_of_its_circle_may_have_passed_a_place_often() -> 
         return Outcome(Verdict.FORWARD, Reason.NONE, 1, 0, ((2, "translate", 0),) * times + ((1, "deliver", 0),))
 
     assert [rounds(passed(times)) for times in (0, 1, ROUNDS)] == [1, 1, ROUNDS]
+
+
+CIRCLE = balancer(
+    LATE.replace(
+        "      gwlbe:\n        routes:\n          - {destination: 0.0.0.0/0, target: internet-gateway}",
+        '      gwlbe:\n        routes:\n          - {destination: 0.0.0.0/0, target: "nat-gateway:nat"}',
+        1,
+    ),
+    send_tcp_reset="true",
+    tcp_idle_timeout=60,
+)
+"""What comes back from the appliance is translated, and goes to the endpoint again."""
+
+
+def wound_up(times: int) -> Pair:
+    """A connection that a NAT gateway has translated so many times; who had opened it at the endpoint waits for it."""
+    pair = Pair(load_topology(CIRCLE, file_name="lab.yaml"))
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
+    for _ in range(times - 1):
+        [(port, frame)] = pair.news
+        send_raw(pair, pair.names[port].path, bounce(frame))
+    return pair
+
+
+def test_resets_that_unwind_a_circle_end_the_comparison_where_one_is_cut_off() -> None:
+    pair = wound_up(10)
+    with pytest.raises(InCirclesError):
+        pair.advance(60_000)
+    assert pair.fast.engine.counters()[NOBODY]["reasons"][Reason.PLAN_LIMIT] == 1
+    assert Reason.PLAN_LIMIT not in pair.reference.drops[NOBODY]
+
+
+def test_resets_that_all_unwind_a_circle_are_compared() -> None:
+    pair = wound_up(9)
+    pair.advance(60_000)
+    assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"] * 9
+
+
+@pytest.mark.parametrize("reason", [Reason.NO_ROUTE, Reason.LOOP])
+def test_reset_more_or_less_is_a_disagreement_in_a_circle_too(reason: Reason) -> None:
+    pair = wound_up(10)
+    pair.reference.drops[NOBODY] = Counter([reason])
+    with pytest.raises(AssertionError, match="drops counted"):
+        pair.advance(60_000)
+
+
+def test_resets_that_are_cut_off_outside_a_circle_are_a_disagreement() -> None:
+    pair = wound_up(2)
+    lost = patch("dataplane.reference.own_packets.send_reset", return_value=Reason.LOOP)
+    with lost, pytest.raises(AssertionError, match="drops counted"):
+        pair.advance(60_000)
