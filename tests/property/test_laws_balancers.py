@@ -15,7 +15,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
 from dataplane.names import Names
 from tests.property.balanced_labs import STICKINESS, few
-from tests.property.fresh import part
+from tests.property.fresh import FRESH, PHASES, part
 from tests.property.geneve_frames import as_received, bounce, is_geneve, options_of
 from tests.property.histories import Case, Network, Step, plays, wide_cases
 from tests.property.test_laws import came_up
@@ -243,8 +243,8 @@ def test_an_unrelated_balancer_changes_nothing() -> None:
     """Not a byte: neither targets, nor cookies, nor ports of others; also while it has flows of its own."""
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=part(2))
-    @given(case=wide_cases, data=st.data())
+    @settings(backend=FRESH, phases=PHASES)
+    @given(case=st.one_of(wide_cases, st.just(Case(INSPECTED))), data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         names = Names()
         here = Network(case.lab, names=names)
