@@ -17,6 +17,8 @@ cdef struct classifier:
     const uint64_t *by_service
     const uint64_t *grouped     # the rules that ask for a group besides
     const uint64_t *anywhere    # the rules for any address
+    const uint32_t *open_ports  # first << 16 | last of what those admit, ascending, apart from each other
+    uint32_t open_from[5]       # where they begin for IPv4 TCP, IPv4 UDP, IPv6 TCP, IPv6 UDP; where the last ones end
     uint32_t words
 
 # What of a packet, besides addresses and groups, rules look at.
@@ -26,9 +28,12 @@ cdef struct candidates:
     const uint64_t *address
     const uint64_t *service
 cdef candidates classify(const classifier *c, uint8_t family, addr remote, uint32_t service) noexcept nogil
+# Does a rule for any address admit this port? The protocol is TCP or UDP.
+cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uint16_t port) noexcept nogil
 
 
 cdef class Classifier:
     """One list's, built once and shared by the Snapshots that have that list."""
     cdef classifier c
     cdef Store _store
+    cdef int put_open_ports(self, list rules) except -1

@@ -9,6 +9,8 @@ The intersection of the two vectors holds the rules that match, the first one lo
 
 So a prefix list of any length is one bit, and time does not grow with rules but by 1/64th. Whether the sender is in a group
 is no matter of addresses: such rules are asked of the packet itself, and only those that match otherwise.
+
+Whether some port is open to everybody (then what is admitted need not be tracked) is a search in its intervals of ports.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
@@ -47,6 +49,18 @@ cdef candidates classify(const classifier *c, uint8_t family, addr remote, uint3
     found.address = c.by_address + <size_t>c.words * lpm_find(&c.addresses, family, remote)
     found.service = c.by_service + <size_t>c.words * lpm_find(&c.services, 4, key)
     return found
+
+
+cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uint16_t port) noexcept nogil:
+    cdef uint32_t kind = (0 if family == 4 else 2) + (1 if protocol == PROTO_UDP else 0)
+    cdef uint32_t low = c.open_from[kind], high = c.open_from[kind + 1], middle
+    while low < high:
+        middle = (low + high) >> 1
+        if (c.open_ports[middle] & 0xFFFF) < port:
+            low = middle + 1
+        else:
+            high = middle
+    return low < c.open_from[kind + 1] and c.open_ports[low] >> 16 <= port
 
 
 cdef int by_address(const void *a, const void *b) noexcept nogil:
@@ -161,8 +175,31 @@ cdef class Classifier:
         self.c.anywhere = <const uint64_t *>self._store.keep(anywhere, words * sizeof(uint64_t))
         put_table(&self.c.addresses, self._store, four.classified(addresses, words), six.classified(addresses, words), "")
         put_table(&self.c.services, self._store, services.classified(kinds, words), Turns(128).classified(kinds, words), "")
+        self.put_open_ports(rules)
         self.c.by_address = vectors(self._store, addresses)
         self.c.by_service = vectors(self._store, kinds)
+
+    cdef int put_open_ports(self, list rules) except -1:
+        cdef list found = []
+        cdef uint32_t kind = 0, begun
+        cdef uint32_t *ports
+        for family in (4, 6):
+            for protocol in (PROTO_TCP, PROTO_UDP):
+                begun = <uint32_t>len(found)
+                for first, last in sorted((0, 65535) if row[8] or row[1] < 0 else row[4:6] for row in rules
+                                          if row[9] and row[3] == family and row[1] in (-1, protocol)):
+                    if len(found) > begun and first <= found[len(found) - 1][1] + 1:
+                        before = found.pop()
+                        found.append((before[0], max(last, before[1])))
+                    elif first <= last:
+                        found.append((first, last))
+                kind += 1
+                self.c.open_from[kind] = <uint32_t>len(found)
+        ports = <uint32_t *>allocated(len(found) * sizeof(uint32_t))
+        for kind, (first, last) in enumerate(found):
+            ports[kind] = <uint32_t>first << 16 | <uint32_t>last
+        self.c.open_ports = <const uint32_t *>self._store.keep(ports, len(found) * sizeof(uint32_t))
+        return 0
 
     @property
     def bytes(self):

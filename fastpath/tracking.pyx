@@ -8,7 +8,7 @@ answer to itself.
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memset
 
-from fastpath.classifier cimport candidates, classifier, classify, service_key
+from fastpath.classifier cimport candidates, classifier, classify, open_to_all, service_key
 from fastpath.lpm cimport lpm_find
 from fastpath.packet cimport FRAGMENT_LATER, L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_lt, ip_bytes
 from fastpath.plan cimport *
@@ -264,6 +264,8 @@ cdef inline uint8_t open_bit(packet *p) noexcept nogil:
 cdef bint answers_open_rule(walker *w, const rule_list *other) noexcept nogil:
     cdef uint32_t i
     cdef const rule *r
+    if other.classes != NULL:
+        return open_to_all(other.classes, w.p.family, w.p.proto, w.h.sport)
     for i in range(other.first, other.first + other.count):
         r = &w.t.rules[i]
         if r.any_address and r.family == w.p.family and (r.protocol == -1 or r.protocol == w.p.proto) \

@@ -9,6 +9,8 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 
 from dataplane.compile import compile_program
 from dataplane.program import Direction, Drop, Filter, GroupSession, Prefix, Rule, Side
@@ -165,3 +167,47 @@ def test_what_a_list_is_looked_up_by_is_kept_while_the_list_is() -> None:
     lab.program.sets["set0"] = [ip_network("10.1.0.0/16")]
     if any(rule.table == "set0" for rule in rules):
         assert compile_program(lab.program, generation=5, before=again).classifiers_made == 2
+
+
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 2**32),
+    count=st.sampled_from([1, 12, 90]),
+    kind=st.sampled_from([(4, 6), (4, 17), (6, 6), (6, 17)]),
+)
+def test_ports_open_to_everybody_are_those_that_a_look_at_each_rule_finds(
+    seed: int, count: int, kind: tuple[int, int]
+) -> None:
+    """An answer from such a port is not tracked: the rules of the other direction decide it."""
+    draw = random.Random(seed)
+    family, protocol = kind
+    rules = [rule_about_ports(draw, number) for number in range(1000, 1000 + count)]
+    lab = TwoHosts(ingress=tuple(rules))
+    edges = sorted({p + d for rule in rules for p in rule.ports or (0, 65535) for d in (-1, 0, 1)} & set(range(65536)))
+    packets = [answer_of(family, protocol, draw.choice(edges)) for _ in range(60)]
+    assert details(lab, 1, packets) == details(lab, NEVER, packets)
+
+
+def test_some_ports_are_open_to_everybody_and_some_are_not() -> None:
+    draw = random.Random(3)
+    lab = TwoHosts(ingress=tuple(rule_about_ports(draw, number) for number in range(1000, 1040)))
+    packets = [answer_of(4, 6, port) for port in range(80, 300)]
+    assert len(set(details(lab, 1, packets))) == 2
+
+
+def rule_about_ports(draw: random.Random, number: int) -> Rule:
+    prefix = draw.choice(["0.0.0.0/0", "::/0", "0.0.0.0/0", "::/0", "10.0.0.0/8", "0.0.0.0/1"])
+    first = 80 + draw.randrange(200)
+    ports = draw.choice([(first, first), (first, first + draw.randrange(9)), (0, 3), (65530, 65535)])
+    return Rule(rule=number, protocol=draw.choice([6, 6, 17, 17, 1]), ports=ports, prefix=ip_network(prefix))
+
+
+def answer_of(family: int, protocol: int, port: int) -> bytes:
+    there = IP(src="10.0.1.10", dst="10.0.2.10") if family == 4 else IPv6(src="2001:db8:1::10", dst="2001:db8:2::10")
+    return bytes(there / (TCP(sport=port, dport=9, flags="SA") if protocol == 6 else UDP(sport=port, dport=9)))
+
+
+def details(lab: TwoHosts, classify_from: int, packets: list[bytes]) -> list[str]:
+    """What the sender's own group policy makes of each: tracked or not."""
+    told = answers(lab, classify_from, packets)
+    return [next(hop[1] for hop in hops[1:] if hop[0] == "group-session") for hops in told]
