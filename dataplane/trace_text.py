@@ -9,7 +9,7 @@ from dataplane.names import Name
 from dataplane.trace import QUIET, Action, Hop, Step, Trace, Walk
 from dataplane.verdict import REASON_TEXT, Reason, Verdict
 
-_ACTION_TEXT = {
+ACTION_TEXT = {
     Action.SEND: "sends",
     Action.CHECK: "check passed",
     Action.SKIP: "not crossed",
@@ -31,6 +31,7 @@ _ACTION_TEXT = {
     Action.HOLD: "holds the fragment",
     Action.DROP: "drops",
 }
+"""What an object does with a packet, in words that follow its name."""
 
 
 def render(trace: Trace, *, width: int = 100, everything: bool = False) -> str:
@@ -90,7 +91,7 @@ def _story(hop: Hop, everything: bool) -> str:
 
 
 def _what(step: Step, owner: Name) -> str:
-    words = [_ACTION_TEXT[step.action]]
+    words = [ACTION_TEXT[step.action]]
     if step.rule is not None:
         if step.action is Action.ROUTE and step.rule.kind != "route":
             words = [f"hands to {object_text(step.rule)}"]

@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from dataplane import limits
+from dataplane.model._known_names import names_seen_from
 from dataplane.model._placed import PlacedHost, PlacedInterface
 from dataplane.model.aws_service import AwsService
 from dataplane.model.internet_host import InternetHost
@@ -25,8 +26,8 @@ BALANCER_NODE = "gateway-load-balancer-node"
 
 def plan_nodes(topology: Topology, names: Names) -> list[NodePlan]:
     """Return a plan for each instance, then each internet host, then each AWS service, in file order."""
-    books = {vpc: _names_seen_from(topology, vpc) for vpc in topology.lab.vpcs}
-    outside = _names_seen_from(topology, None)
+    books = {vpc: names_seen_from(topology, vpc) for vpc in topology.lab.vpcs}
+    outside = names_seen_from(topology, None)
     plans = []
     for name, instance in topology.lab.instances.items():
         plans.append(
@@ -123,24 +124,3 @@ def _programs(programs: Mapping[str, ProgramSpec]) -> Iterator[ProgramPlan]:
             ready_command=spec.ready.command if isinstance(spec.ready, ReadyCommand) else None,
             restart=spec.restart,
         )
-
-
-def _names_seen_from(topology: Topology, vpc: str | None) -> dict[str, tuple[Address, ...]]:
-    """Node name -> the addresses it has from a VPC (None: from the internet): private ones where they can be meant."""
-    near = set() if vpc is None else {vpc}
-    for peering in topology.lab.peerings.values():
-        if peering.status == "active" and vpc in (peering.requester, peering.accepter):
-            near |= {peering.requester, peering.accepter}
-    book: dict[str, tuple[Address, ...]] = {}
-    for name, instance in topology.lab.instances.items():
-        first = topology.interfaces_of(name)[0]
-        if instance.vpc in near:
-            book[name] = (*first.addresses4[:1], *first.addresses6[:1])
-        else:
-            public = topology.public_addresses_of(first).get(first.addresses4[0])
-            book[name] = (*([public] if public else []), *first.addresses6[:1])
-    for name, host in topology.lab.internet.hosts.items():
-        book[name] = tuple(a for a in (host.address, host.ipv6_address) if a is not None)
-    for name, service in topology.lab.aws_services.items():
-        book[name] = book[f"{name}.{topology.lab.region}.amazonaws.com"] = (service.host_address(name),)
-    return {name: addresses for name, addresses in book.items() if addresses}

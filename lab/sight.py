@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from dataplane.probe import TCP
 from dataplane.program import Address
-from dataplane.topology import Topology
-from dataplane.trace import Trace, Walk
 from dataplane.verdict import Reason
 from lab.control import RequestError
 from lab.node_plan import NodePlan
@@ -167,22 +164,3 @@ def _interfaces_with(lab: RunningLab, wanted: Address, vpc: str | None) -> Itera
 
 def _addresses(plan: NodePlan) -> list[Address]:
     return [each for interface in plan.interfaces for each, _ in interface.addresses]
-
-
-def with_notes(topology: Topology, trace: Trace) -> Trace:
-    """The trace, saying whose rules were looked at in vain where it was the lack of a rule that stopped a packet."""
-    reply = None if trace.reply is None else _with_note(topology, trace.reply)
-    return replace(trace, forward=_with_note(topology, trace.forward), reply=reply)
-
-
-def _with_note(topology: Topology, walk: Walk) -> Walk:
-    if walk.rule is not None or walk.object is None:
-        return walk
-    if walk.reason in (Reason.ACL_EGRESS, Reason.ACL_INGRESS):
-        return replace(walk, note="rule *, as no other matches")
-    if walk.reason in (Reason.GROUP_EGRESS, Reason.GROUP_INGRESS):
-        for interface in topology.interfaces:
-            if interface.path == walk.object.path:
-                names = [f"{interface.subnet.vpc}/{group}" for group in interface.groups]
-                return replace(walk, note=f"security group{'s' if len(names) > 1 else ''} {', '.join(names)}")
-    return walk

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from dataplane.analysis.wording import with_notes
 from dataplane.errors import VpclabError
 from dataplane.probe import protocol_number
 from lab import sight, tables, targets
@@ -133,7 +134,7 @@ class Verbs:
             )
         except VpclabError as error:
             raise RequestError(str(error)) from None
-        found = sight.with_notes(lab.topology, found)
+        found = with_notes(lab.topology, found)
         return {**found.to_json(), "source": arguments["source"], "destination": destination}
 
     def routes(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ or of the own VPC, ``KIND:OWNER/NAME`` and a bare name name an entry, except und
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -26,6 +27,9 @@ from dataplane.load.shapes import Construct, Items, Optional, Shape, Table
 
 LEAVES = frozenset({("instances",), ("internet", "hosts"), ("aws_services",)})
 """Sections whose entries nothing depends on without mentioning them."""
+
+CLAIMS = "checks"
+"""What says something about the rest: nothing depends on it, and it may mean anything, so it is left out first."""
 
 
 class Id(NamedTuple):
@@ -83,6 +87,9 @@ def sound_part(root: Node, shape: Construct, unread: list[str]) -> Mapping | Non
     """
     if not isinstance(root, Mapping):
         return None
+    if CLAIMS in root.entries:
+        root = Mapping(root.line, root.column, {key: each for key, each in root.entries.items() if key != CLAIMS})
+        unread = [path for path in unread if not re.match(rf"{CLAIMS}\b", path)]
     sections = list(sections_of(shape))
     local = local_keys(shape)
     entries = {each: node for section in sections for each, node in _entries(root, section)}
@@ -94,7 +101,7 @@ def sound_part(root: Node, shape: Construct, unread: list[str]) -> Mapping | Non
         gone.add(owner)
     mentions = {each: _mentioned(each, node, entries, sections, local) for each, node in entries.items()}
     _close(gone, mentions)
-    if len(gone) == len(entries):
+    if gone and len(gone) == len(entries):
         return None
     for each in gone:
         root = _without(root, each)

@@ -13,6 +13,7 @@ from dataplane.model import network_interface
 from dataplane.model._addressing import check_addresses
 from dataplane.model._fields import doc, within
 from dataplane.model.aws_service import AwsService
+from dataplane.model.check import Check
 from dataplane.model.instance import Instance
 from dataplane.model.internet_gateway import INTERNET
 from dataplane.model.internet_host import InternetHost
@@ -54,9 +55,24 @@ class LabFile:
     aws_services: dict[str, AwsService] = field(
         default_factory=dict, metadata=doc("AWS services that programs of yours stand for: s3, dynamodb")
     )
+    checks: tuple[Check, ...] = field(default=(), metadata=doc("who reaches whom, for `vpclab check` to prove"))
 
     def check(self, topology: Topology) -> Iterator[Problem]:
-        """Yield everything that is wrong, in no particular order."""
+        """Yield everything that is wrong, in no particular order.
+
+        Names in `checks` are looked up only once nothing else is wrong: else one slip would be told twice.
+        """
+        is_right = True
+        for problem in self._problems(topology):
+            is_right = False
+            yield problem
+        if is_right:
+            for index, check in enumerate(self.checks):
+                yield from within(f"checks[{index}]", check.check_names(topology))
+
+    def _problems(self, topology: Topology) -> Iterator[Problem]:
+        for index, check in enumerate(self.checks):
+            yield from within(f"checks[{index}]", check.check_shape())
         if self.name and not _NAME.fullmatch(self.name):
             rule = "a-z, 0-9 and '-', beginning with a letter or digit, at most 63 characters"
             yield Problem("name", f"{self.name!r} is no name", "", f"names are {rule}")

@@ -80,3 +80,15 @@ def test_nothing_is_judged_when_the_file_as_a_whole_is_wrong() -> None:
 
 def test_nothing_is_judged_when_nothing_is_left() -> None:
     assert sound_part(tree("version: 1\nhouses: {a: {}}"), TOWN, ["houses.a.rooms"]) is None
+
+
+def test_checks_are_left_out_and_keep_nothing_from_being_judged() -> None:
+    """They may mean anything in the file, and nothing in the file means them."""
+    text = TEXT + "checks: [{can: ann -> dan}]\n"
+    part = sound_part(tree(text), TOWN, ["checks[0].port"])
+    assert part is not None
+    assert list(part.entries) == ["version", "houses", "streets", "instances", "internet"]
+    part = sound_part(tree(text), TOWN, ["checks", "instances.ann.house"])
+    assert part is not None
+    assert "checks" not in part.entries
+    assert "ann" not in part.entries["instances"].value.entries  # type: ignore[union-attr]

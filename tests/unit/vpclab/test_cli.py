@@ -278,3 +278,49 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         assert child.stderr is not None
         child.stdout.close()
         assert child.stderr.read() == b""
+
+
+CHECKED = (
+    RIGHT
+    + """\
+    security_groups: {web: {ingress: [{protocol: tcp, ports: 80, source: 0.0.0.0/0}]}}
+instances:
+  app: {vpc: shop, subnet: a}
+  web: {vpc: shop, subnet: a, security_groups: [web]}
+checks:
+  - {can: app -> web, port: 80}
+  - {cannot: app -> web, port: PORT, because: nobody logs in}
+"""
+)
+
+
+def test_static_checks_need_no_lab(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(CHECKED.replace("PORT", "22"))
+    result = run("check", str(file), "--static")
+    assert result.exit_code == 0
+    assert "2 of 2 checks hold" in result.output
+    assert json.loads(run("check", str(file), "--static", "--format", "json").output)["holds"] is True
+    assert not (tmp_path / "state").exists(), "nothing was started"
+
+
+def test_a_check_that_does_not_hold_is_status_1_and_tells_its_story(tmp_path: Path) -> None:
+    file, junit = tmp_path / "lab.yaml", tmp_path / "out.xml"
+    file.write_text(CHECKED.replace("PORT", "80"))
+    result = run("check", str(file), "--static", "--junit", str(junit))
+    assert result.exit_code == 1
+    assert "2. does not hold: cannot app -> web tcp 80, because nobody logs in" in result.output
+    assert "app/eth0 sends tcp" in result.output
+    assert "1 of 2 checks hold" in result.output
+    assert 'failures="1"' in junit.read_text()
+    result = run("check", str(file), "--static", "--format", "junit")
+    assert (result.exit_code, result.output.count("<testcase ")) == (1, 2)
+
+
+@pytest.mark.parametrize(("text", "words"), [(RIGHT, "there are no checks"), (WRONG, "shop.cidr")])
+def test_checking_a_file_without_checks_or_a_wrong_one_is_status_2(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(text)
+    result = run("check", str(file), "--static")
+    assert result.exit_code == 2
+    assert words in result.stderr

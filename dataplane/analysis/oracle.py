@@ -1,0 +1,90 @@
+"""Checks decided by the reference engine: no lab, no root, no packet that leaves this process.
+
+What programs do is taken for granted: the destination answers, a target of a load balancer sends back what it gets,
+and an instance that carries what is not its own (source/destination check off) sends it on by the same interface.
+Targets are healthy.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from ipaddress import ip_address
+
+from dataplane.analysis.course import Course, addresses_of
+from dataplane.analysis.headers import forwarded, read_headers, sent_back
+from dataplane.model.check import Resolved
+from dataplane.probe import Probe, read_probe
+from dataplane.reference import Emission, ReferencePlane
+from dataplane.topology import Topology
+from dataplane.verdict import Cause
+
+SOURCE_PORT = 40000
+"""Of every probe; one that nobody uses."""
+LONGEST_WAY = 32
+"""Frames after which a probe is taken to go in circles."""
+_APART_MS = 10 * 86_400_000
+"""Lab time between two probes: nothing is remembered of the one before (the longest timeout is five days)."""
+_ITSELF = (Cause.FORWARDED, Cause.FRAGMENT, Cause.RELEASED)
+
+
+class Oracle:
+    """Decides probes in one topology, each as if nothing had been sent before."""
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
+        self._plane = ReferencePlane(topology)
+        self._owners = addresses_of(topology)
+        self._now_ms = 0
+
+    def follow(self, resolved: Resolved, source_port: int = SOURCE_PORT) -> Course:
+        """Send a probe and what comes of it until nothing more does."""
+        plane = self._plane
+        self._now_ms += _APART_MS
+        plane.advance(self._now_ms)
+        course = Course(self.topology, plane.names, resolved, source_port, self._owners)
+        start = plane.port(resolved.sender.path)
+        probe = Probe(
+            source=resolved.source,
+            destination=resolved.destination,
+            protocol=resolved.protocol,
+            source_port=source_port,
+            destination_port=resolved.port,
+        )
+        first = probe.frame(plane.interface(start).mac, plane.next_mac(start, resolved.destination))
+        waiting = deque([(start, first)])
+        for _ in range(LONGEST_WAY):
+            if not waiting:
+                break
+            port, frame = waiting.popleft()
+            outcomes, left = plane.process([frame], [port], self._now_ms, traced=True)
+            headers = read_headers(frame)
+            if not course.see(port, frame, outcomes[0], left, headers):
+                continue
+            for each in left:
+                if each.cause in _ITSELF:
+                    waiting += self._come_of(course, each, is_answer=headers.own in course.answers)
+        return course
+
+    def _come_of(self, course: Course, arrived: Emission, *, is_answer: bool) -> list[tuple[int, bytes]]:
+        """What whoever got a frame sends because of it."""
+        plane, port = self._plane, arrived.port
+        headers = read_headers(arrived.frame)
+        flow = headers.own
+        if flow is None:
+            return []
+        path, mac = plane.names[port].path, plane.interface(port).mac
+        node = path.partition("/")[0]
+        if headers.inside is not None and headers.flow is not None:
+            back_to = plane.next_mac(port, ip_address(headers.flow.source))
+            return [(port, sent_back(arrived.frame, mac, back_to))]
+        destination = ip_address(flow.destination)
+        if destination in self._owners.get(path, ()):
+            if is_answer:
+                return []
+            answer = read_probe(arrived.frame).answer()
+            return [(port, answer.frame(mac, plane.next_mac(port, answer.destination)))]
+        if node in self.topology.lab.instances and len(self.topology.interfaces_of(node)) == 1:
+            if node not in course.assumed:
+                course.assumed.append(node)
+            return [(port, forwarded(arrived.frame, mac, plane.next_mac(port, destination)))]
+        return []

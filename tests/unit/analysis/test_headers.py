@@ -1,0 +1,97 @@
+"""Whose a frame is, read from frames that scapy built."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from scapy.contrib.geneve import GENEVE
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoReply, ICMPv6EchoRequest, ICMPv6ND_NS, IPv6
+from scapy.layers.l2 import ARP, Ether
+from scapy.packet import Raw
+
+from dataplane.analysis.headers import Flow, forwarded, read_headers, sent_back
+
+MAC, OTHER = "02:00:00:00:00:01", "02:00:00:00:00:02"
+A, B, A6, B6 = "10.0.1.10", "10.0.2.10", "2001:db8::a", "2001:db8::b"
+
+
+def frame(packet: Any) -> bytes:
+    return bytes(Ether(src=MAC, dst=OTHER) / packet)
+
+
+def flow(protocol: int, source: str, destination: str, source_port: int = 0, destination_port: int = 0) -> Flow:
+    ends = ip_address(source).packed, ip_address(destination).packed
+    return Flow(protocol, *ends, source_port, destination_port)
+
+
+@pytest.mark.parametrize(
+    ("packet", "expected"),
+    [
+        (IP(src=A, dst=B) / TCP(sport=1000, dport=80), flow(6, A, B, 1000, 80)),
+        (IP(src=A, dst=B, options=b"\1\1\1\1") / UDP(sport=1000, dport=53), flow(17, A, B, 1000, 53)),
+        (IP(src=A, dst=B) / ICMP(id=77), flow(1, A, B, 77)),
+        (IP(src=A, dst=B) / ICMP(type=0, id=77), flow(1, A, B, 77)),
+        (IP(src=A, dst=B, proto=50) / Raw(b"12345678"), flow(50, A, B)),
+        (IPv6(src=A6, dst=B6) / TCP(sport=1000, dport=80), flow(6, A6, B6, 1000, 80)),
+        (IPv6(src=A6, dst=B6) / ICMPv6EchoRequest(id=77), flow(58, A6, B6, 77)),
+        (IPv6(src=A6, dst=B6) / ICMPv6EchoReply(id=77), flow(58, A6, B6, 77)),
+    ],
+)
+def test_the_flow(packet: Any, expected: Flow) -> None:
+    headers = read_headers(frame(packet))
+    assert (headers.own, headers.about, headers.asked) == (expected, None, None)
+
+
+def test_answers_have_the_ends_swapped_and_echoes_keep_their_identifier() -> None:
+    assert flow(6, A, B, 1000, 80).reversed() == flow(6, B, A, 80, 1000)
+    assert flow(1, A, B, 77).reversed() == flow(1, B, A, 77)
+
+
+def test_what_an_error_is_about() -> None:
+    lost = IP(src=A, dst=B) / UDP(sport=1000, dport=53)
+    headers = read_headers(frame(IP(src=B, dst=A) / ICMP(type=3, code=3) / lost))
+    assert headers.about == flow(17, A, B, 1000, 53)
+    lost6 = IPv6(src=A6, dst=B6) / TCP(sport=1000, dport=53)
+    assert read_headers(frame(IPv6(src=B6, dst=A6) / ICMPv6DestUnreach() / lost6)).about == flow(6, A6, B6, 1000, 53)
+
+
+def test_what_is_inside_a_tunnel() -> None:
+    inner = IP(src=A, dst=B) / TCP(sport=1000, dport=80)
+    tunnelled = IP(src="10.9.0.1", dst="10.9.0.2") / UDP(sport=60000, dport=6081) / GENEVE(proto=0x0800) / inner
+    headers = read_headers(frame(tunnelled))
+    assert (headers.own, headers.flow) == (flow(6, A, B, 1000, 80), flow(17, "10.9.0.1", "10.9.0.2", 60000, 6081))
+    back = Ether(sent_back(frame(tunnelled), b"\1" * 6, b"\2" * 6))
+    assert (back[IP].src, back[IP].dst, back[UDP].sport, back[UDP].dport) == ("10.9.0.2", "10.9.0.1", 60000, 6081)
+    checksums = back[IP].chksum, back[UDP].chksum
+    del back[IP].chksum, back[UDP].chksum
+    built = Ether(bytes(back))
+    assert checksums == (built[IP].chksum, built[UDP].chksum)
+
+
+def test_questions_for_a_neighbour_and_resets() -> None:
+    assert read_headers(frame(ARP(op=1, psrc=A, pdst=B))).asked == ip_address(B).packed
+    assert read_headers(frame(ARP(op=2, psrc=A, pdst=B))).asked is None
+    assert read_headers(frame(IPv6(src=A6, dst="ff02::1") / ICMPv6ND_NS(tgt=B6))).asked == ip_address(B6).packed
+    assert read_headers(frame(IP(src=A, dst=B) / TCP(flags="RA"))).refuses
+    assert not read_headers(frame(IP(src=A, dst=B) / TCP(flags="SA"))).refuses
+
+
+@pytest.mark.parametrize("packet", [IP(src=A, dst=B) / TCP(), IPv6(src=A6, dst=B6) / TCP(), IP(src=A, dst=B) / ICMP()])
+def test_what_is_cut_short_is_nobodys_and_never_raises(packet: Any) -> None:
+    whole = frame(packet)
+    for length in range(len(whole)):
+        headers = read_headers(whole[:length])
+        assert headers.own is None or headers.own == read_headers(whole).own
+
+
+@pytest.mark.parametrize("ttl", [64, 2, 255])
+def test_forwarding_takes_one_from_the_ttl_and_keeps_the_checksum_right(ttl: int) -> None:
+    sent = Ether(forwarded(frame(IP(src=A, dst=B, ttl=ttl) / UDP()), b"\1" * 6, b"\2" * 6))
+    assert (sent.src, sent.dst, sent[IP].ttl) == ("01:01:01:01:01:01", "02:02:02:02:02:02", ttl - 1)
+    checksum = sent[IP].chksum
+    del sent[IP].chksum
+    assert Ether(bytes(sent))[IP].chksum == checksum
+    assert Ether(forwarded(frame(IPv6(src=A6, dst=B6, hlim=ttl) / UDP()), b"\1" * 6, b"\2" * 6))[IPv6].hlim == ttl - 1

@@ -1,0 +1,78 @@
+"""Results as text, JUnit XML and JSON."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+from dataplane.analysis.told import as_json, as_junit, story
+from tests.unit.analysis.claims import decided, example, the_result
+
+
+def test_the_story_names_every_decider_and_ends_with_the_verdict() -> None:
+    result = the_result("quickstart", "can: visitor -> web, port: 22")
+    assert list(story(result)) == [
+        "visitor/eth0 sends tcp 198.51.100.77:40000 > 203.0.113.20:22",
+        "    internet               routes (203.0.113.20/32 -> internet-gateway:shop)",
+        "    internet-gateway shop  translates",
+        "    vpc shop               routes (interface web/eth0)",
+        f"  => {result.why}",
+    ]
+
+
+def test_the_story_follows_translations_and_the_answer() -> None:
+    lines = list(story(the_result("quickstart", "cannot: app -> example, port: 80")))
+    assert "  => arrives at interface example/eth0 as tcp 203.0.113.10:1024 > 198.51.100.10:80" in lines
+    assert "example/eth0 answers tcp 198.51.100.10:80 > 203.0.113.10:1024" in lines
+    assert lines[-1] == "  => answered, seen as 203.0.113.10"
+
+
+def test_junit_has_a_case_for_each_check_and_the_story_of_each_failure() -> None:
+    results = decided(
+        example("quickstart", "can: visitor -> web, port: 80", "can: visitor -> web, port: 22, because: a < b & c")
+    )
+    suite = ET.fromstring(as_junit(results, name="quickstart", file="lab.yaml", seconds=1.25))
+    assert suite.attrib == {
+        "name": "vpclab check",
+        "tests": "2",
+        "failures": "1",
+        "errors": "0",
+        "time": "1.250",
+    }
+    good, bad = suite.iter("testcase")
+    assert (good.get("name"), list(good)) == ("1. can visitor -> web tcp 80", [])
+    assert bad.get("classname") == "vpclab.quickstart"
+    failure = bad.find("failure")
+    assert failure is not None
+    assert failure.get("type") == "blocked"
+    assert failure.get("message") == results[1].why
+    assert failure.text is not None
+    assert "because a < b & c\nvisitor/eth0 sends" in failure.text
+
+
+def test_junit_is_xml_whatever_a_file_says() -> None:
+    result = the_result("quickstart", "can: visitor -> web, port: 22")
+    strange = "\x00\x1b[31m ]]> \ud800 \ufffe <&>\"'"
+    odd = replace(result, check=replace(result.check, because=strange), why=strange)
+    failure = ET.fromstring(as_junit([odd], name="l", file="f", seconds=0)).find(".//failure")
+    assert failure is not None
+    assert failure.get("message") == "??[31m ]]> ? ? <&>\"'"
+
+
+def test_json_holds_what_decided() -> None:
+    results = decided(example("quickstart", "cannot: visitor -> web, port: 22", "can: app -> example, port: 80"))
+    found = json.loads(json.dumps(as_json(results, file="lab.yaml", how="static")))
+    assert (found["version"], found["holds"], found["decided_by"], found["file"]) == (1, True, "static", "lab.yaml")
+    blocked, reached = found["checks"]
+    assert blocked["dropped"] == {
+        "answer": False,
+        "object": {"kind": "network-acl", "path": "shop/edge"},
+        "rule": {"kind": "acl-rule", "path": "shop/edge ingress 90 deny tcp 22 from 0.0.0.0/0"},
+        "reason": "ACL_INGRESS",
+        "text": "denied by the network ACL on the way into the subnet",
+        "aws_code": "SUBNET_ACL_RESTRICTION",
+    }
+    assert (reached["dropped"], reached["found"], reached["source_seen"]) == (None, "answered", "203.0.113.10")
+    assert reached["passed"] == ["nat-gateway:shop/nat", "internet-gateway:shop"]
+    assert [leg["receiver"]["path"] for leg in reached["legs"]] == ["example/eth0", "app/eth0"]
