@@ -131,19 +131,52 @@ def popen(view: NodeView, argv: Sequence[str], **options: Any) -> subprocess.Pop
     return child
 
 
+SocketKind = tuple[int, int, int]
+"""Family, type and protocol."""
+
+
 def open_socket(view: NodeView, family: int, kind: int, protocol: int = 0) -> socket.socket:
     """Make a socket inside the node and hand it to this process. Safe with threads. OSError as from `socket`."""
-    ours, theirs = socket.socketpair()
+    [made] = open_sockets([(view, [(family, kind, protocol)])])
+    if isinstance(made, OSError):
+        raise made
+    return made
+
+
+def open_sockets(wanted: Sequence[tuple[NodeView, Sequence[SocketKind]]]) -> list[socket.socket | OSError]:
+    """Make a socket in each of several nodes of one lab, of the first kind that can be made, or say why there is none.
+
+    Much faster than one by one. Safe with threads.
+
+    Raises:
+        LabError: a node is gone, or may not be entered.
+    """
+    if not wanted:
+        return []
+    first = wanted[0][0].network[:-1]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made: list[socket.socket | OSError] = []
     with ours:
         with theirs:
-            spec = {"namespaces": view.network, "socket": [family, kind, protocol], "report": theirs.fileno()}
+            places = [[view.network[-1], [list(kind) for kind in kinds]] for view, kinds in wanted]
+            spec = {"namespaces": first, "sockets": places, "report": theirs.fileno()}
             arguments = command("inside", json.dumps(spec))
             child = subprocess.Popen(arguments, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
-        message, descriptors = receive_descriptors(ours, 4096)
+        for view, _ in wanted:
+            message, descriptors = receive_descriptors(ours, 4096)
+            if descriptors:
+                made.append(socket.socket(fileno=descriptors[0]))
+                continue
+            error = inside.as_error(message)
+            if not message or error.filename:
+                child.wait()
+                for each in made:
+                    if isinstance(each, socket.socket):
+                        each.close()
+                raise _gone(next((each for each, _ in wanted if error.filename in each.namespaces), view), error)
+            made.append(error)
         child.wait()
-    if descriptors:
-        return socket.socket(fileno=descriptors[0])
-    raise _gone(view, inside.as_error(message))
+    return made
 
 
 def _gone(view: NodeView, error: OSError) -> Exception:

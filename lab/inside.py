@@ -1,10 +1,12 @@
 """The small program that enters a node for another process: run by `lab.enter`, in a fresh interpreter.
 
 Arguments: JSON ``{"namespaces": [...], "report": 5, "folder": "/..."}`` and a command, or JSON with
-``"socket": [family, type, protocol]`` and no command. `report` is an inherited descriptor: a pipe on which a failure
-to start is told (``errno file``) and which ends when the command has started, or a unix socket through which the new
-socket comes back. Without a report, failures go to standard error; without a folder, the command runs where we are;
-``"environment"``, if given, goes over ours.
+``"sockets": [[NETWORK NAMESPACE, [[family, type, protocol], ...]], ...]`` and no command: a socket in each, of the
+first kind that can be made; ``"namespaces"`` is then what must be joined before any of them. `report` is an inherited
+descriptor: a pipe on which a failure to start is told (``errno file``) and which ends when the command has started,
+or a unix socket (SOCK_SEQPACKET) through which the new sockets come back, each or why not in a message of its own.
+Without a report, failures go to standard error; without a folder, the command runs where we are; ``"environment"``,
+if given, goes over ours.
 
 Imports as little as it can: it is started for every command that runs in a node.
 """
@@ -16,7 +18,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lab.syscalls import die_with_parent, setns
 
@@ -162,8 +164,8 @@ def main() -> None:
         os.set_inheritable(report, False)
     os.environ.update(spec.get("environment", {}))
     try:
-        if "socket" in spec and report is not None:
-            _hand_socket_back(spec["namespaces"], spec["socket"], report)
+        if "sockets" in spec and report is not None:
+            _hand_sockets_back(spec["namespaces"], spec["sockets"], report)
             return
         pid = start(spec["namespaces"], sys.argv[2:], spec["folder"] or os.getcwd())
     except OSError as error:
@@ -177,9 +179,27 @@ def main() -> None:
     end_like(wait(pid))
 
 
-def _hand_socket_back(namespaces: Sequence[str], kind: Sequence[int], report: int) -> None:
+def _hand_sockets_back(first: Sequence[str], wanted: Sequence[tuple[str, list[Sequence[int]]]], report: int) -> None:
     import socket
 
-    join(open_all(namespaces))
-    with socket.socket(*kind) as made, socket.socket(fileno=report) as channel:
-        socket.send_fds(channel, [b"0"], [made.fileno()])
+    networks = open_all([network for network, _ in wanted])
+    join(open_all(first))
+    with socket.socket(fileno=report) as channel:
+        for network, (_, kinds) in zip(networks, wanted, strict=True):
+            join([network])
+            try:
+                with _first_of(kinds) as made:
+                    socket.send_fds(channel, [b"0"], [made.fileno()])
+            except OSError as error:
+                channel.send(f"{error.errno or 5} ".encode())
+
+
+def _first_of(kinds: Sequence[Sequence[int]]) -> Any:
+    import socket
+
+    for kind in kinds[:-1]:
+        try:
+            return socket.socket(*kind)
+        except OSError:
+            continue
+    return socket.socket(*kinds[-1])

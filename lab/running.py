@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ from dataplane.engine import DataPlane
 from dataplane.errors import LabError, VpclabError
 from dataplane.load import load
 from dataplane.load.file import LoadedFile
+from dataplane.model.check import Check
 from dataplane.topology import Topology
 from dataplane.topology.runtime_state import RuntimeState, TargetHealth, TargetKey, advance, carry_over
 from fastpath.worker import Worker
@@ -27,6 +29,7 @@ from lab.node_plan import NodePlan
 from lab.planning import plan_checkers, plan_nodes
 from lab.runtime import Runtime
 from lab.state import LabState
+from lab.traced import TracedPorts
 
 _FIRST_CHECKS_S = 2.0
 """How long to wait for the first health check of each target: who is well should be known when the lab is up."""
@@ -101,6 +104,11 @@ class RunningLab:
         return self._shown
 
     @property
+    def checks(self) -> tuple[Check, ...]:
+        """What its lab file claims."""
+        return self._loaded.lab_file.checks
+
+    @property
     def target_health(self) -> Mapping[TargetKey, TargetHealth]:
         """How every registered target is."""
         return {} if self._health is None else self._health.health()
@@ -150,6 +158,26 @@ class RunningLab:
             log.warning("%s", error)
             return str(error)
         return ""
+
+    @contextmanager
+    def traced(self) -> Iterator[TracedPorts]:
+        """Move the lab's frames by hand inside the ``with`` block, to see what becomes of each; its worker rests.
+
+        Nothing else may change the lab meanwhile.
+
+        Raises:
+            LabError: it is going down.
+        """
+        with self._changing:
+            if self._closed:
+                raise LabError(f"lab {self.name} is going down")
+            self.worker.stop()
+            ports = TracedPorts(self.data_plane, self.now_ms, self.runtime.taps())
+            try:
+                yield ports
+            finally:
+                ports.close()
+                self.worker.start()
 
     def advance_clock(self, ms: int) -> int:
         """Move the lab's clock forward; how far it is ahead of real time then, in milliseconds."""

@@ -226,6 +226,11 @@ class Runtime:
             self._record()
             return NodeChange(attached=taps, detached=detached)
 
+    def taps(self) -> dict[int, int]:
+        """The TAP descriptor of each port, until the next change of nodes; they stay the Runtime's."""
+        with self._lock:
+            return dict(self._taps)
+
     def start_programs(self) -> None:
         """Start every program that was never started. Returns at once; see `wait_ready`."""
         self._ask({}, "start")

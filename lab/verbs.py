@@ -13,10 +13,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
+from dataplane.analysis.told import row_of
 from dataplane.analysis.wording import with_notes
 from dataplane.errors import VpclabError
+from dataplane.load.checks import read_checks
 from dataplane.probe import protocol_number
 from lab import sight, tables, targets
+from lab.checking import prove
 from lab.control import RequestError, Verb
 from lab.running import RunningLab
 from lab.runtime import NoProgramError
@@ -40,6 +43,7 @@ class Verbs:
         return {
             "apply": self.apply,
             "balancer": self.balancer,
+            "check": self.check,
             "clock": self.clock,
             "down": self.down,
             "flows": self.flows,
@@ -172,6 +176,19 @@ class Verbs:
             "name": f"{vpc}/{name}",
             "addresses": [str(node.addresses4[0]) for node in nodes],
             "targets": found,
+        }
+
+    def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Prove checks with packets: those of the lab's own file, or those given as the text of a list."""
+        text = _optional(arguments, "checks", str)
+        patience_s = _argument(arguments, "patience_s", float)
+        checks = self._lab.checks if text is None else read_checks(text, self._lab.topology)
+        began = time.monotonic()
+        results = prove(self._lab, checks, patience_s=patience_s)
+        return {
+            "file": self._lab.file,
+            "seconds": time.monotonic() - began,
+            "checks": [row_of(each) for each in results],
         }
 
     # -- changing ------------------------------------------------------------------------------------------

@@ -129,6 +129,8 @@ class Course:
     """Why it was not sent, or what else an operating system said."""
     assumed: list[str] = field(default_factory=list)
     """Instances that were taken to send on what they got."""
+    stand_in: bool = False
+    """No program answered at the destination: the answer was made in its place."""
     _there: set[Flow] = field(default_factory=set)
     _back: set[Flow] = field(default_factory=set)
     _arrived: bool = False

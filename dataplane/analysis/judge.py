@@ -85,6 +85,8 @@ def what_became(course: Course) -> str:
     match course.found:
         case Found.ANSWERED:
             parts = ["answered, by a reset: nobody listens" if course.refused else "answered"]
+            if course.stand_in:
+                parts.append("in place of a program that did not")
             if course.source_seen and course.source_seen != str(course.resolved.source):
                 parts.append(f"seen as {course.source_seen}")
             return ", ".join([*parts, *_assumptions(course)])

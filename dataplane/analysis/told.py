@@ -1,10 +1,10 @@
-"""Results of checks as text, JUnit XML and JSON."""
+"""Results of checks as plain values, and these as text, JUnit XML and one JSON document."""
 
 from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dataplane.analysis.course import Leg
@@ -17,39 +17,12 @@ from dataplane.verdict import REASON_TEXT, Verdict
 JSON_VERSION = 1
 _UNWRITABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-
-def story(result: Result) -> Iterator[str]:
-    """Yield the lines that tell how far the packet came: each frame, what decided on its way, what became of it."""
-    for leg in result.legs:
-        what = "answers" if leg.is_answer else "sends"
-        yield f"{leg.sender.path} {what} {leg.packet}"
-        names = [object_text(step.object) for step in leg.steps]
-        width = max(map(len, names), default=0)
-        for name, step in zip(names, leg.steps, strict=True):
-            if step.action != Action.DROP:
-                by = f" ({rule_text(step.rule, step.object)})" if step.rule else ""
-                yield f"    {name:<{width}}  {ACTION_TEXT[Action(step.action)]}{by}"
-        if leg.verdict is not Verdict.DROP:
-            after = f" as {leg.received}" if leg.received not in ("", leg.packet) else ""
-            yield f"  => arrives at {leg.receiver}{after}" if leg.receiver else "  => answered by the router"
-    yield f"  => {result.why}"
+Row = Mapping[str, Any]
+"""A result as `row_of` gives it."""
 
 
-def as_json(results: Sequence[Result], *, file: str, how: str) -> dict[str, Any]:
-    """Return the results as a JSON object; keys are only ever added.
-
-    `how` is ``packets`` or ``static``.
-    """
-    return {
-        "version": JSON_VERSION,
-        "file": file,
-        "decided_by": how,
-        "holds": all(each.holds for each in results),
-        "checks": [_result(each) for each in results],
-    }
-
-
-def _result(result: Result) -> dict[str, Any]:
+def row_of(result: Result) -> dict[str, Any]:
+    """Return a result as a JSON object; keys are only ever added."""
     check, leg = result.check, result.blocked_by
     return {
         "number": result.number,
@@ -101,23 +74,57 @@ def _name(name: Name | None) -> dict[str, str] | None:
     return None if name is None else {"kind": name.kind, "path": name.path}
 
 
-def as_junit(results: Sequence[Result], *, name: str, file: str, seconds: float) -> str:
+def document(rows: Sequence[Row], *, file: str, how: str) -> dict[str, Any]:
+    """Return all results as one JSON object. `how` is ``packets`` or ``static``."""
+    return {
+        "version": JSON_VERSION,
+        "file": file,
+        "decided_by": how,
+        "holds": all(row["holds"] for row in rows),
+        "checks": list(rows),
+    }
+
+
+def story(row: Row) -> Iterator[str]:
+    """Yield the lines that tell how far the packet came: each frame, what decided on its way, what became of it."""
+    for leg in row["legs"]:
+        what = "answers" if leg["answer"] else "sends"
+        yield f"{leg['sender']['path']} {what} {leg['packet']}"
+        steps = [(Name(**step["object"]), step["action"], step["rule"]) for step in leg["steps"]]
+        width = max((len(object_text(name)) for name, _, _ in steps), default=0)
+        for name, action, rule in steps:
+            if action != Action.DROP:
+                by = f" ({rule_text(Name(**rule), name)})" if rule else ""
+                yield f"    {object_text(name):<{width}}  {ACTION_TEXT[Action(action)]}{by}"
+        if leg["verdict"] != Verdict.DROP.name:
+            yield f"  => {_end(leg)}"
+    yield f"  => {row['why']}"
+
+
+def _end(leg: Row) -> str:
+    if leg["receiver"] is None:
+        return "answered by the router"
+    after = f" as {leg['received']}" if leg["received"] not in (None, leg["packet"]) else ""
+    return f"arrives at {Name(**leg['receiver'])}{after}"
+
+
+def as_junit(rows: Sequence[Row], *, name: str, file: str, seconds: float) -> str:
     """Return the results as JUnit XML, as CI systems read it: one test case for each check.
 
     `name` is the lab's; the whole took `seconds`.
     """
-    failures = sum(not each.holds for each in results)
-    counts = {"tests": str(len(results)), "failures": str(failures), "errors": "0", "time": f"{seconds:.3f}"}
+    failures = sum(not row["holds"] for row in rows)
+    counts = {"tests": str(len(rows)), "failures": str(failures), "errors": "0", "time": f"{seconds:.3f}"}
     root = ET.Element("testsuites", {"name": "vpclab check", **counts})
     suite = ET.SubElement(root, "testsuite", {"name": name, "file": file, "skipped": "0", **counts})
-    for each in results:
+    for row in rows:
         case = ET.SubElement(
-            suite, "testcase", {"classname": f"vpclab.{name}", "name": f"{each.number}. {each.check}", "file": file}
+            suite, "testcase", {"classname": f"vpclab.{name}", "name": f"{row['number']}. {row['check']}", "file": file}
         )
-        if not each.holds:
-            failure = ET.SubElement(case, "failure", {"message": _clean(each.why), "type": each.found.value})
-            because = [f"because {each.check.because}"] if each.check.because else []
-            failure.text = _clean("\n".join(["", *because, *story(each), ""]))
+        if not row["holds"]:
+            failure = ET.SubElement(case, "failure", {"message": _clean(row["why"]), "type": row["found"]})
+            because = [f"because {row['because']}"] if row["because"] else []
+            failure.text = _clean("\n".join(["", *because, *story(row), ""]))
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -350,6 +350,34 @@ class Lab:
             raise LabError(f"none of the targets of {found['name']} is an instance of the lab: nothing can be seen")
         with open_tunnel_capture(f"gwlb:{found['name']}", found["addresses"], places) as running:
             return running.run(stream, count=count, seconds=seconds)
+
+    def check(
+        self, checks: Sequence[Mapping[str, Any]] | None = None, *, patience_s: float = 3.0
+    ) -> list[dict[str, Any]]:
+        """Prove who reaches whom with real packets: the ``checks:`` of the lab file, or these.
+
+        While it lasts, every packet of the lab goes one by one, so that the engine can tell what becomes of it; nothing
+        else can change the lab. Most checks take a few milliseconds; only what nobody decides takes longer.
+
+        Args:
+            checks: as they would stand in a lab file: ``[{"can": "app -> web", "port": 80}]``.
+            patience_s: how long a packet that is on its way may show no sign of life, in seconds.
+
+        Returns:
+            For each check in turn: ``check``, ``holds``, ``why``, ``found``, ``dropped``, ``source_seen``, ``passed``
+            and the ``legs`` of its way; the page of checks describes them.
+
+        Raises:
+            ConfigurationError: a check is wrong, or names what the lab has not.
+        """
+        answer = self._prove(checks, patience_s)
+        found: list[dict[str, Any]] = answer["checks"]
+        return found
+
+    def _prove(self, checks: Sequence[Mapping[str, Any]] | None, patience_s: float) -> dict[str, Any]:
+        text = None if checks is None else declaration_text(list(checks))
+        found: dict[str, Any] = self.ask("check", timeout_s=_CHANGE_LIMIT_S, checks=text, patience_s=float(patience_s))
+        return found
 
     def ports_of_interest(self) -> dict[str, tuple[int, ...]]:
         """TCP ports worth trying, by node: what its programs are ready on, and what its groups open one by one."""

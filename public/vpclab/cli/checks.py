@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
@@ -14,17 +14,18 @@ from rich.table import Table
 
 from dataplane.errors import ConfigurationError, Problem
 from vpclab.cli.output import console, show_json
+from vpclab.cli.selection import Selection, lab_option
+from vpclab.lab import Lab
 
 if TYPE_CHECKING:
-    from dataplane.analysis.judge import Result
-    from dataplane.topology import Topology
+    from dataplane.analysis.told import Row
 
-_file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+_HOW = {"static": "by its rules alone, without packets", "packets": "with real packets"}
 
 
 @click.command()
-@_file_argument
-@click.option("--static", is_flag=True, help="Decide by the rules alone: no lab, no root, no packets.")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--static", is_flag=True, help="Decide by the rules of FILE alone: no lab, no root, no packets.")
 @click.option(
     "--format",
     "output",
@@ -34,52 +35,67 @@ _file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=Fa
     help="table for people, json for programs, junit (XML) for CI systems.",
 )
 @click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Also write JUnit XML to FILE.")
-def check(file: Path, static: bool, output: str, junit: Path | None) -> None:
+@lab_option
+@click.pass_obj
+def check(selection: Selection, file: Path | None, static: bool, output: str, junit: Path | None) -> None:
     """Prove the `checks:` of FILE: who can reach whom, and who cannot, because of which rule.
+
+    A lab of FILE is started for it, with real packets of real kernels, and is gone afterwards. Without FILE, the
+    running lab proves its own.
 
     Exit 0 when all hold, 1 when some do not, 2 when FILE is wrong or has no checks, 3 when the lab is in trouble.
     """
-    from dataplane.analysis.told import as_json, as_junit  # late, as in vpclab.lab
+    from dataplane.analysis.told import as_junit, document  # late, as in vpclab.lab
 
-    if not static:
-        raise click.UsageError("say --static: checks with real packets are not there yet")
     began = time.monotonic()
-    topology = _checked_topology(file)
-    results = _decided(topology)
-    name = topology.lab.name or file.stem
+    how = "static" if static else "packets"
+    if file is not None:
+        name, where = file.stem, str(file)
+        rows = _decided(file) if static else _proven(file)
+    elif static:
+        raise click.UsageError("--static is about a FILE; a running lab proves its checks with packets")
+    else:
+        lab = selection.lab()
+        answer = lab._prove(None, 3.0)
+        name, where, rows = lab.name, answer["file"], answer["checks"]
+    if not rows:
+        raise ConfigurationError([_no_checks(where)])
     took_s = time.monotonic() - began
     if output == "json":
-        show_json(as_json(results, file=str(file), how="static"))
+        show_json(document(rows, file=where, how=how))
     elif output == "junit":
-        click.echo(as_junit(results, name=name, file=str(file), seconds=took_s), nl=False)
+        click.echo(as_junit(rows, name=name, file=where, seconds=took_s), nl=False)
     else:
-        print_results(results, how="by its rules alone, without packets")
+        print_results(rows, how=_HOW[how])
     if junit is not None:
-        junit.write_text(as_junit(results, name=name, file=str(file), seconds=took_s))
-    sys.exit(0 if all(each.holds for each in results) else 1)
+        junit.write_text(as_junit(rows, name=name, file=where, seconds=took_s))
+    sys.exit(0 if all(row["holds"] for row in rows) else 1)
 
 
-def _checked_topology(file: Path) -> Topology:
+def _no_checks(file: str) -> Problem:
+    return Problem(
+        "checks", "there are no checks", hint="write some, for example - {can: app -> web, port: 80}", file=file
+    )
+
+
+def _proven(file: Path) -> list[dict[str, Any]]:
+    with Lab.load(file) as lab:
+        return lab.check()
+
+
+def _decided(file: Path) -> list[dict[str, Any]]:
+    from dataplane.analysis.judge import judge
+    from dataplane.analysis.oracle import Oracle
+    from dataplane.analysis.told import row_of
     from dataplane.load import load_topology
 
     topology = load_topology(file)
-    if not topology.lab.checks:
-        problem = Problem("checks", "there are no checks", "", "write some, for example - {can: app -> web, port: 80}")
-        raise ConfigurationError([Problem(problem.path, problem.message, hint=problem.hint, file=str(file))])
-    return topology
-
-
-def _decided(topology: Topology) -> list[Result]:
-    from dataplane.analysis.judge import judge
-    from dataplane.analysis.oracle import Oracle
-
     oracle = Oracle(topology)
-    return [
-        judge(number, oracle.follow(each.resolve(topology))) for number, each in enumerate(topology.lab.checks, start=1)
-    ]
+    courses = [oracle.follow(each.resolve(topology)) for each in topology.lab.checks]
+    return [row_of(judge(number, course)) for number, course in enumerate(courses, start=1)]
 
 
-def print_results(results: Sequence[Result], *, how: str) -> None:
+def print_results(rows: Sequence[Row], *, how: str) -> None:
     """Print a line for each check, and the way of the packet of each that does not hold."""
     from dataplane.analysis.told import story
 
@@ -87,20 +103,19 @@ def print_results(results: Sequence[Result], *, how: str) -> None:
     table = Table(header_style="bold", pad_edge=False, box=None)
     for heading in ("", "holds", "check", "what decided"):
         table.add_column(heading, overflow="fold")
-    for each in results:
-        verdict = "[green]yes[/]" if each.holds else "[bold red]NO[/]"
-        table.add_row(str(each.number), verdict, escape(str(each.check)), escape(each.why))
+    for row in rows:
+        verdict = "[green]yes[/]" if row["holds"] else "[bold red]NO[/]"
+        table.add_row(str(row["number"]), verdict, escape(row["check"]), escape(row["why"]))
     screen.print(table)
-    for each in results:
-        if not each.holds:
-            because = f", because {each.check.because}" if each.check.because else ""
-            screen.print(
-                f"\n[bold red]{each.number}. does not hold:[/] {escape(str(each.check) + because)}", soft_wrap=True
-            )
-            for line in story(each):
+    for row in rows:
+        if not row["holds"]:
+            because = f", because {row['because']}" if row["because"] else ""
+            claim = escape(f"{row['check']}{because}")
+            screen.print(f"\n[bold red]{row['number']}. does not hold:[/] {claim}", soft_wrap=True)
+            for line in story(row):
                 screen.print(line, markup=False, soft_wrap=True)
-    holding = sum(each.holds for each in results)
-    screen.print(f"\n{holding} of {len(results)} checks hold, decided {how}", markup=False)
+    holding = sum(row["holds"] for row in rows)
+    screen.print(f"\n{holding} of {len(rows)} checks hold, decided {how}", markup=False)
 
 
 COMMANDS = (check,)

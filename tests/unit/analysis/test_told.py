@@ -6,13 +6,13 @@ import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
-from dataplane.analysis.told import as_json, as_junit, story
+from dataplane.analysis.told import as_junit, document, row_of, story
 from tests.unit.analysis.claims import decided, example, the_result
 
 
 def test_the_story_names_every_decider_and_ends_with_the_verdict() -> None:
     result = the_result("quickstart", "can: visitor -> web, port: 22")
-    assert list(story(result)) == [
+    assert list(story(row_of(result))) == [
         "visitor/eth0 sends tcp 198.51.100.77:40000 > 203.0.113.20:22",
         "    internet               routes (203.0.113.20/32 -> internet-gateway:shop)",
         "    internet-gateway shop  translates",
@@ -22,7 +22,7 @@ def test_the_story_names_every_decider_and_ends_with_the_verdict() -> None:
 
 
 def test_the_story_follows_translations_and_the_answer() -> None:
-    lines = list(story(the_result("quickstart", "cannot: app -> example, port: 80")))
+    lines = list(story(row_of(the_result("quickstart", "cannot: app -> example, port: 80"))))
     assert "  => arrives at interface example/eth0 as tcp 203.0.113.10:1024 > 198.51.100.10:80" in lines
     assert "example/eth0 answers tcp 198.51.100.10:80 > 203.0.113.10:1024" in lines
     assert lines[-1] == "  => answered, seen as 203.0.113.10"
@@ -32,7 +32,9 @@ def test_junit_has_a_case_for_each_check_and_the_story_of_each_failure() -> None
     results = decided(
         example("quickstart", "can: visitor -> web, port: 80", "can: visitor -> web, port: 22, because: a < b & c")
     )
-    suite = ET.fromstring(as_junit(results, name="quickstart", file="lab.yaml", seconds=1.25))
+    suite = ET.fromstring(
+        as_junit([row_of(each) for each in results], name="quickstart", file="lab.yaml", seconds=1.25)
+    )
     assert suite.attrib == {
         "name": "vpclab check",
         "tests": "2",
@@ -55,14 +57,14 @@ def test_junit_is_xml_whatever_a_file_says() -> None:
     result = the_result("quickstart", "can: visitor -> web, port: 22")
     strange = "\x00\x1b[31m ]]> \ud800 \ufffe <&>\"'"
     odd = replace(result, check=replace(result.check, because=strange), why=strange)
-    failure = ET.fromstring(as_junit([odd], name="l", file="f", seconds=0)).find(".//failure")
+    failure = ET.fromstring(as_junit([row_of(odd)], name="l", file="f", seconds=0)).find(".//failure")
     assert failure is not None
     assert failure.get("message") == "??[31m ]]> ? ? <&>\"'"
 
 
 def test_json_holds_what_decided() -> None:
     results = decided(example("quickstart", "cannot: visitor -> web, port: 22", "can: app -> example, port: 80"))
-    found = json.loads(json.dumps(as_json(results, file="lab.yaml", how="static")))
+    found = json.loads(json.dumps(document([row_of(each) for each in results], file="lab.yaml", how="static")))
     assert (found["version"], found["holds"], found["decided_by"], found["file"]) == (1, True, "static", "lab.yaml")
     blocked, reached = found["checks"]
     assert blocked["dropped"] == {

@@ -107,6 +107,9 @@ class FakeRuntime:
         self.plans[plan.name] = plan
         return NodeChange(attached={}, detached=())
 
+    def taps(self) -> dict[int, int]:
+        return {}
+
     def start_programs(self) -> None: ...
 
     def wait_ready(self) -> None: ...
@@ -263,3 +266,26 @@ def test_a_lab_that_cannot_start_closes_what_it_opened(monkeypatch: pytest.Monke
 def test_the_clock_adds_up(lab: RunningLab) -> None:
     assert lab.advance_clock(1000) == 1000
     assert lab.advance_clock(500) == 1500
+
+
+def test_the_worker_rests_while_frames_are_moved_by_hand_and_goes_on_whatever_happens(lab: RunningLab) -> None:
+    seen = []
+    with lab.traced():
+        seen.append(lab.worker.running)
+    seen.append(lab.worker.running)
+    assert seen == [False, True]
+    failed = False
+    try:
+        with lab.traced():
+            raise ZeroDivisionError
+    except ZeroDivisionError:
+        failed = True
+    assert failed
+    assert lab.worker.running
+
+
+def test_a_lab_that_goes_down_is_not_traced(lab: RunningLab) -> None:
+    lab.close()
+    with pytest.raises(LabError, match="going down"), lab.traced():
+        pass
+    assert not lab.worker.running

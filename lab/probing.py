@@ -1,0 +1,115 @@
+"""Probes: one real packet each, made by the kernel of the node that sends it.
+
+TCP is a connect, ICMP an echo from a ping socket, UDP and other protocols a datagram. The source port is known before
+anything is sent, so that the packet can be told from all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Sequence
+
+from dataplane.model.check import Resolved
+from dataplane.probe import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, checksum
+from lab.enter import NodeView, SocketKind, open_sockets
+
+PAYLOAD = b"vpclab check"
+_IN_PROGRESS = (0, errno.EINPROGRESS, errno.EAGAIN)
+
+
+class Probe:
+    """One probe, ready to be sent from inside its node."""
+
+    def __init__(self, resolved: Resolved, made: socket.socket | OSError) -> None:
+        self.resolved = resolved
+        self.trouble = ""
+        """What the kernel said when it did not send."""
+        self.source_port = 0
+        """Its port or echo identifier; 0 where the protocol has none."""
+        self._socket: socket.socket | None = None
+        if isinstance(made, OSError):
+            self.trouble = made.strerror or str(made)
+            return
+        self._socket = made
+        made.setblocking(False)
+        try:
+            made.bind((str(resolved.source), 0))
+        except OSError as error:
+            self.trouble = f"{resolved.source}: {error.strerror}"
+            return
+        if resolved.protocol in (TCP, UDP):
+            self.source_port = made.getsockname()[1]
+        elif resolved.protocol in (ICMP, ICMPV6):
+            is_raw = made.type == socket.SOCK_RAW
+            self.source_port = secrets.randbelow(0xFFFF) + 1 if is_raw else made.getsockname()[1]
+
+    def send(self) -> None:
+        """Let the kernel send it; what it refuses is `trouble`."""
+        if self._socket is None or self.trouble:
+            return
+        r = self.resolved
+        end = (str(r.destination), r.port)
+        try:
+            if r.protocol == TCP:
+                failure = self._socket.connect_ex(end)
+                self.trouble = "" if failure in _IN_PROGRESS else os.strerror(failure)
+            elif r.protocol == UDP:
+                self._socket.sendto(PAYLOAD, end)
+            else:
+                self._socket.sendto(self._message(), (end[0], 0))
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+
+    def _message(self) -> bytes:
+        """An echo request; the kernel fills in identifier and checksum where the socket is a ping socket."""
+        r = self.resolved
+        if r.protocol not in (ICMP, ICMPV6):
+            return PAYLOAD
+        head = struct.pack(">BBHHH", ECHO_REQUEST[r.destination.version], 0, 0, self.source_port, 1)
+        return head[:2] + struct.pack(">H", checksum(head + PAYLOAD)) + head[4:] + PAYLOAD
+
+    @property
+    def error(self) -> str:
+        """What the kernel has learned since, e.g. that nobody has the address; an empty text for nothing."""
+        if self._socket is None:
+            return self.trouble
+        failure = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return self.trouble or (os.strerror(failure) if failure else "")
+
+    def close(self) -> None:
+        """Hang up: by a reset, so that nothing is left to be said."""
+        if self._socket is None:
+            return
+        with contextlib.suppress(OSError):
+            if self.resolved.protocol == TCP:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+
+def kinds_of(resolved: Resolved) -> Sequence[SocketKind]:
+    """The sockets that can send a probe, the best first."""
+    family = socket.AF_INET if resolved.destination.version == 4 else socket.AF_INET6
+    match resolved.protocol:
+        case 6:
+            return [(family, socket.SOCK_STREAM, 0)]
+        case 17:
+            return [(family, socket.SOCK_DGRAM, 0)]
+        case 1 | 58:
+            # A namespace that is not ours may have no ping sockets.
+            return [(family, socket.SOCK_DGRAM, resolved.protocol), (family, socket.SOCK_RAW, resolved.protocol)]
+        case _:
+            return [(family, socket.SOCK_RAW, resolved.protocol)]
+
+
+def prepare(resolved: Sequence[tuple[Resolved, NodeView | None]]) -> list[Probe]:
+    """Make the sockets of probes, each in its node; without a view nothing can be sent from there."""
+    made = iter(open_sockets([(view, kinds_of(each)) for each, view in resolved if view is not None]))
+    return [
+        Probe(each, next(made) if view is not None else OSError(0, "a TAP device: what is behind it sends, not we"))
+        for each, view in resolved
+    ]

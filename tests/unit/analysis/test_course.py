@@ -1,0 +1,120 @@
+"""How far a probe came, as frames are told one by one. The fast engine decides here."""
+
+from __future__ import annotations
+
+from dataplane.analysis.course import Course, Found, addresses_of
+from dataplane.analysis.headers import read_headers
+from dataplane.analysis.judge import judge
+from dataplane.engine import DataPlane, Emission
+from dataplane.probe import Probe, read_probe
+from tests.unit.analysis.claims import example
+
+PORT = 41000
+
+
+class Played:
+    """One check of an example, whose frames a test sends."""
+
+    def __init__(self, lab: str, check: str) -> None:
+        self.topology = example(lab, check)
+        self.plane = DataPlane(self.topology)
+        self.resolved = self.topology.lab.checks[0].resolve(self.topology)
+        self.course = Course(self.topology, self.plane.names, self.resolved, PORT, addresses_of(self.topology))
+
+    def send(self, probe: Probe, interface: str) -> list[Emission]:
+        port = self.plane.port(interface)
+        return self.receive(self.plane.frame(port, probe), port)
+
+    def receive(self, frame: bytes, port: int) -> list[Emission]:
+        [outcome], left = self.plane.process([frame], [port], 1000, traced=True)
+        self.course.see(port, frame, outcome, left, read_headers(frame))
+        return left
+
+    def first(self, source_port: int = PORT, destination_port: int | None = None) -> Probe:
+        r = self.resolved
+        return Probe(
+            source=r.source,
+            destination=r.destination,
+            protocol=r.protocol,
+            source_port=source_port,
+            destination_port=r.port if destination_port is None else destination_port,
+        )
+
+    @property
+    def found(self) -> Found:
+        return self.course.found
+
+    def why(self) -> str:
+        result = judge(1, self.course)
+        assert result.holds is False, "what nobody decided proves neither"
+        return result.why
+
+
+def test_nothing_was_sent() -> None:
+    played = Played("quickstart", "cannot: app -> web, protocol: icmp")
+    played.course.trouble = "Network is unreachable"
+    assert played.found is Found.UNSENT
+    assert played.why() == "not proven: it was never sent (Network is unreachable)"
+
+
+def test_it_arrived_and_nobody_answered() -> None:
+    played = Played("quickstart", "cannot: app -> example, port: 80")
+    played.send(played.first(), "app/eth0")
+    assert (played.found, played.course.source_seen) == (Found.ARRIVED, "203.0.113.10")
+    assert played.why() == "not proven: it arrived at interface example/eth0, and no answer came"
+
+
+def test_an_instance_on_the_way_swallowed_it() -> None:
+    played = Played("inspection", "cannot: customer -> web, port: 8080")
+    played.send(played.first(), "customer/eth0")
+    assert played.found is Found.LOST
+    assert played.why() == "not proven: it arrived at interface fw/eth0, which did not send it on"
+
+
+def test_the_answer_is_followed_back_through_translation() -> None:
+    played = Played("quickstart", "can: app -> example, port: 80")
+    [arrived] = played.send(played.first(), "app/eth0")
+    assert not played.course.is_decided
+    played.send(read_probe(arrived.frame).answer(), "example/eth0")
+    assert played.found is Found.ANSWERED
+    assert judge(1, played.course).why == "answered, seen as 203.0.113.10"
+
+
+def test_a_reset_is_an_answer() -> None:
+    played = Played("quickstart", "can: app -> example, port: 81")
+    [arrived] = played.send(played.first(), "app/eth0")
+    answer = read_probe(arrived.frame).answer()
+    reset = Probe(
+        source=answer.source,
+        destination=answer.destination,
+        protocol=6,
+        source_port=answer.source_port,
+        destination_port=answer.destination_port,
+        tcp_flags=0x14,
+    )
+    played.send(reset, "example/eth0")
+    assert judge(1, played.course).why == "answered, by a reset: nobody listens, seen as 203.0.113.10"
+
+
+def test_packets_of_others_say_nothing() -> None:
+    """One port beside, and what is no packet: none of them is ours, though all die."""
+    played = Played("quickstart", "cannot: visitor -> web, port: 22")
+    played.send(played.first(source_port=PORT + 1), "visitor/eth0")
+    played.send(played.first(destination_port=23), "visitor/eth0")
+    played.receive(b"\xff" * 60, played.plane.port("visitor/eth0"))
+    assert (played.found, played.course.legs) == (Found.UNSENT, [])
+    played.send(played.first(), "visitor/eth0")
+    assert played.found is Found.BLOCKED
+
+
+def test_a_neighbour_that_nobody_is() -> None:
+    played = Played("quickstart", "cannot: app -> 10.0.2.99, port: 80")
+    port = played.plane.port("app/eth0")
+    interface = played.plane.interface(port)
+    arp = b"\0\1\x08\0\6\4\0\1" + interface.mac + played.resolved.source.packed + bytes(6)
+    head = b"\xff" * 6 + interface.mac + b"\x08\x06"
+    played.receive(head + arp + bytes([10, 0, 2, 98]), port)
+    assert played.course.legs == [], "it asked for somebody else"
+    played.receive(head + arp + played.resolved.destination.packed, port)
+    assert played.found is Found.BLOCKED
+    assert "nobody in this subnet has the address" in judge(1, played.course).why
