@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
-from typing import Literal
+from typing import Any, Literal
 
+from dataplane.model._probe_ends import Ends
 from dataplane.model._rule_peer import RulePeer
 from dataplane.model._traffic import PortRange, Protocol
+from dataplane.model.check import Check, Waypoint
 from dataplane.model.instance import Instance
 from dataplane.model.internet_gateway import InternetGateway
 from dataplane.model.internet_host import InternetHost
@@ -35,6 +37,15 @@ def entry(
         protocol=Protocol.parse(protocol),
         ports=None if ports is None else PortRange.parse(ports),
         cidr=IPv4Network(cidr),
+    )
+
+
+def claim(*, can: str = "", cannot: str = "", protocol: str = "tcp", **fields: Any) -> Check:
+    return Check(
+        can=Ends.parse(can) if can else None,
+        cannot=Ends.parse(cannot) if cannot else None,
+        protocol=Protocol.parse(protocol),
+        **fields,
     )
 
 
@@ -120,5 +131,25 @@ QUICKSTART = LabFile(
             "example": InternetHost(address=IPv4Address("198.51.100.10"), programs={"http": HTTP}),
             "visitor": InternetHost(address=IPv4Address("198.51.100.77")),
         }
+    ),
+    checks=(
+        claim(
+            can="visitor -> web",
+            port=80,
+            via=Waypoint("internet-gateway", "shop"),
+            because="everyone may browse",
+        ),
+        claim(cannot="visitor -> web", port=22, because="nobody logs in from the internet"),
+        claim(cannot="visitor -> web", protocol="icmp"),
+        claim(
+            can="app -> example",
+            port=80,
+            via=Waypoint("nat-gateway", "shop/nat"),
+            source_seen=IPv4Address("203.0.113.10"),
+        ),
+        claim(can="web -> app", port=8080, because="web asks app"),
+        claim(can="app -> db", port=5432, via=Waypoint("peering", "shop-store"), because="app stores in db"),
+        claim(cannot="web -> db", port=5432, because="only app may"),
+        claim(cannot="db -> example", port=80, because="data does not leave"),
     ),
 )
