@@ -70,6 +70,24 @@ def check_command(folder: Path) -> None:
     expect("vpclab validate of a broken file: exit 2, the line and the key", told)
 
 
+def check_plugin(folder: Path) -> None:
+    """pytest finds the plugin; with `-p` too; the tutorial passes with what the wheel has, if this machine lets us."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-P", "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *arguments]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=240)
+
+    for arguments in ([], ["-p", "vpclab.testing.plugin"]):
+        found = run("--fixtures", *arguments)
+        told = all(f"\n{name} " in found.stdout for name in ("assert_reachable", "assert_dropped", "capture", "clock"))
+        expect(f"pytest {' '.join(arguments)} has the fixtures", found.returncode == 0 and told)
+    done = run("-rs", *(["--require-labs"] if "CI" in os.environ else []))
+    result = done.stdout.strip().rpartition("\n")[2]
+    if done.returncode:
+        print(done.stdout)
+    expect(f"the tutorial {result}", done.returncode == 0)
+
+
 def check_lab() -> None:
     """Real packets, if this machine lets us."""
     from lab import preflight
@@ -92,6 +110,7 @@ def main() -> None:
     check_imports()
     check_command(Path.cwd())
     check_lab()
+    check_plugin(Path.cwd() / "pytest")
     print("wheel smoke: all passed")
 
 

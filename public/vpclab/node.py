@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dataplane.errors import LabError
-from lab.capture import open_capture
+from lab.capture import Capture, open_capture
 from lab.enter import NodeView, open_socket, popen, run_inside
 from vpclab import _frames
 
@@ -59,6 +59,11 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<Node {self.name} of lab {self._lab.name}: {', '.join(self.addresses)}>"
+
+    @property
+    def lab(self) -> Lab:
+        """The lab it is in."""
+        return self._lab
 
     @property
     def name(self) -> str:
@@ -351,8 +356,12 @@ class Node:
         Ends after `count` packets or `seconds` seconds (0: no limit), on KeyboardInterrupt, when the lab goes down,
         or when nobody reads the stream any more.
         """
-        with open_capture(self._view, self._interface(interface)["link"]) as running:
+        with self.open_capture(interface=interface) as running:
             return running.run(stream, count=count, seconds=seconds)
+
+    def open_capture(self, *, interface: str = "eth0") -> Capture:
+        """A capture that has begun: `run` it in a thread of its own and `stop` it from another, then `close` it."""
+        return open_capture(self._view, self._interface(interface)["link"])
 
     def close(self) -> None:
         """Give back the sockets held for `send`; the lab calls this when it goes down."""

@@ -233,13 +233,15 @@ def test_the_example_finds_the_hole_that_its_lab_file_offers_to_make(tmp_path: P
     assert "is forward to db" in done.stdout
 
 
-def test_importing_vpclab_needs_no_hypothesis() -> None:
-    """Importing its strategies does, and says what to type."""
+def test_only_what_draws_needs_hypothesis() -> None:
+    """And says what to type."""
     code = (
         "import sys; sys.modules['hypothesis'] = None\n"
-        "import vpclab, vpclab.cli\n"
-        "try:\n    import vpclab.testing\n"
-        "except ImportError as error:\n    print(error)\n"
+        "import vpclab, vpclab.cli, vpclab.testing\n"
+        "from vpclab.testing import MemoryNetwork, Proof, lab_fixture\n"
+        "for name in vpclab.testing.__all__:\n"
+        "    try:\n        getattr(vpclab.testing, name)\n"
+        "    except ImportError as error:\n        print(error)\n"
     )
     done = subprocess.run(
         [sys.executable, "-P", "-c", code],
@@ -248,4 +250,13 @@ def test_importing_vpclab_needs_no_hypothesis() -> None:
         text=True,
         check=True,
     )
-    assert done.stdout == "vpclab.testing needs Hypothesis: pip install 'vpclab[testing]'\n"
+    names = ("Sending", "lab_files", "packets", "topologies")
+    needs = "needs Hypothesis: pip install 'vpclab[testing]'"
+    assert done.stdout == "".join(f"vpclab.testing.{name} {needs}\n" for name in names)
+
+
+def test_everything_promised_is_there_and_described() -> None:
+    for name in vpclab.testing.__all__:
+        assert (getattr(vpclab.testing, name).__doc__ or "").strip(), name
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        vpclab.testing.nonsense  # noqa: B018
