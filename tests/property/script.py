@@ -21,6 +21,8 @@ Script = list[list[Any]]
 """Steps: ``["connections", MOST]`` (of a NAT gateway to one destination), ``["lab", LAB]``, ``["advance",
 MILLISECONDS]``, ``["send", PORT NAME, [FRAMES AS HEX], KEEP, TRACED]``."""
 
+HEADER = 14
+"""Bytes of an Ethernet header."""
 PORTS = ("interface", "network-interface", "gateway-load-balancer-node")
 """Kinds of what has a port."""
 LAST: Script = []
@@ -101,13 +103,18 @@ def told(script: Script) -> list[str]:
     for kind, *words in script:
         if kind == "send":
             port, frames, keep, traced = words
-            lines += [f"send {port} {Ether(bytes.fromhex(each)).summary()} {each}" for each in frames]
+            lines += [f"send {port} {_summary(bytes.fromhex(each))} {each}" for each in frames]
             lines.append(f"     keep={keep:#x} traced={traced}")
         elif kind == "lab":
             lines.append(f"lab {words[0] if isinstance(words[0], str) else json.dumps(words[0])}")
         else:
             lines.append(f"{kind} {words[0]}")
     return lines
+
+
+def _summary(frame: bytes) -> str:
+    """What scapy makes of a frame, if it is long enough to be one."""
+    return str(Ether(frame).summary()) if len(frame) >= HEADER else f"{len(frame)} bytes"
 
 
 def shrunk(script: Script) -> Script:

@@ -78,10 +78,9 @@ def main(name: str, number: int, seconds: float, out: Path) -> int:
             shown = "".join(traceback.format_exception(error))
             failure = {"batch_seed": batch, "error": shown, "script": script.shrunk(list(script.LAST))}
             traceback.print_exception(error)
+    out.write_text(json.dumps({**TALLY.document(), "failure": failure}))
     if failure:
         print("\n".join(script.told(failure["script"])), script.fails(failure["script"]), sep="\n", file=sys.stderr)
-    found = {**TALLY.document(), "failure": failure}
-    out.write_text(json.dumps(found))
     return 1 if failure else 0
 
 
