@@ -105,12 +105,13 @@ def _guard(draw: Draw, offers: Lab, *, six: bool) -> Lab:
     one: Lab = {"subnets": ["fw-a", "fw-b"] if both or few(draw, 3) else ["fw-a"], "target_group": "fleet"}
     two: Lab = {"subnets": ["fw-a", "fw-b"], "target_group": "addresses"}
     for balancer in (one, two):
-        balancer |= {"cross_zone": draw(st.booleans()), "send_tcp_reset": draw(st.booleans())}
+        balancer |= {"cross_zone": draw(st.booleans()), "send_tcp_reset": not few(draw, 3)}
         if draw(st.booleans()):
             balancer["tcp_idle_timeout"] = draw(st.sampled_from([60, 60, 350, 6000]))
         if not six:
             balancer["dualstack"] = False
-    fleet = draw(st.lists(st.sampled_from([*TARGETS, "fw1", "fw3"]), min_size=1, max_size=3, unique=True))
+    least = 1 if few(draw, 4) else 2
+    fleet = draw(st.lists(st.sampled_from([*TARGETS, "fw1", "fw3"]), min_size=least, max_size=3, unique=True))
     addresses = draw(st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=3, unique=True))
     groups = {
         "fleet": {"targets": fleet, **_attributes(draw)},

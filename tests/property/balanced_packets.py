@@ -47,14 +47,13 @@ FIXED = {"sport": 40000, "dport": 443}
 SIZES = (0, 0, 0, 5, 1473, 2900, 8432, 8433, 8460, 8472, 8473, 8900)
 
 
-def opening(draw: Draw, *, services: bool, balancers: bool) -> tuple[str, int, bytes]:
-    """The first packet of a conversation: by whom, its version and bytes."""
+def opening(draw: Draw, kind: str = "", *, services: bool, balancers: bool) -> tuple[str, int, bytes]:
+    """The first packet of a conversation (of a `kind`, if one is given): by whom, its version and bytes."""
     both = (*(TALKERS if balancers else ()), *(CUSTOMERS if services else ()))
     node, source, destination = draw(st.sampled_from(both))
     is_served = destination in (S3, DYNAMODB)
-    kind = draw(
-        st.sampled_from(["tcp", "tcp", "tcp", "query", "udp"] if is_served else ["tcp", "udp", "udp", "query", "gre"])
-    )
+    kinds = ["tcp", "tcp", "tcp", "query", "udp"] if is_served else ["tcp", "udp", "udp", "query", "gre"]
+    kind = kind or draw(st.sampled_from(kinds))
     size = draw(st.sampled_from(SIZES)) if draw(st.integers(0, 2)) == 0 else 0
     ports = (
         FIXED if is_served or draw(st.booleans()) else {"sport": draw(st.sampled_from([1, 40001, 65535])), "dport": 80}

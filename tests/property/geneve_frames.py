@@ -12,6 +12,8 @@ from ipaddress import IPv4Address
 from tests.property.test_memo import TYPES, internet_sum
 
 PORT = 6081
+LAYOUT = ((8, b"\x01\x08\x01\x02"), (20, b"\x01\x08\x02\x02"), (32, b"\x01\x08\x03\x01"))
+"""Where options begin, and how: endpoint, attachment, cookie."""
 PROTOCOLS = {4: b"\x08\x00", 6: b"\x86\xdd"}
 
 
@@ -19,6 +21,12 @@ def is_geneve(frame: bytes) -> bool:
     """Whether there is a packet in GENEVE in a frame, or the beginning of one."""
     is_udp = frame[12:14] == TYPES[4] and len(frame) >= 14 + 68 and frame[14] == 0x45 and frame[23] == 17
     return is_udp and frame[36:38] == PORT.to_bytes(2) and not int.from_bytes(frame[20:22]) & 0x1FFF
+
+
+def is_as_sent(frame: bytes) -> bool:
+    """Whether the options of a frame in GENEVE are those that balancers send: somebody may have passed others on."""
+    message = frame[42:]
+    return message[0] & 0x3F == 8 and all(message[at : at + 4] == option for at, option in LAYOUT)
 
 
 def inside(frame: bytes) -> bytes:

@@ -15,14 +15,25 @@ from hypothesis import strategies as st
 
 from dataplane.reference.inventory import Owner
 from dataplane.reference.nodes import BalancerNode, Interface
+from dataplane.reference.packets import TCP
 from dataplane.topology.runtime_state import advance
 from tests.property import balanced_packets
 from tests.property.balanced_changes import fail
 from tests.property.disagreements import IncomparableError
-from tests.property.geneve_frames import as_received, bounce, by_another, instead, is_geneve, rejoined
+from tests.property.geneve_frames import as_received, bounce, by_another, instead, is_as_sent, is_geneve, rejoined
 from tests.property.ground import Ground
 from tests.property.lab_changes import changed
-from tests.property.lab_packets import Draw, error_about, flood, odd_frame, opening, pieces, questions, some_packet
+from tests.property.lab_packets import (
+    HOSTS,
+    Draw,
+    error_about,
+    flood,
+    odd_frame,
+    opening,
+    pieces,
+    questions,
+    some_packet,
+)
 from tests.property.quick_load import stored
 from tests.property.tampering import tampered
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
@@ -45,9 +56,13 @@ class Playground(Ground):
         """Somebody sends a packet."""
         port = draw(st.sampled_from(self.nodes))
         own, node = self.own(port), self.reference.router.inventory.ports[port]
-        if isinstance(node, Interface) and not node.source_dest_check and draw(st.integers(0, 2)) == 0:
-            own = [*self.live4, *self.live6]  # nobody looks at whose packets these are
-        version, packet = some_packet(draw, own, self.live4, self.live6)
+        live4, live6 = self.live4, self.live6
+        if isinstance(node, Interface) and not node.source_dest_check and draw(st.booleans()):
+            own = [*live4, *live6]  # nobody looks at whose packets these are
+            if draw(st.booleans()):  # IPv6 of some VPC, to the internet
+                own, live6 = self.live6, [each for each in live6 if each.startswith(HOSTS)]
+                own = [each for each in own if each not in live6]
+        version, packet = some_packet(draw, own, live4, live6)
         self.put(draw, port, [self._frame(draw, port, version, packet)] * draw(st.sampled_from([1, 1, 2])))
 
     def _frame(self, draw: Draw, port: int, version: int, packet: bytes) -> bytes:
@@ -71,9 +86,12 @@ class Playground(Ground):
             self.put(draw, port, [self.ether(port) + resegmented(draw, frame)])
         return None
 
-    def talk(self, draw: Draw) -> None:
-        """Somebody begins a conversation, and whoever gets something answers, and is answered."""
-        node, version, packet = self._opening(draw)
+    def talk(self, draw: Draw, kind: str = "") -> None:
+        """Somebody begins a conversation, and whoever gets something answers, and is answered.
+
+        `kind`: "tcp", or nothing in particular.
+        """
+        node, version, packet = self._opening(draw, kind)
         port = self.reference.router.inventory.port_of.get(node)
         if port is None:
             self.packet(draw)
@@ -90,12 +108,12 @@ class Playground(Ground):
             self.put(draw, port, [self.ether(port) + resegmented(draw, bytes(12) + swap_ends(frame))])
             self._bounce_all(draw)
 
-    def _opening(self, draw: Draw) -> tuple[str, int, bytes]:
+    def _opening(self, draw: Draw, kind: str) -> tuple[str, int, bytes]:
         kinds = {"balancers": "guard" in self.lab["vpcs"], "services": "aws_services" in self.lab}
         found = opening(draw)
         if any(kinds.values()) and draw(st.integers(0, 7)):
             for _ in range(DRAWN):
-                found = balanced_packets.opening(draw, **kinds)
+                found = balanced_packets.opening(draw, kind, **kinds)
                 if self._meets_an_endpoint(*found):
                     break
         return found
@@ -122,6 +140,9 @@ class Playground(Ground):
         rows = [row for row in self.fast.engine.sessions() if row["kind"] == "balancer"]
         if not rows or self.inspected is None:
             return self.talk(draw)
+        if draw(st.integers(0, 3)):
+            latest = min(row["idle_ms"] for row in rows)
+            rows = [row for row in rows if row["idle_ms"] == latest]
         _, group, target = self.names[draw(st.sampled_from(rows))["target"]].path.split("/")
         self.become(fail(draw, self.lab, group, target), "target fails")
         port, packet = self.inspected
@@ -141,27 +162,31 @@ class Playground(Ground):
         return None
 
     def tamper(self, draw: Draw) -> None:
-        """Somebody sends back what is not quite the packet in GENEVE that it has got, or for another."""
+        """Somebody sends back what is not quite the packet in GENEVE that it has got, or for another; a few times."""
         if (found := self._tunnelled(draw)) is None:
             return self.talk(draw)
-        port, frame = found
-        inventory = self.reference.router.inventory
-        kind, packets = tampered(draw, frame, [str(each.address) for each in inventory.balancer_nodes])
-        self.seen.note(f"tampered {kind}")
-        if draw(st.integers(0, 5)) == 0:  # not by whom it was for
-            port = draw(st.sampled_from(self.nodes))
-            own = next((address for address in self.own(port) if ":" not in address), None)
-            if own is not None and draw(st.integers(0, 3)):
-                packets = [by_another(packet, own) for packet in packets]
-        self.put(draw, port, [self.ether(port) + packet for packet in packets])
+        for _ in range(draw(st.integers(1, 4))):
+            self._tamper(draw, *found)
         if draw(st.booleans()):
             self._bounce_all(draw)
         return None
 
+    def _tamper(self, draw: Draw, port: int, frame: bytes) -> None:
+        inventory = self.reference.router.inventory
+        kind, packets = tampered(draw, frame, [str(each.address) for each in inventory.balancer_nodes])
+        self.seen.note(f"tampered {kind}")
+        if draw(st.integers(0, 3)) == 0:  # not by whom it was for
+            appliances = [each for each in self.nodes if self.names[each].path.startswith("fw")]
+            port = draw(st.sampled_from(appliances if appliances and draw(st.booleans()) else self.nodes))
+            own = next((address for address in self.own(port) if ":" not in address), None)
+            if own is not None and draw(st.integers(0, 3)):
+                packets = [by_another(packet, own) for packet in packets]
+        self.put(draw, port, [self.ether(port) + packet for packet in packets])
+
     def _tunnelled(self, draw: Draw) -> tuple[int, bytes] | None:
         """An earlier packet in GENEVE, mostly one of the last, with who got it."""
         usable = [(port, frame) for port, frame in self.emitted if port in self.nodes and is_geneve(frame)]
-        whole = [(port, frame) for port, frame in usable if not frame[20] & 0x20]
+        whole = [(port, frame) for port, frame in usable if not frame[20] & 0x20 and is_as_sent(frame)]
         return whole[-draw(st.integers(1, len(whole)).map(lambda n: 1 + n // 3)) :][0] if whole else None
 
     def answer(self, draw: Draw) -> None:
@@ -252,6 +277,24 @@ class Playground(Ground):
             self.advance(max(0, end + beside))
         else:
             self.advance(draw(st.sampled_from(WAITS)))
+        self._drain()
+
+    def time_out(self, draw: Draw) -> None:
+        """Of a TCP connection through an endpoint nobody says anything any more; its ends may be told."""
+        if not (rows := self._balanced_tcp()):
+            self.talk(draw, "tcp")
+            rows = self._balanced_tcp()
+        if rows:
+            row = draw(st.sampled_from(rows))
+            self.advance(row["limit_ms"] - row["idle_ms"])
+            self._drain()
+
+    def _balanced_tcp(self) -> list[dict[str, Any]]:
+        rows = self.fast.engine.sessions()
+        return [row for row in rows if row["kind"] == "balancer" and row["forward"][3] == TCP]
+
+    def _drain(self) -> None:
+        """Targets that had time to let go of their flows have had it."""
         if (state := advance(self.topology, self.now)) is not None:
             self.become({**self.lab, "runtime": stored(state)}, "drained")
 
@@ -297,6 +340,7 @@ MOVES: dict[str, Move] = {
         "odd",
         "flood",
         "wait",
+        "time_out",
         "change",
         "undo",
     )

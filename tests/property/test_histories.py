@@ -115,6 +115,10 @@ class Histories(RuleBasedStateMachine):
         self._move("wait", data)
 
     @rule(data=ANY)
+    def connection_times_out(self, data: st.DataObject) -> None:
+        self._move("time_out", data)
+
+    @rule(data=ANY)
     def change(self, data: st.DataObject) -> None:
         self._move("change", data)
 

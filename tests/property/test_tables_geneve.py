@@ -16,7 +16,7 @@ from scapy.packet import Raw
 from dataplane.engine import DataPlane
 from dataplane.verdict import Reason, Verdict
 from tests.property.fresh import part
-from tests.property.geneve_frames import bounce, headed, inside, is_geneve
+from tests.property.geneve_frames import bounce, headed, inside, is_as_sent, is_geneve, options_of, rebuilt
 from tests.property.quick_load import topology_of
 from tests.property.tampering import UNKNOWN
 from tests.property.test_laws_balancers import INSPECTED
@@ -56,6 +56,15 @@ class Lab:
         outcome, [emission] = self.send("app/eth0", TYPES[self.version] + self.opener)
         assert outcome.verdict is Verdict.FORWARD, outcome
         return bytes(emission.frame)
+
+
+def test_what_an_appliance_has_changed_is_told_from_what_it_was_sent() -> None:
+    """A changed packet may come to another appliance, for which it was none."""
+    frame = Lab().tunnelled()
+    assert is_as_sent(frame)
+    message, options = frame[42:], options_of(frame[42:])
+    for changed in ([], options[:2], [*options, options[0]], options[::-1], [options[0][:3] + b"\0", *options]):
+        assert not is_as_sent(frame[:42] + rebuilt(message, changed))
 
 
 @given(version=st.sampled_from([4, 6]), size=st.integers(0, 8400))

@@ -63,7 +63,8 @@ def group_rules(draw: Draw, end: str, references: list[str]) -> list[dict[str, A
     rules: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(0, 3))):
         peer = draw(st.sampled_from([*references, "0.0.0.0/0"] if draw(st.booleans()) else [*BLOCKS, *BLOCKS6]))
-        rule = {**_traffic(draw, six=peer in BLOCKS6), end: peer}
+        is_wide = peer in references and draw(st.booleans())
+        rule = {**({"protocol": "all"} if is_wide else _traffic(draw, six=peer in BLOCKS6)), end: peer}
         if rule not in rules:
             rules.append(rule)
     return rules
