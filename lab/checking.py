@@ -9,12 +9,15 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
+from dataplane.analysis.classes import addresses_of_sender
 from dataplane.analysis.course import Course, Found, addresses_of
 from dataplane.analysis.headers import read_headers
 from dataplane.analysis.judge import Result, judge
 from dataplane.engine import Emission, Outcome
+from dataplane.model._probe_ends import senders_of
 from dataplane.model.check import Check, Resolved
 from dataplane.probe import ICMP, ICMPV6, TCP, read_probe
 from lab.enter import NodeView, open_sockets
@@ -23,35 +26,43 @@ from lab.probing import Probe, prepare
 from lab.traced import TracedPorts
 
 if TYPE_CHECKING:
+    from dataplane.topology import Topology
     from lab.running import RunningLab
 
 PATIENCE_S = 3.0
 """How long a probe that is on its way may show no sign of life."""
 STAND_IN_S = 0.2
 """How long a program may take to answer a datagram before an answer is made in its place."""
-_TOGETHER = 200
+_PACKETS = [(int(socket.AF_PACKET), int(socket.SOCK_RAW), 0)]
+TOGETHER = 200
 """Probes on their way at the same time."""
+APART_MS = 10 * 86_400_000
+"""Lab time after which nothing is remembered of a flow (the longest timeout is five days)."""
 
 
-def prove(lab: RunningLab, checks: Sequence[Check], *, patience_s: float = PATIENCE_S) -> list[Result]:
-    """Prove checks of a running lab; names are looked up in it, and must be there."""
+def prove(
+    lab: RunningLab, checks: Sequence[Check], *, patience_s: float = PATIENCE_S, apart: bool = False
+) -> list[Result]:
+    """Prove checks of a running lab; names are looked up in it, and must be there. Arguments are those of `follow`."""
     resolved = [check.resolve(lab.topology) for check in checks]
-    courses = follow(lab, resolved, patience_s=patience_s)
+    courses = follow(lab, resolved, patience_s=patience_s, apart=apart)
     return [judge(number, course) for number, course in enumerate(courses, start=1)]
 
 
-def follow(lab: RunningLab, resolved: Sequence[Resolved], *, patience_s: float = PATIENCE_S) -> list[Course]:
+def follow(
+    lab: RunningLab, resolved: Sequence[Resolved], *, patience_s: float = PATIENCE_S, apart: bool = False
+) -> list[Course]:
     """Send probes, many at a time, and follow each to its end.
 
-    What a security group remembers of a protocol without ports would let others through that go the other way: those
-    that are not to arrive go first.
+    What a security group remembers of a protocol without ports lets through what goes the other way. So of these, the
+    probes that are not to arrive go first; with `apart`, no two of a node are on their way together, and each goes as
+    if it were the first: the lab's clock moves on by days in between.
     """
     found: dict[int, Course] = {}
-    order = sorted(range(len(resolved)), key=lambda index: _may_open(resolved[index]))
     with lab.traced() as ports:
-        while order:
-            turn = [index for index in order if _may_open(resolved[index]) == _may_open(resolved[order[0]])][:_TOGETHER]
-            order = [index for index in order if index not in turn]
+        for number, turn in enumerate(_turns(lab.topology, resolved, apart=apart)):
+            if apart and number:
+                lab.advance_clock(APART_MS)
             probes = prepare([(resolved[index], _view(lab, resolved[index])) for index in turn])
             try:
                 found |= zip(turn, _Round(lab, ports, probes, patience_s).run(), strict=True)
@@ -61,9 +72,30 @@ def follow(lab: RunningLab, resolved: Sequence[Resolved], *, patience_s: float =
     return [found[index] for index in range(len(resolved))]
 
 
-def _may_open(resolved: Resolved) -> bool:
-    has_ports = resolved.check.protocol.has_ports or resolved.protocol in (ICMP, ICMPV6)
-    return not has_ports and resolved.check.can is not None
+def _turns(topology: Topology, resolved: Sequence[Resolved], *, apart: bool) -> list[list[int]]:
+    """Which probes are on their way together."""
+    owners = [(set(addresses_of_sender(topology, each)), each.node) for each in senders_of(topology)]
+    busy: dict[tuple[int, int], set[str]] = {}
+    places: dict[int, list[int]] = {}
+    for index, each in enumerate(resolved):
+        place = 0
+        if not has_ports(each) and not apart:
+            place = int(each.check.can is not None)
+        elif not has_ports(each):
+            nodes = {each.sender.node, *(node for addresses, node in owners if each.destination in addresses)}
+            place = next(n for n in count(1) if not nodes & busy.get((n, each.protocol), set()))
+            busy.setdefault((place, each.protocol), set()).update(nodes)
+        places.setdefault(place, []).append(index)
+    return [
+        those[start : start + TOGETHER]
+        for _, those in sorted(places.items())
+        for start in range(0, len(those), TOGETHER)
+    ]
+
+
+def has_ports(resolved: Resolved) -> bool:
+    """Whether a flow of this protocol can be told from another between the same addresses."""
+    return resolved.check.protocol.has_ports or resolved.protocol in (ICMP, ICMPV6)
 
 
 def _view(lab: RunningLab, resolved: Resolved) -> NodeView | None:
@@ -85,6 +117,8 @@ class _Round:
         """When something was last seen of each."""
         self._arrived: dict[int, Emission] = {}
         """The last frame of each that left for a node."""
+        self._unanswered: set[int] = set()
+        """Those that a kernel has sent an ICMP error about: no program is there, or no port."""
         self._stood_in: set[int] = set()
 
     def run(self) -> list[Course]:
@@ -110,10 +144,14 @@ class _Round:
     def _see(self, port: int, frame: bytes, outcome: Outcome, left: Sequence[Emission]) -> None:
         headers = read_headers(frame)
         for index, course in enumerate(self._courses):
-            if not course.is_decided and course.see(port, frame, outcome, left, headers):
+            if course.is_decided:
+                continue
+            if course.see(port, frame, outcome, left, headers):
                 self._last[index] = time.monotonic()
-                if left and headers.own not in course.answers:
+                if left and not course.is_of_answer(headers):
                     self._arrived[index] = left[-1]
+            elif headers.about is not None and course.is_probe(headers.about):
+                self._unanswered.add(index)
 
     def _answer_in_place(self) -> None:
         """Answer datagrams that no program has answered: what is asked is whether an answer would come back."""
@@ -123,24 +161,23 @@ class _Round:
             for index, course in enumerate(self._courses)
             if course.found is Found.ARRIVED
             and course.resolved.protocol not in (TCP, ICMP, ICMPV6)
-            and now - self._last[index] > STAND_IN_S
+            and (index in self._unanswered or now - self._last[index] > STAND_IN_S)
             and index not in self._stood_in
         ]
-        for index in waiting:
-            self._stood_in.add(index)
-            self._courses[index].stand_in = self._stand_in(self._arrived[index])
+        self._stood_in.update(waiting)
+        places = [self._place(self._arrived[index]) for index in waiting]
+        views = [(self._lab.runtime.view(node), _PACKETS) for node, _ in places]
+        for index, (_, device), made in zip(waiting, places, open_sockets(views), strict=True):
+            if isinstance(made, OSError):
+                continue
+            arrived = self._arrived[index]
+            with made:
+                made.bind((device, 0))
+                made.send(self._lab.data_plane.frame(arrived.port, read_probe(arrived.frame).answer()))
+            self._courses[index].stand_in = True
 
-    def _stand_in(self, arrived: Emission) -> bool:
-        """Send the answer to a datagram from the interface that it has come to; whether that could be done."""
-        plane = self._lab.data_plane
-        node, _, device = plane.names[arrived.port].path.partition("/")
-        plan = self._lab.plans[node]
-        interface = next(each for each in plan.interfaces if each.device == device)
-        [made] = open_sockets([(self._lab.runtime.view(node), [(socket.AF_PACKET, socket.SOCK_RAW, 0)])])
-        if isinstance(made, OSError):
-            return False
-        answer = read_probe(arrived.frame).answer()
-        with made:
-            made.bind((interface.kernel_device, 0))
-            made.send(plane.frame(arrived.port, answer))
-        return True
+    def _place(self, arrived: Emission) -> tuple[str, str]:
+        """The node that a frame has come to, and what its kernel calls the device."""
+        node, _, device = self._lab.data_plane.names[arrived.port].path.partition("/")
+        interface = next(each for each in self._lab.plans[node].interfaces if each.device == device)
+        return node, interface.kernel_device

@@ -178,18 +178,13 @@ class Verbs:
             "targets": found,
         }
 
-    def check(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def check(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Prove checks with packets: those of the lab's own file, or those given as the text of a list."""
         text = _optional(arguments, "checks", str)
         patience_s = _argument(arguments, "patience_s", float)
         checks = self._lab.checks if text is None else read_checks(text, self._lab.topology)
-        began = time.monotonic()
-        results = prove(self._lab, checks, patience_s=patience_s)
-        return {
-            "file": self._lab.file,
-            "seconds": time.monotonic() - began,
-            "checks": [row_of(each) for each in results],
-        }
+        apart = _argument(arguments, "apart", bool)
+        return [row_of(each) for each in prove(self._lab, checks, patience_s=patience_s, apart=apart)]
 
     # -- changing ------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from dataplane.analysis.headers import Flow, Headers, read_headers
 from dataplane.model.check import Resolved
 from dataplane.names import Name, Names
+from dataplane.trace import Action
 from dataplane.verdict import Cause, Reason, Verdict
 
 if TYPE_CHECKING:
@@ -141,15 +142,20 @@ class Course:
         ports = (self.source_port, r.port) if r.protocol in (1, 6, 17, 58) else (0, 0)
         self._there.add(Flow(r.protocol, r.source.packed, r.destination.packed, *ports))
 
-    @property
-    def flows(self) -> frozenset[Flow]:
-        """All flows that are the probe's or the answer's so far."""
-        return frozenset(self._there | self._back)
+    def is_probe(self, flow: Flow | None) -> bool:
+        """Whether a flow is the probe's own, as it was sent or has become on its way."""
+        return flow in self._there and flow not in self._back
 
-    @property
-    def answers(self) -> frozenset[Flow]:
-        """Those of the answer."""
-        return frozenset(self._back)
+    def is_of_answer(self, headers: Headers) -> bool:
+        """Whether a frame is the answer's."""
+        return self._own(headers) in self._back
+
+    def _own(self, headers: Headers) -> Flow | None:
+        """The flow by which a frame is ours: its own, or that of what is in it."""
+        for flow in (headers.flow, headers.inside):
+            if flow is not None and (flow in self._there or flow in self._back):
+                return flow
+        return None
 
     @property
     def blocked_by(self) -> Leg | None:
@@ -176,22 +182,24 @@ class Course:
 
     def see(self, port: int, frame: bytes, happened: Happened, left: Iterable[Left], headers: Headers) -> bool:
         """Take in what became of a frame received through a port; whether it was one of ours."""
-        flow = headers.own
-        if flow is None or flow not in self._there | self._back:
-            return self._see_question(port, happened, headers)
+        flow = self._own(headers)
+        if flow is None:
+            return headers.asked is not None and self._see_question(port, happened, headers)
         is_answer = flow in self._back
         receiver, after = None, None
+        inside = is_tunnelled(happened)
         for each in left:
             if each.cause not in _ITSELF:
                 continue
             was = read_headers(each.frame)
-            if was.own is None:
+            now = was.inside if inside else was.flow
+            if now is None:
                 continue
-            receiver, after = self.names[each.port], was
-            (self._back if is_answer else self._there).add(was.own)
+            receiver, after = self.names[each.port], now
+            (self._back if is_answer else self._there).add(now)
             if not is_answer:
-                self._back.add(was.own.reversed())
-            if was.inside is None and self._is_end(receiver, was.own):
+                self._back.add(now.reversed())
+            if not inside and ip_address(now.destination) in self.owners.get(receiver.path, ()):
                 self._come(is_answer, receiver, was)
         if happened.verdict is Verdict.SERVE and not is_answer:
             self._arrived = self._answered = True  # by a router's own address
@@ -213,19 +221,16 @@ class Course:
         return True
 
     def _come(self, is_answer: bool, receiver: Name, headers: Headers) -> None:
-        assert headers.own is not None
+        assert headers.flow is not None
         if not is_answer:
             self._arrived = True
-            self.source_seen = self.source_seen or str(ip_address(headers.own.source))
+            self.source_seen = self.source_seen or str(ip_address(headers.flow.source))
         elif receiver.path.partition("/")[0] == self.resolved.sender.node:
             self._answered = True
             self.refused = headers.refuses
 
-    def _is_end(self, receiver: Name, flow: Flow) -> bool:
-        return ip_address(flow.destination) in self.owners.get(receiver.path, ())
-
     def _leg(
-        self, is_answer: bool, port: int, flow: Flow, happened: Happened, receiver: Name | None, after: Headers | None
+        self, is_answer: bool, port: int, flow: Flow, happened: Happened, receiver: Name | None, after: Flow | None
     ) -> Leg:
         return Leg(
             is_answer=is_answer,
@@ -240,8 +245,14 @@ class Course:
             object=self.names[happened.object] if happened.object else None,
             rule=self.names[happened.rule] if happened.rule else None,
             receiver=receiver,
-            received="" if after is None else str(after.own),
+            received="" if after is None else str(after),
         )
+
+
+def is_tunnelled(happened: Happened) -> bool:
+    """Whether what left is inside a GENEVE packet, on its way to a target."""
+    ways = [action for _, action, _ in happened.trace if action in (Action.ENCAPSULATE, Action.DECAPSULATE)]
+    return bool(ways) and ways[-1] == Action.ENCAPSULATE
 
 
 def addresses_of(topology: Topology) -> dict[str, frozenset[Address]]:

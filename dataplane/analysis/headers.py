@@ -52,16 +52,11 @@ class Headers:
     about: Flow | None = None
     """Of an ICMP error: the flow of the packet that it is about."""
     inside: Flow | None = None
-    """Of a GENEVE packet: the flow of what is in it."""
+    """The flow of what is in it, if it is a GENEVE packet: any UDP packet to that port may look like one."""
     asked: bytes | None = None
     """Of an ARP or neighbour question: the address asked for."""
     refuses: bool = False
     """A TCP reset."""
-
-    @property
-    def own(self) -> Flow | None:
-        """The flow that the frame is for: of what is inside, where something is."""
-        return self.inside or self.flow
 
 
 def read_headers(frame: bytes) -> Headers:
@@ -77,7 +72,10 @@ def read_headers(frame: bytes) -> Headers:
 def _read_packet(packet: bytes) -> Headers:
     try:
         flow, body = _read_flow(packet)
-        found = Headers(flow)
+    except (IndexError, struct.error):
+        return Headers()
+    found = Headers(flow)
+    try:
         if flow.protocol in _ERRORS and body[0] in _ERRORS[flow.protocol]:
             return replace(found, about=_read_flow(body[8:])[0])
         if flow.protocol == ICMPV6 and body[0] == 135 and len(body) >= 24:
@@ -86,7 +84,7 @@ def _read_packet(packet: bytes) -> Headers:
             return replace(found, inside=_read_flow(body[16 + 4 * (body[8] & 0x3F) :])[0])
         return replace(found, refuses=flow.protocol == TCP and bool(body[13] & _RST))
     except (IndexError, struct.error):
-        return Headers()
+        return found
 
 
 def _read_flow(packet: bytes) -> tuple[Flow, bytes]:

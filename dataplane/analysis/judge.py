@@ -28,6 +28,8 @@ class Result:
     passed: tuple[str, ...]
     """What the probe passed on its way there, in order, as checks spell it."""
     source_seen: str
+    source_port: int
+    """Of the probe; 0 where the protocol has none."""
     assumed: tuple[str, ...]
     legs: tuple[Leg, ...]
 
@@ -56,6 +58,7 @@ def judge(number: int, course: Course) -> Result:
         why=why,
         passed=passed,
         source_seen=course.source_seen,
+        source_port=course.source_port,
         assumed=tuple(course.assumed),
         legs=tuple(course.legs),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from ipaddress import ip_address
 
-from dataplane.analysis.course import Course, addresses_of
+from dataplane.analysis.course import Course, addresses_of, is_tunnelled
 from dataplane.analysis.headers import forwarded, read_headers, sent_back
 from dataplane.model.check import Resolved
 from dataplane.probe import Probe, read_probe
@@ -62,21 +62,20 @@ class Oracle:
                 continue
             for each in left:
                 if each.cause in _ITSELF:
-                    waiting += self._come_of(course, each, is_answer=headers.own in course.answers)
+                    inside, is_answer = is_tunnelled(outcomes[0]), course.is_of_answer(headers)
+                    waiting += self._come_of(course, each, inside=inside, is_answer=is_answer)
         return course
 
-    def _come_of(self, course: Course, arrived: Emission, *, is_answer: bool) -> list[tuple[int, bytes]]:
+    def _come_of(self, course: Course, arrived: Emission, *, inside: bool, is_answer: bool) -> list[tuple[int, bytes]]:
         """What whoever got a frame sends because of it."""
         plane, port = self._plane, arrived.port
-        headers = read_headers(arrived.frame)
-        flow = headers.own
+        flow = read_headers(arrived.frame).flow
         if flow is None:
             return []
         path, mac = plane.names[port].path, plane.interface(port).mac
         node = path.partition("/")[0]
-        if headers.inside is not None and headers.flow is not None:
-            back_to = plane.next_mac(port, ip_address(headers.flow.source))
-            return [(port, sent_back(arrived.frame, mac, back_to))]
+        if inside:
+            return [(port, sent_back(arrived.frame, mac, plane.next_mac(port, ip_address(flow.source))))]
         destination = ip_address(flow.destination)
         if destination in self._owners.get(path, ()):
             if is_answer:

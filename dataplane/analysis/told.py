@@ -34,6 +34,7 @@ def row_of(result: Result) -> dict[str, Any]:
         "destination": str(result.resolved.destination),
         "protocol": result.resolved.protocol,
         "port": check.port,
+        "source_port": result.source_port,
         "because": check.because,
         "holds": result.holds,
         "found": result.found.value,

@@ -25,6 +25,7 @@ from vpclab.declaration import declaration_text
 from vpclab.node import Node, view_of
 
 if TYPE_CHECKING:
+    from dataplane.model.check import Check
     from dataplane.model.lab_file import LabFile
 
 _UP_LIMIT_S = 300.0
@@ -352,7 +353,11 @@ class Lab:
             return running.run(stream, count=count, seconds=seconds)
 
     def check(
-        self, checks: Sequence[Mapping[str, Any]] | None = None, *, patience_s: float = 3.0
+        self,
+        checks: Sequence[Mapping[str, Any] | Check] | None = None,
+        *,
+        patience_s: float = 3.0,
+        apart: bool = False,
     ) -> list[dict[str, Any]]:
         """Prove who reaches whom with real packets: the ``checks:`` of the lab file, or these.
 
@@ -362,6 +367,8 @@ class Lab:
         Args:
             checks: as they would stand in a lab file: ``[{"can": "app -> web", "port": 80}]``.
             patience_s: how long a packet that is on its way may show no sign of life, in seconds.
+            apart: move the lab's clock on by days between packets of protocols without ports that go between the same
+                two nodes, so that each is decided as if it were the first.
 
         Returns:
             For each check in turn: ``check``, ``holds``, ``why``, ``found``, ``dropped``, ``source_seen``, ``passed``
@@ -370,13 +377,10 @@ class Lab:
         Raises:
             ConfigurationError: a check is wrong, or names what the lab has not.
         """
-        answer = self._prove(checks, patience_s)
-        found: list[dict[str, Any]] = answer["checks"]
-        return found
-
-    def _prove(self, checks: Sequence[Mapping[str, Any]] | None, patience_s: float) -> dict[str, Any]:
         text = None if checks is None else declaration_text(list(checks))
-        found: dict[str, Any] = self.ask("check", timeout_s=_CHANGE_LIMIT_S, checks=text, patience_s=float(patience_s))
+        found: list[dict[str, Any]] = self.ask(
+            "check", timeout_s=_CHANGE_LIMIT_S, checks=text, patience_s=float(patience_s), apart=apart
+        )
         return found
 
     def ports_of_interest(self) -> dict[str, tuple[int, ...]]:

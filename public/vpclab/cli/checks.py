@@ -1,4 +1,4 @@
-"""Verbs that prove claims: check."""
+"""Verbs that prove claims: check, verify."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dataplane.errors import ConfigurationError, Problem
-from vpclab.cli.output import console, show_json
+from vpclab.cli.output import console, format_option, show, show_json
 from vpclab.cli.selection import Selection, lab_option
 from vpclab.lab import Lab
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from dataplane.analysis.told import Row
 
 _HOW = {"static": "by its rules alone, without packets", "packets": "with real packets"}
+
+
+_file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
 @click.command()
@@ -34,10 +37,11 @@ _HOW = {"static": "by its rules alone, without packets", "packets": "with real p
     show_default=True,
     help="table for people, json for programs, junit (XML) for CI systems.",
 )
+@click.option("--matrix", is_flag=True, help="Instead of checks: who reaches whom, by which protocols and ports.")
 @click.option("--junit", metavar="FILE", type=click.Path(path_type=Path), help="Also write JUnit XML to FILE.")
 @lab_option
 @click.pass_obj
-def check(selection: Selection, file: Path | None, static: bool, output: str, junit: Path | None) -> None:
+def check(selection: Selection, file: Path | None, static: bool, output: str, matrix: bool, junit: Path | None) -> None:
     """Prove the `checks:` of FILE: who can reach whom, and who cannot, because of which rule.
 
     A lab of FILE is started for it, with real packets of real kernels, and is gone afterwards. Without FILE, the
@@ -47,6 +51,11 @@ def check(selection: Selection, file: Path | None, static: bool, output: str, ju
     """
     from dataplane.analysis.told import as_junit, document  # late, as in vpclab.lab
 
+    if matrix:
+        if file is None or output == "junit" or junit is not None:
+            raise click.UsageError("--matrix is about a FILE, and is a table or json")
+        _print_matrix(file, static=static, output=output)
+        return
     began = time.monotonic()
     how = "static" if static else "packets"
     if file is not None:
@@ -56,8 +65,7 @@ def check(selection: Selection, file: Path | None, static: bool, output: str, ju
         raise click.UsageError("--static is about a FILE; a running lab proves its checks with packets")
     else:
         lab = selection.lab()
-        answer = lab._prove(None, 3.0)
-        name, where, rows = lab.name, answer["file"], answer["checks"]
+        name, where, rows = lab.name, lab.status()["file"], lab.check()
     if not rows:
         raise ConfigurationError([_no_checks(where)])
     took_s = time.monotonic() - began
@@ -84,15 +92,90 @@ def _proven(file: Path) -> list[dict[str, Any]]:
 
 
 def _decided(file: Path) -> list[dict[str, Any]]:
-    from dataplane.analysis.judge import judge
-    from dataplane.analysis.oracle import Oracle
-    from dataplane.analysis.told import row_of
     from dataplane.load import load_topology
+    from vpclab.cli.questions import decided
 
     topology = load_topology(file)
-    oracle = Oracle(topology)
-    courses = [oracle.follow(each.resolve(topology)) for each in topology.lab.checks]
-    return [row_of(judge(number, course)) for number, course in enumerate(courses, start=1)]
+    return decided(topology, topology.lab.checks)
+
+
+def _print_matrix(file: Path, *, static: bool, output: str) -> None:
+    from dataplane.analysis.classes import questions
+    from dataplane.analysis.matrix import derive, in_words
+    from dataplane.load import load_topology
+    from vpclab.cli.questions import decided, proven
+
+    topology = load_topology(file)
+    asked = list(questions(topology, every_sample=False))
+    checks = [each.check for each in asked]
+    lines = derive(topology, asked, decided(topology, checks) if static else proven(file, checks))
+    if output == "json":
+        show_json({"version": 1, "file": str(file), "decided_by": "static" if static else "packets", "matrix": lines})
+        return
+    rows = [
+        {
+            "from": line["from"],
+            "to": f"{line['to']} {line['address']}",
+            "reaches": in_words(line["reaches"]),
+            "undecided": in_words(line["undecided"]),
+            "stopped": next(iter(line["stopped"]), "-"),
+        }
+        for line in lines
+    ]
+    columns = {"from": "from", "to": "to", "reaches by": "reaches", "nobody can tell": "undecided"}
+    if all(row["undecided"] == "-" for row in rows):
+        del columns["nobody can tell"]
+    show(rows, {**columns, "what stops most of the rest": "stopped"}, output)
+
+
+@click.command()
+@_file_argument
+@format_option
+def verify(file: Path, output: str) -> None:
+    """Compare rules and packets: for all that FILE tells apart, a packet must do what the reference engine says.
+
+    Every pair of nodes, every address, protocol and port that rules, routes or groups treat differently is asked once,
+    in a lab of its own. A disagreement is a bug of vpclab. Exit 1 when there is one.
+    """
+    from dataplane.analysis.classes import questions
+    from dataplane.analysis.verifying import difference, is_left_to_programs
+    from dataplane.load import load_topology
+    from vpclab.cli.questions import decided, proven
+
+    topology = load_topology(file)
+    checks = [each.check for each in questions(topology, every_sample=True)]
+    seen = proven(file, checks)
+    expected = decided(topology, checks, [row["source_port"] for row in seen])
+    bugs = [
+        {"check": told["check"], "difference": found, "expected": told, "seen": row}
+        for told, row in zip(expected, seen, strict=True)
+        if (found := difference(topology, told, row))
+    ]
+    left = sum(is_left_to_programs(row) for row in seen)
+    if output == "json":
+        show_json(
+            {"version": 1, "file": str(file), "asked": len(checks), "left_to_programs": left, "disagreements": bugs}
+        )
+    else:
+        _print_bugs(file, bugs)
+        agreed = len(checks) - len(bugs) - left
+        click.echo(f"{file}: {len(checks)} packets, {agreed} did what the rules say, {left} were left to programs")
+    sys.exit(1 if bugs else 0)
+
+
+def _print_bugs(file: Path, bugs: Sequence[Row]) -> None:
+    from dataplane.analysis.told import story
+
+    for bug in bugs:
+        row = bug["seen"]
+        port = f", port: {row['port']}" if row["port"] else ""
+        claim = f"{{can: {row['from']} -> {row['to']}, protocol: {row['protocol']}{port}}}"
+        click.echo(f"BUG {bug['check']}: {bug['difference']}; please report it, with {file} and:")
+        click.echo(f"checks: [{claim}]   # vpclab check FILE, and again with --static")
+        for who, told in (("the packets", row), ("the oracle", bug["expected"])):
+            click.echo(f"  {who}:")
+            for line in story(told):
+                click.echo(f"    {line}")
 
 
 def print_results(rows: Sequence[Row], *, how: str) -> None:
@@ -118,4 +201,4 @@ def print_results(rows: Sequence[Row], *, how: str) -> None:
     screen.print(f"\n{holding} of {len(rows)} checks hold, decided {how}", markup=False)
 
 
-COMMANDS = (check,)
+COMMANDS = (check, verify)

@@ -42,7 +42,7 @@ def flow(protocol: int, source: str, destination: str, source_port: int = 0, des
 )
 def test_the_flow(packet: Any, expected: Flow) -> None:
     headers = read_headers(frame(packet))
-    assert (headers.own, headers.about, headers.asked) == (expected, None, None)
+    assert (headers.flow, headers.about, headers.asked) == (expected, None, None)
 
 
 def test_answers_have_the_ends_swapped_and_echoes_keep_their_identifier() -> None:
@@ -62,7 +62,7 @@ def test_what_is_inside_a_tunnel() -> None:
     inner = IP(src=A, dst=B) / TCP(sport=1000, dport=80)
     tunnelled = IP(src="10.9.0.1", dst="10.9.0.2") / UDP(sport=60000, dport=6081) / GENEVE(proto=0x0800) / inner
     headers = read_headers(frame(tunnelled))
-    assert (headers.own, headers.flow) == (flow(6, A, B, 1000, 80), flow(17, "10.9.0.1", "10.9.0.2", 60000, 6081))
+    assert (headers.inside, headers.flow) == (flow(6, A, B, 1000, 80), flow(17, "10.9.0.1", "10.9.0.2", 60000, 6081))
     back = Ether(sent_back(frame(tunnelled), b"\1" * 6, b"\2" * 6))
     assert (back[IP].src, back[IP].dst, back[UDP].sport, back[UDP].dport) == ("10.9.0.2", "10.9.0.1", 60000, 6081)
     checksums = back[IP].chksum, back[UDP].chksum
@@ -84,7 +84,7 @@ def test_what_is_cut_short_is_nobodys_and_never_raises(packet: Any) -> None:
     whole = frame(packet)
     for length in range(len(whole)):
         headers = read_headers(whole[:length])
-        assert headers.own is None or headers.own == read_headers(whole).own
+        assert headers.flow is None or headers.flow == read_headers(whole).flow
 
 
 @pytest.mark.parametrize("ttl", [64, 2, 255])
@@ -95,3 +95,8 @@ def test_forwarding_takes_one_from_the_ttl_and_keeps_the_checksum_right(ttl: int
     del sent[IP].chksum
     assert Ether(bytes(sent))[IP].chksum == checksum
     assert Ether(forwarded(frame(IPv6(src=A6, dst=B6, hlim=ttl) / UDP()), b"\1" * 6, b"\2" * 6))[IPv6].hlim == ttl - 1
+
+
+def test_a_datagram_to_the_port_of_tunnels_is_none_because_of_that() -> None:
+    headers = read_headers(frame(IP(src=A, dst=B) / UDP(sport=1000, dport=6081) / Raw(b"hello")))
+    assert (headers.flow, headers.inside) == (flow(17, A, B, 1000, 6081), None)

@@ -174,3 +174,9 @@ def test_nobody_in_the_subnet_has_the_address() -> None:
     assert result.holds
     assert names(result)["reason"] == "DESTINATION_UNKNOWN"
     assert result.resolved.destination == ip_address("10.0.2.99")
+
+
+def test_a_datagram_to_the_port_of_tunnels_is_followed_through_one() -> None:
+    result = the_result("inspection-edge", "cannot: customer -> web, protocol: udp, port: 6081")
+    assert result.holds, result.why
+    assert names(result) == {"object": "interface web/eth0", "rule": None, "reason": "GROUP_INGRESS"}

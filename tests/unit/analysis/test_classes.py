@@ -1,0 +1,123 @@
+"""What a configuration tells apart, and that whoever is of one kind is treated alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataplane.analysis.classes import (
+    addresses_of_sender,
+    interface_classes,
+    questions,
+    traffic_classes,
+)
+from dataplane.analysis.judge import judge
+from dataplane.analysis.oracle import Oracle
+from dataplane.load import load_topology
+from dataplane.model._probe_ends import Ends
+from dataplane.model._traffic import Protocol
+from dataplane.model.check import Check
+from tests.unit.analysis.claims import EXAMPLES, example
+from tests.unit.model.building import instance, topology, vpc
+
+
+def rule(ports: Any = None, protocol: Any = "tcp", source: str = "0.0.0.0/0") -> dict[str, Any]:
+    return {"protocol": protocol, "source": source} | ({} if ports is None else {"ports": ports})
+
+
+def kinds_of(*rules: dict[str, Any], protocol: int = 6) -> list[tuple[tuple[int, int], ...]]:
+    declared = topology(vpcs={"shop": vpc(security_groups={"web": {"ingress": list(rules)}})})
+    return [each.ports for each in traffic_classes(declared) if each.protocol == protocol]
+
+
+@pytest.mark.parametrize(
+    ("rules", "kinds"),
+    [
+        ([], [((1, 65535),)]),
+        ([rule(80)], [((1, 79), (81, 65535)), ((80, 80),)]),
+        ([rule("0-65535")], [((1, 65535),)]),
+        ([rule("1-10"), rule("5-20")], [((1, 4),), ((5, 10),), ((11, 20),), ((21, 65535),)]),
+        ([rule("1-10"), rule("11-20")], [((1, 10),), ((11, 20),), ((21, 65535),)]),
+        ([rule(65535), rule(80, "udp")], [((1, 65534),), ((65535, 65535),)]),
+    ],
+)
+def test_ports_are_cut_at_the_edges_of_rules(rules: list[Any], kinds: list[Any]) -> None:
+    assert kinds_of(*rules) == kinds
+
+
+@given(st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 300)), max_size=6), st.integers(1, 65535))
+def test_kinds_are_all_ports_once_and_rules_say_the_same_of_each(ranges: list[tuple[int, int]], port: int) -> None:
+    spans = [(first, min(first + more, 65535)) for first, more in dict(ranges).items()]
+    kinds = kinds_of(*(rule(f"{first}-{last}") for first, last in spans))
+    pieces = sorted(piece for kind in kinds for piece in kind)
+    assert [first for first, _ in pieces] == [1, *(last + 1 for _, last in pieces[:-1])]
+    assert pieces[-1][1] == 65535
+    mine = next(kind for kind in kinds if any(first <= port <= last for first, last in kind))
+    for first, last in mine:
+        for other in (first, last):
+            assert [low <= port <= high for low, high in spans] == [low <= other <= high for low, high in spans]
+
+
+def test_protocols_that_rules_name_and_one_for_all_others() -> None:
+    declared = topology(
+        vpcs={"shop": vpc(security_groups={"web": {"ingress": [rule(protocol=50), rule(protocol=89)]}})}
+    )
+    assert [each.protocol for each in traffic_classes(declared)] == [6, 17, 1, 50, 89, 47]
+
+
+def members(**sections: Any) -> list[list[str]]:
+    return [[each.node for each in kind.members] for kind in interface_classes(topology(**sections))]
+
+
+def test_interfaces_that_nothing_tells_apart_are_of_one_kind() -> None:
+    shop = vpc(security_groups={"web": {"ingress": [rule(80, source="10.0.1.12/32")]}})
+    shop["subnets"]["two"] = {"cidr": "10.0.2.0/24"}
+    found = members(
+        vpcs={"shop": shop},
+        instances={
+            "a": instance(private_ip="10.0.1.10"),
+            "b": instance(private_ip="10.0.1.11"),
+            "named-by-a-rule": instance(private_ip="10.0.1.12"),
+            "other-subnet": instance("two", private_ip="10.0.2.10"),
+            "other-group": instance(private_ip="10.0.1.13", security_groups=["web"]),
+            "unchecked": instance(private_ip="10.0.1.14", source_dest_check=False),
+        },
+        internet={"hosts": {"x": {"address": "198.51.100.1"}, "y": {"address": "198.51.100.2"}}},
+    )
+    assert found == [["a", "b"], ["named-by-a-rule"], ["other-subnet"], ["other-group"], ["unchecked"], ["x", "y"]]
+
+
+def test_targets_of_routes_and_balancers_stand_for_themselves() -> None:
+    declared = example("inspection-east-west", "can: shop -> db, port: 5432")
+    assert [[each.node for each in kind.members] for kind in interface_classes(declared)] == [
+        ["shop", "neighbour"],
+        ["db"],
+        ["fw"],
+    ]
+
+
+@pytest.mark.parametrize("name", ["quickstart", "inspection-east-west", "three-tier"])
+def test_whoever_is_of_a_kind_is_treated_alike(name: str) -> None:
+    """All members and both ends of all ranges against the one that stands for them."""
+    declared = load_topology(EXAMPLES / f"{name}.yaml")
+    oracle = Oracle(declared)
+    compared = 0
+    for question in questions(declared, every_sample=False):
+        expected = judge(1, oracle.follow(question.check.resolve(declared)))
+        for sender in question.sender.members:
+            for receiver in question.receiver.members:
+                if sender.node == receiver.node:
+                    continue
+                address = list(addresses_of_sender(declared, receiver))[question.way]
+                ends: list[int | None] = [edge for span in question.traffic.ports for edge in span]
+                for port in ends or [None]:
+                    check = Check(
+                        can=Ends(sender.path, str(address)), protocol=Protocol(expected.resolved.protocol), port=port
+                    )
+                    result = judge(1, oracle.follow(check.resolve(declared)))
+                    assert (result.found, result.passed) == (expected.found, expected.passed), str(check)
+                    compared += 1
+    assert compared > 50

@@ -1,0 +1,72 @@
+"""When packets and the oracle disagree, and when a program has decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dataplane.analysis.told import row_of
+from dataplane.analysis.verifying import difference, is_left_to_programs
+from tests.unit.analysis.claims import example, the_result
+
+LAB = example("quickstart", "can: app -> example, port: 80")
+ANSWERED = row_of(the_result("quickstart", "can: app -> example, port: 80"))
+BLOCKED = row_of(the_result("quickstart", "cannot: visitor -> web, port: 22"))
+THERE = ANSWERED["legs"][:1]
+
+
+def test_the_same_is_no_difference() -> None:
+    assert difference(LAB, ANSWERED, ANSWERED) == ""
+    assert difference(LAB, BLOCKED, BLOCKED) == ""
+    assert not is_left_to_programs(ANSWERED)
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen"),
+    [
+        (ANSWERED, BLOCKED),
+        (BLOCKED, ANSWERED),
+        (ANSWERED, {**ANSWERED, "source_seen": "10.0.2.10"}),
+        (ANSWERED, {**ANSWERED, "passed": ["internet-gateway:shop"]}),
+        (BLOCKED, {**BLOCKED, "dropped": {**BLOCKED["dropped"], "rule": None}}),
+        (BLOCKED, {**BLOCKED, "dropped": {**BLOCKED["dropped"], "answer": True}}),
+        (ANSWERED, {**ANSWERED, "found": "unsent", "legs": []}),
+        # it arrived where it should not have
+        (BLOCKED, {**ANSWERED, "found": "arrived", "legs": THERE}),
+    ],
+)
+def test_what_differs_is_told(expected: dict[str, Any], seen: dict[str, Any]) -> None:
+    found = difference(LAB, expected, seen)
+    assert "the oracle says" in found
+    assert "the packets" in found
+
+
+def test_a_program_that_does_not_answer_decides_by_itself() -> None:
+    seen = {**ANSWERED, "found": "arrived", "legs": THERE}
+    assert difference(LAB, ANSWERED, seen) == ""
+    assert is_left_to_programs(seen)
+
+
+def test_a_kernel_that_finds_no_neighbour_sends_nothing_to_drop() -> None:
+    missing = row_of(the_result("quickstart", "cannot: app -> 10.0.2.99, port: 80"))
+    asked = {**missing, "dropped": {**missing["dropped"], "object": None, "reason": "ARP_UNANSWERED"}}
+    assert difference(LAB, missing, asked) == ""
+    assert difference(LAB, BLOCKED, asked)
+
+
+def test_which_target_of_several_is_open() -> None:
+    lab = example("inspection-edge", "can: customer -> web, port: 80")
+    expected = row_of(the_result("inspection-edge", "can: customer -> web, port: 80"))
+    other = {**expected, "passed": [each.replace("fw-1", "fw-2") for each in expected["passed"]]}
+    assert other != expected
+    assert difference(lab, expected, other) == ""
+    first = dict(expected["legs"][0])
+    swallowed = {
+        **expected,
+        "found": "lost",
+        "legs": [{**first, "receiver": {"kind": "interface", "path": "fw-2/eth0"}}],
+    }
+    assert difference(lab, expected, swallowed) == ""
+    elsewhere = {**swallowed, "legs": [{**swallowed["legs"][0], "steps": []}]}
+    assert difference(lab, expected, elsewhere)
