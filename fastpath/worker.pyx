@@ -1,10 +1,14 @@
 """Worker: one native thread that moves frames between TAP ports and the engine.
 
-    wait (epoll) -> read a round from every ready port into one arena -> receive each -> write what it emits
+    wait (spin, then epoll) -> read what the ready ports have into one arena -> receive each -> write what they emit
 
 It never takes the GIL: a Python thread that holds it delays no packet. Between two rounds it lets control
 calls that wait for the engine's lock go first. Each port has its own descriptor and at most ROUND frames a
 round, so no port starves another. Ports are opened and closed by whoever attaches them.
+
+A frame takes one call to read and one to write. How many frames a port is asked for follows what it had before, so
+that hardly a read comes back empty; ports that are silent are never asked. While frames come at short intervals the
+worker spins for the next one: then nobody has to wake it up. Decision 16 has the measurements.
 """
 
 import fcntl
@@ -23,9 +27,8 @@ from fastpath.reason cimport REASON_OFFLOAD_MALFORMED, REASON_PORT_DOWN, REASON_
 from fastpath.wire cimport VNET_HEADER
 
 cdef extern from "<unistd.h>" nogil:
-    ssize_t read(int, void *, size_t)
-    ssize_t write(int, const void *, size_t)
     int close(int)
+    long syscall(long, ...)
 
 cdef extern from "<sched.h>" nogil:
     int sched_yield()
@@ -55,7 +58,8 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 cdef extern from "<sys/syscall.h>" nogil:
     long SYS_gettid
-    long syscall(long)
+    long SYS_read
+    long SYS_write
 
 cdef enum:
     ROUND = 32              # frames read from one port before the next one's turn
@@ -63,7 +67,12 @@ cdef enum:
     SLOTS = 64              # frames in the arena
     FRAME_MAX = 65536 + 14 + 2
     SLOT = 65984            # headroom and FRAME_MAX; deliberately no power of two: those alias in the cache
+    SPIN_FIRST_NS = 8000    # how long to spin at first when a frame came soon
     WAKE = 0xFFFFFFFFU      # event of the control descriptor
+
+SPIN_US = 50
+"""Longest time to spin for the next frame, in microseconds; to wake up a processor that sleeps takes half of it."""
+SPIN_LIMIT_US = 1000
 
 
 cdef struct counts:
@@ -71,12 +80,48 @@ cdef struct counts:
     uint64_t frames
     uint64_t reads
     uint64_t writes
+    uint64_t waits
+
+
+cdef struct port:
+    int descriptor          # -1: none
+    uint32_t ask            # frames to ask for the next time
+    bint full               # the last time there were as many as asked for
+
+cdef struct arrival:
+    uint32_t port
+    uint32_t length         # of the frame
+
+
+cdef uint64_t monotonic_ns() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return <uint64_t>t.tv_sec * 1000000000U + <uint64_t>t.tv_nsec
 
 
 cdef uint64_t monotonic_ms() noexcept nogil:
-    cdef timespec t
-    clock_gettime(CLOCK_MONOTONIC, &t)
-    return <uint64_t>t.tv_sec * 1000 + <uint64_t>t.tv_nsec // 1000000
+    return monotonic_ns() // 1000000U
+
+
+def _longest_spin_us(told):
+    if told is None:
+        told = os.environ.get("VPCLAB_SPIN_US") or (SPIN_US if len(os.sched_getaffinity(0)) > 1 else 0)
+    try:
+        us = int(told)
+    except ValueError:
+        us = -1
+    if not 0 <= us <= SPIN_LIMIT_US:
+        raise ValueError(f"VPCLAB_SPIN_US={told}: it is a number of microseconds from 0 (never spin) to {SPIN_LIMIT_US}")
+    return us
+
+
+# Not through the C library: as there are other threads, its read and write would first look whether one of them cancels this one.
+cdef inline long read_frame(int descriptor, void *room, size_t size) noexcept nogil:
+    return syscall(SYS_read, descriptor, room, size)
+
+
+cdef inline long write_frame(int descriptor, const void *frame, size_t size) noexcept nogil:
+    return syscall(SYS_write, descriptor, frame, size)
 
 
 cdef class Worker:
@@ -84,14 +129,23 @@ cdef class Worker:
 
     `attach` wants a non-blocking TAP descriptor opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR and a
     12-byte header (TUNSETVNETHDRSZ). The number of the port is also the number of its context.
+
+    Args:
+        spin_us: longest time to spin, in microseconds; without it ``VPCLAB_SPIN_US`` says so, or it is 50, and 0 where
+            we have only one processor: whoever would send the next frame waits for it.
     """
 
     cdef readonly Engine engine
     cdef int epoll
     cdef int wake
-    cdef int *descriptors       # by port number; -1: none
-    cdef uint32_t descriptor_count
+    cdef port *ports            # by port number
+    cdef uint32_t port_count
     cdef uint8_t *arena
+    cdef arrival arrivals[SLOTS]
+    cdef uint32_t arrived
+    cdef bint again             # this round comes right behind the one before: there was more than was asked for
+    cdef uint64_t spin          # nanoseconds to spin, as things are
+    cdef uint64_t spin_most
     cdef uint64_t offset
     cdef bint stopping
     cdef long thread
@@ -99,7 +153,7 @@ cdef class Worker:
     cdef object runner
     cdef object control         # one attach or detach at a time
 
-    def __cinit__(self, Engine engine not None):
+    def __cinit__(self, Engine engine not None, *, spin_us=None):
         self.engine = engine
         self.epoll = -1
         self.wake = -1
@@ -108,8 +162,9 @@ cdef class Worker:
         if self.arena == NULL:
             raise MemoryError
 
-    def __init__(self, engine):
+    def __init__(self, engine, *, spin_us=None):
         cdef epoll_event event
+        self.spin_most = <uint64_t>_longest_spin_us(spin_us) * 1000
         self.wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
         if self.epoll < 0:
@@ -120,12 +175,12 @@ cdef class Worker:
             raise OSError(errno, "epoll_ctl")
 
     def __dealloc__(self):
-        cdef uint32_t port
-        for port in range(self.descriptor_count):
-            if self.descriptors[port] >= 0:
-                close(self.descriptors[port])
+        cdef uint32_t number
+        for number in range(self.port_count):
+            if self.ports[number].descriptor >= 0:
+                close(self.ports[number].descriptor)
         free(self.arena)
-        free(self.descriptors)
+        free(self.ports)
         if self.epoll >= 0:
             os.close(self.epoll)
         if self.wake >= 0:
@@ -148,53 +203,58 @@ cdef class Worker:
             raise ValueError("port 0 means none")
         with self.control:
             self._grow(port + 1)
-            if self.descriptors[port] >= 0:
+            if self.ports[port].descriptor >= 0:
                 raise ValueError(f"port {port} is attached already")
             own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
             event.events = EPOLLIN
             event.data.u64 = port
-            self.descriptors[port] = own
+            self.ports[port].ask = 1
+            self.ports[port].full = False
+            self.ports[port].descriptor = own
             if epoll_ctl(self.epoll, EPOLL_CTL_ADD, own, &event) < 0:
-                self.descriptors[port] = -1
+                self.ports[port].descriptor = -1
                 os.close(own)
                 raise OSError(errno, "epoll_ctl")
 
     def detach(self, unsigned int port):
         """Forget the port; when this returns the worker no longer uses it, nor holds it open."""
         with self.control:
-            if port < self.descriptor_count:
+            if port < self.port_count:
                 with nogil:
                     self.engine.acquire()
                     self._let_go(port)
                     self.engine.release()
 
     cdef int _grow(self, uint32_t wanted) except -1:
-        cdef int *grown
-        cdef int *unused
+        cdef port *grown
+        cdef port *unused
         cdef uint32_t i, count = wanted + 64
-        if wanted <= self.descriptor_count:
+        if wanted <= self.port_count:
             return 0
-        grown = <int *>malloc(count * sizeof(int))
+        grown = <port *>malloc(count * sizeof(port))
         if grown == NULL:
             raise MemoryError
         with nogil:
             self.engine.acquire()
             for i in range(count):
-                grown[i] = self.descriptors[i] if i < self.descriptor_count else -1
-            unused = self.descriptors
-            self.descriptors = grown
-            self.descriptor_count = count
+                if i < self.port_count:
+                    grown[i] = self.ports[i]
+                else:
+                    grown[i].descriptor = -1
+            unused = self.ports
+            self.ports = grown
+            self.port_count = count
             self.engine.release()
         free(unused)
         return 0
 
     # With the engine's lock held.
-    cdef void _let_go(self, uint32_t port) noexcept nogil:
+    cdef void _let_go(self, uint32_t number) noexcept nogil:
         cdef epoll_event event
-        cdef int descriptor = self.descriptors[port]
+        cdef int descriptor = self.ports[number].descriptor
         if descriptor < 0:
             return
-        self.descriptors[port] = -1
+        self.ports[number].descriptor = -1
         memset(&event, 0, sizeof(event))
         epoll_ctl(self.epoll, EPOLL_CTL_DEL, descriptor, &event)
         close(descriptor)
@@ -247,8 +307,9 @@ cdef class Worker:
         return self.thread
 
     def statistics(self):
-        """Rounds, frames, reads and writes (system calls) since the start."""
-        return {"rounds": self.n.rounds, "frames": self.n.frames, "reads": self.n.reads, "writes": self.n.writes}
+        """Since the start: rounds, frames, and system calls: reads, writes, waits (also those that did not sleep)."""
+        return {"rounds": self.n.rounds, "frames": self.n.frames, "reads": self.n.reads, "writes": self.n.writes,
+                "waits": self.n.waits}
 
     def _run(self):
         with nogil:
@@ -258,78 +319,129 @@ cdef class Worker:
     cdef void _loop(self) noexcept nogil:
         cdef epoll_event events[EVENTS]
         cdef int count, i
-        cdef uint64_t now, value
+        cdef uint64_t value
         while not self.stopping:
-            count = epoll_wait(self.epoll, events, EVENTS, SWEEP_MS)
+            count = self._wait(events)
             self.engine.acquire()
-            now = monotonic_ms() + self.offset
-            set_time(&self.engine.c, now)
+            set_time(&self.engine.c, monotonic_ms() + self.offset)
             self.n.rounds += 1
             self._flush()           # what left because time has passed
             for i in range(count):
                 if events[i].data.u64 == WAKE:
-                    read(self.wake, &value, sizeof(value))
+                    read_frame(self.wake, &value, sizeof(value))
                 else:
                     self._read_port(<uint32_t>events[i].data.u64)
+            self._take()
             self.engine.release()
             while read_waiting(&self.engine.waiting):
                 sched_yield()
 
-    cdef void _read_port(self, uint32_t port) noexcept nogil:
-        cdef int descriptor
-        cdef int _
-        cdef ssize_t size
-        cdef uint8_t *slot
-        cdef outcome result
-        cdef uint32_t used = 0
-        if port >= self.descriptor_count:
+    # --- waiting ---------------------------------------------------------------------------------------------------
+
+    # Events, or none when it is time to look after what dies of age.
+    #
+    # How long to spin follows what waiting was like (as the kernel's haltpoll governor has it): longer while frames
+    # come soon, not at all after a longer pause.
+    cdef int _wait(self, epoll_event *events) noexcept nogil:
+        cdef int count = self._ready(events, 0)
+        cdef uint64_t began, now
+        self.again = count > 0
+        if count > 0:
+            return count
+        now = began = monotonic_ns()
+        while now - began < self.spin:
+            sched_yield()           # to whom we have just written, if that is on our processor
+            count = self._ready(events, 0)
+            if count > 0:
+                return count
+            now = monotonic_ns()
+        count = self._ready(events, SWEEP_MS)
+        if count <= 0 or monotonic_ns() - began > self.spin_most:
+            self.spin = 0
+        elif self.spin < SPIN_FIRST_NS:
+            self.spin = SPIN_FIRST_NS
+        else:
+            self.spin *= 2
+        if self.spin > self.spin_most:
+            self.spin = self.spin_most
+        return count
+
+    cdef int _ready(self, epoll_event *events, int timeout_ms) noexcept nogil:
+        self.n.waits += 1
+        return epoll_wait(self.epoll, events, EVENTS, timeout_ms)
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    cdef void _read_port(self, uint32_t number) noexcept nogil:
+        cdef port *p
+        cdef long size
+        cdef uint32_t got = 0
+        cdef uint8_t *frame
+        if number >= self.port_count or self.ports[number].descriptor < 0:
             return
-        descriptor = self.descriptors[port]
-        if descriptor < 0:
-            return
-        for _ in range(ROUND):
-            slot = self.arena + <size_t>used * SLOT + SLOT_HEADROOM
-            size = read(descriptor, slot - VNET_HEADER, VNET_HEADER + FRAME_MAX)
+        p = &self.ports[number]
+        if self.again and p.full and p.ask < ROUND:
+            p.ask = p.ask * 2 if p.ask <= ROUND // 2 else ROUND     # more has come than one round took
+        if self.arrived + p.ask > SLOTS:
+            self._take()
+        while got < p.ask:
+            frame = self._slot(self.arrived)
+            size = read_frame(p.descriptor, frame - VNET_HEADER, VNET_HEADER + FRAME_MAX)
             self.n.reads += 1
             if size < 0 and (errno == EAGAIN or errno == EINTR):
                 break
             if size <= 0:
                 # the device is gone
-                self._let_go(port)
-                count_reason(&self.engine.c, port, REASON_PORT_DOWN)
+                self._let_go(number)
+                count_reason(&self.engine.c, number, REASON_PORT_DOWN)
                 break
-            if size < VNET_HEADER:
-                continue
-            self.n.frames += 1
-            receive(&self.engine.c, slot, <uint32_t>(size - VNET_HEADER), slot - VNET_HEADER, port, used, &result)
-            used += 1
-            if self.engine.c.out.count > MAX_EMISSIONS // 2 or self.engine.c.out.used > SCRATCH // 2:
+            got += 1
+            if size >= VNET_HEADER:
+                self.arrivals[self.arrived].port = number
+                self.arrivals[self.arrived].length = <uint32_t>size - VNET_HEADER
+                self.arrived += 1
+        p.full = got == p.ask
+        if not p.full:
+            p.ask = got if got else 1
+
+    cdef inline uint8_t *_slot(self, uint32_t number) noexcept nogil:
+        return self.arena + <size_t>number * SLOT + SLOT_HEADROOM
+
+    # Let in what was read.
+    cdef void _take(self) noexcept nogil:
+        cdef core *c = &self.engine.c
+        cdef outcome result
+        cdef uint32_t i
+        cdef uint8_t *frame
+        for i in range(self.arrived):
+            frame = self._slot(i)
+            receive(c, frame, self.arrivals[i].length, frame - VNET_HEADER, self.arrivals[i].port, i, &result)
+            if c.out.count > MAX_EMISSIONS // 2 or c.out.used > SCRATCH // 2:
                 self._flush()
-                used = 0
+        self.n.frames += self.arrived
+        self.arrived = 0
         self._flush()
+
+    # --- writing ---------------------------------------------------------------------------------------------------
 
     cdef void _flush(self) noexcept nogil:
         cdef core *c = &self.engine.c
         cdef emission *e
         cdef uint32_t i
-        cdef int descriptor, failure
-        cdef ssize_t size
+        cdef int descriptor
         for i in range(c.out.count):
             e = &c.out.rows[i]
-            descriptor = self.descriptors[e.port] if e.port < self.descriptor_count else -1
+            descriptor = self.ports[e.port].descriptor if e.port < self.port_count else -1
             if descriptor < 0:
                 count_reason(c, e.port, REASON_PORT_DOWN)
                 continue
             memcpy(e.frame - VNET_HEADER, e.vnet, VNET_HEADER)
-            size = write(descriptor, e.frame - VNET_HEADER, VNET_HEADER + e.length)
             self.n.writes += 1
-            if size >= 0:
+            if write_frame(descriptor, e.frame - VNET_HEADER, VNET_HEADER + e.length) >= 0:
                 count_sent(c, e)
-                continue
-            failure = errno
-            if failure == EAGAIN:
+            elif errno == EAGAIN:
                 count_reason(c, e.port, REASON_PORT_QUEUE_FULL)
-            elif failure == EINVAL:
+            elif errno == EINVAL:
                 count_reason(c, e.port, REASON_OFFLOAD_MALFORMED)
             else:
                 count_reason(c, e.port, REASON_PORT_DOWN)

@@ -7,12 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from scapy.layers.inet import ICMP, IP
 
 from dataplane.verdict import Reason
-from fastpath.worker import Worker
+from fastpath.worker import SPIN_LIMIT_US, Worker
 from tests.unit.fastpath.two_hosts import TwoHosts
 
 NO_OFFLOAD = bytes(12)
@@ -133,3 +134,126 @@ def test_lab_time_only_moves_forward() -> None:
     with pytest.raises(ValueError, match="never goes back"):
         worker.set_clock_offset(999)
     assert worker.now_ms() >= before + 1000
+
+
+# -- how often it asks the kernel --------------------------------------------------------------------------------------
+
+
+def spent_on_a_full_queue(idle_ports: int, frames: int) -> dict[str, int]:
+    """What `frames` that are there already cost, among so many ports that nothing comes by."""
+    hosts = TwoHosts()
+    worker = Worker(hosts.engine, spin_us=0)
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+    for _, theirs in pairs:
+        theirs.setblocking(False)
+    worker.attach(hosts.a.port, pairs[0][1].fileno())
+    worker.attach(hosts.b.port, pairs[1][1].fileno())
+    for number in range(idle_ports):
+        worker.attach(1000 + number, pairs[2][1].fileno())
+    for _ in range(frames):
+        pairs[0][0].send(NO_OFFLOAD + hosts.a.ether() + PING)
+    worker.start()
+    eventually(lambda: worker.statistics()["writes"] == frames)
+    worker.stop()
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    return worker.statistics()
+
+
+def test_a_frame_takes_one_call_to_read_and_one_to_write() -> None:
+    spent = spent_on_a_full_queue(idle_ports=0, frames=100)
+    assert spent["frames"] == spent["writes"] == 100
+    assert spent["reads"] <= 102  # one may come back empty at the end, and the one that wakes it up to stop
+    assert spent["waits"] <= 12
+
+
+def test_ports_that_are_silent_cost_nothing() -> None:
+    assert spent_on_a_full_queue(idle_ports=500, frames=100) == spent_on_a_full_queue(idle_ports=0, frames=100)
+
+
+# -- waiting -----------------------------------------------------------------------------------------------------------
+
+
+def sleeps(worker: Worker) -> int:
+    """How often its thread has gone to sleep of its own accord."""
+    lines = Path(f"/proc/self/task/{worker.thread_id}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+
+
+def busy_s(worker: Worker) -> float:
+    """Processor time of its thread."""
+    return int(Path(f"/proc/self/task/{worker.thread_id}/schedstat").read_text().split()[0]) / 1e9
+
+
+def exchange(hosts: TwoHosts, a: socket.socket, b: socket.socket, frames: int) -> None:
+    """Send frames from a to b, each when the one before has arrived."""
+    for _ in range(frames):
+        a.send(NO_OFFLOAD + hosts.a.ether() + PING)
+        b.recv(2000)
+
+
+@pytest.fixture
+def spinning() -> Iterator[tuple[TwoHosts, Worker, socket.socket, socket.socket]]:
+    hosts = TwoHosts()
+    worker = Worker(hosts.engine, spin_us=SPIN_LIMIT_US)
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+    for host, (ours, theirs) in zip((hosts.a, hosts.b), pairs, strict=True):
+        with theirs:
+            theirs.setblocking(False)
+            worker.attach(host.port, theirs.fileno())
+        ours.settimeout(5)
+    worker.start()
+    yield hosts, worker, pairs[0][0], pairs[1][0]
+    worker.stop()
+    for ours, _ in pairs:
+        ours.close()
+
+
+def test_nobody_wakes_the_worker_for_frames_that_come_one_after_the_other(
+    spinning: tuple[TwoHosts, Worker, socket.socket, socket.socket],
+) -> None:
+    hosts, worker, a, b = spinning
+    exchange(hosts, a, b, 100)
+    before = sleeps(worker)
+    exchange(hosts, a, b, 1000)
+    assert sleeps(worker) - before < 500
+
+
+def test_a_worker_sleeps_when_frames_stop_coming(
+    spinning: tuple[TwoHosts, Worker, socket.socket, socket.socket],
+) -> None:
+    hosts, worker, a, b = spinning
+    exchange(hosts, a, b, 1000)
+
+    def is_idle() -> bool:
+        before, began = busy_s(worker), time.monotonic()
+        while time.monotonic() - began < 0.5:
+            threading.Event().wait(0.5)  # what is measured is a time
+        return busy_s(worker) - before < 0.01 * (time.monotonic() - began)
+
+    eventually(is_idle)
+
+
+def test_frames_far_apart_are_not_waited_for_spinning(
+    spinning: tuple[TwoHosts, Worker, socket.socket, socket.socket],
+) -> None:
+    """Ten times the longest spin apart: who spun for them would be busy a tenth of the time."""
+    hosts, worker, a, b = spinning
+    exchange(hosts, a, b, 100)
+    apart_s, frames = SPIN_LIMIT_US * 1e-6 * 10, 50
+    threading.Event().wait(apart_s)
+    before = busy_s(worker)
+    for _ in range(frames):
+        exchange(hosts, a, b, 1)
+        threading.Event().wait(apart_s)
+    assert busy_s(worker) - before < frames * SPIN_LIMIT_US * 1e-6 / 2
+
+
+def test_how_long_to_spin_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong in ("-1", "soon", str(SPIN_LIMIT_US + 1)):
+        monkeypatch.setenv("VPCLAB_SPIN_US", wrong)
+        with pytest.raises(ValueError, match=f"VPCLAB_SPIN_US={wrong}: it is a number of microseconds from 0"):
+            Worker(TwoHosts().engine)
+    monkeypatch.setenv("VPCLAB_SPIN_US", "0")
+    Worker(TwoHosts().engine)
