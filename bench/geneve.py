@@ -100,7 +100,7 @@ def prepare(case: str, size: int, packets: int) -> counted.Case:
         assert len(arrived.frame) == len(frame), outcome
     frame, port = opening[-1]
     frames, ports = array("B", frame * packets), array("I", [port]) * packets
-    rows = counted.rows_of(plane.topology)
+    rows = counted.topology_rows(plane.topology)
     return counted.Case(f"{case}, {size}", rows, frames, len(frame), ports, opening=tuple(opening * 3))
 
 

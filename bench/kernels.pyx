@@ -8,6 +8,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from fastpath.classifier cimport rule
 from fastpath.core cimport core, count_sent, outcome, receive, set_time
 from fastpath.emission cimport SLOT_HEADROOM, emission, outbox_clear
 from fastpath.engine cimport Engine
@@ -17,7 +18,8 @@ from fastpath.packet cimport L4_PORTS, addr, header, packet
 from fastpath.plan cimport plan, walker
 from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.session cimport NO_SESSION, session, session_table, table_close, table_open
-from fastpath.snapshot cimport Snapshot, rule, rule_list
+from fastpath.rule_list cimport rule_list
+from fastpath.snapshot cimport Snapshot
 from fastpath.tracking cimport first_match
 from fastpath.wire cimport VNET_HEADER
 

@@ -69,7 +69,7 @@ def instructions() -> dict[str, float] | None:
     far = lab.traffic(0, PACKETS)
     return counted.count(
         [
-            counted.Case(f"{way}, {case}", counted.rows_of(t), each.frames, each.length, each.ports, warm, memo)
+            counted.Case(f"{way}, {case}", counted.topology_rows(t), each.frames, each.length, each.ports, warm, memo)
             for case, t, each in (("neighbours", topology, near), ("NAT", lab.plane.topology, far))
             for way, (warm, memo) in WAYS.items()
         ]

@@ -3,7 +3,8 @@
     topology --lower--> Program --compile--> Snapshot --swap--> Engine
 
 `apply` does the same again with another topology: numbers of what stayed are kept (`Names`), so sessions,
-counters and traces go on; the engine changes over between two bursts.
+counters and traces go on; the engine changes over between two bursts. What did not change is neither lowered nor
+compiled again (`dataplane.topology.lowering`, `dataplane.compile`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from dataplane.compile import compile_program
+from dataplane.compile import Compiler, Packed
 from dataplane.errors import VpclabError
 from dataplane.names import Names
 from dataplane.nat_metrics import metrics_of
 from dataplane.probe import ICMP, ICMPV6, TCP, UDP, Probe, protocol_number, read_probe
 from dataplane.program import Address, Context, Interface, Program
+from dataplane.topology.lowering import Lowered, lower
 from dataplane.trace import Trace
 from dataplane.tracing import TraceStep, steps_of, walk_of
 from dataplane.verdict import Cause, Reason, Verdict
@@ -81,7 +83,9 @@ class DataPlane:
         self.names = Names() if names is None else names
         self.engine = Engine(sessions=sessions, flows=flows, seed=seed, memo=memo)
         self._changing = threading.Lock()
-        self._snapshot: Snapshot | None = None
+        self.compiler = Compiler()
+        self._lowered: Lowered | None = None
+        self._packed: Packed | None = None
         self.topology: Topology
         self.program: Program
         self._interfaces: dict[int, Interface] = {}
@@ -99,13 +103,22 @@ class DataPlane:
             self._change_over(self.topology.with_runtime(state))
 
     def _change_over(self, topology: Topology) -> None:
-        program = topology.lower(self.names)
-        snapshot = compile_program(program, generation=self.engine.generation + 1, before=self._snapshot)
-        self.engine.swap(snapshot)
-        self._snapshot = snapshot
+        lowered = lower(topology, self.names, self._lowered)
+        program = lowered.program
+        packed = self.compiler.compile(program, generation=self.engine.generation + 1, before=self._packed)
+        self.engine.swap(packed.snapshot)
+        before, self._lowered, self._packed = self._lowered, lowered, packed
         self.topology, self.program = topology, program
-        self._interfaces = {i.number: i for i in program.interfaces.values()}
-        self._contexts = {c.number: c for c in program.contexts}
+        if before is None or program.interfaces is not before.program.interfaces:
+            self._interfaces = {i.number: i for i in program.interfaces.values()}
+        if before is None or program.contexts is not before.program.contexts:
+            self._contexts = {c.number: c for c in program.contexts}
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The tables in use."""
+        assert self._packed is not None
+        return self._packed.snapshot
 
     def process(
         self,

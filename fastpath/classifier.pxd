@@ -1,6 +1,6 @@
 # Which rules of a long list match, without looking at each. How: classifier.pyx.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.lpm cimport Store, lpm_table
 from fastpath.packet cimport addr
@@ -8,6 +8,22 @@ from fastpath.packet cimport addr
 cdef enum:
     CLASSIFY_FROM = 8       # rules; shorter lists are looked through
     CLASSIFY_MOST = 16384
+
+cdef struct rule:
+    uint32_t number         # what a trace shows
+    int16_t protocol        # -1: any
+    uint8_t allow
+    uint8_t family          # of the prefix; 0 with a table or a group
+    uint16_t port_first
+    uint16_t port_last
+    int16_t icmp_type       # -1: any
+    int16_t icmp_code
+    uint8_t any_port
+    uint8_t any_address     # a prefix of length 0
+    uint32_t table          # index + 1 of an interval table; 0: none
+    uint32_t group          # number of a group; 0: none
+    addr first              # the prefix as a range
+    addr last
 
 # Sets of rules are bit vectors of `words` words; a class is the number of one.
 cdef struct classifier:
@@ -31,9 +47,25 @@ cdef candidates classify(const classifier *c, uint8_t family, addr remote, uint3
 # Does a rule for any address admit this port? The protocol is TCP or UDP.
 cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uint16_t port) noexcept nogil
 
+# Rules `at` to `at + removed` of a list give way to `added` new ones, which stand there in `rules`, all `count` of it.
+cdef struct splice:
+    const rule *rules
+    uint32_t count
+    uint32_t at
+    uint32_t removed
+    uint32_t added
+
 
 cdef class Classifier:
-    """One list's, built once and shared by the Snapshots that have that list."""
+    """One list's, shared by the Snapshots that have that list."""
     cdef classifier c
     cdef Store _store
-    cdef int put_open_ports(self, list rules) except -1
+    cdef uint32_t _address_classes
+    cdef uint32_t _service_classes
+    cdef uint32_t _rules
+    cdef bint can_change(self) noexcept
+    cdef int put_open_ports(self, const rule *rules, uint32_t count) except -1
+
+# Of a list that differs from that of `before` (None: an empty one) by a splice; `before` must be one that can change.
+# `tables`: the intervals of tables by index, as dataplane.compile makes them.
+cdef Classifier classified(Classifier before, const splice *s, object tables)

@@ -1,11 +1,12 @@
-from collections.abc import Sequence
-
 LONG_LIST: int
 
-class Turns:
+class Vectors:
+    def __init__(self, words: int) -> None: ...
+
+class Axis:
     def __init__(self, bits: int) -> None: ...
 
 class Classifier:
-    def __init__(self, rules: list[tuple[int, ...]], tables: list[tuple[Sequence[int], ...]]) -> None: ...
     @property
     def bytes(self) -> int: ...
+    def parts(self) -> tuple[object, ...]: ...

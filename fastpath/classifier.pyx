@@ -10,27 +10,35 @@ The intersection of the two vectors holds the rules that match, the first one lo
 So a prefix list of any length is one bit, and time does not grow with rules but by 1/64th. Whether the sender is in a group
 is no matter of addresses: such rules are asked of the packet itself, and only those that match otherwise.
 
+A rule is a column of all vectors. One list becomes another by a splice: columns taken out of every vector, and new ones put
+in between the ends of the new rules alone. So one rule of a thousand costs a copy of the vectors, not a sort of all ends,
+and a new list is a splice into nothing. Classes are numbered as they are met along the axis, whatever came before: the
+outcome does not depend on the way.
+
 Whether some port is open to everybody (then what is admitted need not be tracked) is a search in its intervals of ports.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, qsort
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free, malloc, qsort
+from libc.string cimport memcmp, memcpy, memset
 
-from fastpath.intervals cimport Intervals
-from fastpath.lpm cimport allocated, lpm_find, put_table
+from fastpath.intervals cimport Intervals, content
+from fastpath.lpm cimport FORM_TREE, allocated, intervals_of, lpm_find, put_table
 from fastpath.packet cimport addr_lt
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
 LONG_LIST = CLASSIFY_FROM
 
-cdef uint64_t LAST = 0xFFFFFFFFFFFFFFFFU
+cdef uint32_t UNKNOWN = 0xFFFFFFFFU
+cdef uint32_t LAST_SERVICE = 0xFFFFFFU
 
-# From `at` on, one rule begins to hold or ceases to.
+# From `at` on, the rule of one of the new columns begins to hold or ceases to.
 cdef struct turn:
     addr at
-    uint32_t rule
+    uint32_t column
 
+
+# --- lookups -------------------------------------------------------------------------------------------------------
 
 cdef uint32_t service_key(uint8_t protocol, uint16_t port, uint8_t icmp_type, uint8_t icmp_code) noexcept nogil:
     cdef uint32_t key = <uint32_t>protocol << 16
@@ -63,21 +71,112 @@ cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uin
     return low < c.open_from[kind + 1] and c.open_ports[low] >> 16 <= port
 
 
+# --- vectors -------------------------------------------------------------------------------------------------------
+
+cdef class Vectors:
+    """Bit vectors of one length, each numbered when it is first met."""
+
+    cdef uint64_t *rows
+    cdef uint32_t *slots        # by hash: number + 1
+    cdef uint32_t words, n, room, mask
+
+    def __cinit__(self, uint32_t words):
+        self.words = words
+        self.grow(64)
+
+    def __dealloc__(self):
+        free(self.rows)
+        free(self.slots)
+
+    cdef int grow(self, uint32_t room) except -1:
+        cdef uint64_t *rows = <uint64_t *>malloc(<size_t>room * self.words * sizeof(uint64_t))
+        cdef uint32_t *slots = <uint32_t *>calloc(2 * <size_t>room, sizeof(uint32_t))
+        cdef uint32_t i
+        if rows == NULL or slots == NULL:
+            free(rows)
+            free(slots)
+            raise MemoryError
+        if self.n:
+            memcpy(rows, self.rows, <size_t>self.n * self.words * sizeof(uint64_t))
+        free(self.rows)
+        free(self.slots)
+        self.rows, self.slots, self.room, self.mask = rows, slots, room, 2 * room - 1
+        for i in range(self.n):
+            self.slots[self.slot(self.rows + <size_t>i * self.words)] = i + 1
+        return 0
+
+    # Where a vector is, or would be.
+    cdef uint32_t slot(self, const uint64_t *vector) noexcept nogil:
+        cdef uint64_t hash = 0
+        cdef uint32_t i, at
+        for i in range(self.words):
+            hash = (hash ^ vector[i]) * <uint64_t>0x9E3779B97F4A7C15U
+            hash ^= hash >> 32
+        at = <uint32_t>hash & self.mask
+        while self.slots[at] and memcmp(self.rows + <size_t>(self.slots[at] - 1) * self.words, vector, 8 * self.words):
+            at = (at + 1) & self.mask
+        return at
+
+    cdef uint32_t number(self, const uint64_t *vector) except? 0xFFFFFFFFU:
+        cdef uint32_t at = self.slot(vector)
+        if self.slots[at] == 0:
+            if self.n == self.room:
+                self.grow(2 * self.room)
+                at = self.slot(vector)
+            memcpy(self.rows + <size_t>self.n * self.words, vector, 8 * self.words)
+            self.n += 1
+            self.slots[at] = self.n
+        return self.slots[at] - 1
+
+    # For a classifier to keep.
+    cdef const uint64_t *kept(self, Store store, bytes name) except NULL:
+        cdef size_t size = <size_t>self.n * self.words * sizeof(uint64_t)
+        cdef void *memory = allocated(size)
+        memcpy(memory, self.rows, size)
+        return <const uint64_t *>store.keep(memory, size, name)
+
+
+# `words` words of a vector of a list, from `old_words` of the list before the splice; no new column is set.
+cdef void splice_vector(uint64_t *to, uint32_t words, const uint64_t *old, uint32_t old_words, const splice *s) noexcept nogil:
+    cdef uint32_t rest = s.at + s.removed, i, way, by
+    cdef uint64_t word, high
+    memset(to, 0, words * sizeof(uint64_t))
+    for i in range(rest >> 6, old_words):
+        word = old[i]
+        if i == rest >> 6:
+            word &= ~<uint64_t>0 << (rest & 63)
+        if s.added >= s.removed:
+            way = i + ((s.added - s.removed) >> 6)
+            by = (s.added - s.removed) & 63
+            if way < words:
+                to[way] |= word << by
+            if by and way + 1 < words:
+                to[way + 1] |= word >> (64 - by)
+        else:
+            way = (s.removed - s.added) >> 6
+            by = (s.removed - s.added) & 63
+            high = word << (64 - by) if by else 0
+            if i >= way and i - way < words:
+                to[i - way] |= word >> by
+            if high and i > way:
+                to[i - way - 1] |= high
+    for i in range((s.at + 63) >> 6):
+        word = old[i]
+        if i == s.at >> 6:
+            word &= (<uint64_t>1 << (s.at & 63)) - 1
+        to[i] |= word
+
+
+# --- axes ----------------------------------------------------------------------------------------------------------
+
 cdef int by_address(const void *a, const void *b) noexcept nogil:
     cdef const turn *x = <const turn *>a
     cdef const turn *y = <const turn *>b
     return -1 if addr_lt(x.at, y.at) else 1 if addr_lt(y.at, x.at) else 0
 
 
-cdef inline addr number_of(object number) except *:
-    cdef addr a
-    a.hi = <uint64_t>(number >> 64)
-    a.lo = <uint64_t>(number & LAST)
-    return a
-
-
-cdef class Turns:
-    """Where the rules of a list begin and cease to hold, along one axis of `bits` bits."""
+cdef class Axis:
+    """Addresses of one family, or services: where the new rules begin and cease to hold."""
 
     cdef turn *rows
     cdef uint32_t n
@@ -90,10 +189,8 @@ cdef class Turns:
     def __dealloc__(self):
         free(self.rows)
 
-    cdef int add(self, uint32_t rule, object at) except -1:
+    cdef int add(self, uint32_t column, addr at) except -1:
         cdef turn *rows
-        if at >> self.bits:
-            return 0            # past the last number: it never ceases
         if self.n == self.room:
             rows = <turn *>malloc(2 * (self.room + 8) * sizeof(turn))
             if rows == NULL:
@@ -103,102 +200,257 @@ cdef class Turns:
             free(self.rows)
             self.rows = rows
             self.room = 2 * (self.room + 8)
-        self.rows[self.n].at = number_of(at)
-        self.rows[self.n].rule = rule
+        self.rows[self.n].at = at
+        self.rows[self.n].column = column
         self.n += 1
         return 0
 
-    cdef int holds(self, uint32_t rule, object first, object last) except -1:
-        self.add(rule, first)
-        return self.add(rule, last + 1)
+    cdef int holds(self, uint32_t column, addr first, addr last) except -1:
+        self.add(column, first)
+        last.lo += 1
+        if last.lo == 0:
+            last.hi += 1
+        if (last.lo >> self.bits if self.bits < 64 else last.lo == 0 and last.hi == 0):
+            return 0            # to the end of the axis
+        return self.add(column, last)
 
     # A table holds a rule's addresses wherever its value is not 0.
-    cdef int holds_in(self, uint32_t rule, list starts, list values) except -1:
+    cdef int holds_in(self, uint32_t column, Intervals table) except -1:
+        cdef uint32_t i
         cdef bint inside = False
-        for start, value in zip(starts, values):
-            if (value != 0) != inside:
+        for i in range(table.n):
+            if (table.value[i] != 0) != inside:
                 inside = not inside
-                self.add(rule, start)
+                self.add(column, table.start[i])
         return 0
 
-    # Intervals with classes as values; vectors not met before get the next number in `classes`.
-    cdef Intervals classified(self, dict classes, uint32_t words):
+    # `old` after the splice, with classes of `classes`. `moved`: vectors of the old classes, spliced; `known`: their new
+    # numbers, as far as they have some.
+    cdef Intervals spliced(self, Intervals old, Vectors classes, const uint64_t *moved, uint32_t *known, uint32_t at):
         cdef Intervals to = Intervals()
-        cdef uint64_t *now = <uint64_t *>allocated(words * sizeof(uint64_t))
-        cdef uint32_t i = 0
-        cdef addr at
-        cdef bytes vector
-        to.room(self.n)
-        if self.n:
-            qsort(self.rows, self.n, sizeof(turn), by_address)
+        cdef uint32_t words = classes.words, i = 0, j = 0, k, old_class = 0, set_bits = 0, number
+        cdef uint64_t *now = <uint64_t *>calloc(2 * words + 1, sizeof(uint64_t))
+        cdef uint64_t *vector = now + words
+        cdef uint64_t bit
+        cdef addr here
+        if now == NULL:
+            raise MemoryError
         try:
-            while i < self.n:
-                at = self.rows[i].at
-                while i < self.n and not addr_lt(at, self.rows[i].at):
-                    now[self.rows[i].rule >> 6] ^= <uint64_t>1 << (self.rows[i].rule & 63)
+            to.room(old.n + self.n)
+            if self.n:
+                qsort(self.rows, self.n, sizeof(turn), by_address)
+            while i < old.n or j < self.n:
+                if i < old.n and (j == self.n or not addr_lt(self.rows[j].at, old.start[i])):
+                    here = old.start[i]
+                    old_class = old.value[i]
                     i += 1
-                vector = (<char *>now)[:words * sizeof(uint64_t)]
-                to.begin(at, <uint32_t>classes.setdefault(vector, len(classes)))
+                else:
+                    here = self.rows[j].at
+                while j < self.n and not addr_lt(here, self.rows[j].at):
+                    k = at + self.rows[j].column
+                    bit = <uint64_t>1 << (k & 63)
+                    now[k >> 6] ^= bit
+                    set_bits += 1 if now[k >> 6] & bit else UNKNOWN     # less one
+                    j += 1
+                if set_bits:
+                    for k in range(words):
+                        vector[k] = moved[<size_t>old_class * words + k] | now[k]
+                    number = classes.number(vector)
+                else:
+                    if known[old_class] == UNKNOWN:
+                        known[old_class] = classes.number(moved + <size_t>old_class * words)
+                    number = known[old_class]
+                if to.n or number:
+                    to.begin(here, number)
         finally:
             free(now)
         return to
 
 
+cdef Intervals nowhere():
+    cdef Intervals none = Intervals()
+    none.room(0)
+    return none
+
+
+cdef inline int holds_services(Axis to, uint32_t column, uint32_t first, uint32_t last) except -1:
+    cdef addr a, b
+    a.hi = b.hi = 0
+    a.lo, b.lo = first, last
+    return to.holds(column, a, b)
+
+
+# Where a rule's clauses about protocol, port and ICMP hold.
+cdef int put_services(Axis to, uint32_t column, const rule *r) except -1:
+    cdef uint32_t base = <uint32_t>r.protocol << 16, kind
+    if r.protocol < 0:
+        return holds_services(to, column, 0, LAST_SERVICE)
+    if (r.protocol == PROTO_TCP or r.protocol == PROTO_UDP) and not r.any_port:
+        return holds_services(to, column, base + r.port_first, base + r.port_last) if r.port_first <= r.port_last else 0
+    if r.protocol == PROTO_ICMP or r.protocol == PROTO_ICMPV6:
+        if r.icmp_code >= 0:
+            for kind in range(256):
+                if r.icmp_type < 0 or <uint32_t>r.icmp_type == kind:
+                    holds_services(to, column, base + kind * 256 + r.icmp_code, base + kind * 256 + r.icmp_code)
+            return 0
+        if r.icmp_type >= 0:
+            return holds_services(to, column, base + r.icmp_type * 256, base + r.icmp_type * 256 + 255)
+    return holds_services(to, column, base, base + 65535)
+
+
+cdef int put_addresses(Axis four, Axis six, uint32_t column, const rule *r, object tables) except -1:
+    cdef Intervals half
+    cdef addr zero
+    if r.family:
+        return (four if r.family == 4 else six).holds(column, r.first, r.last)
+    if r.table:
+        starts4, values4, starts6, values6 = tables[r.table - 1]
+        half = Intervals()
+        half.load(starts4, values4, 32)
+        four.holds_in(column, half)
+        half = Intervals()
+        half.load(starts6, values6, 128)
+        return six.holds_in(column, half)
+    if r.group:                 # of any address, and asked besides
+        zero.hi = zero.lo = 0
+        four.add(column, zero)
+        six.add(column, zero)
+    return 0
+
+
+# --- classifiers ---------------------------------------------------------------------------------------------------
+
+cdef int not_too_few(Classifier before, const splice *s) except -1:
+    cdef uint32_t had = before._rules if before is not None else 0
+    if s.at + s.removed > had or s.count != had - s.removed + s.added:
+        raise ValueError(f"{s.removed} of {had} rules from {s.at} on cannot give way to {s.added} in {s.count}")
+    return 0
+
+
+# One axis, or two, after the splice: intervals with new classes, and those.
+cdef int put_axes(list axes, list old, Vectors classes, const uint64_t *vectors, uint32_t count, uint32_t old_words,
+                  const splice *s) except -1:
+    cdef uint64_t *moved = <uint64_t *>malloc((<size_t>count * classes.words + 1) * sizeof(uint64_t))
+    cdef uint32_t *known = <uint32_t *>malloc(count * sizeof(uint32_t))
+    cdef Axis axis
+    cdef uint32_t i
+    try:
+        if moved == NULL or known == NULL:
+            raise MemoryError
+        for i in range(count):
+            splice_vector(moved + <size_t>i * classes.words, classes.words, vectors + <size_t>i * old_words, old_words, s)
+            known[i] = UNKNOWN
+        known[0] = classes.number(moved)        # class 0 is of no rule
+        for i in range(len(axes)):
+            axis = axes[i]
+            axes[i] = axis.spliced(old[i], classes, moved, known, s.at)
+    finally:
+        free(moved)
+        free(known)
+    return 0
+
+
+cdef Classifier classified(Classifier before, const splice *s, object tables):
+    cdef Classifier made = Classifier.__new__(Classifier)
+    cdef Axis four = Axis(32), six = Axis(128), services = Axis(24)
+    cdef uint32_t words = (s.count + 63) // 64, i
+    cdef Vectors addresses = Vectors(words), kinds = Vectors(words)
+    cdef uint64_t *grouped
+    cdef uint64_t *anywhere
+    cdef Store store = Store()
+    cdef uint64_t nothing = 0
+    not_too_few(before, s)
+    made._rules = s.count
+    made.c.words = words
+    grouped = <uint64_t *>allocated(words * sizeof(uint64_t))
+    made.c.grouped = <const uint64_t *>store.keep(grouped, words * sizeof(uint64_t), b"grouped")
+    anywhere = <uint64_t *>allocated(words * sizeof(uint64_t))
+    made.c.anywhere = <const uint64_t *>store.keep(anywhere, words * sizeof(uint64_t), b"anywhere")
+    for i in range(s.count):
+        if s.rules[i].group:
+            grouped[i >> 6] |= <uint64_t>1 << (i & 63)
+        if s.rules[i].any_address:
+            anywhere[i >> 6] |= <uint64_t>1 << (i & 63)
+    for i in range(s.added):
+        put_services(services, i, &s.rules[s.at + i])
+        put_addresses(four, six, i, &s.rules[s.at + i], tables)
+    remote, service = [four, six], [services]
+    if before is None:
+        put_axes(remote, [nowhere(), nowhere()], addresses, &nothing, 1, 0, s)
+        put_axes(service, [nowhere()], kinds, &nothing, 1, 0, s)
+    else:
+        old = [intervals_of(&before.c.addresses, 4), intervals_of(&before.c.addresses, 6)]
+        put_axes(remote, old, addresses, before.c.by_address, before._address_classes, before.c.words, s)
+        old = [intervals_of(&before.c.services, 4)]
+        put_axes(service, old, kinds, before.c.by_service, before._service_classes, before.c.words, s)
+    made._address_classes, made._service_classes = addresses.n, kinds.n
+    made._store = store
+    put_table(&made.c.addresses, store, remote[0], remote[1], "")
+    put_table(&made.c.services, store, service[0], nowhere(), "")
+    made.c.by_address = addresses.kept(store, b"addresses")
+    made.c.by_service = kinds.kept(store, b"services")
+    made.put_open_ports(s.rules, s.count)
+    return made
+
+
+cdef object table_parts(const lpm_table *table):
+    cdef Intervals each
+    found = []
+    for family in (4, 6):
+        each = intervals_of(table, family)
+        found += [bytes(content(each.start, each.n * sizeof(addr))), bytes(content(each.value, each.n * sizeof(uint32_t)))]
+    return found
+
+
+cdef int by_number(const void *a, const void *b) noexcept nogil:
+    cdef uint32_t x = (<const uint32_t *>a)[0], y = (<const uint32_t *>b)[0]
+    return -1 if x < y else 1 if y < x else 0
+
+
 cdef class Classifier:
-    """The classes of one list of rules: rows of a Snapshot, with the intervals of the tables that rules name."""
+    """The classes of one list of rules; `fastpath.rule_list.RuleList` makes them."""
 
-    def __cinit__(self, list rules, list tables):
-        cdef uint32_t words = (<uint32_t>len(rules) + 63) // 64, i
-        cdef Turns four = Turns(32), six = Turns(128), services = Turns(24)
-        cdef bytes nothing = bytes(8 * words)
-        cdef dict addresses = {nothing: 0}, kinds = {nothing: 0}
-        cdef uint64_t *grouped = <uint64_t *>allocated(words * sizeof(uint64_t))
-        cdef uint64_t *anywhere = <uint64_t *>allocated(words * sizeof(uint64_t))
-        for i, row in enumerate(rules):
-            family, any_address, table, group, first, last = row[3], row[9], row[10], row[11], row[12], row[13]
-            put_services(services, i, row)
-            if any_address:
-                anywhere[i >> 6] |= <uint64_t>1 << (i & 63)
-            if family:
-                (four if family == 4 else six).holds(i, first, last)
-            elif table:
-                starts4, values4, starts6, values6 = tables[table - 1]
-                four.holds_in(i, starts4, values4)
-                six.holds_in(i, starts6, values6)
-            elif group:
-                grouped[i >> 6] |= <uint64_t>1 << (i & 63)
-                four.add(i, 0)
-                six.add(i, 0)
+    def __cinit__(self):
         self._store = Store()
-        self.c.words = words
-        self.c.grouped = <const uint64_t *>self._store.keep(grouped, words * sizeof(uint64_t))
-        self.c.anywhere = <const uint64_t *>self._store.keep(anywhere, words * sizeof(uint64_t))
-        put_table(&self.c.addresses, self._store, four.classified(addresses, words), six.classified(addresses, words), "")
-        put_table(&self.c.services, self._store, services.classified(kinds, words), Turns(128).classified(kinds, words), "")
-        self.put_open_ports(rules)
-        self.c.by_address = vectors(self._store, addresses)
-        self.c.by_service = vectors(self._store, kinds)
+        put_table(&self.c.addresses, self._store, nowhere(), nowhere(), "")
+        put_table(&self.c.services, self._store, nowhere(), nowhere(), "")
 
-    cdef int put_open_ports(self, list rules) except -1:
-        cdef list found = []
-        cdef uint32_t kind = 0, begun
-        cdef uint32_t *ports
+    def __init__(self):
+        raise TypeError("a RuleList makes its classes")
+
+    # Whether another one can be made of it: very large tables do not tell their intervals.
+    cdef bint can_change(self) noexcept:
+        return self.c.addresses.form4 == FORM_TREE and self.c.services.form4 == FORM_TREE
+
+    # Ports that rules for any address admit, merged.
+    cdef int put_open_ports(self, const rule *rules, uint32_t count) except -1:
+        cdef uint32_t i, begun, n, found = 0, kind = 0
+        cdef int family, protocol
+        cdef const rule *r
+        cdef uint32_t *ports = <uint32_t *>allocated(4 * <size_t>count * sizeof(uint32_t))
         for family in (4, 6):
             for protocol in (PROTO_TCP, PROTO_UDP):
-                begun = <uint32_t>len(found)
-                for first, last in sorted((0, 65535) if row[8] or row[1] < 0 else row[4:6] for row in rules
-                                          if row[9] and row[3] == family and row[1] in (-1, protocol)):
-                    if len(found) > begun and first <= found[len(found) - 1][1] + 1:
-                        before = found.pop()
-                        found.append((before[0], max(last, before[1])))
-                    elif first <= last:
-                        found.append((first, last))
+                begun = n = found
+                for i in range(count):
+                    r = &rules[i]
+                    if r.any_address and r.family == family and (r.protocol < 0 or r.protocol == protocol):
+                        if r.any_port or r.protocol < 0:
+                            ports[n] = 65535
+                        elif r.port_first <= r.port_last:
+                            ports[n] = <uint32_t>r.port_first << 16 | r.port_last
+                        else:
+                            continue
+                        n += 1
+                qsort(ports + begun, n - begun, sizeof(uint32_t), by_number)
+                for i in range(begun, n):
+                    if found > begun and ports[i] >> 16 <= (ports[found - 1] & 0xFFFF) + 1:
+                        ports[found - 1] = (ports[found - 1] & 0xFFFF0000U) | max(ports[found - 1] & 0xFFFF, ports[i] & 0xFFFF)
+                    else:
+                        ports[found] = ports[i]
+                        found += 1
                 kind += 1
-                self.c.open_from[kind] = <uint32_t>len(found)
-        ports = <uint32_t *>allocated(len(found) * sizeof(uint32_t))
-        for kind, (first, last) in enumerate(found):
-            ports[kind] = <uint32_t>first << 16 | <uint32_t>last
-        self.c.open_ports = <const uint32_t *>self._store.keep(ports, len(found) * sizeof(uint32_t))
+                self.c.open_from[kind] = found
+        self.c.open_ports = <const uint32_t *>self._store.keep(ports, found * sizeof(uint32_t), b"open")
         return 0
 
     @property
@@ -206,27 +458,11 @@ cdef class Classifier:
         """Memory, without what Python itself takes."""
         return self._store.bytes + sizeof(classifier)
 
-
-cdef const uint64_t *vectors(Store store, dict classes) except NULL:
-    cdef bytes joined = b"".join(classes)
-    cdef void *memory = allocated(len(joined))
-    memcpy(memory, <const char *>joined, len(joined))
-    return <const uint64_t *>store.keep(memory, len(joined))
-
-
-# Where a rule's clauses about protocol, port and ICMP hold.
-cdef int put_services(Turns to, uint32_t i, tuple row) except -1:
-    protocol, port_first, port_last, icmp_type, icmp_code, any_port = row[1], row[4], row[5], row[6], row[7], row[8]
-    if protocol < 0:
-        return to.holds(i, 0, (1 << 24) - 1)
-    base = protocol << 16
-    if protocol in (PROTO_TCP, PROTO_UDP) and not any_port:
-        return to.holds(i, base + port_first, base + port_last) if port_first <= port_last else 0
-    if protocol in (PROTO_ICMP, PROTO_ICMPV6):
-        if icmp_code >= 0:
-            for kind in range(256) if icmp_type < 0 else (icmp_type,):
-                to.holds(i, base + kind * 256 + icmp_code, base + kind * 256 + icmp_code)
-            return 0
-        if icmp_type >= 0:
-            return to.holds(i, base + icmp_type * 256, base + icmp_type * 256 + 255)
-    return to.holds(i, base, base + 65535)
+    def parts(self):
+        """All it is made of, as bytes: equal for equal lists, whatever they were made from. For tests."""
+        cdef size_t size = self.c.words * sizeof(uint64_t)
+        axes = [table_parts(&self.c.addresses), table_parts(&self.c.services)] if self.can_change() else None
+        ports = bytes(content(self.c.open_ports, self.c.open_from[4] * sizeof(uint32_t)))
+        return (axes, ports, tuple(self.c.open_from), bytes(content(self.c.grouped, size)), bytes(content(self.c.anywhere, size)),
+                bytes(content(self.c.by_address, self._address_classes * size)),
+                bytes(content(self.c.by_service, self._service_classes * size)))

@@ -15,6 +15,9 @@ class Store:
 
 class Block: ...
 
+class Table:
+    def parts(self) -> tuple[object, ...]: ...
+
 class Lpm:
     def __init__(self, rows: _Rows, *, form: str = "") -> None: ...
     @staticmethod

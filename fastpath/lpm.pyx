@@ -127,7 +127,8 @@ cdef void lpm_find_many6(const lpm_table *t, const addr *addresses, uint32_t *ou
 
 # --- trees ---------------------------------------------------------------------------------------------------------
 
-# A shape says where a tree is: number of levels, its first value, and the first node of each level, the highest first.
+# A shape says where a tree is: number of levels, its first value, the first node of each level, the highest first, and the
+# number of keys.
 
 # Nodes per level of a tree, the lowest level first; how many levels.
 cdef uint32_t plan_tree(uint32_t keys, uint32_t width, uint32_t *blocks) noexcept nogil:
@@ -158,6 +159,7 @@ cdef uint32_t put_tree(key_t *keys, uint32_t node, uint32_t *shape, const key_t 
                 at = (<uint64_t>block * (width + 1) + j + 1) * span if height else <uint64_t>block * width + j
                 keys[<size_t>node * width + j] = sorted_keys[at] if at < n else most
             node += 1
+    shape[2 + shape[0]] = n
     return node
 
 
@@ -182,7 +184,7 @@ cdef int tree4(lpm_table *t, Store store, Intervals rows) except -1:
     cdef int32_t *sorted_keys = <int32_t *>allocated(<size_t>n * sizeof(int32_t))
     cdef int32_t *keys = <int32_t *>allocated(64 * <size_t>total(blocks, depth))
     cdef uint32_t *values = <uint32_t *>allocated((<size_t>n + 1) * sizeof(uint32_t))
-    cdef uint32_t *shape = <uint32_t *>allocated((2 + depth) * sizeof(uint32_t))
+    cdef uint32_t *shape = <uint32_t *>allocated((3 + depth) * sizeof(uint32_t))
     if skipped:
         values[0] = rows.value[0]
     for i in range(n):
@@ -193,7 +195,7 @@ cdef int tree4(lpm_table *t, Store store, Intervals rows) except -1:
     t.form4 = FORM_TREE
     t.first4 = store.keep(keys, 64 * <size_t>total(blocks, depth))
     t.second4 = store.keep(values, (<size_t>n + 1) * sizeof(uint32_t))
-    t.shape4 = <const uint32_t *>store.keep(shape, (2 + depth) * sizeof(uint32_t))
+    t.shape4 = <const uint32_t *>store.keep(shape, (3 + depth) * sizeof(uint32_t))
     return 0
 
 
@@ -222,13 +224,13 @@ cdef int tree6(lpm_table *t, Store store, Intervals rows) except -1:
             depth = plan_tree(j - i - (rows.start[i].lo == 0), WIDTH6, blocks)
             nodes += total(blocks, depth)
             value_count += j - i + 1
-            shape_count += 2 + depth
+            shape_count += 3 + depth
             main += needs_end(rows, i, j)
         i = j
     depth = plan_tree(main - skipped, WIDTH6, blocks)
     node = total(blocks, depth)
     at = main - skipped + 1
-    shape_at = 2 + depth
+    shape_at = 3 + depth
     nodes += node
     value_count += at
     shape_count += shape_at
@@ -256,7 +258,7 @@ cdef int tree6(lpm_table *t, Store store, Intervals rows) except -1:
                 values[at] = rows.value[depth]
                 at += 1
             node = put_tree(keys, node, shape + shape_at, <const int64_t *>lower, j - k)
-            shape_at += 2 + shape[shape_at]
+            shape_at += 3 + shape[shape_at]
             if needs_end(rows, i, j):
                 upper[main] = lpm_signed64(rows.start[i].hi)
                 main += 1
@@ -266,11 +268,66 @@ cdef int tree6(lpm_table *t, Store store, Intervals rows) except -1:
     put_tree(keys, 0, shape, <const int64_t *>upper, main)
     free(upper)
     free(lower)
-    t.linked6 = shape_at > 2 + shape[0]
+    t.linked6 = shape_at > 3 + shape[0]
     t.keys6 = <const int64_t *>store.keep(keys, 64 * <size_t>nodes)
     t.values6 = <const uint32_t *>store.keep(values, <size_t>value_count * sizeof(uint32_t))
     t.shape6 = <const uint32_t *>store.keep(shape, <size_t>shape_count * sizeof(uint32_t))
     return 0
+
+
+# The keys of a tree in order: its lowest level holds all.
+cdef inline const key_t *tree_keys(const key_t *keys, const uint32_t *shape) noexcept nogil:
+    return keys + <size_t>(64 // sizeof(key_t)) * shape[1 + shape[0]] if shape[0] else keys
+
+
+cdef Intervals intervals_of(const lpm_table *t, int family):
+    cdef Intervals found = Intervals()
+    cdef const int32_t *keys4 = tree_keys(<const int32_t *>t.first4, t.shape4) if t.form4 == FORM_TREE else NULL
+    cdef const int64_t *keys6 = tree_keys(t.keys6, t.shape6)
+    cdef const int64_t *lower
+    cdef const uint32_t *shape = t.shape4 if family == 4 else t.shape6
+    cdef const uint32_t *values
+    cdef const uint32_t *below
+    cdef uint32_t n, i, k
+    cdef addr at
+    if family == 4 and t.form4 != FORM_TREE:
+        raise ValueError("a table without a tree does not tell its intervals")
+    n = shape[2 + shape[0]]
+    values = <const uint32_t *>t.second4 if family == 4 else t.values6
+    at.hi = at.lo = 0
+    found.room(n + 1 if family == 4 else lowers(t))
+    for i in range(n + 1):
+        if i and family == 4:
+            at.lo = <uint32_t>lpm_signed32(<uint32_t>keys4[i - 1]) + 1
+        elif i:
+            at.hi = <uint64_t>lpm_signed64(<uint64_t>keys6[i - 1]) + 1
+        if family == 4 or not values[i] & LINK:
+            put_interval(found, at, values[i])
+            continue
+        below = shape + (values[i] ^ LINK)
+        lower = tree_keys(t.keys6, below)
+        put_interval(found, at, values[below[1]])
+        for k in range(below[2 + below[0]]):
+            at.lo = <uint64_t>lpm_signed64(<uint64_t>lower[k]) + 1
+            put_interval(found, at, values[below[1] + k + 1])
+        at.lo = 0
+    return found
+
+
+# How many intervals an IPv6 half may have at most.
+cdef uint32_t lowers(const lpm_table *t) noexcept nogil:
+    cdef uint32_t n = t.shape6[2 + t.shape6[0]] + 1, i, most = n
+    cdef const uint32_t *below
+    for i in range(n):
+        if t.values6[i] & LINK:
+            below = t.shape6 + (t.values6[i] ^ LINK)
+            most += below[2 + below[0]] + 1
+    return most
+
+
+cdef inline void put_interval(Intervals to, addr at, uint32_t value) noexcept nogil:
+    if to.n or value:
+        to.begin(at, value)
 
 
 # --- slots ---------------------------------------------------------------------------------------------------------
@@ -361,9 +418,35 @@ cdef class Block:
     """Memory, freed with its owner."""
 
     cdef void *memory
+    cdef size_t size
 
     def __dealloc__(self):
         free(self.memory)
+
+
+cdef class Table:
+    """A table among others that may have the same blocks."""
+
+    def parts(self):
+        """All it is made of, as bytes; for tests."""
+        cdef Block block
+        blocks = []
+        for block in self._blocks:
+            blocks.append(bytes(content(block.memory, block.size)))
+        return self.t.form4, self.t.linked6, blocks
+
+
+cdef uint64_t bytes_of(list tables):
+    cdef Table table
+    cdef Block block
+    cdef uint64_t total = 0
+    counted = set()
+    for table in tables:
+        for block in table._blocks:
+            if <uintptr_t>block.memory not in counted:
+                counted.add(<uintptr_t>block.memory)
+                total += block.size
+    return total
 
 
 cdef class Store:
@@ -374,18 +457,34 @@ cdef class Store:
 
     cdef const void *known(self, bytes digest) noexcept:
         cdef object block = self._blocks.get(digest)
-        return (<Block>block).memory if block is not None else NULL
+        if block is None:
+            return NULL
+        if self._taken is not None:
+            self._taken.append(block)
+        return (<Block>block).memory
 
     cdef const void *keep(self, void *memory, size_t size, bytes digest=None) except NULL:
         cdef Block block = Block.__new__(Block)
         block.memory = memory
+        block.size = size
         if digest is None:
             digest = blake2b(content(memory, size)).digest()
         if digest in self._blocks:
             return self.known(digest)
         self._blocks[digest] = block
+        if self._taken is not None:
+            self._taken.append(block)
         self.bytes += size
         return memory
+
+    cdef Table table(self, tuple rows):
+        cdef Table made = Table.__new__(Table)
+        made._blocks = self._taken = []
+        try:
+            self.build(&made.t, rows)
+        finally:
+            self._taken = None
+        return made
 
     cdef int build(self, lpm_table *t, tuple rows, str form="") except -1:
         cdef Intervals four = Intervals(), six = Intervals()

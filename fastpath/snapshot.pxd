@@ -1,10 +1,10 @@
 # Immutable compiled tables: what dataplane.compile packs and the walk reads.
 
-from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.classifier cimport classifier
-from fastpath.lpm cimport Store, lpm_table
+from fastpath.lpm cimport Table, lpm_table
 from fastpath.packet cimport addr
+from fastpath.rule_list cimport RuleList, rule_list
 
 cdef enum node_op:
     OP_DROP = 0
@@ -91,26 +91,9 @@ cdef struct route:
     uint32_t node
     uint32_t rule
 
-cdef struct rule:
-    uint32_t number         # what a trace shows
-    int16_t protocol        # -1: any
-    uint8_t allow
-    uint8_t family          # of the prefix; 0 with a table or a group
-    uint16_t port_first
-    uint16_t port_last
-    int16_t icmp_type       # -1: any
-    int16_t icmp_code
-    uint8_t any_port
-    uint8_t any_address     # a prefix of length 0
-    uint32_t table          # index + 1 of an interval table; 0: none
-    uint32_t group          # number of a group; 0: none
-    addr first              # the prefix as a range
-    addr last
-
-cdef struct rule_list:
-    uint32_t first
-    uint32_t count
-    const classifier *classes   # NULL: a short list
+cdef struct fib:
+    const route *routes     # the table's value is index + 1 here
+    uint32_t table          # index of an interval table
 
 cdef struct timeouts:       # idle limits, milliseconds
     uint64_t tcp_established
@@ -121,13 +104,10 @@ cdef struct timeouts:       # idle limits, milliseconds
     uint64_t icmp
     uint64_t other
 
-# open_mask: bit per (family, protocol): the direction admits everything from anywhere (see walk.untracked).
 cdef struct group_policy:
     uint32_t owner
-    rule_list egress
-    rule_list ingress
-    uint8_t egress_open
-    uint8_t ingress_open
+    uint32_t egress         # index into `filters`
+    uint32_t ingress
     timeouts limits
 
 cdef struct nat_policy:
@@ -223,13 +203,15 @@ cdef struct tables:
     uint32_t fragment_lifetime      # milliseconds
     uint32_t bridge_count
     uint32_t tunnel_count
+    uint32_t fib_count
+    uint32_t filter_count
+    uint32_t policy_count
     node *nodes
     context *contexts       # by context number
     interface *interfaces
     lpm_table *intervals    # value 0 is "no match"
-    route *routes           # a FIB's interval value is index + 1 here
-    rule *rules
-    rule_list *filters
+    fib *fibs
+    rule_list *filters      # lists of rules, those of group policies among them
     group_policy *group_policies
     nat_policy *nat_policies
     flow_policy *flow_policies
@@ -256,12 +238,18 @@ cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept no
 
 cdef class Snapshot:
     cdef tables t
-    cdef list _blocks       # owners of the memory behind `t`
-    cdef dict _classifiers  # what a list says -> Classifier
-    cdef Store _tables      # and of that behind `t.intervals`
-    cdef readonly uint64_t bytes
+    cdef dict _blocks       # name of a table -> owner of the memory behind it
+    cdef list _intervals    # owners of what is behind `t.intervals`
+    cdef list _routes       # and behind `t.fibs`
+    cdef list _lists        # and behind `t.filters`
     cdef readonly uint32_t classifiers_made     # the others were there already
-    cdef void *_block(self, size_t count, size_t size) except NULL
-    cdef int _rule_list(self, rule_list *l, dict rows, uint32_t first, uint32_t count, Snapshot before, uint32_t least) except -1
+    cdef void *_block(self, str name, size_t count, size_t size, size_t had=*) except NULL
+    cdef void *_table(self, str name, object given, size_t size, uint32_t *count) except NULL
+    cdef int _read_intervals(self, object given) except -1
+    cdef int _read_fibs(self, object given) except -1
+    cdef int _read_lists(self, object given, object named, uint32_t classify_from) except -1
+    cdef int _read_policies(self, object given) except -1
+    cdef int _read_tunnels(self, object given) except -1
+    cdef int _read_rest(self, dict rows) except -1
     cdef int _mac(self, uint8_t *to, bytes mac) except -1
     cdef int _interface(self, interface *i, tuple row) except -1

@@ -1,14 +1,16 @@
 """Snapshot: immutable compiled tables.
 
-Built once from rows of plain numbers (dataplane.compile makes them), then only read. A Snapshot owns all
-its memory in blocks freed with it; the engine keeps a reference for as long as a burst may read it.
+Built once from rows of plain numbers (dataplane.compile makes them), then only read. Its memory is in blocks that belong
+to all the Snapshots which have them, so that one which differs from another in a few rows shares the rest with it; the
+engine keeps a reference for as long as a burst may read it.
 """
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
-from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from libc.string cimport memcpy
 
-from fastpath.classifier cimport CLASSIFY_FROM, CLASSIFY_MOST, Classifier
-from fastpath.lpm cimport lpm_answers, lpm_find
+from fastpath.classifier cimport CLASSIFY_FROM
+from fastpath.intervals cimport content
+from fastpath.lpm cimport Store, bytes_of, lpm_answers, lpm_find
 
 
 # The node of the neighbour with this MAC, or 0.
@@ -61,8 +63,20 @@ cdef bint number_set_has(tables *t, uint32_t index, uint32_t number) noexcept no
     return False
 
 
-cdef void _free_block(object capsule) noexcept:
-    PyMem_RawFree(PyCapsule_GetPointer(capsule, NULL))
+cdef class Memory:
+    """Zeroed memory, freed with its owner."""
+
+    cdef void *memory
+    cdef size_t size
+
+    def __cinit__(self, size_t size):
+        self.memory = PyMem_RawCalloc(size if size else 1, 1)
+        if self.memory == NULL:
+            raise MemoryError
+        self.size = size
+
+    def __dealloc__(self):
+        PyMem_RawFree(self.memory)
 
 
 cdef inline addr to_addr(object number) except *:
@@ -76,13 +90,22 @@ cdef inline void to_limits(timeouts *t, tuple row) except *:
     t.tcp_established, t.tcp_opening, t.tcp_closing, t.udp_single, t.udp_stream, t.icmp, t.other = row
 
 
+# (index, row) of rows as they are given.
+cdef object numbered(object given):
+    return given.items() if isinstance(given, dict) else enumerate(given)
+
+
 cdef class Snapshot:
     """Immutable tables for one configuration. `rows` maps table names to lists of tuples of integers.
 
     The layout of each tuple is written beside the loop that reads it; `dataplane.compile` is the only author.
     Node 0 is always a drop, so that an index of 0 can mean "none". Raises OverflowError or ValueError when a
-    number does not fit its field: a compiler error, never a user's. What long lists of rules are looked up by is taken
-    from `before` where that has the same list. Lists of `classify_from` rules are long.
+    number does not fit its field: a compiler error, never a user's. Lists of `classify_from` rules are long.
+
+    With `before`, tables that `rows` does not name are that Snapshot's. One that is named as a list is there as a whole;
+    `nodes`, `intervals`, `fibs`, `filters` and `group_policies` may also be named as a dict from index to row: the other
+    rows are as they were. A row of `filters` is then a list of splices (at, removed, rules), made one after the other, see
+    `fastpath.rule_list.RuleList`; `named` maps the indexes of the tables that these rules name to their intervals.
     """
 
     def __init__(self, dict rows, *, unsigned int generation, Snapshot before=None, unsigned int classify_from=CLASSIFY_FROM):
@@ -90,150 +113,72 @@ cdef class Snapshot:
         cdef size_t i
         if self._blocks is not None:
             raise TypeError("a Snapshot is made once")
-        self._blocks = []
-        self._classifiers = {}
+        if before is None:
+            self._blocks, self._intervals, self._routes, self._lists = {}, [], [], []
+        else:
+            self.t = before.t
+            self._blocks = dict(before._blocks)
+            self._intervals, self._routes, self._lists = before._intervals, before._routes, before._lists
         t.generation = generation
-        t.fragment_lifetime = rows["fragment_timeout"][0]
-
-        nodes = rows["nodes"]   # (op, mode, family, flags, reason, mtu, next, other, table, value, extra, via, object)
-        t.node_count = len(nodes)
-        t.nodes = <node *>self._block(len(nodes), sizeof(node))
-        for i, row in enumerate(nodes):
-            (t.nodes[i].op, t.nodes[i].mode, t.nodes[i].family, t.nodes[i].flags, t.nodes[i].reason, t.nodes[i].mtu,
-             t.nodes[i].next, t.nodes[i].other, t.nodes[i].table, t.nodes[i].value, t.nodes[i].extra, t.nodes[i].via,
-             t.nodes[i].object) = row
-
-        intervals = rows["intervals"]   # (starts4, values4, starts6, values6)
-        t.table_count = len(intervals)
-        t.intervals = <lpm_table *>self._block(len(intervals), sizeof(lpm_table))
-        self._tables = Store()
-        for i, row in enumerate(intervals):
-            self._tables.build(&t.intervals[i], row)
-        self.bytes += self._tables.bytes
-
-        routes = rows["routes"]         # (node, rule)
-        t.routes = <route *>self._block(len(routes), sizeof(route))
-        for i, row in enumerate(routes):
-            t.routes[i].node, t.routes[i].rule = row
-
-        rules = rows["rules"]
-        # (number, protocol, allow, family, port_first, port_last, icmp_type, icmp_code, any_port, any_address, table, group, first, last)
-        t.rules = <rule *>self._block(len(rules), sizeof(rule))
-        for i, row in enumerate(rules):
-            (t.rules[i].number, t.rules[i].protocol, t.rules[i].allow, t.rules[i].family, t.rules[i].port_first,
-             t.rules[i].port_last, t.rules[i].icmp_type, t.rules[i].icmp_code, t.rules[i].any_port,
-             t.rules[i].any_address, t.rules[i].table, t.rules[i].group) = row[:12]
-            t.rules[i].first = to_addr(row[12])
-            t.rules[i].last = to_addr(row[13])
-
-        filters = rows["filters"]       # (first, count)
-        t.filters = <rule_list *>self._block(len(filters), sizeof(rule_list))
-        for i, row in enumerate(filters):
-            self._rule_list(&t.filters[i], rows, row[0], row[1], before, classify_from)
-
-        groups = rows["group_policies"]
-        # (owner, egress first, egress count, ingress first, ingress count, egress_open, ingress_open, limits)
-        t.group_policies = <group_policy *>self._block(len(groups), sizeof(group_policy))
-        for i, row in enumerate(groups):
-            t.group_policies[i].owner = row[0]
-            self._rule_list(&t.group_policies[i].egress, rows, row[1], row[2], before, classify_from)
-            self._rule_list(&t.group_policies[i].ingress, rows, row[3], row[4], before, classify_from)
-            t.group_policies[i].egress_open, t.group_policies[i].ingress_open = row[5:7]
-            to_limits(&t.group_policies[i].limits, row[7])
-
-        nats = rows["nat_policies"]
-        # (owner, first_address, address_count, port_first, port_last, per_destination, prefix6 or None, limits)
-        t.nat_count = len(nats)
-        t.nat_policies = <nat_policy *>self._block(len(nats), sizeof(nat_policy))
-        for i, row in enumerate(nats):
-            (t.nat_policies[i].owner, t.nat_policies[i].first_address, t.nat_policies[i].address_count,
-             t.nat_policies[i].port_first, t.nat_policies[i].port_last, t.nat_policies[i].per_destination) = row[:6]
-            t.nat_policies[i].has_prefix6 = row[6] is not None
-            if row[6] is not None:
-                t.nat_policies[i].prefix6 = to_addr(row[6])
-            to_limits(&t.nat_policies[i].limits, row[7])
-
-        gates = rows["flow_policies"]   # (owner, limits)
-        t.flow_policies = <flow_policy *>self._block(len(gates), sizeof(flow_policy))
-        for i, row in enumerate(gates):
-            t.flow_policies[i].owner = row[0]
-            to_limits(&t.flow_policies[i].limits, row[1])
-
-        members = rows["members"]       # (number, address, takes_new, keeps)
-        t.members = <member *>self._block(len(members), sizeof(member))
-        for i, row in enumerate(members):
-            t.members[i].number, t.members[i].address, t.members[i].takes_new, t.members[i].keeps = row
-
-        spreads = rows["spreads"]       # (owner, stickiness, first, count)
-        t.spreads = <spread *>self._block(len(spreads), sizeof(spread))
-        for i, row in enumerate(spreads):
-            t.spreads[i].owner, t.spreads[i].stickiness, t.spreads[i].first, t.spreads[i].count = row
-
-        tunnels = rows["tunnels"]       # (owner, endpoint_id, balancer, source, spread, resume, interface, flags, limits), by owner
-        t.tunnel_count = len(tunnels)
-        t.tunnels = <tunnel *>self._block(len(tunnels), sizeof(tunnel))
-        for i, row in enumerate(tunnels):
-            (t.tunnels[i].owner, t.tunnels[i].endpoint_id, t.tunnels[i].balancer, t.tunnels[i].source, t.tunnels[i].spread,
-             t.tunnels[i].resume, t.tunnels[i].interface, t.tunnels[i].flags) = row[:8]
-            to_limits(&t.tunnels[i].limits, row[8])
-        t.tunnels_by_id = <uint32_t *>self._block(len(tunnels), sizeof(uint32_t))
-        for i, middle in enumerate(sorted(range(len(tunnels)), key=lambda index: tunnels[index][1])):
-            t.tunnels_by_id[i] = middle
-
-        maps = rows["maps"]             # (inside_table, outside_table)
-        t.map_count = len(maps)
-        t.maps = <translation *>self._block(len(maps), sizeof(translation))
-        for i, row in enumerate(maps):
-            t.maps[i].inside_table, t.maps[i].outside_table = row
-
-        number_sets = rows["number_sets"]     # (first, count)
-        t.number_sets = <number_set *>self._block(len(number_sets), sizeof(number_set))
-        for i, row in enumerate(number_sets):
-            t.number_sets[i].first, t.number_sets[i].count = row
-        numbers = rows["numbers"]
-        t.numbers = <uint32_t *>self._block(len(numbers), sizeof(uint32_t))
-        for i, row in enumerate(numbers):
-            t.numbers[i] = row
-
-        bridges = rows["bridges"]           # (first, count)
-        t.bridge_count = len(bridges)
-        t.bridges = <bridge_table *>self._block(len(bridges), sizeof(bridge_table))
-        for i, row in enumerate(bridges):
-            t.bridges[i].first, t.bridges[i].count = row
-        ports = rows["bridge_ports"]        # (mac, node)
-        t.bridge_ports = <bridge_port *>self._block(len(ports), sizeof(bridge_port))
-        for i, row in enumerate(ports):
-            t.bridge_ports[i].mac, t.bridge_ports[i].node = row
-
-        addresses = rows["addresses"]
-        t.addresses = <addr *>self._block(len(addresses), sizeof(addr))
-        for i, row in enumerate(addresses):
-            t.addresses[i] = to_addr(row)
-
-        mac_rows = rows["macs"]
-        t.macs = <uint8_t *>self._block(len(mac_rows), 6)
-        for i, row in enumerate(mac_rows):
-            self._mac(t.macs + 6 * i, row)
-
-        interfaces = rows["interfaces"]
-        # (number, port, realm, subnet, zone, groups, into, out, mtu, via, mac, router_mac,
-        # address4, address6, router4, router6), addresses or None
-        t.interface_count = len(interfaces)
-        t.interfaces = <interface *>self._block(len(interfaces), sizeof(interface))
-        for i, row in enumerate(interfaces):
-            self._interface(&t.interfaces[i], row)
-
-        contexts = rows["contexts"]     # (number, interface, entry, neighbours, bridge)
-        t.context_count = 1 + max((row[0] for row in contexts), default=0)
-        t.contexts = <context *>self._block(t.context_count, sizeof(context))
-        for row in contexts:
-            i = row[0]
-            t.contexts[i].interface, t.contexts[i].entry, t.contexts[i].neighbours, t.contexts[i].bridge = row[1:]
+        if "fragment_timeout" in rows:
+            t.fragment_lifetime = rows["fragment_timeout"][0]
+        if "nodes" in rows:     # (op, mode, family, flags, reason, mtu, next, other, table, value, extra, via, object)
+            given = rows["nodes"]
+            t.nodes = <node *>self._table("nodes", given, sizeof(node), &t.node_count)
+            for i, row in numbered(given):
+                (t.nodes[i].op, t.nodes[i].mode, t.nodes[i].family, t.nodes[i].flags, t.nodes[i].reason, t.nodes[i].mtu,
+                 t.nodes[i].next, t.nodes[i].other, t.nodes[i].table, t.nodes[i].value, t.nodes[i].extra, t.nodes[i].via,
+                 t.nodes[i].object) = row
+        if "intervals" in rows:
+            self._read_intervals(rows["intervals"])
+        if "fibs" in rows:
+            self._read_fibs(rows["fibs"])
+        if "filters" in rows:
+            self._read_lists(rows["filters"], rows["named"] if before is not None else rows["intervals"], classify_from)
+        if "group_policies" in rows:    # (owner, egress, ingress, limits), filters by index
+            given = rows["group_policies"]
+            t.group_policies = <group_policy *>self._table("group_policies", given, sizeof(group_policy), &t.policy_count)
+            for i, row in numbered(given):
+                t.group_policies[i].owner, t.group_policies[i].egress, t.group_policies[i].ingress = row[:3]
+                to_limits(&t.group_policies[i].limits, row[3])
+        if "nat_policies" in rows:
+            self._read_policies(rows["nat_policies"])
+        if "flow_policies" in rows:     # (owner, limits)
+            given = rows["flow_policies"]
+            t.flow_policies = <flow_policy *>self._block("flow_policies", len(given), sizeof(flow_policy))
+            for i, row in enumerate(given):
+                t.flow_policies[i].owner = row[0]
+                to_limits(&t.flow_policies[i].limits, row[1])
+        if "members" in rows:           # (number, address, takes_new, keeps)
+            given = rows["members"]
+            t.members = <member *>self._block("members", len(given), sizeof(member))
+            for i, row in enumerate(given):
+                t.members[i].number, t.members[i].address, t.members[i].takes_new, t.members[i].keeps = row
+        if "spreads" in rows:           # (owner, stickiness, first, count)
+            given = rows["spreads"]
+            t.spreads = <spread *>self._block("spreads", len(given), sizeof(spread))
+            for i, row in enumerate(given):
+                t.spreads[i].owner, t.spreads[i].stickiness, t.spreads[i].first, t.spreads[i].count = row
+        if "tunnels" in rows:
+            self._read_tunnels(rows["tunnels"])
+        if before is None:
+            self._read_rest(rows)
 
     @property
     def generation(self):
         """Number of this Snapshot; flow entries made under another one are walked again."""
         return self.t.generation
+
+    @property
+    def bytes(self):
+        """Memory of all tables, those that other Snapshots share included, without what Python itself takes."""
+        cdef RuleList rules
+        cdef uint64_t total = bytes_of(self._intervals)
+        for rules in self._lists:
+            total += rules.bytes
+        for block in (*self._blocks.values(), *self._routes):
+            total += (<Memory>block).size
+        return total
 
     @property
     def node_count(self):
@@ -252,34 +197,178 @@ cdef class Snapshot:
             raise IndexError(table)
         return lpm_answers(&self.t.intervals[table], family, addresses, out, level)
 
-    cdef void *_block(self, size_t count, size_t size) except NULL:
-        cdef void *memory = PyMem_RawCalloc(count if count else 1, size)
-        if memory == NULL:
-            raise MemoryError
-        self._blocks.append(PyCapsule_New(memory, NULL, _free_block))
-        self.bytes += count * size
-        return memory
+    def rule_list(self, int index):
+        """A list of rules. For tests."""
+        return self._lists[index]
 
-    cdef int _rule_list(self, rule_list *l, dict rows, uint32_t first, uint32_t count, Snapshot before, uint32_t least) except -1:
-        cdef Classifier made
-        l.first = first
-        l.count = count
-        if count < least or count > CLASSIFY_MOST or count == 0:
-            return 0
-        rules = rows["rules"][first:first + count]
-        tables = rows["intervals"]
-        # all that decides its classes: rules without their numbers and actions, tables as they are
-        named = {row[10]: tuple(map(tuple, tables[row[10] - 1])) for row in rules if row[10]}
-        key = tuple((row[1], *row[3:10], named.get(row[10]), *row[11:]) for row in rules)
-        made = self._classifiers.get(key)
-        if made is None:
-            made = before._classifiers.get(key) if before is not None else None
-            if made is None:
-                made = Classifier(list(rules), list(tables))
-                self.classifiers_made += 1
-            self._classifiers[key] = made
-            self.bytes += made.bytes
-        l.classes = &made.c
+    def parts(self):
+        """Each table as bytes, without what differs from one process to the next. For tests."""
+        cdef Memory block
+        found = {}
+        for name, each in self._blocks.items():
+            block = each
+            found[name] = bytes(content(block.memory, block.size))
+        del found["intervals"], found["fibs"], found["filters"]     # pointers; what they lead to is:
+        found["intervals"] = [table.parts() for table in self._intervals]
+        found["filters"] = [rules.parts() for rules in self._lists]
+        found["fibs"] = [self.t.fibs[i].table for i in range(len(self._routes))]
+        found["routes"] = []
+        for each in self._routes:
+            block = each
+            found["routes"].append(bytes(content(block.memory, block.size)))
+        return found
+
+    # Room for `count` rows, of which the first `had` are those of the Snapshot before.
+    cdef void *_block(self, str name, size_t count, size_t size, size_t had=0) except NULL:
+        cdef Memory made = Memory(count * size)
+        cdef Memory old
+        if had:
+            old = self._blocks[name]
+            memcpy(made.memory, old.memory, had * size)
+        self._blocks[name] = made
+        return made.memory
+
+    # The same for rows as they are given: all of them, or some in place of others.
+    cdef void *_table(self, str name, object given, size_t size, uint32_t *count) except NULL:
+        if isinstance(given, dict):
+            for index in given:
+                if not 0 <= index < count[0]:
+                    raise IndexError(f"{name} has no row {index}")
+            return self._block(name, count[0], size, count[0])
+        count[0] = <uint32_t>len(given)
+        return self._block(name, count[0], size)
+
+    cdef int _read_intervals(self, object given) except -1:
+        cdef tables *t = &self.t
+        cdef Store store = Store()
+        cdef Table made
+        cdef size_t i
+        t.intervals = <lpm_table *>self._table("intervals", given, sizeof(lpm_table), &t.table_count)
+        self._intervals = list(self._intervals) if isinstance(given, dict) else [None] * len(given)
+        for i, row in numbered(given):      # (starts4, values4, starts6, values6)
+            made = store.table(row)
+            self._intervals[i] = made
+            t.intervals[i] = made.t
+        return 0
+
+    cdef int _read_fibs(self, object given) except -1:
+        cdef tables *t = &self.t
+        cdef Memory made
+        cdef route *routes
+        cdef size_t i, k
+        t.fibs = <fib *>self._table("fibs", given, sizeof(fib), &t.fib_count)
+        self._routes = list(self._routes) if isinstance(given, dict) else [None] * len(given)
+        for i, (table, found) in numbered(given):       # (interval table, routes: (node, rule))
+            made = Memory(len(found) * sizeof(route))
+            routes = <route *>made.memory
+            for k, row in enumerate(found):
+                routes[k].node, routes[k].rule = row
+            self._routes[i] = made
+            t.fibs[i].routes = routes
+            t.fibs[i].table = table
+        return 0
+
+    cdef int _read_lists(self, object given, object named, uint32_t classify_from) except -1:
+        cdef tables *t = &self.t
+        cdef RuleList made
+        cdef size_t i
+        t.filters = <rule_list *>self._table("filters", given, sizeof(rule_list), &t.filter_count)
+        lists, self._lists = self._lists, list(self._lists) if isinstance(given, dict) else [None] * len(given)
+        for i, row in numbered(given):
+            if isinstance(given, dict):
+                made = lists[i]
+                for at, removed, rules in row:
+                    made = RuleList(rules, named, before=made, at=at, removed=removed, classify_from=classify_from)
+            else:
+                made = RuleList(list(row), named, classify_from=classify_from)
+            self.classifiers_made += made.l.classes != NULL
+            self._lists[i] = made
+            t.filters[i] = made.l
+        return 0
+
+    cdef int _read_policies(self, object given) except -1:
+        cdef tables *t = &self.t
+        cdef size_t i
+        # (owner, first_address, address_count, port_first, port_last, per_destination, prefix6 or None, limits)
+        t.nat_count = len(given)
+        t.nat_policies = <nat_policy *>self._block("nat_policies", len(given), sizeof(nat_policy))
+        for i, row in enumerate(given):
+            (t.nat_policies[i].owner, t.nat_policies[i].first_address, t.nat_policies[i].address_count,
+             t.nat_policies[i].port_first, t.nat_policies[i].port_last, t.nat_policies[i].per_destination) = row[:6]
+            t.nat_policies[i].has_prefix6 = row[6] is not None
+            if row[6] is not None:
+                t.nat_policies[i].prefix6 = to_addr(row[6])
+            to_limits(&t.nat_policies[i].limits, row[7])
+        return 0
+
+    cdef int _read_tunnels(self, object given) except -1:
+        cdef tables *t = &self.t
+        cdef size_t i
+        # (owner, endpoint_id, balancer, source, spread, resume, interface, flags, limits), by owner
+        t.tunnel_count = len(given)
+        t.tunnels = <tunnel *>self._block("tunnels", len(given), sizeof(tunnel))
+        for i, row in enumerate(given):
+            (t.tunnels[i].owner, t.tunnels[i].endpoint_id, t.tunnels[i].balancer, t.tunnels[i].source, t.tunnels[i].spread,
+             t.tunnels[i].resume, t.tunnels[i].interface, t.tunnels[i].flags) = row[:8]
+            to_limits(&t.tunnels[i].limits, row[8])
+        t.tunnels_by_id = <uint32_t *>self._block("tunnels_by_id", len(given), sizeof(uint32_t))
+        for i, at in enumerate(sorted(range(len(given)), key=lambda index: given[index][1])):
+            t.tunnels_by_id[i] = at
+        return 0
+
+    # What is there as a whole or not at all.
+    cdef int _read_rest(self, dict rows) except -1:
+        cdef tables *t = &self.t
+        cdef size_t i
+        maps = rows["maps"]             # (inside_table, outside_table)
+        t.map_count = len(maps)
+        t.maps = <translation *>self._block("maps", len(maps), sizeof(translation))
+        for i, row in enumerate(maps):
+            t.maps[i].inside_table, t.maps[i].outside_table = row
+
+        number_sets = rows["number_sets"]     # (first, count)
+        t.number_sets = <number_set *>self._block("number_sets", len(number_sets), sizeof(number_set))
+        for i, row in enumerate(number_sets):
+            t.number_sets[i].first, t.number_sets[i].count = row
+        numbers = rows["numbers"]
+        t.numbers = <uint32_t *>self._block("numbers", len(numbers), sizeof(uint32_t))
+        for i, row in enumerate(numbers):
+            t.numbers[i] = row
+
+        bridges = rows["bridges"]           # (first, count)
+        t.bridge_count = len(bridges)
+        t.bridges = <bridge_table *>self._block("bridges", len(bridges), sizeof(bridge_table))
+        for i, row in enumerate(bridges):
+            t.bridges[i].first, t.bridges[i].count = row
+        ports = rows["bridge_ports"]        # (mac, node)
+        t.bridge_ports = <bridge_port *>self._block("bridge_ports", len(ports), sizeof(bridge_port))
+        for i, row in enumerate(ports):
+            t.bridge_ports[i].mac, t.bridge_ports[i].node = row
+
+        addresses = rows["addresses"]
+        t.addresses = <addr *>self._block("addresses", len(addresses), sizeof(addr))
+        for i, row in enumerate(addresses):
+            t.addresses[i] = to_addr(row)
+
+        mac_rows = rows["macs"]
+        t.macs = <uint8_t *>self._block("macs", len(mac_rows), 6)
+        for i, row in enumerate(mac_rows):
+            self._mac(t.macs + 6 * i, row)
+
+        interfaces = rows["interfaces"]
+        # (number, port, realm, subnet, zone, groups, into, out, mtu, via, mac, router_mac,
+        # address4, address6, router4, router6), addresses or None
+        t.interface_count = len(interfaces)
+        t.interfaces = <interface *>self._block("interfaces", len(interfaces), sizeof(interface))
+        for i, row in enumerate(interfaces):
+            self._interface(&t.interfaces[i], row)
+
+        contexts = rows["contexts"]     # (number, interface, entry, neighbours, bridge)
+        t.context_count = 1 + max((row[0] for row in contexts), default=0)
+        t.contexts = <context *>self._block("contexts", t.context_count, sizeof(context))
+        for row in contexts:
+            i = row[0]
+            t.contexts[i].interface, t.contexts[i].entry, t.contexts[i].neighbours, t.contexts[i].bridge = row[1:]
         return 0
 
     cdef int _mac(self, uint8_t *to, bytes mac) except -1:

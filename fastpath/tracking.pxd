@@ -2,10 +2,12 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from fastpath.classifier cimport rule
 from fastpath.packet cimport addr, tuple5
 from fastpath.plan cimport effect, walker
+from fastpath.rule_list cimport rule_list
 from fastpath.session cimport session, session_key
-from fastpath.snapshot cimport node, rule, rule_list, timeouts
+from fastpath.snapshot cimport node, timeouts
 
 # A session that the packet belongs to: a row of the table, or one that an earlier hop of this very walk plans to open.
 cdef struct known:

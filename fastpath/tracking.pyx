@@ -8,11 +8,12 @@ answer to itself.
 from libc.stdint cimport uint64_t
 from libc.string cimport memcmp, memset
 
-from fastpath.classifier cimport candidates, classifier, classify, open_to_all, service_key
+from fastpath.classifier cimport candidates, classifier, classify, open_to_all, rule, service_key
 from fastpath.lpm cimport lpm_find
 from fastpath.packet cimport FRAGMENT_LATER, L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_lt, ip_bytes
 from fastpath.plan cimport *
 from fastpath.reason cimport *
+from fastpath.rule_list cimport rule_list
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_RST, TCP_SYN
@@ -214,8 +215,8 @@ cdef const rule *first_in_order(walker *w, const rule_list *l, addr remote, bint
     cdef uint32_t i
     cdef const rule *r
     cdef const rule *found = NULL
-    for i in range(l.first, l.first + l.count):
-        r = &w.t.rules[i]
+    for i in range(l.count):
+        r = &l.rules[i]
         if (found == NULL or (r.any_address and not found.any_address)) and rule_matches(w, r, remote):
             found = r
             if not anywhere or r.any_address:
@@ -235,7 +236,7 @@ cdef const rule *first_of(walker *w, const rule_list *l, const candidates *found
             bits &= wanted[word]
         while bits:
             lowest = bits & (<uint64_t>0 - bits)
-            r = &w.t.rules[l.first + 64 * word + <uint32_t>ctz64(bits)]
+            r = &l.rules[64 * word + <uint32_t>ctz64(bits)]
             if not (c.grouped[word] & lowest) or (w.out.meta.groups != 0 and number_set_has(w.t, w.out.meta.groups - 1, r.group)):
                 return r
             bits ^= lowest
@@ -266,8 +267,8 @@ cdef bint answers_open_rule(walker *w, const rule_list *other) noexcept nogil:
     cdef const rule *r
     if other.classes != NULL:
         return open_to_all(other.classes, w.p.family, w.p.proto, w.h.sport)
-    for i in range(other.first, other.first + other.count):
-        r = &w.t.rules[i]
+    for i in range(other.count):
+        r = &other.rules[i]
         if r.any_address and r.family == w.p.family and (r.protocol == -1 or r.protocol == w.p.proto) \
                 and (r.any_port or r.protocol == -1 or (r.port_first <= w.h.sport <= r.port_last)):
             return True
@@ -276,19 +277,20 @@ cdef bint answers_open_rule(walker *w, const rule_list *other) noexcept nogil:
 
 # A TCP or UDP flow is not tracked when one direction admits it from anywhere and the other admits all ports from
 # anywhere (EC2 User Guide, "Untracked connections"); that holds for its requests and for its responses.
-cdef bint is_untracked(walker *w, group_policy *policy, const rule *admitting, bint egress) noexcept nogil:
+cdef bint is_untracked(walker *w, const rule_list *mine, const rule_list *other, const rule *admitting) noexcept nogil:
     cdef uint8_t bit = open_bit(w.p)
-    cdef bint here = ((policy.egress_open if egress else policy.ingress_open) & bit) != 0
-    cdef bint there = ((policy.ingress_open if egress else policy.egress_open) & bit) != 0
+    cdef bint here = (mine.open & bit) != 0
+    cdef bint there = (other.open & bit) != 0
     if (w.p.proto != PROTO_TCP and w.p.proto != PROTO_UDP) or not admitting.any_address or (w.out.meta.via & VIA_TRACKED):
         return False
-    return there or (here and not opens_tcp(w) and answers_open_rule(w, &policy.ingress if egress else &policy.egress))
+    return there or (here and not opens_tcp(w) and answers_open_rule(w, other))
 
 
 cdef bint group_session(walker *w, const node *n) noexcept nogil:
     cdef group_policy *policy = &w.t.group_policies[n.table]
     cdef bint egress = n.mode == DIRECTION_EGRESS
-    cdef rule_list *rules = &policy.egress if egress else &policy.ingress
+    cdef const rule_list *rules = &w.t.filters[policy.egress if egress else policy.ingress]
+    cdef const rule_list *other = &w.t.filters[policy.ingress if egress else policy.egress]
     cdef addr remote = w.h.dst if egress else w.h.src
     cdef tuple5 t, reversed_tuple
     cdef session_key key, back
@@ -316,7 +318,7 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
         # nothing is to be expected in answer
         note(w, n, DETAIL_PASSED, admitting.number)
         return True
-    untracked = is_untracked(w, policy, admitting, egress)
+    untracked = is_untracked(w, rules, other, admitting)
     reverse_tuple(&reversed_tuple, &t)
     session_key_of(&back, policy.owner, DIRECTION_INGRESS if egress else DIRECTION_EGRESS, &reversed_tuple)
     e = open_session(w, n, SESSION_GROUP, admitting.number, &key, &back, &policy.limits)

@@ -11,6 +11,7 @@ that the reply of a traced packet finds the sessions that packet would have open
 
 from libc.string cimport memset
 
+from fastpath.classifier cimport rule
 from fastpath.lpm cimport lpm_find, lpm_table
 from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_QUERY, MAX_CUTS, addr_eq, outer, start_header,
                               wire_length)
@@ -205,6 +206,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     cdef walker w
     cdef const node *n
     cdef const rule *r
+    cdef const fib *f
     cdef uint32_t hit
     cdef int _
     cdef header *h = &out.edit.to
@@ -262,14 +264,15 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
             p = w.p
             at = n.next
         elif n.op == OP_LOOKUP:
-            hit = lpm_find(&t.intervals[n.table], p.family, w.h.src if n.mode == SIDE_SOURCE else w.h.dst)
+            f = &t.fibs[n.table]
+            hit = lpm_find(&t.intervals[f.table], p.family, w.h.src if n.mode == SIDE_SOURCE else w.h.dst)
             if hit == 0:
                 drop(&w, n, n.reason, 0)
                 break
             if not (n.flags & FLAG_QUIET):
-                note(&w, n, DETAIL_PASSED, t.routes[hit - 1].rule)
-                out.rule = t.routes[hit - 1].rule
-            at = t.routes[hit - 1].node
+                note(&w, n, DETAIL_PASSED, f.routes[hit - 1].rule)
+                out.rule = f.routes[hit - 1].rule
+            at = f.routes[hit - 1].node
         elif n.op == OP_FLOW_GATE:
             at = flow_gate(&w, n)
             if at == 0:

@@ -58,9 +58,11 @@ def tcp_ports(lab: RunningLab, name: str) -> list[int]:
     plan = lab.plans[name]
     found = {program.ready_tcp for program in plan.programs if program.ready_tcp is not None}
     own = {interface.port for interface in plan.interfaces}
-    for policy in lab.data_plane.program.group_policies.values():
+    compiled = lab.data_plane.program
+    for policy in compiled.group_policies.values():
         if policy.owner in own:
-            opened = [rule.ports for rule in policy.ingress if rule.protocol == TCP and rule.ports is not None]
+            rules = compiled.filters[policy.ingress]
+            opened = [rule.ports for rule in rules if rule.protocol == TCP and rule.ports is not None]
             found |= {first for first, last in opened if first == last}
     return sorted(found)
 

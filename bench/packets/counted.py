@@ -19,7 +19,6 @@ from array import array
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
@@ -43,14 +42,12 @@ class Case:
     """Other frames with their ports, let in one by one before all that."""
 
 
-def rows_of(topology: Any) -> dict[str, Any]:
+def topology_rows(topology: Any) -> dict[str, Any]:
     """What the compiler makes of a topology, before it is packed."""
-    from dataplane.compile import compile_program
+    from dataplane.compile import rows_of
     from dataplane.names import Names
 
-    with mock.patch("dataplane.compile.Snapshot", lambda rows, **_: rows):
-        rows: dict[str, Any] = compile_program(topology.lower(Names()), generation=1)  # type: ignore[assignment]
-    return rows
+    return rows_of(topology.lower(Names()))
 
 
 def count(cases: list[Case]) -> dict[str, float] | None:

@@ -64,7 +64,7 @@ def _timed(options: Options, plane: DataPlane, traffic: Traffic, case: str) -> I
 
 
 def _cases(topology: Topology, traffic: Traffic, case: str) -> list[counted.Case]:
-    rows = counted.rows_of(topology)
+    rows = counted.topology_rows(topology)
     return [
         counted.Case(f"{way}, {case}", rows, traffic.frames, traffic.length, traffic.ports, warm, memo)
         for way, (warm, memo) in WAYS.items()

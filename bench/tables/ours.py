@@ -11,7 +11,7 @@ from dataplane.compile import intervals
 from fastpath.snapshot import Snapshot
 
 _LISTS = (
-    *("nodes", "intervals", "routes", "rules", "filters", "group_policies", "nat_policies", "flow_policies", "spreads"),
+    *("nodes", "intervals", "fibs", "filters", "group_policies", "nat_policies", "flow_policies", "spreads"),
     *("members", "tunnels", "maps", "number_sets", "numbers", "bridges", "bridge_ports", "addresses", "macs"),
     *("interfaces", "contexts"),
 )
@@ -48,4 +48,4 @@ def rule_rows(lines: list[RuleLine]) -> dict[str, Sequence[Any]]:
             family, table, first, last, length = _NO_FAMILY, len(tables), 0, 0, 32
         ports = (line.port_first, line.port_last, _ICMP_ANY, _ICMP_ANY, any_port, length == 0)
         rules.append((number, line.protocol, 1, family, *ports, table, 0, first, last))
-    return {"intervals": tables, "rules": rules, "filters": [(0, len(rules))]}
+    return {"intervals": tables, "filters": [rules]}

@@ -6,13 +6,14 @@ part fails as a whole, after all its other parts were read too.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, assert_never
 
 from dataplane.errors import Problem
 from dataplane.load.addresses import address, in_words, network
 from dataplane.load.nearest import nearest
 from dataplane.load.nodes import Entry, Mapping, Node, Scalar, Sequence, described, place, shortened
-from dataplane.load.scalars import Refused, expected, scalar, value_of
+from dataplane.load.scalars import Plain, Refused, expected, scalar, value_of
 from dataplane.load.shapes import (
     ADDRESSES,
     Construct,
@@ -28,6 +29,12 @@ from dataplane.load.shapes import (
     Table,
     spelling,
 )
+
+
+@lru_cache(maxsize=1 << 16, typed=True)
+def parsed(kind: Any, value: Plain) -> Any:
+    """What `kind` reads from a value: one object for equal ones, by which a lab read again is soon compared."""
+    return kind.parse(value)
 
 
 class _Failed:
@@ -97,7 +104,7 @@ class Reader:
         if not isinstance(at.node, Scalar) or _is_null(at.node):
             return self._fail(at, f"{described(at.node)} is written where {wanted_in_words(shape)} is wanted", "")
         try:
-            return shape.type.parse(value_of(at.node))  # type: ignore[attr-defined]
+            return parsed(shape.type, value_of(at.node))
         except Refused as refused:
             return self._fail(at, refused.message, refused.hint)
         except ValueError as error:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
 from dataplane.limits import Quotas
-from dataplane.model import network_interface
 from dataplane.model._addressing import check_addresses
 from dataplane.model._fields import doc, within
 from dataplane.model.aws_service import AwsService
@@ -94,7 +93,7 @@ class LabFile:
             yield from region.check(topology)
 
     def lower(self, topology: Topology, program: Program) -> None:
-        """Lower everything."""
+        """Lower everything but interfaces that users own: of them there may be many (`dataplane.topology.lowering`)."""
         program.fragment_timeout = self.settings.fragment_timeout * 1000
         program.fibs.setdefault(INTERNET, [])
         program.nodes[f"{INTERNET}/route"] = Lookup(
@@ -106,9 +105,6 @@ class LabFile:
             vpc.lower(topology, program, name)
         for name, peering in self.peerings.items():
             peering.lower(topology, program, name)
-        for interface in topology.interfaces:
-            if not interface.wanted.is_managed:
-                network_interface.lower_interface(topology, program, interface)
         for name, host in self.internet.hosts.items():
             host.lower(topology, program, name)
         for name, service in self.aws_services.items():

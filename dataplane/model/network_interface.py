@@ -161,7 +161,11 @@ def label(interface: PlacedInterface) -> str:
 
 
 def lower_interface(topology: Topology, program: Program, interface: PlacedInterface) -> None:
-    """Make both ways of an attached interface, or a drop for one that is not."""
+    """Make both ways of an attached interface, or a drop for one that is not.
+
+    All that is read is the interface as it is placed, and the lab's settings: `dataplane.topology.lowering` takes what
+    this made from an earlier topology as long as these are equal.
+    """
     home, here = interface.subnet, label(interface)
     number = program.names.intern(interface.kind, interface.path)
     addresses: tuple[Address, ...] = (*interface.addresses4, *interface.addresses6)
@@ -177,7 +181,7 @@ def lower_interface(topology: Topology, program: Program, interface: PlacedInter
         return
     program.sets[here] = [host_network(address) for address in addresses]
     timeouts = interface.wanted.connection_tracking.timeouts(topology.lab.settings)
-    security_group.add_policy(topology, program, here, number, home.vpc, interface.groups, timeouts)
+    security_group.add_policy(program, here, number, home.vpc, interface.groups, timeouts)
     subnet.add_neighbour(program, home, interface.mac, addresses, f"{here}/in")
     program.interfaces[here] = Interface(
         number=number,

@@ -28,7 +28,7 @@ Deviations from AWS:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Literal
@@ -39,7 +39,8 @@ from dataplane.model._cidr import host_network
 from dataplane.model._fields import doc, unknown, within
 from dataplane.model._rule_peer import RulePeer
 from dataplane.model._traffic import Protocol, Traffic
-from dataplane.program import GroupPolicy, Program, Rule, Timeouts
+from dataplane.program import GroupPolicy, Prefix, Program, Rule, Timeouts
+from dataplane.splices import splices
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
@@ -164,37 +165,86 @@ def group_number(program: Program, vpc: str, name: str) -> int:
 
 
 def add_policy(
-    topology: Topology,
-    program: Program,
-    policy: str,
-    owner: int,
-    vpc: str,
-    groups: tuple[str, ...],
-    timeouts: Timeouts,
+    program: Program, policy: str, owner: int, vpc: str, groups: tuple[str, ...], timeouts: Timeouts
 ) -> None:
-    """Add the policy of one interface: the rules of all its groups.
+    """Add the policy of one interface: the rules of all its groups, which `lower_rules` makes.
 
     `policy` is its label in `Program.group_policies`, `owner` the interface's number.
     """
     program.group_policies[policy] = GroupPolicy(
         owner=owner,
-        egress=tuple(_lowered(topology, program, vpc, groups, "egress")),
-        ingress=tuple(_lowered(topology, program, vpc, groups, "ingress")),
+        egress=rules_label(vpc, groups, "egress"),
+        ingress=rules_label(vpc, groups, "ingress"),
         timeouts=timeouts,
     )
 
 
+def rules_label(vpc: str, groups: tuple[str, ...], direction: Direction) -> str:
+    """The label of the rules that interfaces with these groups have, in `Program.filters`."""
+    return f"security-group:{vpc}/{'+'.join(groups)}/{direction}"
+
+
+class KnownRules:
+    """What the rules of groups have been lowered to, so that the same need not be done twice.
+
+    `before`: what was known of an earlier topology. `members`: address sets of groups, where these have not changed.
+    """
+
+    def __init__(self, before: KnownRules | None = None, members: Mapping[str, list[Prefix]] | None = None) -> None:
+        self._before = before._found if before is not None else {}
+        self._found: dict[tuple[str, str, Direction], tuple[Sequence[GroupRule], list[Rule]]] = {}
+        self.members = {} if members is None else members
+
+    def find(self, key: tuple[str, str, Direction], rules: Sequence[GroupRule]) -> list[Rule | None]:
+        """What each rule of a group was lowered to, where that still holds."""
+        old, lowered = self._before.get(key, ((), []))
+        found: list[Rule | None] = list(lowered)
+        for each in reversed(splices(old, rules, _lowered_alike)):
+            found[each.at : each.at + each.removed] = [None] * each.added
+        return found
+
+    def keep(self, key: tuple[str, str, Direction], rules: Sequence[GroupRule], lowered: list[Rule]) -> None:
+        """Remember them for the next topology; its `find` must not see what this one has found."""
+        self._found[key] = rules, lowered
+
+    def forget_before(self) -> None:
+        """No more is to be found."""
+        self._before = {}
+
+
+def _lowered_alike(old: GroupRule, new: GroupRule) -> bool:
+    """Whether rules are equal, and lowered to what depends on nothing else: who carries a group, who sees it."""
+    return old == new and (new.remote.cidr is not None or bool(new.remote.prefix_list) or isinstance(new, IngressRule))
+
+
+def lower_rules(topology: Topology, program: Program, vpc: str, groups: tuple[str, ...], known: KnownRules) -> None:
+    """Make the rules of an interface with these groups: those of all of them, one after the other."""
+    directions: tuple[Direction, ...] = ("egress", "ingress")
+    for direction in directions:
+        label = rules_label(vpc, groups, direction)
+        if label not in program.filters:
+            found = [_lowered(topology, program, vpc, name, direction, known) for name in groups]
+            program.filters[label] = found[0] if len(found) == 1 else [rule for rules in found for rule in rules]
+
+
 def _lowered(
-    topology: Topology, program: Program, vpc: str, groups: tuple[str, ...], direction: Direction
-) -> Iterator[Rule]:
+    topology: Topology, program: Program, vpc: str, name: str, direction: Direction, known: KnownRules
+) -> list[Rule]:
     declared = topology.vpc(vpc)
-    known = declared.all_security_groups()
-    for name in groups:
-        for rule in known[name].rules(direction, ipv6=bool(declared.ipv6_cidrs)):
-            yield _lowered_rule(topology, program, vpc, name, rule)
+    rules = declared.all_security_groups()[name].rules(direction, ipv6=bool(declared.ipv6_cidrs))
+    key = vpc, name, direction
+    found = known.find(key, rules)
+    lowered = [
+        _lowered_rule(topology, program, vpc, name, rule, known) if earlier is None else earlier
+        for rule, earlier in zip(rules, found, strict=True)
+    ]
+    known.keep(key, rules, lowered)
+    return lowered
 
 
-def _lowered_rule(topology: Topology, program: Program, vpc: str, name: str, rule: GroupRule) -> Rule:
+def _lowered_rule(
+    topology: Topology, program: Program, vpc: str, name: str, rule: GroupRule, known: KnownRules
+) -> Rule:
     number = program.names.intern("security-group-rule", f"{label(vpc, name)} {rule.name()}")
     match = rule.rule_fields()
     peer = rule.remote
@@ -205,10 +255,10 @@ def _lowered_rule(topology: Topology, program: Program, vpc: str, name: str, rul
     group_vpc, group = peer.resolve(vpc, name)
     if isinstance(rule, IngressRule):
         return Rule(rule=number, group=group_number(program, group_vpc, group), **match)
-    return Rule(rule=number, table=_members(topology, program, vpc, group_vpc, group), **match)
+    return Rule(rule=number, table=_members(topology, program, vpc, group_vpc, group, known), **match)
 
 
-def _members(topology: Topology, program: Program, vpc: str, group_vpc: str, group: str) -> str:
+def _members(topology: Topology, program: Program, vpc: str, group_vpc: str, group: str, known: KnownRules) -> str:
     """Add the set of addresses that carry a group, as seen from `vpc`, and return its label.
 
     Over a peering that is gone a reference matches nothing: other addresses may be the same.
@@ -218,5 +268,8 @@ def _members(topology: Topology, program: Program, vpc: str, group_vpc: str, gro
         return "security-group:stale"
     table = f"security-group:{label(group_vpc, group)}/members"
     if table not in program.sets:
-        program.sets[table] = [host_network(address) for address in topology.group_members(group_vpc, group)]
+        members = known.members.get(table)
+        if members is None:
+            members = [host_network(address) for address in topology.group_members(group_vpc, group)]
+        program.sets[table] = members
     return table

@@ -20,6 +20,7 @@ from dataplane.model.vpc import Vpc
 from dataplane.model.vpc_peering import VpcPeering
 from dataplane.names import Names
 from dataplane.program import Program
+from dataplane.topology.lowering import lower
 from dataplane.topology.placing import (
     place_hosts,
     place_interfaces,
@@ -231,6 +232,4 @@ class Topology:
 
     def lower(self, names: Names) -> Program:
         """The neutral program of this lab; `names` keeps the numbers of what it has seen before."""
-        program = Program(names=names)
-        self.lab.lower(self, program)
-        return program
+        return lower(self, names).program

@@ -269,8 +269,7 @@ def test_a_group_policy_admits_what_any_of_its_rules_matches(
     lab = TwoHosts()
     program = lab.program
     program.sets |= sets
-    policy, mine = program.group_policies["a"], tuple(rules)
-    program.group_policies["a"] = replace(policy, egress=mine) if egress else replace(policy, ingress=mine)
+    program.filters["a/rules-out" if egress else "a/rules-in"] = list(rules)
     direction = Direction.EGRESS if egress else Direction.INGRESS
     program.nodes["a/source"] = GroupSession(object=1, policy="a", direction=direction, next="past")
     program.nodes["past"] = Drop(object=2, reason=Reason.BLACKHOLE)

@@ -108,10 +108,11 @@ class Both:
 
     def __init__(self, limits: tuple[Timeouts, Timeouts], *, memo: bool, sessions: int = 64) -> None:
         self.lab = lab = TwoHosts(memo=memo, sessions=sessions)
-        tracked = (lab.rule("near", prefix="10.0.0.0/8"),)  # not from anywhere: then flows are tracked
-        policies = lab.program.group_policies
-        policies["a"] = replace(policies["a"], egress=tracked, ingress=(), timeouts=limits[0])
-        policies["b"] = replace(policies["b"], egress=(), ingress=tracked, timeouts=limits[1])
+        tracked = [lab.rule("near", prefix="10.0.0.0/8")]  # not from anywhere: then flows are tracked
+        policies, rules = lab.program.group_policies, lab.program.filters
+        rules |= {"a/rules-out": tracked, "a/rules-in": [], "b/rules-out": [], "b/rules-in": tracked}
+        policies["a"] = replace(policies["a"], timeouts=limits[0])
+        policies["b"] = replace(policies["b"], timeouts=limits[1])
         recompiled(lab)
         self.now = 1_000
         self.memories = {"a": Memory(limits[0]), "b": Memory(limits[1])}

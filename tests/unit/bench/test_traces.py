@@ -63,5 +63,5 @@ def test_most_packets_fall_into_a_rule() -> None:
 
 def test_a_rule_about_many_prefixes_has_a_table() -> None:
     rows = rule_rows(traces.rule_lines(1, 3, 5))
-    assert len(rows["intervals"]) == len(rows["rules"]) == 3
+    assert len(rows["intervals"]) == len(rows["filters"][0]) == 3
     assert snapshot(**rows).bytes > 0

@@ -15,8 +15,9 @@ from scapy.layers.inet6 import IPv6
 from dataplane.compile import compile_program
 from dataplane.program import Direction, Drop, Filter, GroupSession, Prefix, Rule, Side
 from dataplane.verdict import Reason
-from fastpath.classifier import LONG_LIST, Classifier
+from fastpath.classifier import Classifier
 from fastpath.engine import Overlay
+from fastpath.rule_list import RuleList
 from tests.property.edges import BLOCKS, around
 from tests.property.test_memo import TYPES
 from tests.property.test_tables_matching import Facts, packet_of
@@ -73,9 +74,7 @@ def prepared(
     program.sets |= sets
     program.interfaces["a"] = replace(program.interfaces["a"], groups=groups)
     egress = side is Side.DESTINATION
-    policy = program.group_policies["a"]
-    mine = tuple(replace(rule, allow=True) for rule in rules)
-    program.group_policies["a"] = replace(policy, egress=mine) if egress else replace(policy, ingress=mine)
+    program.filters["a/rules-out" if egress else "a/rules-in"] = [replace(rule, allow=True) for rule in rules]
     program.filters["drawn"] = rules
     direction = Direction.EGRESS if egress else Direction.INGRESS
     program.nodes["a/source"] = (
@@ -138,6 +137,12 @@ def rule_row(n: int, first: int, last: int, *, table: int = 0) -> tuple[int, ...
     return (n, 6, 1, 0 if table else 4, 80, 80 + n % 50, -1, -1, 0, 0, table, 0, first, last)
 
 
+def classes_of(rows: list[tuple[int, ...]], tables: list[tuple[list[int], ...]]) -> Classifier:
+    classes = RuleList(rows, tables, classify_from=1).classes
+    assert classes is not None
+    return classes
+
+
 def test_a_prefix_list_of_any_length_costs_a_bit() -> None:
     starts = [n << 12 for n in range(0, 20000, 2)]
     table: tuple[list[int], ...] = (
@@ -146,27 +151,11 @@ def test_a_prefix_list_of_any_length_costs_a_bit() -> None:
         [],
         [],
     )
-    by_list = Classifier([rule_row(1, 0, 0, table=1)] * 100, [table])
+    by_list = classes_of([rule_row(1, 0, 0, table=1)] * 100, [table])
     # One class for all of them, so what it weighs is the table.
     assert by_list.bytes < 4 * (40 << 20) / 100
-    vectors = by_list.bytes - Classifier([rule_row(1, 0, 0, table=1)], [table]).bytes
+    vectors = by_list.bytes - classes_of([rule_row(1, 0, 0, table=1)], [table]).bytes
     assert vectors < 2000
-
-
-def test_what_a_list_is_looked_up_by_is_kept_while_the_list_is() -> None:
-    draw = random.Random(5)
-    rules, sets = some_rules(draw, 3 * LONG_LIST)
-    lab = prepared(rules, sets, Side.SOURCE, (), as_filter=True)
-    first = compile_program(lab.program, generation=2)
-    again = compile_program(lab.program, generation=3, before=first)
-    assert again.bytes == first.bytes
-    assert again.classifiers_made == 0
-    assert first.classifiers_made == 1, "the policy says what the filter says"
-    lab.program.filters["drawn"] = [replace(rules[0], protocol=6, ports=(1, 2)), *rules[1:]]
-    assert compile_program(lab.program, generation=4, before=again).classifiers_made == 1
-    lab.program.sets["set0"] = [ip_network("10.1.0.0/16")]
-    if any(rule.table == "set0" for rule in rules):
-        assert compile_program(lab.program, generation=5, before=again).classifiers_made == 2
 
 
 @settings(max_examples=60)

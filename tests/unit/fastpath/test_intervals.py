@@ -12,7 +12,7 @@ from dataplane.compile import CompileError, intervals
 from dataplane.program import Address, Prefix
 from fastpath.snapshot import Snapshot
 
-TABLES = """intervals routes rules filters group_policies nat_policies maps number_sets numbers bridges
+TABLES = """intervals fibs filters group_policies nat_policies maps number_sets numbers bridges
 bridge_ports addresses macs interfaces contexts flow_policies spreads members tunnels"""
 EMPTY: dict[str, list[object]] = {"fragment_timeout": [30_000], **{name: [] for name in TABLES.split()}}
 

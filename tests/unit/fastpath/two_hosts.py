@@ -80,7 +80,9 @@ class TwoHosts:
         mac, router_mac = bytes([2, 0, 0, 0, 0, n]), bytes([2, 0, 0, 0, 1, n])
         p.sets[f"{name}/own"] = [ip_network(address), ip_network(address6)]
         p.sets[f"{name}/router"] = [ip_network(router), ip_network(router6)]
-        p.group_policies[name] = GroupPolicy(owner=number, egress=egress, ingress=ingress, timeouts=LIMITS)
+        out, into = f"{name}/rules-out", f"{name}/rules-in"
+        p.filters |= {out: list(egress), into: list(ingress)}
+        p.group_policies[name] = GroupPolicy(owner=number, egress=out, ingress=into, timeouts=LIMITS)
         p.nodes |= {
             f"{name}/out": Guard(
                 object=number,

@@ -30,6 +30,7 @@ from dataplane.program import (
     Test,
 )
 from dataplane.topology import Topology
+from dataplane.topology.lowering import lower_whole
 
 
 class Once(dict[str, Any]):
@@ -59,7 +60,7 @@ def lowered(topology: Topology, names: Names | None = None) -> Program:
         spreads=Once(),
         tunnels=Once(),
     )
-    topology.lab.lower(topology, program)
+    lower_whole(topology, program)
     assert unsound(program) == []
     return program
 
@@ -113,8 +114,6 @@ def _dangling(program: Program) -> Iterator[str]:
 
 def _rule_lists(program: Program) -> Iterator[tuple[str, Iterable[Any]]]:
     yield from program.filters.items()
-    for label, policy in program.group_policies.items():
-        yield label, (*policy.egress, *policy.ingress)
 
 
 def _uses(program: Program) -> Iterator[tuple[str, str, str]]:
@@ -122,6 +121,9 @@ def _uses(program: Program) -> Iterator[tuple[str, str, str]]:
     for label, node in program.nodes.items():
         for table, used in _uses_of_node(node):
             yield label, table, used
+    for label, policy in program.group_policies.items():
+        yield label, "filters", policy.egress
+        yield label, "filters", policy.ingress
     for label, interface in program.interfaces.items():
         yield label, "nodes", interface.into
         yield label, "nodes", interface.out

@@ -135,7 +135,7 @@ def test_groups_of_an_interface(groups: list[str], index: str, code: str, words:
 
 def policy(lowered: Program, interface: str = "x/eth0") -> tuple[list[Rule], list[Rule]]:
     found = lowered.group_policies[f"interface:{interface}"]
-    return list(found.ingress), list(found.egress)
+    return lowered.filters[found.ingress], lowered.filters[found.egress]
 
 
 def lowered_with(*ingress: dict[str, Any], egress: list[dict[str, Any]] | None = None, **fields: Any) -> Program:
