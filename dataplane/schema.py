@@ -1,8 +1,9 @@
-"""The JSON Schema, the reference page of lab files and the page of constructs, generated from the model.
+"""The JSON Schema, the reference page of lab files and the page of constructs, generated from the model; the page of
+examples, generated from them.
 
 ``python -m dataplane.schema`` prints the schema (editors complete and check lab files with it). In a source tree,
-``--write`` writes ``docs/lab-file.schema.json``, ``docs/lab-file.md`` and ``docs/constructs.md`` anew; ``--check``
-fails when one of them is not what would be written now.
+``--write`` writes ``docs/lab-file.schema.json``, ``docs/lab-file.md``, ``docs/constructs.md`` and ``docs/examples.md``
+anew; ``--check`` fails when one of them is not what would be written now.
 
 The schema says what `dataplane.load` reads, key by key and type by type; what only a look across the file can tell
 (unknown names, overlapping CIDRs) is left to ``vpclab validate``.
@@ -35,8 +36,10 @@ from dataplane.load.shapes import (
 )
 from dataplane.load.written import as_written
 from dataplane.model.lab_file import LabFile
+from dataplane.picture.examples_page import examples_page
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+EXAMPLES = DOCS.parent / "examples"
 FREE_KEY = r"^[^=\u0000]+$"
 PATTERNS = {
     "IPv4Address": r"^[0-9]{1,3}(\.[0-9]{1,3}){3}$",
@@ -155,6 +158,7 @@ def generated() -> dict[str, str]:
         "lab-file.schema.json": schema,
         "lab-file.md": reference_page(root),
         "constructs.md": constructs_page(root),
+        "examples.md": examples_page(EXAMPLES),
     }
 
 

@@ -36,6 +36,7 @@ LAB_PROGRAMS = {"curl": "curl", "ping": "iputils-ping"}
 
 TEST_PROGRAMS = {
     **LAB_PROGRAMS,
+    "dot": "graphviz",
     "ethtool": "ethtool",
     "ip": "iproute2",
     "iperf3": "iperf3",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -108,11 +108,16 @@ def gateways(data_plane: DataPlane, topology: Topology) -> list[dict[str, Any]]:
     return rows
 
 
-def translations(data_plane: DataPlane, topology: Topology) -> list[dict[str, Any]]:
-    """Live connections through NAT gateways, the latest first; the outside as the far end knows it."""
+def translations(
+    data_plane: DataPlane, topology: Topology, *, sessions: Sequence[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Live connections through NAT gateways, the latest first; the outside as the far end knows it.
+
+    `sessions` are those of the engine, for who has asked it already.
+    """
     seen_as = _public_addresses(topology)
     rows = []
-    for session in _sessions(data_plane, "nat"):
+    for session in _sessions(data_plane, sessions, "nat"):
         gateway = data_plane.names[session["owner"]].path
         family, source, _, protocol, source_port, _ = session["forward"]
         # what the far end sees; of another family than `inside` when it is NAT64
@@ -137,14 +142,16 @@ def _public_addresses(topology: Topology) -> dict[tuple[str, str], str]:
     return {(each.vpc, str(each.private)): str(each.public) for each in topology.public_addresses}
 
 
-def flows(data_plane: DataPlane, *, limit: int) -> list[dict[str, Any]]:
-    """Flows that are remembered, the latest first.
+def flows(
+    data_plane: DataPlane, *, limit: int, sessions: Sequence[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Flows that are remembered, the latest first; `sessions` as of `translations`.
 
     The owner is the interface whose security groups track it; or a gateway or peering, with its kind in front, that
     lets only answers in; or the endpoint of a gateway load balancer, which sends it to a target.
     """
     rows = []
-    for session in _sessions(data_plane, "group", "flow", "balancer")[:limit]:
+    for session in _sessions(data_plane, sessions, "group", "flow", "balancer")[:limit]:
         owner = data_plane.names[session["owner"]]
         target = data_plane.names[session["target"]].path if session["kind"] == "balancer" else None
         rows.append(
@@ -164,8 +171,11 @@ def flows(data_plane: DataPlane, *, limit: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _sessions(data_plane: DataPlane, *kinds: str) -> list[dict[str, Any]]:
-    found = [session for session in data_plane.engine.sessions() if session["kind"] in kinds]
+def _sessions(
+    data_plane: DataPlane, sessions: Sequence[Mapping[str, Any]] | None, *kinds: str
+) -> list[Mapping[str, Any]]:
+    everything = data_plane.engine.sessions() if sessions is None else sessions
+    found = [session for session in everything if session["kind"] in kinds]
     found.sort(key=lambda session: session["idle_ms"])
     return found
 

@@ -17,8 +17,9 @@ from dataplane.analysis.told import row_of
 from dataplane.analysis.wording import with_notes
 from dataplane.errors import VpclabError
 from dataplane.load.checks import read_checks
+from dataplane.picture import draw
 from dataplane.probe import protocol_number
-from lab import sight, tables, targets
+from lab import sight, tables, targets, traffic
 from lab.checking import prove
 from lab.control import RequestError, Verb
 from lab.running import RunningLab
@@ -51,6 +52,7 @@ class Verbs:
             "node": self.node,
             "nodes": self.nodes,
             "neighbour": self.neighbour,
+            "picture": self.picture,
             "ports": self.ports,
             "resolve": self.resolve,
             "restart": self.restart,
@@ -58,6 +60,7 @@ class Verbs:
             "status": self.status,
             "targets": self.targets,
             "trace": self.trace,
+            "traffic": self.traffic,
         }
 
     # -- looking -------------------------------------------------------------------------------------------
@@ -153,6 +156,14 @@ class Verbs:
             "mappings": tables.mappings(lab.topology),
             "translations": tables.translations(lab.data_plane, lab.topology),
         }
+
+    def picture(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What there is, what is inside of what, and which route leads where."""
+        return draw(self._lab.topology, name=self._lab.name).to_json()
+
+    def traffic(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Counters of this moment: of interfaces, drops, NAT gateways and flows."""
+        return traffic.sample(self._lab)
 
     def flows(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Tracked flows, the latest first."""

@@ -63,6 +63,7 @@ def check_command(folder: Path) -> None:
     expect(f"vpclab version says {version}", version in vpclab("version").stdout)
     expect("vpclab --help", vpclab("--help").returncode == 0)
     expect("vpclab validate of the quickstart", vpclab("validate", "quickstart.yaml").returncode == 0)
+    expect("vpclab graph draws it", vpclab("graph", "quickstart.yaml").stdout.startswith("flowchart LR"))
     bad = folder / "bad.yaml"
     bad.write_text((folder / "quickstart.yaml").read_text() + "\nvcps: {}\n")
     answer = vpclab("validate", str(bad))

@@ -27,6 +27,7 @@ from vpclab.node import Node, view_of
 if TYPE_CHECKING:
     from dataplane.model.check import Check
     from dataplane.model.lab_file import LabFile
+    from dataplane.picture import Picture
 
 _UP_LIMIT_S = 300.0
 _CHANGE_LIMIT_S = 300.0
@@ -381,6 +382,22 @@ class Lab:
         found: list[dict[str, Any]] = self.ask(
             "check", timeout_s=_CHANGE_LIMIT_S, checks=text, patience_s=float(patience_s), apart=apart
         )
+        return found
+
+    def picture(self) -> Picture:
+        """What there is, what is inside of what, and which route leads where; `dataplane.picture` makes text of it."""
+        from dataplane.picture import Picture
+
+        return Picture.from_json(self.ask("picture"))
+
+    def traffic(self) -> dict[str, Any]:
+        """Counters of this moment; the differences of two, by their ``time_s``, are rates.
+
+        ``interfaces`` (packets, bytes and drops of each, as seen by the node), ``drops`` by reason, ``gateways``
+        (connections, and the ``ports`` that the destination uses which has the most), the latest ``flows``, and how
+        many are ``remembered``, by kind.
+        """
+        found: dict[str, Any] = self.ask("traffic")
         return found
 
     def ports_of_interest(self) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,138 @@
+"""Rates of a lab, from two of its samples (`Lab.traffic`), and how rates are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataplane.picture import Mark
+
+Sample = Mapping[str, Any]
+
+
+def interface_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
+    """Per interface: packets and bits a second both ways, and what its packets died of meanwhile, by reason."""
+    seconds = _seconds(before, after)
+    old = {(row["node"], row["device"]): row for row in before["interfaces"]}
+    rows = []
+    for row in after["interfaces"]:
+        was = old.get((row["node"], row["device"]), {})
+        drops = _grown(was.get("reasons", {}), row["reasons"])
+        rows.append(
+            {
+                "node": row["node"],
+                "device": row["device"],
+                "sent_packets_s": (row["sent_packets"] - was.get("sent_packets", 0)) / seconds,
+                "sent_bits_s": 8 * (row["sent_bytes"] - was.get("sent_bytes", 0)) / seconds,
+                "received_packets_s": (row["received_packets"] - was.get("received_packets", 0)) / seconds,
+                "received_bits_s": 8 * (row["received_bytes"] - was.get("received_bytes", 0)) / seconds,
+                "dropped_s": sum(drops.values()) / seconds,
+                "drops": drops,
+            }
+        )
+    return rows
+
+
+def drop_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
+    """Per reason: packets a second and since the lab came up; the most frequent first."""
+    seconds, grown = _seconds(before, after), _grown(before["drops"], after["drops"])
+    rows = [
+        {"reason": reason, "dropped_s": grown.get(reason, 0) / seconds, "dropped": count}
+        for reason, count in after["drops"].items()
+    ]
+    return sorted(rows, key=lambda row: (-row["dropped_s"], -row["dropped"], row["reason"]))
+
+
+def gateway_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
+    """Per NAT gateway: connections, ports in use, bits a second both ways, and what went wrong meanwhile."""
+    seconds = _seconds(before, after)
+    old = {row["gateway"]: row["metrics"] for row in before["gateways"]}
+    rows = []
+    for row in after["gateways"]:
+        grown = _grown(old.get(row["gateway"], {}), row["metrics"])
+        rows.append(
+            {
+                "gateway": row["gateway"],
+                "connections": row["connections"],
+                "ports": row["ports"],
+                "ports_limit": row["ports_limit"],
+                "ports_to": row["ports_to"],
+                "attempts_s": grown.get("ConnectionAttemptCount", 0) / seconds,
+                "out_bits_s": 8 * grown.get("BytesOutToDestination", 0) / seconds,
+                "in_bits_s": 8 * grown.get("BytesOutToSource", 0) / seconds,
+                "no_port": grown.get("ErrorPortAllocation", 0),
+                "dropped": grown.get("PacketsDropCount", 0),
+            }
+        )
+    return rows
+
+
+def flow_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
+    """Flows that had packets meanwhile: packets and bits a second, both ways together; the largest first."""
+    seconds = _seconds(before, after)
+    old = {_flow(row): row for row in before["flows"]}
+    rows = []
+    for row in after["flows"]:
+        was = old.get(_flow(row), {"packets": (0, 0), "bytes": (0, 0)})
+        packets, octets = sum(row["packets"]) - sum(was["packets"]), sum(row["bytes"]) - sum(was["bytes"])
+        if packets > 0:
+            rates = {"packets_s": packets / seconds, "bits_s": 8 * octets / seconds}
+            rows.append({"owner": row["owner"], "protocol": row["protocol"], "original": row["original"], **rates})
+    return sorted(rows, key=lambda row: (-row["bits_s"], row["owner"], row["original"]))
+
+
+def marks(before: Sample, after: Sample) -> dict[str, Mark]:
+    """What to write into the picture of a lab: rates of nodes and NAT gateways that have any, and what is dropped."""
+    from dataplane.picture import Mark  # late, as in vpclab.lab
+
+    found: dict[str, Mark] = {}
+    for row in interface_rates(before, after):
+        lines = [
+            f"{word} {bits(row[f'{word}_bits_s'])}, {count(row[f'{word}_packets_s'])} packets/s"
+            for word in ("sent", "received")
+            if row[f"{word}_packets_s"] > 0
+        ]
+        lines += [f"dropped {number} {reason}" for reason, number in row["drops"].items()]
+        if lines:
+            # the first interface of a node is drawn as the node, whatever it is
+            first = row["device"] == "eth0"
+            kinds = ("instance", "internet-host", "aws-service") if first else ("network-interface",)
+            name = row["node"] if first else f"{row['node']}/{row['device']}"
+            found |= {f"{kind} {name}": Mark(tuple(lines), alarm=bool(row["drops"])) for kind in kinds}
+    for row in gateway_rates(before, after):
+        lines = [f"{row['connections']} connections"] if row["connections"] else []
+        if row["out_bits_s"] or row["in_bits_s"]:
+            lines.append(f"out {bits(row['out_bits_s'])}, in {bits(row['in_bits_s'])}")
+        lines += [f"dropped {row['dropped']}"] if row["dropped"] else []
+        if lines:
+            found[f"nat-gateway {row['gateway']}"] = Mark(tuple(lines), alarm=bool(row["dropped"]))
+    return found
+
+
+def bits(rate: float) -> str:
+    """Bits a second as people say it: ``0 bit/s``, ``1.2 Mbit/s``, ``34 Gbit/s``."""
+    for unit in ("bit/s", "kbit/s", "Mbit/s"):
+        if rate < 999.5:
+            return f"{count(rate)} {unit}"
+        rate /= 1000
+    return f"{count(rate)} Gbit/s"
+
+
+def count(rate: float) -> str:
+    """A number of a second: one decimal below ten, unless that is 0."""
+    return f"{rate:.1f}" if 0.05 <= rate < 9.95 and round(rate, 1) != round(rate) else f"{rate:.0f}"
+
+
+def _seconds(before: Sample, after: Sample) -> float:
+    return float(max(after["time_s"] - before["time_s"], 1e-3))
+
+
+def _grown(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """By how much each counter has grown; those that have not are left out."""
+    found = {name: number - before.get(name, 0) for name, number in after.items()}
+    return {name: number for name, number in found.items() if number > 0}
+
+
+def _flow(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    return row["owner"], row["protocol"], row["original"]

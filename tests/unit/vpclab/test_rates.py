@@ -1,0 +1,156 @@
+"""Rates are differences of two samples over the time between them, and `top` shows them."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from vpclab.cli import rates
+from vpclab.cli.pictures import look
+
+
+def interface(node: str, packets: int, octets: int, reasons: dict[str, int], device: str = "eth0") -> dict[str, Any]:
+    return {
+        "node": node,
+        "device": device,
+        "sent_packets": packets,
+        "sent_bytes": octets,
+        "received_packets": packets // 2,
+        "received_bytes": octets // 2,
+        "reasons": reasons,
+    }
+
+
+def flow(port: int, packets: tuple[int, int], octets: tuple[int, int]) -> dict[str, Any]:
+    original = f"10.0.2.10:{port} > 198.51.100.10:80"
+    return {"owner": "app/eth0", "protocol": "tcp", "original": original, "packets": packets, "bytes": octets}
+
+
+def gateway(attempts: int, sent: int, dropped: int) -> dict[str, Any]:
+    metrics = {"ConnectionAttemptCount": attempts, "BytesOutToDestination": sent, "BytesOutToSource": 2 * sent}
+    metrics |= {"ErrorPortAllocation": dropped, "PacketsDropCount": dropped}
+    return {
+        "gateway": "shop/nat",
+        "connections": 7,
+        "ports": 5,
+        "ports_to": "tcp 198.51.100.10:80",
+        "ports_limit": 64512,
+        "metrics": metrics,
+    }
+
+
+BEFORE: dict[str, Any] = {
+    "time_s": 100.0,
+    "interfaces": [interface("app", 10, 1000, {"NO_ROUTE": 3}), interface("web", 5, 500, {})],
+    "drops": {"NO_ROUTE": 3},
+    "gateways": [gateway(1, 1000, 0)],
+    "flows": [flow(1, (10, 10), (1000, 1000)), flow(2, (1, 1), (40, 40))],
+    "remembered": {"group": 2},
+}
+AFTER: dict[str, Any] = {
+    "time_s": 102.0,
+    "interfaces": [
+        interface("app", 30, 251_000, {"NO_ROUTE": 3, "GROUP_EGRESS": 4}),
+        interface("web", 5, 500, {}),
+        interface("new", 2, 200, {}, "eth1"),
+    ],
+    "drops": {"NO_ROUTE": 3, "GROUP_EGRESS": 4},
+    "gateways": [gateway(3, 26_000, 2)],
+    "flows": [flow(1, (20, 20), (126_000, 1000)), flow(2, (1, 1), (40, 40)), flow(3, (1, 0), (60, 0))],
+    "remembered": {"group": 3, "nat": 7},
+}
+
+
+def test_interfaces() -> None:
+    app, web, new = rates.interface_rates(BEFORE, AFTER)
+    assert (app["sent_packets_s"], app["sent_bits_s"], app["received_packets_s"]) == (10, 1_000_000, 5)
+    assert (app["dropped_s"], app["drops"]) == (2, {"GROUP_EGRESS": 4}), "what was there before does not count"
+    assert (web["sent_packets_s"], web["drops"]) == (0, {})
+    assert (new["device"], new["sent_packets_s"]) == ("eth1", 1), "a new one counts from 0"
+
+
+def test_drops_and_gateways() -> None:
+    assert rates.drop_rates(BEFORE, AFTER) == [
+        {"reason": "GROUP_EGRESS", "dropped_s": 2, "dropped": 4},
+        {"reason": "NO_ROUTE", "dropped_s": 0, "dropped": 3},
+    ]
+    [nat] = rates.gateway_rates(BEFORE, AFTER)
+    assert (nat["connections"], nat["ports"], nat["ports_limit"], nat["ports_to"]) == (
+        7,
+        5,
+        64512,
+        "tcp 198.51.100.10:80",
+    )
+    assert (nat["attempts_s"], nat["out_bits_s"], nat["in_bits_s"], nat["no_port"]) == (1, 100_000, 200_000, 2)
+
+
+def test_flows_that_had_packets_meanwhile_the_largest_first() -> None:
+    first, third = rates.flow_rates(BEFORE, AFTER)
+    assert (first["original"], first["packets_s"], first["bits_s"]) == ("10.0.2.10:1 > 198.51.100.10:80", 10, 500_000)
+    assert (third["original"], third["packets_s"], third["bits_s"]) == ("10.0.2.10:3 > 198.51.100.10:80", 0.5, 240)
+
+
+def test_marks_of_a_picture() -> None:
+    found = rates.marks(BEFORE, AFTER)
+    assert found["instance app"].lines == (
+        "sent 1 Mbit/s, 10 packets/s",
+        "received 500 kbit/s, 5 packets/s",
+        "dropped 4 GROUP_EGRESS",
+    )
+    assert found["instance app"] == found["internet-host app"]
+    assert found["instance app"].alarm
+    assert found["network-interface new/eth1"].lines == (
+        "sent 800 bit/s, 1 packets/s",
+        "received 400 bit/s, 0.5 packets/s",
+    )
+    assert not found["network-interface new/eth1"].alarm
+    assert found["nat-gateway shop/nat"].lines == ("7 connections", "out 100 kbit/s, in 200 kbit/s", "dropped 2")
+    assert not [key for key in found if "web" in key], "nothing is written where nothing goes on"
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (0, "0 bit/s"),
+        (0.04, "0 bit/s"),
+        (0.5, "0.5 bit/s"),
+        (1.04, "1 bit/s"),
+        (9.94, "9.9 bit/s"),
+        (9.96, "10 bit/s"),
+        (999.4, "999 bit/s"),
+        (999.6, "1 kbit/s"),
+        (1_250_000, "1.2 Mbit/s"),
+        (34e9, "34 Gbit/s"),
+        (5e12, "5000 Gbit/s"),
+    ],
+)
+def test_rates_as_people_write_them(rate: float, text: str) -> None:
+    assert rates.bits(rate) == text
+
+
+def shown(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    stream = io.StringIO()
+    Console(file=stream, width=200, highlight=False).print(look("[x]", before, after))
+    return [" ".join(line.split()) for line in stream.getvalue().splitlines()]
+
+
+def test_a_look_of_top() -> None:
+    lines = shown(BEFORE, AFTER)
+    assert lines[0] == "lab [x]: 1 Mbit/s, 11 packets/s, 2 dropped/s; remembered: 3 group, 7 nat"
+    assert "app/eth0 1 Mbit/s 10 500 kbit/s 5 2 GROUP_EGRESS" in lines
+    assert "GROUP_EGRESS 2 4" in lines
+    assert "shop/nat 7 5 of 64512 tcp 198.51.100.10:80 1 100 kbit/s 200 kbit/s 2 2" in lines
+    assert "10.0.2.10:1 > 198.51.100.10:80 tcp app/eth0 500 kbit/s 10" in lines
+    assert len(lines) < 24, "it fits a terminal"
+
+
+def test_a_look_at_a_quiet_lab() -> None:
+    empty = {**AFTER, "drops": {}, "gateways": [], "flows": [], "remembered": {}, "interfaces": []}
+    assert shown(empty, {**empty, "time_s": 103.0})[0] == "lab [x]: 0 bit/s, 0 packets/s, 0 dropped/s; remembered: none"
+
+
+def test_two_samples_of_one_moment_divide_by_nothing() -> None:
+    assert rates.interface_rates(BEFORE, BEFORE)[0]["sent_packets_s"] == 0
