@@ -205,6 +205,7 @@ def test_what_is_wrong_with_the_lab_is_said_without_a_traceback(folder: Path) ->
     assert "lab.yaml:9:" in done.stdout
     assert "lab.yaml:10:" in done.stdout
     assert "Traceback" not in done.stdout
+    assert "During handling" not in done.stdout
     (folder / "lab.yaml").unlink()
     done = run(folder)
     assert counts(done) == {"error": 1}

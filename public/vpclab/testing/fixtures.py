@@ -63,12 +63,15 @@ def running(source: Path | Mapping[str, Any] | LabFile, config: pytest.Config) -
         if config.getoption(REQUIRED) or config.getini(REQUIRED):
             pytest.fail(why, pytrace=False)
         pytest.skip(why)
+    wrong = ""
     try:
         # Its name has the number of this process in it: workers of pytest-xdist do not get into each other's way.
         made = Lab.load(source) if isinstance(source, Path) else Lab.from_dict(source)
         made.up()
     except (ConfigurationError, LabError) as error:
-        pytest.fail(str(error), pytrace=False)
+        wrong = str(error)
+    if wrong:  # not while the error is being handled: it would be told twice
+        pytest.fail(wrong, pytrace=False)
     try:
         yield made
     finally:

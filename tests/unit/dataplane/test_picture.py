@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dataplane.load import load_topology
 from dataplane.picture import Link, Mark, Picture, Place, dot, draw, mermaid
 from dataplane.picture.examples_page import examples_page, first_paragraph
 from dataplane.topology import Topology
+from tests.property.wide_labs import wide_labs
 from tests.scenario.labs import SHOP
 from vpclab.testing import topologies
 
@@ -57,8 +59,9 @@ def test_every_example_can_be_drawn(file: Path) -> None:
 
 
 @settings(max_examples=30)
-@given(topologies())
+@given(st.one_of(topologies(), wide_labs().map(lambda lab: load_topology(json.dumps(lab), file_name="lab.json"))))
 def test_every_network_can_be_drawn(topology: Topology) -> None:
+    """Each route leads to a place: a construct that routes may lead to must be drawn."""
     picture = draw(topology)
     assert_sound(picture)
     assert mermaid(picture).count("subgraph ") == sum(line.strip() == "end" for line in mermaid(picture).splitlines())
