@@ -25,6 +25,7 @@ TITLES = {
     "flow": "The way of a packet, in memory",
     "wire": "Wire",
     "labs": "Labs",
+    "checks": "Checks",
 }
 HEAD = """# Performance
 

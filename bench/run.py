@@ -1,6 +1,6 @@
 """Measure us and the peers side by side, and print ratios: above 1 we are ahead.
 
-    bench/run.py [--only tables,python,flow,wire,labs] [--rounds 5] [--out FILE] [--quick] [--seed 1]
+    bench/run.py [--only tables,python,flow,wire,labs,checks] [--rounds 5] [--out FILE] [--quick] [--seed 1]
 
 In an area everybody is run once a round, in turns; medians are compared. Exit status 0 when every "at least" holds;
 1 when one does not, or a peer was not run; 3 when it could not be measured at all.
@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "public")]
 
 from bench import measure  # noqa: E402
 
-AREAS = {"tables": "tables", "python": "python_api", "flow": "flow", "wire": "wire", "labs": "labs"}
+AREAS = {"tables": "tables", "python": "python_api", "flow": "flow", "wire": "wire", "labs": "labs", "checks": "checks"}
 
 
 def main() -> int:

@@ -88,7 +88,7 @@ def _rows(count: int, rounds: int, has_mininet: bool) -> Iterator[Row]:
         contenders[PEER] = mininet
 
     def run(name: str) -> float:
-        _settle()
+        settle()
         for what, value in contenders[name](count).items():
             found[name].setdefault(what, []).append(value)
         return 0
@@ -111,7 +111,7 @@ def _rows(count: int, rounds: int, has_mininet: bool) -> Iterator[Row]:
 def ours(count: int) -> dict[str, float]:
     """One lab, started and stopped."""
     text = lab_file(count)
-    with tempfile.TemporaryDirectory() as folder, _environment("XDG_STATE_HOME", folder):
+    with tempfile.TemporaryDirectory() as folder, state_home(folder):
         path = Path(folder, "bench.yaml")
         path.write_text(text)
         lab = Lab.load(path)
@@ -124,7 +124,7 @@ def ours(count: int) -> dict[str, float]:
             began = time.perf_counter()
             lab.down()
             found["stop"] = time.perf_counter() - began
-        _settle()
+        settle()
         return {**found, "start, inside": _inside(text, count)}
 
 
@@ -153,7 +153,7 @@ def mininet(count: int) -> dict[str, float]:
     """The same of Mininet."""
     before = _kernel_bytes()
     with (
-        _sysctls_kept(),
+        kept_sysctls(),
         subprocess.Popen(
             [_SYSTEM_PYTHON, "-c", _MININET, str(count)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as child,
@@ -220,7 +220,7 @@ def _kernel_bytes() -> int:
 # -- the machine ----------------------------------------------------------------------------------------------------
 
 
-def _settle() -> None:
+def settle() -> None:
     """Wait until the kernel has taken the last round's namespaces away: that is no part of the next one."""
     end = time.monotonic() + 30
     before = -1
@@ -237,19 +237,21 @@ def _network_namespaces() -> int:
 
 
 @contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
+def state_home(folder: str) -> Iterator[None]:
+    """Labs started inside the block keep their state in a folder."""
+    before = os.environ.get("XDG_STATE_HOME")
+    os.environ["XDG_STATE_HOME"] = folder
     try:
         yield
     finally:
-        del os.environ[name]
+        del os.environ["XDG_STATE_HOME"]
         if before is not None:
-            os.environ[name] = before
+            os.environ["XDG_STATE_HOME"] = before
 
 
 @contextmanager
-def _sysctls_kept() -> Iterator[None]:
+def kept_sysctls() -> Iterator[None]:
+    """What Mininet changes of the machine is put back after the block."""
     paths = [path for name in _CHANGED_BY_MININET if (path := Path("/proc/sys", name)).exists()]
     before = {path: path.read_text() for path in paths}
     try:
