@@ -55,7 +55,7 @@ def test_sender_egress_and_receiver_ingress_are_separate_gates() -> None:
     """A first packet passes if the sender's side alone lets it out and the receiver's side alone lets it in."""
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=part(2))
+    @settings(max_examples=part(2), backend=FRESH, phases=PHASES)
     @given(case=cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         lab = data.draw(st.composite(some_egress)(case.lab))
@@ -161,7 +161,7 @@ def test_a_group_reference_is_the_set_of_its_members_addresses() -> None:
     """Between interfaces that packets reach directly; translation and appliances are where the two differ."""
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=part(2))
+    @settings(max_examples=part(2), backend=FRESH, phases=PHASES)
     @given(case=dense_cases, data=st.data())
     def law(case: Case, data: st.DataObject) -> None:
         lab = data.draw(st.composite(referring)(case.lab))
