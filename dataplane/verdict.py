@@ -256,7 +256,9 @@ REASON_TEXT: dict[Reason, ReasonText] = {
         "load balancer: addresses, protocol or ports of the packet inside are not those of its flow"
     ),
     Reason.GENEVE_FRAGMENT: ReasonText("load balancer: what a target sent back came in fragments"),
-    Reason.GENEVE_NESTED: ReasonText("load balancer: a packet to a target leads through another endpoint"),
+    Reason.GENEVE_NESTED: ReasonText(
+        "load balancer: a packet to a target leads through another endpoint, or one from a target was inside another"
+    ),
     Reason.ENDPOINT_UNAVAILABLE: ReasonText("endpoint: not available (pending acceptance, rejected or failed)"),
     Reason.ENDPOINT_FROM_OUTSIDE: ReasonText(
         "gateway endpoint: only what comes from inside the VPC is forwarded",

@@ -26,6 +26,8 @@ Deviations from AWS:
 - `dualstack` is true unless said otherwise: AWS's default is IPv4 only.
 - Load balancers cannot be made without a target group, and have no listener of their own: it has nothing to say.
 - A target group belongs to the VPC of its load balancer.
+- A packet to a target does not go through another endpoint, and one from a target that does, and is inspected there
+  itself, dies at its load balancer: one GENEVE packet is opened on the way (`GENEVE_NESTED`). AWS documents neither.
 """
 
 from __future__ import annotations

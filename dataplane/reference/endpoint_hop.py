@@ -67,6 +67,8 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
         Dropped: it does not go on from there.
     """
     outer = journey.packet
+    if journey.is_tunnelled or journey.was_tunnelled:
+        raise Dropped(Reason.GENEVE_NESTED, node.balancer)
     if outer.fragment is not None or len(journey.pieces()) > 1:
         raise Dropped(Reason.GENEVE_FRAGMENT, node.balancer)
     inside = geneve.unwrap(outer)
@@ -90,7 +92,7 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
     if wrong is not None:  # of an error, which may be anybody's who can be a sender at all
         raise Dropped(wrong, node.balancer)
     journey.note(endpoint.number, "decapsulate", target.number)
-    journey.packet, journey.is_tunnelled = packet, False
+    journey.packet, journey.was_tunnelled = packet, True
     lose_ttl(journey, endpoint.number)
     _begin(journey, endpoint)
     journey.through = {ENDPOINT}

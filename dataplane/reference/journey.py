@@ -48,6 +48,8 @@ class Journey:
     """Of these fragments, where the packet itself says nothing: it has become IPv6 since."""
     is_tunnelled: bool = False
     """Whether it is a GENEVE packet on its way to a target."""
+    was_tunnelled: bool = False
+    """Whether it has come out of one."""
     contents: list[bytes] = field(default_factory=list)
     """Pieces of what is in that packet: each but the first, which is in `packet`, goes along in a packet of its own."""
     untracked: list[Callable[[], None]] = field(default_factory=list)

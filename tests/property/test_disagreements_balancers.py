@@ -15,7 +15,9 @@ from tests.scenario.gwlb import (
     DB,
     FAR,
     FAR6,
+    LAB,
     ONE,
+    answer,
     balancer,
     delivered,
     group,
@@ -56,6 +58,22 @@ instances:
   app2: {vpc: twin, subnet: apps, private_ip: 10.0.1.10}
 """
 S3 = "52.216.0.10"
+AROUND = LAB.replace("      fw-b: {cidr: 10.9.2.0/24, availability_zone: b}", (
+    "      fw-b: {cidr: 10.9.2.0/24, availability_zone: b, route_table: around}\n"
+    "      around: {cidr: 10.9.3.0/24, availability_zone: a}"
+)).replace("fleet: {targets: [fw1, fw2, fw3]}", "fleet: {targets: [fw3]}\n      second: {targets: [fw1]}").replace(
+    "    gateway_load_balancers:\n      inspection: {",
+    '    route_tables: {around: {routes: [{destination: 10.9.1.0/24, target: "vpc-endpoint:around"}]}}\n'
+    "    gateway_load_balancer_endpoints: {around: {service: security/second, subnet: around}}\n"
+    "    gateway_load_balancers:\n"
+    "      second: {subnets: [fw-a], target_group: second}\n"
+    "      inspection: {cross_zone: true, ",
+).replace(
+    "      inspection: {gateway_load_balancer: inspection,",
+    '      second: {gateway_load_balancer: second, acceptance_required: false, allowed_principals: ["*"]}\n'
+    "      inspection: {gateway_load_balancer: inspection,",
+)  # fmt: skip
+"""What fw3 sends back to a load balancer is inspected by fw1 on its way."""
 
 
 @pytest.fixture(params=ENGINES)
@@ -160,3 +178,15 @@ def test_a_flow_of_a_service_does_not_live_on_by_packets_of_another_vpc(engine: 
     assert net.send("app2", reset).reason is Reason.ENDPOINT_CONFLICT
     net.wait(1)
     assert net.send("app2", segment).to == "s3"
+
+
+def test_what_has_come_out_of_geneve_is_not_opened_again(engine: str) -> None:
+    """The network opens one packet on its way, and says so of the second, whatever is in it."""
+    net = Network(AROUND, engine=engine)
+    got = delivered(net.send("app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6)))
+    back = answer(got)
+    back.ttl = 64
+    around = delivered(net.send("fw3", back))
+    assert (got.target, around.target) == ("fw3", "fw1")
+    result = send_back(net, around)
+    assert (result.reason, result.by) == (Reason.GENEVE_NESTED, "gateway-load-balancer security/inspection")
