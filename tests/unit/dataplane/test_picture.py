@@ -16,6 +16,7 @@ from dataplane.load import load_topology
 from dataplane.picture import Link, Mark, Picture, Place, dot, draw, mermaid
 from dataplane.picture.examples_page import examples_page, first_paragraph
 from dataplane.topology import Topology
+from tests.property.quick_load import topology_of
 from tests.property.wide_labs import wide_labs
 from tests.scenario.labs import SHOP
 from vpclab.testing import topologies
@@ -59,7 +60,7 @@ def test_every_example_can_be_drawn(file: Path) -> None:
 
 
 @settings(max_examples=30)
-@given(st.one_of(topologies(), wide_labs().map(lambda lab: load_topology(json.dumps(lab), file_name="lab.json"))))
+@given(st.one_of(topologies(), wide_labs().map(topology_of)))
 def test_every_network_can_be_drawn(topology: Topology) -> None:
     """Each route leads to a place: a construct that routes may lead to must be drawn."""
     picture = draw(topology)
