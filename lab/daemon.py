@@ -22,14 +22,16 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from dataplane.errors import LabError, VpclabError
 from lab.control import ControlServer, error_to_json
-from lab.running import RunningLab
+from lab.runtime import Runtime
 from lab.startup import Start
 from lab.state import LabState
-from lab.verbs import Verbs
+
+if TYPE_CHECKING:
+    from lab.running import RunningLab
 
 LOG_NAME = "daemon.log"
 _SPAWNER = "the process that keeps its nodes ended"
@@ -53,7 +55,12 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
     state.acquire()
     try:
         _log_to(state)
-        with RunningLab(state, start.text, start.file) as lab:
+        runtime = Runtime(state)
+        # Only now, while its spawner gets ready: all that a lab needs takes half of the time that it takes to start.
+        from lab.running import RunningLab
+        from lab.verbs import Verbs
+
+        with RunningLab(state, start.text, start.file, runtime) as lab:
             state.write_daemon(name=start.name, file=start.file, lab_id=lab.runtime.lab_id)
             server = ControlServer(state.path, Verbs(lab, signals.end).table())
             try:

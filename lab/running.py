@@ -42,11 +42,17 @@ class RunningLab:
     Methods may be called from several threads; those that change the lab take turns.
     """
 
-    def __init__(self, state: LabState, text: str, file: str) -> None:
+    def __init__(self, state: LabState, text: str, file: str, runtime: Runtime | None = None) -> None:
         """Bring the network up; programs are not started yet (`start_programs`).
 
+        Args:
+            state: the lab's state folder; the caller holds its lock.
+            text: the lab file.
+            file: what to call it.
+            runtime: one of this state's, which is closed here in any case; without it, a new one.
+
         Raises:
-            ConfigurationError: the lab file is wrong; nothing was started.
+            ConfigurationError: the lab file is wrong; nothing is left.
             VpclabError: it cannot be started; nothing is left.
         """
         began = time.monotonic()
@@ -55,14 +61,13 @@ class RunningLab:
         self.started = time.time()
         self._changing = threading.RLock()
         self._closed = False
-        loaded = load(text, file_name=file)
-        self._loaded = loaded
-        self.data_plane = DataPlane(loaded.topology())
-        self.worker = Worker(self.data_plane.engine)
         self._folder = state.path
         self._health: HealthWatch | None = None
-        self.runtime = Runtime(state)
+        self.runtime = Runtime(state) if runtime is None else runtime
         try:
+            self._loaded = load(text, file_name=file)
+            self.data_plane = DataPlane(self._loaded.topology())
+            self.worker = Worker(self.data_plane.engine)
             self._watch_health(self.topology)
             self._publish_health()
             self._keep(self._planned(self.topology))

@@ -102,6 +102,8 @@ class Runtime:
 
         What a run of the lab that was killed may have left is removed first. Without the right to make namespaces
         directly, everything is made inside one new user namespace (see `lab.rootless`).
+
+        The spawner gets ready meanwhile: the first method that needs it waits, and tells what it could not do.
         """
         gc.clean(state)
         self._state = state
@@ -123,26 +125,16 @@ class Runtime:
                 env={**os.environ, LAB_VARIABLE: self._lab_id},
             )
         self._channel = Channel(ours)
-        start = start_time(self._process.pid) or 0
+        self._start = start_time(self._process.pid) or 0
+        self._facts: dict[str, Any] = {}
+        self._warnings: tuple[str, ...] = ()
         try:
             self._channel.send(
                 {"lab": state.name, "lab_id": self._lab_id, "folder": str(state.path), "start_folder": os.getcwd()}
             )
-            facts = self._answer({})
         except BaseException:
             self._hang_up()
             raise
-        self._warnings: tuple[str, ...] = tuple(facts["warnings"])
-        self._facts = {
-            "pid": self._process.pid,
-            "start": start,
-            "boot": boot_id(),
-            "init": facts["init"],
-            "init_start": start_time(facts["init"]),
-            "lab_id": self._lab_id,
-            "rootless": facts["rootless"],
-        }
-        self._record()
 
     @property
     def lab_id(self) -> str:
@@ -152,11 +144,13 @@ class Runtime:
     @property
     def rootless(self) -> bool:
         """Whether the lab lives in a user namespace of its own."""
+        self._meet()
         return bool(self._facts["rootless"])
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What works less well here than it could, one line each, with what to do about it."""
+        self._meet()
         return self._warnings
 
     def fileno(self) -> int:
@@ -305,8 +299,31 @@ class Runtime:
 
     # -- parts ---------------------------------------------------------------------------------------------
 
+    def _meet(self) -> None:
+        """Wait until the spawner is ready, or raise what it could not do."""
+        with self._lock:
+            if self._facts or self._closed:
+                return
+            try:
+                facts = self._answer({})
+            except BaseException:
+                self._hang_up()
+                raise
+            self._warnings = tuple(facts["warnings"])
+            self._facts = {
+                "pid": self._process.pid,
+                "start": self._start,
+                "boot": boot_id(),
+                "init": facts["init"],
+                "init_start": start_time(facts["init"]),
+                "lab_id": self._lab_id,
+                "rootless": facts["rootless"],
+            }
+            self._record()
+
     def _ask(self, taps: dict[int, int], *request: Any) -> Any:
         with self._lock:
+            self._meet()
             try:
                 self._channel.send(request)
             except ChannelClosed:

@@ -263,6 +263,21 @@ def test_a_lab_that_cannot_start_closes_what_it_opened(monkeypatch: pytest.Monke
     assert [runtime.closed for runtime in made] == [True]
 
 
+def test_a_runtime_that_was_started_ahead_is_used_and_closed_even_when_the_lab_file_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(running, "Worker", FakeWorker)
+    ahead: Any = FakeRuntime(FakeState())
+    with RunningLab(FakeState(), lab_text(a="10.0.1.10"), "lab.yaml", ahead) as made:  # type: ignore[arg-type]
+        assert id(made.runtime) == id(ahead)
+        assert set(ahead.plans) == set(made.plans)
+    assert ahead.closed
+    ahead = FakeRuntime(FakeState())
+    with pytest.raises(ConfigurationError):
+        RunningLab(FakeState(), lab_text(a="no address"), "lab.yaml", ahead)  # type: ignore[arg-type]
+    assert ahead.closed
+
+
 def test_the_clock_adds_up(lab: RunningLab) -> None:
     assert lab.advance_clock(1000) == 1000
     assert lab.advance_clock(500) == 1500
