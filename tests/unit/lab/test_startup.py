@@ -1,6 +1,6 @@
 """Starting a daemon, from the starter's side: whatever the daemon does, one clear answer and nothing left over.
 
-The daemon is played by bash scripts; they get what the real one gets: ``-P -m lab.daemon NAME READY_FD [TIE_FD]``.
+The daemon is played by bash scripts; they get what the real one gets: ``-S -P -c CODE ROOT NAME READY_FD [TIE_FD]``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 import time
 from pathlib import Path
 
@@ -40,10 +41,12 @@ def is_alive(pid: int) -> bool:
 
 
 def test_a_daemon_that_gets_ready(daemon: Path, tmp_path: Path) -> None:
-    play(daemon, f'cat > {tmp_path}/start; echo \'{{"problem": "slow"}}\' >&$5; read end <&$6')
+    play(daemon, f'cat > {tmp_path}/start; echo \'{{"problem": "slow"}}\' >&$7; read end <&$8')
     started = launch(START, tied=True, limit_s=10)
     assert started.problem == "slow"
-    assert json.loads((tmp_path / "start").read_text()) == {
+    told = json.loads((tmp_path / "start").read_text())
+    assert set(told.pop("packages")) == {os.path.abspath(folder) for folder in sys.path if folder}
+    assert told == {
         "name": "x",
         "text": "version: 1\n",
         "file": "lab.yaml",
@@ -56,16 +59,16 @@ def test_a_daemon_that_gets_ready(daemon: Path, tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_is_not_tied_gets_no_pipe(daemon: Path) -> None:
-    play(daemon, 'cat >/dev/null; echo "{\\"problem\\": \\"$#\\"}" >&$5')
+    play(daemon, 'cat >/dev/null; echo "{\\"problem\\": \\"$#\\"}" >&$7')
     started = launch(START, tied=False, limit_s=10)
-    assert (started.problem, started.tie) == ("5", None)
+    assert (started.problem, started.tie) == ("7", None)
     started.process.wait(5)
 
 
 def test_errors_of_the_daemon_arrive_as_they_are(daemon: Path) -> None:
     problem = {"path": "a", "message": "b", "code": "", "hint": "", "file": "f", "line": 1, "column": 2}
     error = {"error": {"kind": "configuration", "message": "", "problems": [problem]}}
-    play(daemon, f"cat >/dev/null; echo '{json.dumps(error)}' >&$5")
+    play(daemon, f"cat >/dev/null; echo '{json.dumps(error)}' >&$7")
     with pytest.raises(ConfigurationError, match="f:1:2: a: b"):
         launch(START, tied=True, limit_s=10)
 
