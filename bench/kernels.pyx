@@ -8,20 +8,21 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from fastpath.burst cimport receive_burst
 from fastpath.classifier cimport rule
-from fastpath.core cimport core, count_sent, outcome, receive, set_time
+from fastpath.core cimport core, count_sent, set_time
 from fastpath.emission cimport SLOT_HEADROOM, emission, outbox_clear
 from fastpath.engine cimport Engine
+from fastpath.flow cimport arrival
 from fastpath.lpm cimport lpm_find_many4, lpm_find_many6, lpm_table
-from fastpath.memo cimport (FLOW_WAYS, arrival, flow, flow_hit, flow_remember, flow_table, flows_close, flows_open)
-from fastpath.packet cimport L4_PORTS, addr, header, packet
+from fastpath.memo cimport *
+from fastpath.packet cimport addr, header, packet
 from fastpath.plan cimport plan, walker
-from fastpath.reason cimport VERDICT_FORWARD
-from fastpath.session cimport NO_SESSION, session, session_table, table_close, table_open
 from fastpath.rule_list cimport rule_list
+from fastpath.session cimport NO_SESSION, session, session_table
 from fastpath.snapshot cimport Snapshot
 from fastpath.tracking cimport first_match
-from fastpath.wire cimport VNET_HEADER
+from fastpath.wire cimport VNET_HEADER, fetch
 
 cdef extern from *:
     """
@@ -194,82 +195,80 @@ def flow_keep(uintptr_t rows, uintptr_t answers, uint32_t count):
 
 
 cdef class FlowTable:
-    """A memo and the sessions behind it, without an engine."""
+    """The table of a memo without an engine."""
 
     cdef flow_table t
-    cdef session_table sessions
-    cdef plan *plan
     cdef bint ready
 
     def __cinit__(self, uint32_t capacity):
-        self.plan = <plan *>calloc(1, sizeof(plan))
-        if self.plan == NULL or not table_open(&self.sessions, 16, 1) or not flows_open(&self.t, capacity, 0x1234567):
+        if not flows_open(&self.t, capacity):
             raise MemoryError
         self.ready = True
 
     def __dealloc__(self):
         if self.ready:
             flows_close(&self.t)
-            table_close(&self.sessions)
-        free(self.plan)
 
     @property
     def bytes(self):
-        return <uint64_t>(self.t.mask + 1) * FLOW_WAYS * sizeof(flow)
+        return flows_bytes(&self.t)
 
     def add(self, uintptr_t rows, uint32_t count):
-        """Remember these flows; the plan behind each opens nothing."""
+        """Remember these flows. How many."""
         cdef flow_row *k = <flow_row *>rows
-        cdef packet p
-        cdef arrival a
-        cdef uint32_t i
-        memset(&p, 0, sizeof(p))
-        memset(&a, 0, sizeof(a))
-        a.p = &p
-        self.plan.verdict = VERDICT_FORWARD
-        self.plan.p = &p
+        cdef uint64_t word[3]
+        cdef uint32_t i, row, added = 0
         with nogil:
             for i in range(count):
-                fill(&p, &k[i])
-                self.plan.object = k[i].number
-                flow_remember(&self.t, &self.sessions, &a, self.plan, 1, i)
+                key_of(word, &k[i])
+                row = flow_insert(&self.t, tag_of(&self.t, word, NULL), word, NULL)
+                if row != NO_FLOW:
+                    self.t.rows[row].to = k[i].number
+                    added += 1
+        return added
 
     def run(self, uintptr_t rows, uint32_t count, uintptr_t answers=0):
-        """Find them again."""
+        """Find them again, BATCH at a time, as a burst of packets does."""
         cdef flow_row *k = <flow_row *>rows
         cdef uint32_t *out = <uint32_t *>answers
-        cdef packet p
-        cdef arrival a
-        cdef flow *f
-        cdef uint32_t i, value
+        cdef flow_table *t = &self.t
+        cdef uint64_t words[BATCH][3]
+        cdef uint32_t tags[BATCH]
+        cdef uint32_t found[BATCH]
+        cdef bucket *b
+        cdef uint32_t at = 0, i, n, ways, value, row
         cdef uint64_t total = 0
-        memset(&p, 0, sizeof(p))
-        memset(&a, 0, sizeof(a))
-        a.p = &p
         with nogil:
-            for i in range(count):
-                fill(&p, &k[i])
-                f = flow_hit(&self.t, &self.sessions, &a, 1, i)
-                value = 0 if f == NULL else f.object
-                total += value
-                if out != NULL:
-                    out[i] = value
+            while at < count:
+                n = count - at if count - at < BATCH else BATCH
+                for i in range(n):
+                    key_of(words[i], &k[at + i])
+                    tags[i] = tag_of(t, words[i], NULL)
+                    fetch(home_of(t, tags[i]))
+                for i in range(n):
+                    b = home_of(t, tags[i])
+                    ways = ways_with(b.tags, tags[i])
+                    if ways == 0:
+                        b = beside(b, 1)
+                        ways = ways_with(b.tags, tags[i])
+                    found[i] = b.rows[lowest_way(ways)] if ways else NO_FLOW
+                    fetch(&t.rows[found[i]] if ways else &t.rows[0])
+                for i in range(n):
+                    row = found[i]
+                    if row == NO_FLOW or not is_row(t, row, words[i], NULL):
+                        row = flow_find(t, tags[i], words[i], NULL)
+                    value = 0 if row == NO_FLOW else t.rows[row].to
+                    total += value
+                    if out != NULL:
+                        out[at + i] = value
+                at += n
         return total
 
 
-cdef inline void fill(packet *p, const flow_row *k) noexcept nogil:
-    p.src.lo = k.source
-    p.dst.lo = k.destination
-    p.sport = k.source_port
-    p.dport = k.destination_port
-    p.proto = 17
-    p.family = 4
-    p.kind = L4_PORTS
-    p.ttl = 64
-    p.segments = 1
-    p.l3 = 14
-    p.l4 = 34
-    p.end = 64
+cdef inline void key_of(uint64_t *word, const flow_row *k) noexcept nogil:
+    memcpy(word, k, 8)
+    word[1] = k.source_port | (<uint32_t>k.destination_port << 16) | (<uint64_t>17 << 32) | (<uint64_t>4 << FAMILY_AT)
+    word[2] = <uint64_t>1 << 32
 
 
 # --- packets -------------------------------------------------------------------------------------------------------
@@ -304,9 +303,9 @@ cdef class Replay:
         cdef uint8_t *f = <uint8_t *>frames
         cdef uint8_t *o = <uint8_t *>out
         cdef uint32_t *from_ = <uint32_t *>contexts
-        cdef uint8_t *slot
+        cdef arrival rows[ROUND]
+        cdef arrival *a
         cdef core *c = &self.engine.c
-        cdef outcome result
         cdef emission *e
         cdef uint32_t at, i, n
         cdef uint64_t emitted = 0
@@ -319,9 +318,15 @@ cdef class Replay:
             while at < count:
                 n = count - at if count - at < ROUND else ROUND
                 for i in range(n):
-                    slot = self.arena + <size_t>i * SLOT + SLOT_HEADROOM
-                    memcpy(slot, f + <size_t>(at + i) * stride, length)
-                    receive(c, slot, length, NULL, from_[at + i], i, &result)
+                    a = &rows[i]
+                    a.frame = self.arena + <size_t>i * SLOT + SLOT_HEADROOM
+                    a.vnet = NULL
+                    a.trace = NULL
+                    a.length = length
+                    a.context = from_[at + i]
+                    a.parent = i
+                    memcpy(a.frame, f + <size_t>(at + i) * stride, length)
+                receive_burst(c, rows, n, False)
                 for i in range(c.out.count):
                     e = &c.out.rows[i]
                     memcpy(e.frame - VNET_HEADER, e.vnet, VNET_HEADER)
@@ -339,17 +344,20 @@ cdef class Replay:
 
 def sizes():
     """Bytes of one row of each table, and what a bucket of the session table takes."""
-    return {"flow": sizeof(flow), "session": sizeof(session), "bucket": 2 * sizeof(uint32_t), "rule": sizeof(rule)}
+    return {"flow": sizeof(flow) + sizeof(flow_cold), "link": sizeof(flow_link), "flow bucket": sizeof(bucket),
+            "session": sizeof(session), "bucket": 3 * sizeof(uint32_t), "rule": sizeof(rule)}
 
 
 def probes(Engine engine not None):
-    """How many keys are looked at until a session or a flow entry is found: (mean, most) of each; and entries living."""
+    """How many keys are looked at until a session is found and how many buckets until a flow entry is: (mean, most) of
+    each; and entries living, with their bytes."""
     cdef session_table *s = &engine.c.sessions
     cdef flow_table *f = &engine.c.flows
-    cdef uint32_t bucket, ref, way
-    cdef uint64_t keys = 0, steps = 0, longest = 0, depth, rows = 0, row_steps = 0
-    for bucket in range(s.mask + 1):
-        ref = s.buckets[bucket]
+    cdef uint32_t slot, ref, row, way
+    cdef uint64_t keys = 0, steps = 0, longest = 0, depth, at_home = 0
+    cdef bucket *b
+    for slot in range(s.mask + 1):
+        ref = s.buckets[slot]
         depth = 0
         while ref != NO_SESSION:
             depth += 1
@@ -357,10 +365,11 @@ def probes(Engine engine not None):
             steps += depth
             ref = s.rows[ref >> 1].next[ref & 1]
         longest = max(longest, depth)
-    for bucket in range(f.mask + 1):
-        for way in range(FLOW_WAYS):
-            if f.rows[bucket * FLOW_WAYS + way].generation:
-                rows += 1
-                row_steps += way + 1
-    return {"session": (<double>steps / keys if keys else 0.0, longest), "flow": (<double>row_steps / rows if rows else 0.0, FLOW_WAYS),
-            "flows": rows, "sessions": s.live, "buckets": s.mask + 1, "capacity": s.capacity}
+    for row in range(f.used):
+        if f.rows[row].word[1]:
+            b = home_of(f, f.cold[row].tag)
+            for way in range(BUCKET_WAYS):
+                at_home += b.tags[way] != 0 and b.rows[way] == row
+    return {"session": (<double>steps / keys if keys else 0.0, longest),
+            "flow": (2 - <double>at_home / f.live if f.live else 0.0, 1 if at_home == f.live else 2),
+            "flows": f.live, "flow bytes": flows_bytes(f), "sessions": s.live, "buckets": s.mask + 1, "capacity": s.capacity}

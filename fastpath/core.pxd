@@ -3,8 +3,9 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.emission cimport emission, outbox
+from fastpath.flow cimport arrival, facts, outcome
 from fastpath.fragment cimport fragment_table
-from fastpath.memo cimport flow_table
+from fastpath.memo cimport flow_table, wide_key
 from fastpath.packet cimport packet
 from fastpath.plan cimport leg_room, plan, trace_buffer
 from fastpath.reason cimport REASONS
@@ -13,6 +14,7 @@ from fastpath.snapshot cimport context, interface, tables
 
 cdef enum:
     SWEEP_MS = 1000
+    BURST = 64              # most frames that are received at once
 
 cdef struct port_counters:
     uint64_t rx_frames      # as read from the port
@@ -23,12 +25,6 @@ cdef struct port_counters:
     uint64_t tx_bytes
     uint64_t reasons[REASONS]
     uint32_t held           # fragments of this sender now waiting
-
-cdef struct outcome:
-    uint8_t verdict
-    uint16_t reason
-    uint32_t object
-    uint32_t rule
 
 cdef struct core:
     tables *t
@@ -48,17 +44,30 @@ cdef struct core:
     uint32_t gateway_count  # of sessions.gateways, which are ours
     plan work               # of the packet being walked
     plan error_work         # of an error about it
+    facts inside[BURST]     # of packets inside those of the burst being received
+    wide_key keys[BURST]    # and the keys that need it
 
 
-cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet, uint32_t context, uint32_t parent,
-                  outcome *result) noexcept nogil
+# The whole way of one frame, flow entries aside.
+cdef void receive(core *c, arrival *a) noexcept nogil
 cdef void sweep(core *c) noexcept nogil
 cdef bint free_the_dead(core *c) noexcept nogil
 cdef void set_time(core *c, uint64_t now) noexcept nogil
 cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, packet *q, leg_room *legs, plan *out, uint64_t now,
                      trace_buffer *trace) noexcept nogil
-cdef bint count_sent(core *c, const emission *e) noexcept nogil
 cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil
 cdef int classify(core *c, const context *x, const interface *i, packet *p, const uint8_t *vnet, uint32_t parent,
                   outcome *result) noexcept nogil
 cdef void commit(core *c, plan *x, packet *p) noexcept nogil
+
+
+# Count an emission as sent. The port may have gone since it was planned.
+cdef inline bint count_sent(core *c, const emission *e) noexcept nogil:
+    cdef port_counters *k
+    if e.port >= c.port_count:
+        return False
+    k = &c.ports[e.port]
+    k.tx_frames += 1
+    k.tx_packets += e.segments
+    k.tx_bytes += e.length
+    return True

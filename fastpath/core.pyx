@@ -1,8 +1,9 @@
-"""The way of one packet: parse, classify, memo or walk, commit, edit, emit.
+"""The way of one packet: parse, classify, walk, commit, edit, emit.
 
 `receive` takes one frame and leaves a verdict, counted under its port, and any number of emissions: the
 packet itself or its fragments, an answer, an ICMP error, fragments that had waited for it. Frames are
-edited in place; frames the router makes lie in `scratch`, valid until `outbox_clear`.
+edited in place; frames the router makes lie in `scratch`, valid until `outbox_clear`. Whether a packet has a flow entry
+has been seen before (fastpath.burst); here it gets one.
 """
 
 from libc.string cimport memcmp, memcpy, memset
@@ -10,9 +11,9 @@ from libc.string cimport memcmp, memcpy, memset
 from fastpath.edit cimport *
 from fastpath.emission cimport *
 from fastpath.fragment cimport *
-from fastpath.geneve cimport looks_like_geneve, open_geneve, read_geneve
+from fastpath.flow cimport flow_remember
+from fastpath.memo cimport flows_move
 from fastpath.lpm cimport lpm_find
-from fastpath.memo cimport arrival, flow, flow_hit, flow_remember, may_use_flow
 from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
@@ -25,6 +26,8 @@ cdef enum:
     ND_ROUTER_SOLICITATION = 133
     ND_NEIGHBOUR_SOLICITATION = 135
     ND_REDIRECT = 137
+    ERA = 30                # 2^30 ms are 12 days
+    TURN_MS = 4096          # in which all flow entries are looked at once
 
 
 cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil:
@@ -43,18 +46,6 @@ cdef inline void give(outcome *result, uint8_t verdict, uint16_t reason, uint32_
 cdef void offer_room(core *c, leg_room *legs) noexcept nogil:
     legs.bytes = c.out.scratch + c.out.used
     legs.size = <uint32_t>SCRATCH - c.out.used
-
-
-# Count an emission as sent. The port may have gone since it was planned.
-cdef bint count_sent(core *c, const emission *e) noexcept nogil:
-    cdef port_counters *k
-    if e.port >= c.port_count:
-        return False
-    k = &c.ports[e.port]
-    k.tx_frames += 1
-    k.tx_packets += e.segments
-    k.tx_bytes += e.length
-    return True
 
 
 # --- commit --------------------------------------------------------------------------------------------------------
@@ -136,7 +127,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
             s.state = e.step.state
             s.seen = e.step.seen
             s.idle = e.step.idle
-            s.version += 1
+            session_changed(&c.sessions, s)
             if e.target and e.target != s.target:
                 s.target = e.target
                 if s.pool != NO_SESSION:
@@ -266,34 +257,13 @@ cdef bint receive_nd(core *c, const context *x, const interface *i, packet *p, u
 
 # --- the way of a packet -------------------------------------------------------------------------------------------
 
-# What a flow entry for `p` is found by. False: there can be none.
-cdef bint came(core *c, packet *p, packet *inside, arrival *a) noexcept nogil:
-    memset(a, 0, sizeof(arrival))
-    a.p = p
-    if c.t.tunnel_count and looks_like_geneve(p) and read_geneve(p, &a.head) == 0 \
-            and a.head.has_endpoint and a.head.has_cookie and open_geneve(p, &a.head, inside) == 0:
-        a.inside = inside
-        return may_use_flow(inside)
-    return may_use_flow(p)
-
-
-# Memo or walk, commit, and send. `p` is parsed, checked and knows its ports.
-cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t parent, outcome *result) noexcept nogil:
+# Walk, commit, and send. `p` is parsed, checked and knows its ports. `a`: what it is remembered as, or NULL.
+cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t parent, const arrival *a, outcome *result) noexcept nogil:
     cdef metadata m
-    cdef flow *f
     cdef uint16_t reason
     cdef leg_room legs
     cdef plan *w = &c.work
-    cdef packet inside
-    cdef arrival a
-    cdef bint memo = c.memo and came(c, p, &inside, &a)
     cdef trace_buffer *trace = c.trace if cause == CAUSE_FORWARDED else NULL
-    if memo and trace == NULL:
-        f = flow_hit(&c.flows, &c.sessions, &a, c.t.generation, c.now)
-        if f != NULL:
-            reason = send(&c.out, &inside if f.opens else p, &f.edit, cause, parent)
-            give(result, VERDICT_DROP if reason else VERDICT_FORWARD, reason, f.object, 0)
-            return
     start_metadata(c.t, x.interface, &m)
     offer_room(c, &legs)
     walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
@@ -305,8 +275,8 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
     commit(c, w, p)
     give(result, w.verdict, w.reason, w.object, w.rule)
     if w.verdict == VERDICT_FORWARD:
-        if memo:
-            flow_remember(&c.flows, &c.sessions, &a, w, c.t.generation, c.now)
+        if a != NULL and a.keyed:
+            flow_remember(&c.flows, &c.sessions, c.t, a, p, w)
         reason = send(&c.out, w.p, &w.edit, cause, parent)
         if reason:
             give(result, VERDICT_DROP, reason, w.object, 0)
@@ -377,51 +347,51 @@ cdef void release_fragments(core *c, const context *x, packet *first, uint32_t p
         if parse_ip(&p):
             continue    # it was parsed before it was held
         datagram_tell(d, &p)
-        forward(c, x, &p, CAUSE_RELEASED, parent, &result)
+        forward(c, x, &p, CAUSE_RELEASED, parent, NULL, &result)
         if result.reason:
             count_reason(c, first.context, result.reason)
 
 
-# One frame from port and context `number`. Its bytes may be changed; SLOT_HEADROOM bytes lie in front of it.
-cdef void receive(core *c, uint8_t *frame, uint32_t length, const uint8_t *vnet, uint32_t number, uint32_t parent,
-                  outcome *result) noexcept nogil:
+cdef void receive(core *c, arrival *a) noexcept nogil:
     cdef const context *x
     cdef const interface *i
     cdef packet p
     cdef int reason
     cdef port_counters *k
-    if c.t == NULL or number >= c.t.context_count or c.t.contexts[number].interface == 0:
+    cdef outcome *result = &a.result
+    c.trace = a.trace
+    if c.t == NULL or a.context >= c.t.context_count or c.t.contexts[a.context].interface == 0:
         give(result, VERDICT_DROP, REASON_CONTEXT_UNKNOWN, 0, 0)
-        count_reason(c, number, REASON_CONTEXT_UNKNOWN)
+        count_reason(c, a.context, REASON_CONTEXT_UNKNOWN)
         return
-    x = &c.t.contexts[number]
+    x = &c.t.contexts[a.context]
     i = &c.t.interfaces[x.interface - 1]
-    k = &c.ports[number]
+    k = &c.ports[a.context]
     k.rx_frames += 1
-    k.rx_bytes += length
+    k.rx_bytes += a.length
     memset(&p, 0, sizeof(packet))
     p.segments = 1
-    p.frame = frame
-    p.length = length
+    p.frame = a.frame
+    p.length = a.length
     p.l3 = ETH_HEADER
-    p.context = number
-    reason = classify(c, x, i, &p, vnet, parent, result)
+    p.context = a.context
+    reason = classify(c, x, i, &p, a.vnet, a.parent, result)
     k.rx_packets += p.segments
     if reason:
         give(result, VERDICT_DROP, <uint16_t>reason, i.number, 0)
     elif result.verdict == 0:
         if p.fragment == FRAGMENT_NONE:
-            forward(c, x, &p, CAUSE_FORWARDED, parent, result)
-        elif admit_fragment(c, &p, parent, result):
+            forward(c, x, &p, CAUSE_FORWARDED, a.parent, a, result)
+        elif admit_fragment(c, &p, a.parent, result):
             # the walk edits the frame, so what later fragments are found by is kept apart
-            forward_fragment(c, x, &p, parent, result)
+            forward_fragment(c, x, &p, a.parent, result)
     if result.reason:
         k.reasons[result.reason] += 1
 
 
 cdef void forward_fragment(core *c, const context *x, packet *p, uint32_t parent, outcome *result) noexcept nogil:
     cdef packet first = p[0]
-    forward(c, x, p, CAUSE_FORWARDED, parent, result)
+    forward(c, x, p, CAUSE_FORWARDED, parent, NULL, result)
     if first.fragment == FRAGMENT_FIRST:
         release_fragments(c, x, &first, parent)
 
@@ -525,7 +495,7 @@ cdef void sweep(core *c) noexcept nogil:
     cdef uint32_t i, at
     c.last_sweep = c.now
     for i in range(c.sessions.used):
-        if c.sessions.rows[i].live and is_told(&c.sessions.rows[i]) and not session_alive(&c.sessions.rows[i], c.now):
+        if c.sessions.rows[i].live and is_told(&c.sessions.rows[i]) and not alive(&c.sessions, &c.sessions.rows[i], c.now):
             if c.out.count > MAX_EMISSIONS // 2 or c.out.used > SCRATCH // 2:
                 c.last_sweep = 0        # the rest are told in the next round
                 break
@@ -550,7 +520,16 @@ cdef void sweep(core *c) noexcept nogil:
 
 # The clock of all packet state. It never goes back, and what is dead does not count as living for long.
 cdef void set_time(core *c, uint64_t now) noexcept nogil:
+    cdef uint64_t passed = now - c.now
     if now > c.now:
+        # entries know only the lower half of the time they were last used
+        if (now >> ERA) != (c.now >> ERA):
+            flows_retire(&c.sessions)
         c.now = now
+        c.flows.now = now
+        # a little each millisecond, that nobody has to wait for all of it at once
+        passed = passed if passed < TURN_MS else TURN_MS
+        flows_age(&c.sessions, 1 + <uint32_t>(c.flows.used * passed // TURN_MS))
+        flows_move(&c.flows, <uint32_t>passed)
     if c.now - c.last_sweep >= SWEEP_MS:
         sweep(c)

@@ -6,7 +6,6 @@ runs. Nothing that needs the GIL happens while the lock is held, so a thread tha
 """
 
 import threading
-from array import array
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -14,11 +13,13 @@ from libc.string cimport memcpy, memset
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
+from fastpath.burst cimport receive_burst
 from fastpath.core cimport *
 from fastpath.edit cimport ERROR_MAX
 from fastpath.emission cimport *
 from fastpath.fragment cimport fragments_close, fragments_open
-from fastpath.memo cimport flows_clear, flows_close, flows_open
+from fastpath.flow cimport arrival, outcome
+from fastpath.memo cimport flows_broken, flows_close, flows_open
 from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
@@ -29,7 +30,7 @@ from fastpath.walk cimport start_metadata, walk
 from fastpath.wire cimport ETH_HEADER, VNET_HEADER
 
 cdef enum:
-    SLICE = 64              # frames per locked slice of process
+    SLICE = BURST           # frames per locked slice of process
     COPY_ROWS = 4096        # sessions copied per locked slice of sessions()
     MOST_ROWS = 1 << 28     # a reference is row * 2 + 1 in 32 bits
     LONGEST_FRAME = 131072
@@ -85,8 +86,8 @@ cdef class Engine:
     """The packet path with its sessions, flow entries and counters.
 
     Args:
-        sessions: most sessions at once (about 220 bytes each, touched as used).
-        flows: flow entries of the memo (about 300 bytes each, touched as used).
+        sessions: most sessions at once (about 240 bytes each, touched as used).
+        flows: most flow entries of the memo (about 180 bytes each, touched as used).
         seed: makes every choice the engine leaves open (NAT ports) repeatable.
         memo: whether flow entries are used at all.
 
@@ -104,8 +105,9 @@ cdef class Engine:
         c.seed = seed
         c.memo = memo
         if (not outbox_open(&c.out) or not table_open(&c.sessions, sessions, seed)
-                or not flows_open(&c.flows, flows, seed) or not fragments_open(&c.fragments, seed)):
+                or not flows_open(&c.flows, flows) or not fragments_open(&c.fragments, seed)):
             raise MemoryError
+        c.sessions.flows = &c.flows
 
     def __dealloc__(self):
         table_close(&self.c.sessions)
@@ -158,7 +160,7 @@ cdef class Engine:
         with nogil:
             self.acquire()
             self.c.memo = on
-            flows_clear(&self.c.flows)
+            flows_retire(&self.c.sessions)
             self.release()
 
     @property
@@ -220,6 +222,10 @@ cdef class Engine:
                 self.c.ports = ports
                 self.c.port_count = count
                 self.c.t = &snapshot.t
+                # what was remembered of the tables before is found out one by one
+                self.c.flows.epoch += 1
+                if self.c.flows.epoch == 0:
+                    flows_retire(&self.c.sessions)
                 self.release()
             free(unused)
             free(old_gateways)
@@ -254,11 +260,9 @@ cdef class Engine:
 
     cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, bint traced, list outcomes,
                             list emissions) except -1:
-        cdef uint32_t numbers[SLICE]
-        cdef uint32_t lengths[SLICE]
+        cdef arrival rows[SLICE]
         cdef uint8_t vnet[SLICE][VNET_HEADER]
-        cdef bint has_vnet[SLICE]
-        cdef outcome results[SLICE]
+        cdef outcome *result
         cdef taken out
         cdef uint8_t *arena
         cdef trace_buffer *stories = NULL
@@ -272,12 +276,15 @@ cdef class Engine:
                 raise ValueError("a frame has at most 131072 bytes")
             if offload is not None and PyBytes_GET_SIZE(offload) != VNET_HEADER:
                 raise ValueError("an offload header has 12 bytes")
-            numbers[i] = contexts[i]
-            lengths[i] = <uint32_t>PyBytes_GET_SIZE(frame)
-            has_vnet[i] = offload is not None
-            if has_vnet[i]:
+            rows[i].context = contexts[i]
+            rows[i].parent = first + i
+            rows[i].length = <uint32_t>PyBytes_GET_SIZE(frame)
+            rows[i].vnet = NULL
+            rows[i].trace = NULL
+            if offload is not None:
                 memcpy(vnet[i], PyBytes_AS_STRING(offload), VNET_HEADER)
-            size += SLOT_HEADROOM + lengths[i]
+                rows[i].vnet = vnet[i]
+            size += SLOT_HEADROOM + rows[i].length
         arena = <uint8_t *>malloc(size + 1)
         if traced:
             stories = <trace_buffer *>calloc(SLICE, sizeof(trace_buffer))
@@ -288,89 +295,28 @@ cdef class Engine:
         for i in range(count):
             frame = frames[i]
             at += SLOT_HEADROOM
-            memcpy(arena + at, PyBytes_AS_STRING(frame), lengths[i])
-            at += lengths[i]
+            rows[i].frame = arena + at
+            memcpy(arena + at, PyBytes_AS_STRING(frame), rows[i].length)
+            at += rows[i].length
+            if stories != NULL:
+                rows[i].trace = &stories[i]
         with nogil:
             self.acquire()
             set_time(&self.c, now)
-            at = 0
-            for i in range(count):
-                at += SLOT_HEADROOM
-                self.c.trace = NULL if stories == NULL else &stories[i]
-                receive(&self.c, arena + at, lengths[i], vnet[i] if has_vnet[i] else NULL, numbers[i], first + i, &results[i])
-                at += lengths[i]
-            self.c.trace = NULL
+            receive_burst(&self.c, rows, count, False)
             self.take(&out)
             self.release()
         try:
             emissions.extend(emissions_of(&out))
             for i in range(count):
-                outcome_row = (results[i].verdict, results[i].reason, results[i].object, results[i].rule)
+                result = &rows[i].result
+                outcome_row = (result.verdict, result.reason, result.object, result.rule)
                 outcomes.append(outcome_row if stories == NULL else (*outcome_row, story_of(&stories[i])))
         finally:
             free_taken(&out)
             free(arena)
             free(stories)
         return 0
-
-    def replay(self, frames, contexts, now_ms, uint32_t rounds):
-        """Receive the same frames over and over, and forget what they emit: for measuring what a worker would do with them,
-        without Python and system calls between two packets.
-
-        Returns how many frames were received and how many were emitted.
-        """
-        cdef uint64_t now = checked_time(now_ms), received = 0, emitted = 0
-        cdef uint32_t i, _, count = len(frames)
-        cdef size_t size = 0
-        cdef uint8_t *kept
-        cdef uint8_t *arena
-        cdef uint32_t *rows         # (context, length, offset) of each
-        cdef outcome result
-        cdef bytes frame
-        if len(contexts) != count:
-            raise ValueError("frames and contexts must be equally many")
-        for i in range(count):
-            frame = frames[i]
-            if len(frame) > LONGEST_FRAME:
-                raise ValueError("a frame has at most 131072 bytes")
-            size += SLOT_HEADROOM + len(frame)
-        if size > MOST_REPLAYED:
-            raise ValueError("frames of one replay have at most 2**31 bytes")
-        numbers = array("I", contexts)
-        kept = <uint8_t *>malloc(size + 1)
-        arena = <uint8_t *>malloc(size + 1)
-        rows = <uint32_t *>malloc((count + 1) * 3 * sizeof(uint32_t))
-        if kept == NULL or arena == NULL or rows == NULL:
-            free(kept)
-            free(arena)
-            free(rows)
-            raise MemoryError
-        size = 0
-        for i in range(count):
-            frame = frames[i]
-            rows[3 * i] = numbers[i]
-            rows[3 * i + 1] = <uint32_t>len(frame)
-            rows[3 * i + 2] = <uint32_t>(size + SLOT_HEADROOM)
-            memcpy(kept + size + SLOT_HEADROOM, PyBytes_AS_STRING(frame), len(frame))
-            size += SLOT_HEADROOM + len(frame)
-        with nogil:
-            self.acquire()
-            set_time(&self.c, now)
-            for _ in range(rounds):
-                for i in range(count):
-                    memcpy(arena + rows[3 * i + 2], kept + rows[3 * i + 2], rows[3 * i + 1])
-                    receive(&self.c, arena + rows[3 * i + 2], rows[3 * i + 1], NULL, rows[3 * i], i, &result)
-                    if i % SLICE == SLICE - 1:
-                        emitted += self.c.out.count
-                        outbox_clear(&self.c.out)
-                emitted += self.c.out.count
-                outbox_clear(&self.c.out)
-                received += count
-            self.release()
-        free(kept)
-        free(arena)
-        free(rows)
-        return received, emitted
 
     def advance(self, now_ms):
         """Let time pass: expire sessions and waiting fragments. Returns `(outcomes, emissions)` like process."""
@@ -484,6 +430,8 @@ cdef class Engine:
                     count = self.c.sessions.used - first if self.c.sessions.used > first else 0
                     if count > COPY_ROWS:
                         count = COPY_ROWS
+                    for i in range(count):
+                        settle(&self.c.sessions, &self.c.sessions.rows[first + i])
                     memcpy(copy, self.c.sessions.rows + first, count * sizeof(session))
                     self.release()
                 if count == 0:
@@ -501,13 +449,13 @@ cdef class Engine:
 
         No verdict, byte or session changes by it; tests use it to prove that.
         """
-        cdef uint64_t row
+        cdef uint32_t row
         cdef int deleted = 0
         with nogil:
             self.acquire()
-            for row in range(<uint64_t>(self.c.flows.mask + 1) * 4):
-                if self.c.flows.rows[row].generation and not (keep >> (row & 63)) & 1:
-                    self.c.flows.rows[row].generation = 0
+            for row in range(self.c.flows.used):
+                if self.c.flows.rows[row].word[1] and not (keep >> (row & 63)) & 1:
+                    flow_retire(&self.c.sessions, row)
                     deleted += 1
             self.release()
         return deleted
@@ -559,6 +507,7 @@ cdef class Engine:
         with nogil:
             self.acquire()
             table_expire(&self.c.sessions, self.c.now, True)
+            flows_settle(&self.c.sessions)
             if count > self.c.gateway_count:
                 count = self.c.gateway_count
             for i in range(self.c.sessions.used):
@@ -583,20 +532,23 @@ cdef class Engine:
             free(active)
 
     def statistics(self):
-        """Sizes of what is kept: sessions and their limit, flow entry hits and misses, waiting fragments."""
+        """Sizes of what is kept: sessions, flow entries and their limits, hits and misses of these, waiting fragments."""
         return {
             "sessions": self.c.sessions.live, "session_limit": self.c.sessions.capacity,
+            "flows": self.c.flows.live, "flow_limit": self.c.flows.capacity,
             "flow_hits": self.c.flows.hits, "flow_misses": self.c.flows.misses,
             "fragments_waiting": self.c.fragments.waiting,
         }
 
     def selfcheck(self):
-        """Check the session table's invariants; raises AssertionError naming the first that is broken."""
+        """Check invariants of sessions and flow entries; raises AssertionError naming the first that is broken."""
         cdef uint32_t row = 0
         cdef const char *broken
         with nogil:
             self.acquire()
             broken = table_broken(&self.c.sessions, &row)
+            if broken == NULL:
+                broken = flows_broken(&self.c.flows, &row)
             self.release()
         if broken != NULL:
             raise AssertionError(f"{broken.decode()} (row or bucket {row})")

@@ -1,201 +1,267 @@
-"""Flow entries: the memo of a plan, and nothing more.
+"""The memo's table: what a packet's plan was, found by what the packet is. It changes speed and nothing else.
 
-Deleting any of them at any moment changes no verdict, no byte and no session: a hit does exactly what the
-walk would have done again. An entry holds one leg's edit and the sessions the walk touched, each with the
-version it had; a session that changed state or died since has another version, and the packet walks. So it does when
-a session may have been opened since that the walk had looked for in vain (an untracked flow, a gate that knew nothing).
-Packets that can change a state (SYN, FIN, RST, ICMP errors, fragments) and packets that a hop on the path
-could refuse (TTL, MTU) always walk.
+    tag -> bucket, 8 x (tag, row) -> row: key and edit in one line of memory
+                                          cold, wide, shell, links: what most packets do not look at
+
+A tag is 32 bits of a keyed hash (multiply and mix, the secret is new at each start); its lower bits say in which bucket
+the entry is at home. If that is full it is in another one of its group of four. Rows lie in an arena that never moves. When
+the buckets are six tenths full, twice as many are made and filled group by group: what was in a group goes to two groups,
+by tags alone, so it always finds room, and each insertion moves one.
+
+Arenas are reserved for the whole capacity and touched as used. What entries have to do with sessions is in
+fastpath.session, what is remembered and done in fastpath.flow.
 """
 
-from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
-from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, ip_bytes, wire_length
-from fastpath.reason cimport VERDICT_FORWARD
-from fastpath.geneve cimport OUTER_SIZE
-from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME,
-                            LAYER_INSIDE, effect)
-from fastpath.session cimport SESSION_BALANCED, bucket_of, count_gateway, hash_bytes, note_sequence, session, session_alive
-from fastpath.wire cimport PROTO_TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
+cdef extern from "<sys/mman.h>" nogil:
+    void *mmap(void *, size_t, int, int, int, long)
+    int munmap(void *, size_t)
+    int madvise(void *, size_t, int)
+    int PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE, MADV_HUGEPAGE
+    void *MAP_FAILED
+
+cdef extern from "<sys/random.h>" nogil:
+    ssize_t getrandom(void *, size_t, unsigned int)
+
+cdef enum:
+    FEWEST_BUCKETS = 16
+    MOVES = 1               # groups of buckets that each insertion moves
+    FULL = 6                # tenths of the ways in use
+    CANDIDATES = 8          # rows among which the oldest has to go when all are taken
+    LINKS = 4               # per entry, on average
+    HUGE = 16 << 20         # bytes from which on an arena is worth large pages
 
 
-cdef bint flows_open(flow_table *t, uint32_t capacity, uint64_t secret) noexcept nogil:
-    cdef uint32_t buckets = 1
-    while buckets * FLOW_WAYS < capacity:
-        buckets *= 2
+# Zeroed memory, aligned to a page; NULL: none.
+cdef void *reserve(size_t size) noexcept nogil:
+    cdef void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if memory == MAP_FAILED:
+        return NULL
+    if size >= HUGE:
+        madvise(memory, size, MADV_HUGEPAGE)
+    return memory
+
+
+cdef void give_back(void *memory, size_t size) noexcept nogil:
+    if memory != NULL:
+        munmap(memory, size)
+
+
+cdef bint flows_open(flow_table *t, uint32_t capacity) noexcept nogil:
     memset(t, 0, sizeof(flow_table))
-    t.rows = <flow *>calloc(<size_t>buckets * FLOW_WAYS, sizeof(flow))
-    t.mask = buckets - 1
-    t.secret = secret
-    return t.rows != NULL
+    t.capacity = capacity
+    t.link_capacity = (capacity + 16) * LINKS
+    t.link_used = 1
+    t.free = NO_FLOW
+    t.epoch = 1
+    t.mask = FEWEST_BUCKETS - 1
+    t.buckets = <bucket *>reserve(FEWEST_BUCKETS * sizeof(bucket))
+    t.rows = <flow *>reserve(<size_t>capacity * sizeof(flow))
+    t.cold = <flow_cold *>reserve(<size_t>capacity * sizeof(flow_cold))
+    t.wide = <flow_wide *>reserve(<size_t>capacity * sizeof(flow_wide))
+    t.shells = <flow_shell *>reserve(<size_t>capacity * sizeof(flow_shell))
+    t.links = <flow_link *>reserve(<size_t>t.link_capacity * sizeof(flow_link))
+    if t.buckets == NULL or t.rows == NULL or t.cold == NULL or t.wide == NULL or t.shells == NULL or t.links == NULL \
+            or getrandom(t.secret, sizeof(t.secret), 0) != sizeof(t.secret):
+        flows_close(t)
+        return False
+    return True
 
 
 cdef void flows_close(flow_table *t) noexcept nogil:
-    free(t.rows)
-    t.rows = NULL
+    give_back(t.buckets, <size_t>(t.mask + 1) * sizeof(bucket))
+    give_back(t.larger, <size_t>(t.mask + 1) * 2 * sizeof(bucket))
+    give_back(t.rows, <size_t>t.capacity * sizeof(flow))
+    give_back(t.cold, <size_t>t.capacity * sizeof(flow_cold))
+    give_back(t.wide, <size_t>t.capacity * sizeof(flow_wide))
+    give_back(t.shells, <size_t>t.capacity * sizeof(flow_shell))
+    give_back(t.links, <size_t>t.link_capacity * sizeof(flow_link))
+    memset(t, 0, sizeof(flow_table))
 
 
-cdef void flows_clear(flow_table *t) noexcept nogil:
-    memset(t.rows, 0, <size_t>(t.mask + 1) * FLOW_WAYS * sizeof(flow))
+cdef uint32_t flow_find(const flow_table *t, uint32_t tag, const uint64_t *word, const wide_key *wide) noexcept nogil:
+    cdef bucket *home = home_of(t, tag)
+    cdef bucket *b
+    cdef uint32_t ways, row, step
+    for step in range(GROUP):
+        b = beside(home, step)
+        ways = ways_with(b.tags, tag)
+        while ways:
+            row = b.rows[lowest_way(ways)]
+            if is_row(t, row, word, wide):
+                return row
+            ways &= ways - 1
+    return NO_FLOW
 
 
-# Keys are compared byte for byte, so every byte of them is set.
-cdef void flow_key_of(flow_key *key, const arrival *a) noexcept nogil:
-    cdef const packet *p = a.p if a.inside == NULL else a.inside
-    memset(key, 0, sizeof(flow_key))
-    key.tuple.src = p.src
-    key.tuple.dst = p.dst
-    key.tuple.sport = p.sport
-    key.tuple.dport = p.dport
-    key.tuple.proto = p.proto
-    key.tuple.family = p.family
-    key.context = a.p.context
-    key.neighbour = a.p.neighbour
-    key.icmp = (<uint32_t>p.kind << 16) | (<uint32_t>p.icmp_type << 8) | p.icmp_code
-    if a.inside != NULL:
-        key.inside = 1
-        key.endpoint = a.head.endpoint
-        key.cookie = a.head.cookie
-        key.outer_src = <uint32_t>a.p.src.lo
-        key.outer_dst = <uint32_t>a.p.dst.lo
-        key.outer_sport = a.p.sport
+cdef bint place(bucket *home, uint32_t tag, uint32_t row) noexcept nogil:
+    cdef uint32_t ways, way, step
+    cdef bucket *b
+    for step in range(GROUP):
+        b = beside(home, step)
+        ways = ways_with(b.tags, 0)
+        if ways:
+            way = lowest_way(ways)
+            b.tags[way] = tag
+            b.rows[way] = row
+            return True
+    return False
 
 
-cdef bint may_use_flow(packet *p) noexcept nogil:
-    if p.fragment != FRAGMENT_NONE or p.kind == L4_ERROR or p.generated:
+# --- growth --------------------------------------------------------------------------------------------------------
+
+cdef bint flows_move(flow_table *t, uint32_t groups) noexcept nogil:
+    cdef bucket *b
+    cdef uint32_t _, way, step
+    if t.larger == NULL:
         return False
-    # of TCP, only what carries an acknowledgement and nothing that opens or closes: its absence means something too
-    return p.proto != PROTO_TCP or (p.tcp_flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK
-
-
-cdef inline uint64_t flow_bucket(const flow_table *t, const flow_key *key) noexcept nogil:
-    return (<uint32_t>hash_bytes(key, sizeof(flow_key), t.secret) & t.mask) * FLOW_WAYS
-
-
-# Whether no hop on the way of a packet `q` that comes in `p`, or leaves in another, would refuse it.
-cdef bint fits(const flow *f, packet *p, packet *q) noexcept nogil:
-    if f.opens:
-        if p.ttl <= f.spent_outside or (f.path_mtu[LAYER_INSIDE] and wire_length(q) > f.path_mtu[LAYER_INSIDE]):
+    for _ in range(groups):
+        for step in range(GROUP):
+            b = &t.buckets[GROUP * t.moved + step]
+            for way in range(BUCKET_WAYS):
+                if b.tags[way]:
+                    place(&t.larger[b.tags[way] & (2 * t.mask + 1)], b.tags[way], b.rows[way])
+        t.moved += 1
+        if GROUP * t.moved > t.mask:
+            give_back(t.buckets, <size_t>(t.mask + 1) * sizeof(bucket))
+            t.buckets = t.larger
+            t.mask = 2 * t.mask + 1
+            t.larger = NULL
             return False
-    return f.path_mtu[LAYER_AROUND] == 0 or wire_length(q) + OUTER_SIZE <= f.path_mtu[LAYER_AROUND]
+    return True
 
 
-# The entry for this packet if it still stands; its sessions have then been touched. NULL: walk.
-cdef flow *flow_hit(flow_table *t, session_table *sessions, const arrival *a, uint32_t generation, uint64_t now) noexcept nogil:
-    cdef flow_key key
+cdef void grow(flow_table *t) noexcept nogil:
+    cdef uint64_t ways = <uint64_t>(t.mask + 1) * BUCKET_WAYS
+    if t.larger != NULL:
+        flows_move(t, MOVES)
+    elif <uint64_t>t.live * 10 >= ways * FULL:
+        # without memory for it entries make room for each other instead
+        t.larger = <bucket *>reserve(<size_t>(t.mask + 1) * 2 * sizeof(bucket))
+        t.moved = 0
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+cdef uint32_t flow_insert(flow_table *t, uint32_t tag, const uint64_t *word, const wide_key *wide) noexcept nogil:
+    cdef uint32_t row
     cdef flow *f
-    cdef session *s
-    cdef packet *p = a.p
-    cdef packet *q
-    cdef uint32_t _, k
-    cdef uint32_t bytes[LAYERS]
-    flow_key_of(&key, a)
-    f = &t.rows[flow_bucket(t, &key)]
-    for _ in range(FLOW_WAYS):
-        if f.generation == generation and memcmp(&f.key, &key, sizeof(flow_key)) == 0:
-            break
-        f += 1
+    grow(t)
+    row = t.free if t.free != NO_FLOW else t.used
+    if row == t.capacity:
+        return NO_FLOW
+    if not place(home_of(t, tag), tag, row):
+        return NO_FLOW
+    if row == t.free:
+        t.free = t.cold[row].links
     else:
-        t.misses += 1
-        return NULL
-    q = a.inside if f.opens else p
-    if q.ttl <= f.edit.to.ttl_spent or (f.path_mtu[LAYER_CAME] and wire_length(p) > f.path_mtu[LAYER_CAME]):
-        t.misses += 1
-        return NULL
-    if (f.opens or f.edit.around.used) and not fits(f, p, q):
-        t.misses += 1
-        return NULL
-    for k in range(f.ref_count):
-        s = &sessions.rows[f.refs[k].row]
-        if s.version != f.refs[k].version or not session_alive(s, now):
-            f.generation = 0
-            t.misses += 1
-            return NULL
-    for k in range(f.absence_count):
-        if sessions.opened[f.absences[k].bucket] != f.absences[k].opened:
-            f.generation = 0
-            t.misses += 1
-            return NULL
-    bytes[LAYER_CAME] = ip_bytes(p)
-    bytes[LAYER_INSIDE] = ip_bytes(q)
-    bytes[LAYER_AROUND] = bytes[LAYER_INSIDE] + OUTER_SIZE * q.segments
-    for k in range(f.ref_count):
-        if f.refs[k].way == WAY_NONE:
-            continue
-        s = &sessions.rows[f.refs[k].row]
-        s.last_seen = now
-        s.packets[f.refs[k].way] += p.segments
-        s.bytes[f.refs[k].way] += bytes[f.refs[k].layer]
-        if s.kind == SESSION_BALANCED:
-            note_sequence(s, f.refs[k].way, q)
-    for k in range(f.count_count):
-        count_gateway(&sessions.gateways[f.counts[k].row], f.counts[k].way, p.segments, bytes[f.counts[k].layer],
-                      bytes[f.counts[k].layer], True)
-    f.last_used = now
-    t.hits += 1
-    return f
-
-
-# Remember a plan that changed nothing but last-seen times and counters; the oldest entry of a full bucket makes room.
-cdef void flow_remember(flow_table *t, session_table *sessions, const arrival *a, const plan *x, uint32_t generation,
-                        uint64_t now) noexcept nogil:
-    cdef flow *bucket
-    cdef flow *f
-    cdef flow_key key
-    cdef const effect *e
-    cdef uint32_t i, touched = 0, counted = 0, absent = 0
-    # what goes on must be what came, or was inside it: an entry has no room for further legs
-    if x.verdict != VERDICT_FORWARD or x.absences > ABSENCES or x.edit.cut_count or x.p != (x.opened if x.opened != NULL else a.p) \
-            or (x.opened != NULL and a.inside == NULL):
-        return
-    for i in range(x.effect_count):
-        e = &x.effects[i]
-        if e.kind == EFFECT_OPEN or e.kind == EFFECT_ABSENT:
-            if e.kind == EFFECT_OPEN and not e.pending:
-                return
-            absent += 1
-        elif e.kind == EFFECT_GATEWAY:
-            counted += 1
-        elif e.kind == EFFECT_TOUCH and e.changes:
-            return
-        else:
-            touched += 1
-    if touched > FLOW_REFS or counted > FLOW_COUNTS or absent > ABSENCES:
-        return
-    flow_key_of(&key, a)
-    bucket = &t.rows[flow_bucket(t, &key)]
-    f = bucket
-    for i in range(FLOW_WAYS):
-        if bucket[i].generation == 0 or memcmp(&bucket[i].key, &key, sizeof(flow_key)) == 0:
-            f = &bucket[i]
-            break
-        if bucket[i].last_used < f.last_used:
-            f = &bucket[i]
+        t.used += 1
+    t.live += 1
+    f = &t.rows[row]
     memset(f, 0, sizeof(flow))
-    f.key = key
-    f.generation = generation
-    for i in range(LAYERS):
-        f.path_mtu[i] = x.path_mtu[i]
-    f.opens = x.opened != NULL
-    f.spent_outside = x.spent_outside
-    f.object = x.object
-    f.edit = x.edit
-    f.last_used = now
-    for i in range(x.effect_count):
-        e = &x.effects[i]
-        if e.kind == EFFECT_GATEWAY:
-            f.counts[f.count_count].row = e.row
-            f.counts[f.count_count].way = e.way
-            f.counts[f.count_count].layer = e.layer
-            f.count_count += 1
-        elif e.kind == EFFECT_OPEN or e.kind == EFFECT_ABSENT:
-            f.absences[f.absence_count].bucket = bucket_of(sessions, &e.forward)
-            f.absences[f.absence_count].opened = sessions.opened[f.absences[f.absence_count].bucket]
-            f.absence_count += 1
-        else:
-            f.refs[f.ref_count].row = e.row
-            f.refs[f.ref_count].version = e.version
-            f.refs[f.ref_count].way = WAY_NONE if e.kind == EFFECT_USE else e.way
-            f.refs[f.ref_count].layer = e.layer
-            f.ref_count += 1
+    memset(&t.cold[row], 0, sizeof(flow_cold))
+    f.word[0], f.word[1], f.word[2] = word[0], word[1], word[2]
+    t.cold[row].tag = tag
+    if wide != NULL:
+        memset(&t.wide[row], 0, sizeof(flow_wide))
+        t.wide[row].key = wide[0]
+    return row
+
+
+# Of two rows that live, the one that was silent for longer.
+cdef inline uint32_t older(const flow_table *t, uint32_t a, uint32_t b, uint32_t now) noexcept nogil:
+    if a == NO_FLOW or now - t.rows[b].last_seen > now - t.rows[a].last_seen:
+        return b
+    return a
+
+
+# Who makes room for a new entry with this tag: the oldest of its home if there is room for rows, else of some.
+cdef uint32_t flow_victim(flow_table *t, uint32_t tag, uint32_t now) noexcept nogil:
+    cdef uint32_t found = NO_FLOW, way, seen = 0
+    cdef bucket *home = home_of(t, tag)
+    if t.free != NO_FLOW or t.used < t.capacity:
+        for way in range(BUCKET_WAYS):
+            found = older(t, found, home.rows[way], now)
+        return found
+    # all rows are taken, so some of those that the hand passes live
+    while seen < CANDIDATES and seen < t.live:
+        t.hand = t.hand + 1 if t.hand + 1 < t.used else 0
+        if t.rows[t.hand].word[1]:
+            found = older(t, found, t.hand, now)
+            seen += 1
+    return found
+
+
+cdef void flow_delete(flow_table *t, uint32_t row) noexcept nogil:
+    cdef uint32_t tag = t.cold[row].tag, way, step
+    cdef bucket *b
+    for step in range(GROUP):
+        b = beside(home_of(t, tag), step)
+        for way in range(BUCKET_WAYS):
+            if b.rows[way] == row and b.tags[way] == tag:
+                b.tags[way] = 0
+    t.rows[row].word[1] = 0
+    t.cold[row].links = t.free
+    t.free = row
+    t.live -= 1
+
+
+cdef uint32_t link_new(flow_table *t) noexcept nogil:
+    cdef uint32_t link = t.link_free
+    if link:
+        t.link_free = t.links[link].more
+    elif t.link_used < t.link_capacity:
+        link = t.link_used
+        t.link_used += 1
+    return link
+
+
+cdef void link_delete(flow_table *t, uint32_t link) noexcept nogil:
+    t.links[link].more = t.link_free
+    t.link_free = link
+
+
+# --- looking at it -------------------------------------------------------------------------------------------------
+
+cdef const char *flows_broken(const flow_table *t, uint32_t *where) noexcept nogil:
+    cdef uint32_t row, live = 0, placed = 0, i, way
+    cdef const flow *f
+    cdef const wide_key *wide
+    cdef const bucket *b
+    for row in range(t.used):
+        where[0] = row
+        f = &t.rows[row]
+        if f.word[1] == 0:
+            continue
+        live += 1
+        wide = &t.wide[row].key if (f.word[1] >> INSIDE_AT) & 1 or (f.word[1] >> FAMILY_AT) & 15 == 6 else NULL
+        if tag_of(t, f.word, wide) != t.cold[row].tag:
+            return b"a flow entry has the tag of another key"
+        if flow_find(t, t.cold[row].tag, f.word, wide) != row:
+            return b"a flow entry is not found"
+    where[0] = t.live
+    if live != t.live:
+        return b"the count of flow entries is wrong"
+    for i in range((t.mask + 1) * (3 if t.larger != NULL else 1)):
+        where[0] = i
+        b = &t.buckets[i] if i <= t.mask else &t.larger[i - t.mask - 1]
+        if i <= t.mask and t.larger != NULL and (i // GROUP) < t.moved:
+            continue
+        for way in range(BUCKET_WAYS):
+            if ways_with(b.tags, b.tags[way]) != ways_one_by_one(b.tags, b.tags[way]):
+                return b"tags are not compared as they should be"
+            if b.tags[way] == 0:
+                continue
+            placed += 1
+            if b.rows[way] >= t.used or t.rows[b.rows[way]].word[1] == 0 or t.cold[b.rows[way]].tag != b.tags[way]:
+                return b"a bucket has an entry that is not there"
+    if placed != live:
+        return b"a flow entry is in the buckets twice"
+    return NULL
+
+
+# What it has touched of its memory, as good as.
+cdef uint64_t flows_bytes(const flow_table *t) noexcept nogil:
+    return (<uint64_t>(t.mask + 1) * (3 if t.larger != NULL else 1) * sizeof(bucket)
+            + <uint64_t>t.used * (sizeof(flow) + sizeof(flow_cold)) + <uint64_t>(t.link_used - 1) * sizeof(flow_link))

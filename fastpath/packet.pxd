@@ -128,6 +128,7 @@ cdef struct edit:
     header to
     outer around
     uint32_t port
+    uint32_t interface      # index + 1 of the one it leaves by
     uint16_t mss            # largest that a SYN may ask for; 0: whatever it asks for
     uint32_t cut_count
     uint32_t cuts[MAX_CUTS]     # bytes of IP packet, descending: it is cut to the first size, the pieces to the next

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.memo cimport flow_table
 from fastpath.packet cimport FRAGMENT_LATER, packet, tuple5
 from fastpath.snapshot cimport timeouts
 from fastpath.wire cimport TCP_ACK, TCP_FIN, TCP_SYN, load32
@@ -46,11 +47,12 @@ cdef struct session:
     session_key key[2]      # [0]: packets of the opener's direction, as its owner sees them; [1]: replies
     uint32_t next[2]        # hash chain of each key; next[0] also links free rows
     uint64_t opened         # milliseconds
-    uint64_t last_seen
+    uint64_t last_seen      # this, packets and bytes lack what flow entries have not told yet, see `settle`
     uint64_t idle           # milliseconds of silence it survives, from its state and its owner's limits
     uint64_t packets[2]     # per direction; SESSION_POOL, SESSION_STICKY: packets[0] counts flows
     uint64_t bytes[2]
-    uint32_t version        # changes with its state: flow entries made before are walked again
+    uint32_t version        # changes with its state
+    uint32_t flows          # first of the links to flow entries that stand or fall with it; 0: none
     uint32_t rule           # what admitted it
     uint32_t pool           # SESSION_NAT, SESSION_BALANCED: its SESSION_POOL or SESSION_STICKY row, or NO_SESSION
     uint32_t gateway        # SESSION_NAT: index + 1 of the gateway that counts it
@@ -83,7 +85,9 @@ cdef struct session_table:
     gateway *gateways       # not owned; NULL in tables that count nothing
     uint32_t *gateway_of    # not owned: by index of a translator in the tables in use, its index in `gateways`
     uint32_t *buckets
-    uint32_t *opened        # per bucket: how many keys were ever linked there, so that an absence can be told to last
+    flow_table *flows       # not owned; NULL in tables that no flow entries depend on
+    uint32_t *absent        # per bucket: first of the links to flow entries that depend on what is not there; 0: none
+    uint32_t *opened        # per bucket: how many keys were ever linked there, which makes cookies differ
     uint32_t capacity
     uint32_t mask
     uint32_t used           # rows 0..used-1 have been in use at some time
@@ -100,7 +104,6 @@ cdef struct session_step:
 
 cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexcept nogil
 cdef void table_close(session_table *t) noexcept nogil
-cdef void table_clear(session_table *t) noexcept nogil
 cdef uint64_t hash_bytes(const void *data, uint32_t size, uint64_t secret) noexcept nogil
 cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil
 cdef void session_key_of(session_key *key, uint32_t owner, uint8_t direction, const tuple5 *t) noexcept nogil
@@ -109,6 +112,21 @@ cdef uint32_t table_insert(session_table *t, const session_key *forward, const s
 # Which bucket a key belongs to.
 cdef uint32_t bucket_of(session_table *t, const session_key *key) noexcept nogil
 cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept nogil
+# The session has another state, or another target: what was remembered of its flows does not hold any more.
+cdef void session_changed(session_table *t, session *s) noexcept nogil
+# Is it alive, with all that flow entries know of it?
+cdef bint alive(session_table *t, session *s, uint64_t now) noexcept nogil
+# Entry `row` stands or falls with `target`, see `flow_link`. False: no room for another link.
+cdef bint flow_tie(session_table *t, uint32_t row, uint8_t kind, uint32_t target, uint8_t way, uint8_t layer) noexcept nogil
+# Tell sessions and gateways what went by since they were told last: an entry, or all of a session.
+cdef void flow_settle(session_table *t, uint32_t row) noexcept nogil
+cdef void settle(session_table *t, const session *s) noexcept nogil
+# The only way that an entry ends.
+cdef void flow_retire(session_table *t, uint32_t row) noexcept nogil
+# Look at so many rows more for entries that no packet will be met by again; the whole table comes by in turn.
+cdef void flows_age(session_table *t, uint32_t count) noexcept nogil
+cdef void flows_settle(session_table *t) noexcept nogil
+cdef void flows_retire(session_table *t) noexcept nogil
 # `spare`: keep those whose ends are to be told of it.
 cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
@@ -119,7 +137,7 @@ cdef void session_next(session_step *step, uint8_t state, uint8_t seen, uint8_t 
 cdef uint64_t state_limit(uint8_t state, const timeouts *limits) noexcept nogil
 
 
-cdef inline void count_gateway(gateway *g, uint8_t way, uint32_t packets, uint32_t size, uint32_t size_out,
+cdef inline void count_gateway(gateway *g, uint8_t way, uint64_t packets, uint64_t size, uint64_t size_out,
                                bint passed) noexcept nogil:
     g.packets_in[way] += packets
     g.bytes_in[way] += size
@@ -153,5 +171,6 @@ cdef inline void note_sequence(session *s, int way, const packet *p) noexcept no
         s.acknowledged |= 1 << way
 
 
+# As far as it has been told.
 cdef inline bint session_alive(const session *s, uint64_t now) noexcept nogil:
     return s.live and (s.kind == SESSION_POOL or s.kind == SESSION_STICKY or now < s.last_seen + s.idle)

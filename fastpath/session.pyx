@@ -12,11 +12,16 @@ States and limits (EC2 User Guide, "Security group connection tracking"; NAT gat
     ICMP  QUERY          other protocols  OTHER
 
 A session dies of silence: `now - last_seen >= idle`. Time is an argument, in milliseconds.
+
+Packets that have a flow entry do not touch their sessions: the entry counts them and is *settled* when somebody asks, at
+the latest when it is *retired*. A session that changes or goes takes the entries tied to it along.
 """
 
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
+from fastpath.memo cimport (LINK_LACKS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete, link_new)
+from fastpath.geneve cimport OUTER_SIZE
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_FIN, TCP_RST
 
 
@@ -29,7 +34,8 @@ cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexc
     t.rows = <session *>calloc(capacity, sizeof(session))
     t.buckets = <uint32_t *>calloc(buckets, sizeof(uint32_t))
     t.opened = <uint32_t *>calloc(buckets, sizeof(uint32_t))
-    if t.rows == NULL or t.buckets == NULL or t.opened == NULL:
+    t.absent = <uint32_t *>calloc(buckets, sizeof(uint32_t))
+    if t.rows == NULL or t.buckets == NULL or t.opened == NULL or t.absent == NULL:
         table_close(t)
         return False
     for i in range(buckets):
@@ -45,20 +51,11 @@ cdef void table_close(session_table *t) noexcept nogil:
     free(t.rows)
     free(t.buckets)
     free(t.opened)
+    free(t.absent)
     t.rows = NULL
     t.buckets = NULL
     t.opened = NULL
-
-
-cdef void table_clear(session_table *t) noexcept nogil:
-    cdef uint32_t i
-    for i in range(t.mask + 1):
-        t.buckets[i] = NO_SESSION
-    for i in range(t.used):
-        t.rows[i].live = 0
-    t.used = 0
-    t.live = 0
-    t.free = NO_SESSION
+    t.absent = NULL
 
 
 # Multiply and mix, 8 bytes at a time, keyed by the engine's secret.
@@ -106,13 +103,13 @@ cdef uint32_t bucket_of(session_table *t, const session_key *key) noexcept nogil
     return <uint32_t>hash_bytes(key, sizeof(session_key), t.secret) & t.mask
 
 
-# The reference of the living session with this key, or NO_SESSION. Changes nothing.
+# The reference of the living session with this key, or NO_SESSION.
 cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now) noexcept nogil:
     cdef uint32_t ref = t.buckets[bucket_of(t, key)]
     cdef session *s
     while ref != NO_SESSION:
         s = &t.rows[ref >> 1]
-        if memcmp(&s.key[ref & 1], key, sizeof(session_key)) == 0 and session_alive(s, now):
+        if memcmp(&s.key[ref & 1], key, sizeof(session_key)) == 0 and alive(t, s, now):
             return ref
         ref = s.next[ref & 1]
     return NO_SESSION
@@ -124,6 +121,8 @@ cdef void _link(session_table *t, uint32_t ref) noexcept nogil:
     s.next[ref & 1] = t.buckets[bucket]
     t.buckets[bucket] = ref
     t.opened[bucket] += 1
+    if t.absent[bucket]:
+        retire_tied(t, &t.absent[bucket])
 
 
 cdef void _unlink(session_table *t, uint32_t ref) noexcept nogil:
@@ -182,6 +181,8 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
     cdef session *pool
     if not s.live:
         return
+    if s.flows:
+        retire_tied(t, &s.flows)
     if s.gateway and t.gateways != NULL and not session_alive(s, now) and s.state != STATE_CLOSING:
         t.gateways[s.gateway - 1].timed_out += 1
     _unlink(t, row * 2)
@@ -203,10 +204,175 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
 cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil:
     cdef uint32_t i, removed = 0
     for i in range(t.used):
-        if t.rows[i].live and not session_alive(&t.rows[i], now) and not (spare and is_told(&t.rows[i])):
+        if t.rows[i].live and not alive(t, &t.rows[i], now) and not (spare and is_told(&t.rows[i])):
             table_remove(t, i, now)
             removed += 1
     return removed
+
+
+# --- flow entries --------------------------------------------------------------------------------------------------
+
+# Where the list that a link is in begins.
+cdef inline uint32_t *head_of(session_table *t, const flow_link *tie) noexcept nogil:
+    return &t.absent[tie.target] if tie.kind == LINK_LACKS else &t.rows[tie.target].flows
+
+
+cdef bint flow_tie(session_table *t, uint32_t row, uint8_t kind, uint32_t target, uint8_t way, uint8_t layer) noexcept nogil:
+    cdef uint32_t link = link_new(t.flows)
+    cdef flow_link *tie = &t.flows.links[link]
+    cdef uint32_t *head
+    if link == 0:
+        return False
+    tie.flow = row
+    tie.target = target
+    tie.kind = kind
+    tie.way = way
+    tie.layer = layer
+    tie.more = t.flows.cold[row].links
+    t.flows.cold[row].links = link
+    head = head_of(t, tie)
+    tie.previous = 0
+    tie.next = head[0]
+    if tie.next:
+        t.flows.links[tie.next].previous = link
+    head[0] = link
+    return True
+
+
+cdef void flow_settle(session_table *t, uint32_t row) noexcept nogil:
+    cdef flow *f = &t.flows.rows[row]
+    cdef flow_cold *cold = &t.flows.cold[row]
+    cdef const flow_link *tie
+    cdef session *s
+    cdef uint32_t link = cold.links, i
+    cdef uint64_t seen = t.flows.now - <uint32_t>(<uint32_t>t.flows.now - f.last_seen)
+    cdef uint64_t bytes[3]
+    if f.packets == 0:
+        return
+    # by layer, see `effect`
+    bytes[0] = bytes[1] = f.bytes
+    bytes[2] = f.bytes + <uint64_t>OUTER_SIZE * f.packets
+    if f.flags & FLOW_OPENS:
+        bytes[0] = t.flows.wide[row].came
+        t.flows.wide[row].came = 0
+    while link:
+        tie = &t.flows.links[link]
+        link = tie.more
+        if tie.kind != LINK_TOUCHES:
+            continue
+        s = &t.rows[tie.target]
+        s.packets[tie.way] += f.packets
+        s.bytes[tie.way] += bytes[tie.layer]
+        if seen > s.last_seen:
+            s.last_seen = seen
+    for i in range(cold.count_count):
+        count_gateway(&t.gateways[cold.counts[i].row], cold.counts[i].way, f.packets, bytes[cold.counts[i].layer],
+                      bytes[cold.counts[i].layer], True)
+    f.packets = 0
+    f.bytes = 0
+
+
+cdef void settle(session_table *t, const session *s) noexcept nogil:
+    cdef uint32_t link = s.flows
+    while link:
+        flow_settle(t, t.flows.links[link].flow)
+        link = t.flows.links[link].next
+
+
+cdef bint alive(session_table *t, session *s, uint64_t now) noexcept nogil:
+    if session_alive(s, now):
+        return True
+    if not s.live or s.flows == 0:
+        return False
+    settle(t, s)
+    return session_alive(s, now)
+
+
+cdef void flow_retire(session_table *t, uint32_t row) noexcept nogil:
+    cdef uint32_t link = t.flows.cold[row].links, following
+    cdef flow_link *tie
+    flow_settle(t, row)
+    while link:
+        tie = &t.flows.links[link]
+        following = tie.more
+        if tie.previous:
+            t.flows.links[tie.previous].next = tie.next
+        else:
+            head_of(t, tie)[0] = tie.next
+        if tie.next:
+            t.flows.links[tie.next].previous = tie.previous
+        link_delete(t.flows, link)
+        link = following
+    flow_delete(t.flows, row)
+
+
+cdef void retire_tied(session_table *t, const uint32_t *head) noexcept nogil:
+    while head[0]:
+        flow_retire(t, t.flows.links[head[0]].flow)
+
+
+cdef void session_changed(session_table *t, session *s) noexcept nogil:
+    s.version += 1
+    retire_tied(t, &s.flows)
+
+
+cdef void flows_age(session_table *t, uint32_t count) noexcept nogil:
+    cdef flow_table *flows = t.flows
+    cdef const flow *f
+    cdef uint32_t _
+    for _ in range(count if count < flows.used else flows.used):
+        flows.wheel = flows.wheel + 1 if flows.wheel + 1 < flows.used else 0
+        f = &flows.rows[flows.wheel]
+        if f.word[1] and (f.epoch != flows.epoch or <uint32_t>flows.now - f.last_seen >= <uint32_t>f.idle * 1000):
+            flow_retire(t, flows.wheel)
+
+
+cdef void flows_settle(session_table *t) noexcept nogil:
+    cdef uint32_t row
+    for row in range(t.flows.used):
+        flow_settle(t, row)
+
+
+cdef void flows_retire(session_table *t) noexcept nogil:
+    cdef uint32_t row
+    for row in range(t.flows.used):
+        if t.flows.rows[row].word[1]:
+            flow_retire(t, row)
+
+
+# --- checks --------------------------------------------------------------------------------------------------------
+
+# Every link is in the list of its target, whoever that is, and in that of its entry.
+cdef const char *links_broken(session_table *t, uint32_t *where) noexcept nogil:
+    cdef uint32_t row, link, behind
+    cdef uint64_t own = 0, listed = 0
+    for row in range(t.flows.used):
+        where[0] = row
+        if t.flows.rows[row].word[1] == 0:
+            if t.flows.rows[row].packets:
+                return b"a flow entry that is gone has not told all"
+            continue
+        link = t.flows.cold[row].links
+        while link:
+            own += 1
+            if t.flows.links[link].flow != row:
+                return b"a link is of another flow entry"
+            link = t.flows.links[link].more
+    for row in range(t.used + t.mask + 1):
+        where[0] = row
+        link = t.rows[row].flows if row < t.used else t.absent[row - t.used]
+        if link and row < t.used and not t.rows[row].live:
+            return b"a flow entry depends on a dead session"
+        behind = 0
+        while link:
+            listed += 1
+            if t.flows.links[link].previous != behind or listed > own:
+                return b"a list of links is broken"
+            behind = link
+            link = t.flows.links[link].next
+    if listed != own:
+        return b"links are missing from a list"
+    return NULL
 
 
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
@@ -238,8 +404,12 @@ cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
             ref = t.rows[ref >> 1].next[ref & 1]
     if linked != expected:
         return b"a key is not linked"
+    if t.flows != NULL:
+        return links_broken(t, where)
     return NULL
 
+
+# --- states --------------------------------------------------------------------------------------------------------
 
 cdef uint64_t state_limit(uint8_t state, const timeouts *limits) noexcept nogil:
     if state == STATE_OPENING:

@@ -166,6 +166,7 @@ cdef void emit(walker *w, const node *n) noexcept nogil:
         w.out.edit.dst_mac[i] = to.mac[i]
         w.out.edit.src_mac[i] = source[i]
     w.out.edit.port = to.port
+    w.out.edit.interface = n.extra
     w.out.verdict = VERDICT_FORWARD
     w.out.object = n.object
     note(w, n, DETAIL_PASSED, 0)

@@ -119,3 +119,66 @@ cdef inline uint32_t delta32(uint32_t old, uint32_t new) noexcept nogil:
 # Apply a delta to a checksum field as it stands in a header (complemented).
 cdef inline uint32_t checksum_adjust(uint32_t field, uint64_t delta) noexcept nogil:
     return 0xFFFFU - fold((0xFFFFU - field) + delta)
+
+
+# --- in the machine's own byte order, for what is only compared, hashed, copied or summed -----------------------------
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    static inline uint16_t raw16(const void *p) { uint16_t v; memcpy(&v, p, 2); return v; }
+    static inline uint32_t raw32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+    static inline uint64_t raw64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+    static inline uint64_t raw48(const void *p) { return raw32(p) | (uint64_t)raw16((const char *)p + 4) << 32; }
+    static inline void put16(void *p, uint16_t v) { memcpy(p, &v, 2); }
+    static inline void put32(void *p, uint32_t v) { memcpy(p, &v, 4); }
+    static inline void put64(void *p, uint64_t v) { memcpy(p, &v, 8); }
+    static inline uint16_t ordered16(uint32_t v) { uint8_t b[2] = {(uint8_t)(v >> 8), (uint8_t)v}; return raw16(b); }
+    static inline uint32_t ordered32(uint32_t v) {
+        uint8_t b[4] = {(uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v};
+        return raw32(b);
+    }
+    static inline uint64_t ordered64(uint64_t v) {
+        uint32_t halves[2] = {ordered32((uint32_t)(v >> 32)), ordered32((uint32_t)v)};
+        return raw64(halves);
+    }
+    static inline void fetch(const void *p) { __builtin_prefetch(p); }
+    static inline uint32_t fold64(uint64_t s) {
+        s = (s >> 32) + (s & 0xFFFFFFFFu);
+        s = (s >> 32) + (s & 0xFFFFFFFFu);
+        s = (s >> 16) + (s & 0xFFFFu);
+        return (uint32_t)((s >> 16) + (s & 0xFFFFu));
+    }
+    static inline uint64_t raw_sum(const uint8_t *p, uint32_t length) {
+        uint64_t total = 0, more = 0;
+        for (; length >= 16; p += 16, length -= 16) {
+            uint64_t a = raw64(p), b = raw64(p + 8);
+            total += (a >> 32) + (a & 0xFFFFFFFFu);
+            more += (b >> 32) + (b & 0xFFFFFFFFu);
+        }
+        total += more;
+        for (; length >= 4; p += 4, length -= 4) total += raw32(p);
+        if (length) {
+            uint8_t last[4] = {0};
+            memcpy(last, p, length);
+            total += raw32(last);
+        }
+        return total;
+    }
+    """
+    uint16_t raw16(const void *p) nogil
+    uint32_t raw32(const void *p) nogil
+    uint64_t raw48(const void *p) nogil
+    uint64_t raw64(const void *p) nogil
+    void put16(void *p, uint16_t v) nogil
+    void put32(void *p, uint32_t v) nogil
+    void put64(void *p, uint64_t v) nogil
+    # A number as the wire has it.
+    uint16_t ordered16(uint32_t v) nogil
+    uint32_t ordered32(uint32_t v) nogil
+    uint64_t ordered64(uint64_t v) nogil
+    void fetch(const void *p) nogil
+    # Sums of RFC 1071, which does not ask in which order the bytes of its words lie: in raw words, to be folded.
+    uint64_t raw_sum(const uint8_t *p, uint32_t length) nogil
+    uint32_t fold64(uint64_t sum) nogil

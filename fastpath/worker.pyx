@@ -20,9 +20,11 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from fastpath.burst cimport receive_burst
 from fastpath.core cimport *
 from fastpath.emission cimport *
 from fastpath.engine cimport Engine, read_waiting
+from fastpath.flow cimport arrival
 from fastpath.reason cimport REASON_OFFLOAD_MALFORMED, REASON_PORT_DOWN, REASON_PORT_QUEUE_FULL
 from fastpath.wire cimport VNET_HEADER
 
@@ -87,10 +89,6 @@ cdef struct port:
     int descriptor          # -1: none
     uint32_t ask            # frames to ask for the next time
     bint full               # the last time there were as many as asked for
-
-cdef struct arrival:
-    uint32_t port
-    uint32_t length         # of the frame
 
 
 cdef uint64_t monotonic_ns() noexcept nogil:
@@ -377,6 +375,7 @@ cdef class Worker:
         cdef long size
         cdef uint32_t got = 0
         cdef uint8_t *frame
+        cdef arrival *a
         if number >= self.port_count or self.ports[number].descriptor < 0:
             return
         p = &self.ports[number]
@@ -397,8 +396,13 @@ cdef class Worker:
                 break
             got += 1
             if size >= VNET_HEADER:
-                self.arrivals[self.arrived].port = number
-                self.arrivals[self.arrived].length = <uint32_t>size - VNET_HEADER
+                a = &self.arrivals[self.arrived]
+                a.frame = frame
+                a.vnet = frame - VNET_HEADER
+                a.trace = NULL
+                a.length = <uint32_t>size - VNET_HEADER
+                a.context = number
+                a.parent = self.arrived
                 self.arrived += 1
         p.full = got == p.ask
         if not p.full:
@@ -407,16 +411,13 @@ cdef class Worker:
     cdef inline uint8_t *_slot(self, uint32_t number) noexcept nogil:
         return self.arena + <size_t>number * SLOT + SLOT_HEADROOM
 
-    # Let in what was read.
+    # Let in what was read; what is emitted leaves as soon as it takes half of the room for it.
     cdef void _take(self) noexcept nogil:
-        cdef core *c = &self.engine.c
-        cdef outcome result
-        cdef uint32_t i
-        cdef uint8_t *frame
-        for i in range(self.arrived):
-            frame = self._slot(i)
-            receive(c, frame, self.arrivals[i].length, frame - VNET_HEADER, self.arrivals[i].port, i, &result)
-            if c.out.count > MAX_EMISSIONS // 2 or c.out.used > SCRATCH // 2:
+        cdef uint32_t done = 0, count
+        while done < self.arrived:
+            count = self.arrived - done if self.arrived - done < BURST else BURST
+            done += receive_burst(&self.engine.c, &self.arrivals[done], count, True)
+            if done < self.arrived:
                 self._flush()
         self.n.frames += self.arrived
         self.arrived = 0

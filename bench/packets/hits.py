@@ -23,8 +23,7 @@ TARGETS = [
     *(Target("new connection", case, ADDS, None, 1) for case in (FIRST, WHOLE)),
 ]
 CHUNK = 1 << 16
-ENTRIES_PER_FLOW = 4
-"""Entries that ours is given for each flow, so that hardly any bucket is full."""
+LINKS_PER_FLOW = 3
 SESSIONS_PER_FLOW = 2.2
 
 
@@ -37,8 +36,8 @@ def rows(options: Options) -> Iterator[Row]:
 
 def _needed(size: int) -> int:
     of = build.kernels().sizes()
-    entries = 1 << (size * ENTRIES_PER_FLOW - 1).bit_length()
-    return int(entries * of["flow"] + size * SESSIONS_PER_FLOW * (of["session"] + 4 * of["bucket"]) + size * 300)
+    entry = of["flow"] + of["flow bucket"] / 2 + LINKS_PER_FLOW * of["link"]
+    return int(size * (entry + SESSIONS_PER_FLOW * (of["session"] + 4 * of["bucket"]) + 300))
 
 
 def _hits(options: Options, size: int) -> Iterator[Row]:
@@ -49,7 +48,7 @@ def _hits(options: Options, size: int) -> Iterator[Row]:
         limit = Limit(f"{needed >> 20} MB for {size} flows, the machine has {memory_available() >> 20} MB")
         yield Row(AREA, "growth: hit with NAT", f"{size} flows", "ns", limit, {LOOP: limit}, against=LOOP)
         return
-    lab = NatLab(size * ENTRIES_PER_FLOW, int(size * SESSIONS_PER_FLOW) + 1000)
+    lab = NatLab(max(16, size), int(size * SESSIONS_PER_FLOW) + 1000)
     bare = ctypes.c_void_p(loop().loop_new(size))
     for first in range(0, size, CHUNK):
         some = lab.traffic(first, min(CHUNK, size - first))
@@ -110,7 +109,7 @@ def connections(options: Options) -> Iterator[Row]:
     """TCP through NAT, flows that nobody has seen before."""
     count = 10_000 if options.quick else 50_000
     total = count * options.rounds * 2
-    lab = NatLab(total * 2 * ENTRIES_PER_FLOW, int(total * SESSIONS_PER_FLOW) + 1000)
+    lab = NatLab(total * 2, int(total * SESSIONS_PER_FLOW) + 1000)
     try:
         table: dpdk.Flows | NotRun = dpdk.Flows(total * 2)
     except build.MissingError as error:

@@ -27,14 +27,12 @@ def _size(options: Options, missing: NotRun | None, size: int) -> Iterator[Row]:
     count = 1 << (18 if options.quick else 20)
     chunk = room(KEY * (1 << 16), "B")
     at = chunk.buffer_info()[0]
-    capacity = 1
-    while capacity < size * 1.2:
-        capacity *= 2
-    needed = capacity * build.kernels().sizes()["flow"] + size * 220
+    of = build.kernels().sizes()
+    needed = size * (of["flow"] + 2 * of["flow bucket"] / 4 + 220)
     ours = None
-    limit = Limit(f"{needed >> 20} MB for {size} flows, the machine has {memory_available() >> 20} MB")
+    limit = Limit(f"{int(needed) >> 20} MB for {size} flows, the machine has {memory_available() >> 20} MB")
     if needed < 0.8 * memory_available():
-        ours = build.kernels().FlowTable(capacity)
+        ours = build.kernels().FlowTable(size)
     peer = dpdk.Flows(size) if missing is None else None
     for first in range(0, size, 1 << 16):
         n = min(1 << 16, size - first)
@@ -53,7 +51,7 @@ def _size(options: Options, missing: NotRun | None, size: int) -> Iterator[Row]:
             ours.run(where, count, own_answers.buffer_info()[0])
             n = build.kernels().flow_keep(where, own_answers.buffer_info()[0], count)
             if n < count:
-                note = f"without the {1 - n / count:.1%} of packets whose entries full buckets of ours had thrown out"
+                note = f"without the {1 - n / count:.1%} of packets whose entries found no room in ours"
             ours.run(where, n, own_answers.buffer_info()[0])
             contenders["ours"] = per_item(lambda where=where, n=n: ours.run(where, n), n)  # type: ignore[misc]
         if peer:

@@ -59,14 +59,21 @@ class Host:
 class TwoHosts:
     """Hosts a (10.0.1.10, 2001:db8:1::10) and b (10.0.2.10, 2001:db8:2::10), and an engine between them."""
 
-    def __init__(self, *, ingress: tuple[Rule, ...] | None = None, memo: bool = True, sessions: int = 1024) -> None:
+    def __init__(
+        self,
+        *,
+        ingress: tuple[Rule, ...] | None = None,
+        memo: bool = True,
+        sessions: int = 1024,
+        flows: int = 1024,
+    ) -> None:
         self.names = Names()
         self.program = Program(names=self.names)
         everything = (self.rule("all4", prefix="0.0.0.0/0"), self.rule("all6", prefix="::/0"))
         self.program.fibs["hosts"] = []
         self.a = self._host("a", 1, everything, everything if ingress is None else ingress)
         self.b = self._host("b", 2, everything, everything if ingress is None else ingress)
-        self.engine = Engine(sessions=sessions, flows=1024, memo=memo)
+        self.engine = Engine(sessions=sessions, flows=flows, memo=memo)
         self.engine.swap(compile_program(self.program, generation=1))
 
     def rule(self, name: str, *, prefix: str, protocol: int = -1, ports: tuple[int, int] | None = None) -> Rule:

@@ -1,0 +1,611 @@
+"""A burst in three passes: who may be known, where that would be, and what is done about it.
+
+    1  read each frame as far as a flow entry asks, hash its key, prefetch its bucket
+    2  match tags, prefetch rows
+    3  in order: compare the key, check, edit, count, emit; or receive the frame the whole way
+
+The first two passes change nothing and believe nothing: what they find is looked at again in the third, when the packets
+in front have done what they do. What is read here as well as in fastpath.packet is told apart by one thing: anything
+unusual (options, fragments, errors, a wrong sum, an ARP frame) is not read here at all, and received the whole way.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from fastpath.core cimport core, port_counters, receive
+from fastpath.emission cimport MAX_EMISSIONS, SCRATCH, emission, send
+from fastpath.flow cimport arrival, facts
+from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, read_geneve
+from fastpath.memo cimport *
+from fastpath.packet cimport edit, packet, parse_ip, parse_offload, start_header
+from fastpath.reason cimport CAUSE_FORWARDED, REASON_EMISSION_LIMIT, VERDICT_DROP, VERDICT_FORWARD
+from fastpath.session cimport SESSION_BALANCED, alive, flow_retire, flow_settle, note_sequence, session
+from fastpath.snapshot cimport interface
+from fastpath.wire cimport *
+
+cdef enum:
+    ECHO4 = 8
+    ECHO6 = 128
+    TOLD_AT = 1 << 31       # bytes that an entry counts before it tells its sessions
+    HEAD4 = ETH_HEADER + 20
+    HEAD6 = ETH_HEADER + 40
+    OWN_OPTIONS = 40        # GENEVE header with the options that the router writes
+
+cdef extern from *:
+    """
+    #define likely(x) __builtin_expect(!!(x), 1)
+    #define unlikely(x) __builtin_expect(!!(x), 0)
+    """
+    bint likely(bint x) nogil
+    bint unlikely(bint x) nogil
+
+
+# --- 1: reading ----------------------------------------------------------------------------------------------------
+
+# What stands behind the IP header: tells where its checksum is, and ports (or identifier, type and code) for the key.
+cdef inline bint read_ends(facts *p, const uint8_t *l4, uint32_t room, uint8_t proto, uint8_t family, uint32_t *ends) noexcept nogil:
+    cdef uint32_t size
+    if likely(proto == PROTO_UDP):
+        if room < 8:
+            return False
+        size = load16(l4 + 4)
+        p.sum_at = 6
+        ends[0] = raw32(l4)
+        return 8 <= size <= room
+    if proto == PROTO_TCP:
+        if room < 20:
+            return False
+        size = <uint32_t>(l4[12] >> 4) * 4
+        p.sum_at = 16
+        ends[0] = raw32(l4)
+        # only what carries an acknowledgement and nothing that opens or closes: its absence means something too
+        return 20 <= size <= room and (l4[13] & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK
+    if proto == (PROTO_ICMP if family == 4 else PROTO_ICMPV6):
+        if room < 8 or (l4[0] != ECHO4 and l4[0] != 0 if family == 4 else l4[0] & 0xFE != ECHO6):
+            return False
+        p.sum_at = 2
+        ends[0] = raw16(l4 + 4) | (<uint32_t>l4[0] << 16) | (<uint32_t>l4[1] << 24)
+        return True
+    p.sum_at = 0
+    ends[0] = 0
+    return family == 4 or not (proto == PROTO_HOPOPTS or proto == PROTO_ROUTING or proto == PROTO_FRAGMENT or proto == PROTO_AH
+                               or proto == PROTO_DSTOPTS)
+
+
+# The IP packet behind the Ethernet header of a frame of `length` bytes. False: not one to be read here.
+cdef inline bint read_ip(const flow_table *t, uint8_t *frame, uint32_t length, uint8_t family, facts *p, uint64_t *word,
+                         wide_key *wide) noexcept nogil:
+    cdef uint8_t *ip = frame + ETH_HEADER
+    cdef uint32_t size, ends, head = 20 if family == 4 else 40
+    cdef uint8_t proto
+    if unlikely(length < ETH_HEADER + head):
+        return False
+    if family == 4:
+        size = load16(ip + 2)
+        # a right sum is a multiple of 0xFFFF, and not 0
+        if unlikely(ip[0] != 0x45 or (raw16(ip + 6) & ordered16(0x3FFF)) or size < 20 or size > length - ETH_HEADER or ip[8] == 0
+                    or (<uint64_t>raw32(ip) + raw32(ip + 4) + raw32(ip + 8) + raw32(ip + 12) + raw32(ip + 16)) % 0xFFFF):
+            return False
+        p.ttl = ip[8]
+        proto = ip[9]
+        word[0] = raw64(ip + 12)
+    else:
+        size = 40 + load16(ip + 4)
+        if (ip[0] >> 4) != 6 or size > length - ETH_HEADER or ip[7] == 0:
+            return False
+        p.ttl = ip[7]
+        proto = ip[6]
+        wide.word[0], wide.word[1] = raw64(ip + 8), raw64(ip + 16)
+        wide.word[2], wide.word[3] = raw64(ip + 24), raw64(ip + 32)
+        word[0] = digest(t, wide)
+    p.frame = frame
+    p.end = ETH_HEADER + size
+    p.bytes = size
+    p.wire = size
+    p.segments = 1
+    # constants next to each other are stored as one
+    p.gso_size = 0
+    p.header_length = 0
+    p.gso_type = 0
+    p.partial = 0
+    p.family = family
+    p.l4 = <uint8_t>(ETH_HEADER + head)
+    p.proto = proto
+    if unlikely(not read_ends(p, ip + head, size - head, proto, family, &ends)):
+        return False
+    word[1] = ends | (<uint64_t>proto << 32) | (<uint64_t>family << FAMILY_AT)
+    return True
+
+
+# What the sender's kernel left to its hardware, see `parse_offload`.
+cdef bint read_offload(facts *p, const uint8_t *vnet) noexcept nogil:
+    cdef uint8_t gso = vnet[1] & <uint8_t>(~<uint8_t>VNET_GSO_ECN)
+    cdef uint32_t size, payload
+    p.partial = vnet[0] & VNET_NEEDS_CSUM
+    if p.partial and (load16_le(vnet + 6) != p.l4 or load16_le(vnet + 8) != p.sum_at
+                      or (p.proto != PROTO_TCP and p.proto != PROTO_UDP)):
+        return False
+    if gso == VNET_GSO_NONE:
+        return True
+    p.gso_type = vnet[1]
+    p.gso_size = load16_le(vnet + 4)
+    if not p.partial or p.gso_size == 0 or p.proto != PROTO_TCP \
+            or gso != (VNET_GSO_TCPV4 if p.family == 4 else VNET_GSO_TCPV6):
+        return False
+    size = p.l4 + <uint32_t>(p.frame[p.l4 + 12] >> 4) * 4
+    p.header_length = <uint16_t>size
+    payload = p.end - size
+    if payload <= p.gso_size:
+        p.gso_size = 0
+        return True
+    p.segments = (payload + p.gso_size - 1) // p.gso_size
+    p.bytes += (p.segments - 1) * (size - ETH_HEADER)
+    p.wire = size - ETH_HEADER + p.gso_size
+    return True
+
+
+# A packet to GENEVE_PORT, which may have come back through a tunnel: what is inside decides. False: nothing to be remembered.
+cdef inline bint read_inside(core *c, arrival *a, facts *q, uint64_t *word, wide_key *wide) noexcept nogil:
+    cdef const uint8_t *ip = a.frame + ETH_HEADER
+    cdef const uint8_t *udp = ip + 20
+    cdef const uint8_t *head = udp + 8
+    cdef facts *p = &a.came
+    cdef uint32_t size = load16(ip + 2), end = load16(udp + 4), at = HEAD4 + 8 + OWN_OPTIONS, cookie
+    cdef bint is_four
+    if unlikely((raw16(ip + 6) & ordered16(0x3FFF)) or size < 28 or size > a.length - ETH_HEADER or ip[8] == 0
+                or (<uint64_t>raw32(ip) + raw32(ip + 4) + raw32(ip + 8) + raw32(ip + 12) + raw32(ip + 16)) % 0xFFFF
+                or end < 8 or end > size - 20):
+        return False
+    p.bytes = size
+    p.wire = size
+    p.segments = 1
+    p.gso_size = 0
+    p.ttl = ip[8]
+    if unlikely(a.vnet != NULL and raw16(a.vnet) != 0):
+        p.proto = PROTO_UDP
+        p.family = 4
+        p.l4 = HEAD4
+        p.sum_at = 6
+        if not read_offload(p, a.vnet):
+            return False
+    end += HEAD4
+    if likely(at <= end and head[0] == 8 and (head[2] == 0x08 or head[2] == 0x86)
+              and raw32(head + 8) == ordered32(0x01080102U) and raw32(head + 20) == ordered32(0x01080202U)
+              and raw32(head + 32) == ordered32(0x01080301U)):
+        # the router's own options, as most give them back
+        is_four = raw16(head + 2) == ordered16(ETHERTYPE_IPV4)
+        if unlikely(not is_four and raw16(head + 2) != ordered16(ETHERTYPE_IPV6)):
+            return False
+        wide.word[4] = raw64(head + 12)
+        cookie = raw32(head + 36)
+    elif not read_options(a.frame, ETH_HEADER + size, &at, &end, &is_four, &cookie, wide):
+        return False
+    wide.word[5] = cookie | (<uint64_t>raw32(ip + 12) << 32)
+    wide.word[6] = raw32(ip + 16) | (<uint64_t>raw16(udp) << 32)
+    at -= ETH_HEADER
+    if not (read_ip(&c.flows, a.frame + at, end - at, 4, q, word, wide) if likely(is_four)
+            else read_ip(&c.flows, a.frame + at, end - at, 6, q, word, wide)):
+        return False
+    word[1] |= <uint64_t>1 << INSIDE_AT
+    a.inside = q
+    a.wide = wide
+    return True
+
+
+# GENEVE with other options than the router's own.
+cdef bint read_options(uint8_t *frame, uint32_t length, uint32_t *at, uint32_t *end, bint *is_four, uint32_t *cookie,
+                       wide_key *wide) noexcept nogil:
+    cdef packet p
+    cdef geneve g
+    memset(&p, 0, sizeof(packet))
+    p.frame = frame
+    p.l4 = HEAD4
+    p.end = length
+    if read_geneve(&p, &g) or not (g.has_endpoint and g.has_cookie):
+        return False
+    at[0] = g.inside
+    end[0] = g.end
+    is_four[0] = g.family == 4
+    cookie[0] = ordered32(g.cookie)
+    wide.word[4] = ordered64(g.endpoint)
+    return True
+
+
+# Who a burst's packets come from: mostly one.
+cdef struct sender:
+    uint32_t context        # NO_FLOW: none yet
+    uint64_t mac
+
+cdef inline bint is_from(core *c, const arrival *a, sender *from_) noexcept nogil:
+    if a.length < HEAD4:
+        return False
+    if unlikely(a.context != from_.context):
+        from_.context = NO_FLOW
+        if a.context >= c.t.context_count or c.t.contexts[a.context].interface == 0:
+            return False
+        from_.context = a.context
+        from_.mac = raw48(c.t.interfaces[c.t.contexts[a.context].interface - 1].mac)
+    return raw48(a.frame + 6) == from_.mac
+
+
+# Whose flow entry a frame could have.
+cdef inline void read_arrival(core *c, arrival *a, sender *from_, uint64_t *secret, uint32_t tunnels, uint32_t slot) noexcept nogil:
+    cdef uint8_t *frame = a.frame
+    cdef uint64_t mac
+    cdef uint64_t word[3]
+    cdef uint32_t type
+    a.keyed = 0
+    a.wide = NULL
+    a.inside = NULL
+    if unlikely(not is_from(c, a, from_)):
+        return
+    type = raw16(frame + 12)
+    if tunnels and type == ordered16(ETHERTYPE_IPV4) and frame[ETH_HEADER] == 0x45 and frame[ETH_HEADER + 9] == PROTO_UDP \
+            and a.length >= HEAD4 + 8 + OWN_OPTIONS and raw16(frame + HEAD4 + 2) == ordered16(GENEVE_PORT):
+        if not read_inside(c, a, &c.inside[slot], word, &c.keys[slot]):
+            return
+    else:
+        if likely(type == ordered16(ETHERTYPE_IPV4)):
+            if unlikely(not read_ip(&c.flows, frame, a.length, 4, &a.came, word, NULL)):
+                return
+        elif type == ordered16(ETHERTYPE_IPV6):
+            a.wide = &c.keys[slot]
+            if not read_ip(&c.flows, frame, a.length, 6, &a.came, word, a.wide):
+                return
+        else:
+            return
+        if a.vnet != NULL and raw16(a.vnet) != 0 and not read_offload(&a.came, a.vnet):
+            return
+    # which neighbour a MAC is of follows from the tables, as does whether it may be sent to
+    mac = raw48(frame)
+    word[1] |= (mac >> 32) << 48
+    word[2] = (mac & 0xFFFFFFFFU) | (<uint64_t>a.context << 32)
+    a.word[0], a.word[1], a.word[2] = word[0], word[1], word[2]
+    if likely(a.wide == NULL):
+        a.tag = tag_of_words(word[0], word[1], word[2], secret[0], secret[1], secret[2])
+    else:
+        a.tag = tag_of(&c.flows, word, a.wide)
+    a.keyed = 1
+
+
+# --- 3: hits -------------------------------------------------------------------------------------------------------
+
+cdef inline uint16_t added(uint16_t sum, uint32_t delta) noexcept nogil:
+    cdef uint32_t s = sum + delta
+    return <uint16_t>(s + (s >> 16))
+
+
+# Carry the edit of an entry out, checksums as in `apply_header`.
+cdef inline void rewrite(const facts *p, const flow *f, const flow_wide *wide) noexcept nogil:
+    cdef uint8_t *ip = p.frame + ETH_HEADER
+    cdef uint8_t *l4 = p.frame + p.l4
+    cdef uint8_t *at = l4 + p.sum_at
+    cdef uint16_t sum
+    if p.family == 4:
+        put32(ip + 12, f.source)
+        put32(ip + 16, f.destination)
+        ip[8] = <uint8_t>(p.ttl - f.spent)
+        put16(ip + 10, <uint16_t>~added(<uint16_t>~raw16(ip + 10), f.ip_delta))
+    else:
+        put64(ip + 8, wide.source[0])
+        put64(ip + 16, wide.source[1])
+        put64(ip + 24, wide.destination[0])
+        put64(ip + 32, wide.destination[1])
+        ip[7] = <uint8_t>(p.ttl - f.spent)
+    if p.sum_at == 2:
+        put16(l4 + 4, <uint16_t>f.ports)
+        put16(at, <uint16_t>~added(<uint16_t>~raw16(at), f.l4_delta))
+        return
+    if p.sum_at == 0:
+        return
+    put32(l4, f.ports)
+    sum = raw16(at)
+    if p.partial:
+        if f.flags & FLOW_READDRESSED:
+            # what covers the addresses is the delta of the IP header without its TTL
+            put16(at, <uint16_t>fold(<uint64_t>sum + f.ip_delta + ordered16(<uint32_t>f.spent << 8)))
+        return
+    if p.proto == PROTO_TCP:
+        put16(at, <uint16_t>~added(<uint16_t>~sum, f.l4_delta))
+    elif sum != 0:
+        sum = <uint16_t>~added(<uint16_t>~sum, f.l4_delta)
+        put16(at, sum if sum else 0xFFFF)
+
+
+cdef inline bint emit(core *c, arrival *a, uint8_t *frame, uint32_t length, uint32_t segments, const interface *to) noexcept nogil:
+    cdef emission *e
+    a.result.rule = 0
+    a.result.object = to.number
+    if unlikely(c.out.count >= MAX_EMISSIONS):
+        a.result.verdict = VERDICT_DROP
+        a.result.reason = REASON_EMISSION_LIMIT
+        c.ports[a.context].reasons[REASON_EMISSION_LIMIT] += 1
+        return False
+    a.result.verdict = VERDICT_FORWARD
+    a.result.reason = 0
+    e = &c.out.rows[c.out.count]
+    c.out.count += 1
+    e.frame = frame
+    e.length = length
+    e.port = to.port
+    e.parent = a.parent
+    e.segments = segments
+    e.cause = CAUSE_FORWARDED
+    put64(e.vnet, 0)
+    put32(e.vnet + 8, 0)
+    return True
+
+
+# With FLOW_BRIDGED the sender's MAC is the right one, unless there was something else in the place of it.
+cdef inline void write_head(uint8_t *frame, const flow *f, const interface *to) noexcept nogil:
+    memcpy(frame, to.mac, 6)
+    if not (f.flags & FLOW_BRIDGED):
+        memcpy(frame + 6, to.router_mac, 6)
+
+
+cdef void tell_offload(core *c, const facts *p) noexcept nogil:
+    cdef uint8_t *vnet = c.out.rows[c.out.count - 1].vnet
+    vnet[0] = VNET_NEEDS_CSUM
+    store16_le(vnet + 6, p.l4)
+    store16_le(vnet + 8, p.sum_at)
+    if p.gso_size:
+        vnet[1] = p.gso_type
+        store16_le(vnet + 2, p.header_length)
+        store16_le(vnet + 4, p.gso_size)
+
+
+# Put a rewritten packet into the one around it. Returns how long that frame is; it begins OUTER_SIZE in front of `frame`.
+cdef inline uint32_t wrap(uint8_t *frame, uint32_t end, const flow_shell *shell) noexcept nogil:
+    cdef uint8_t *ip = frame + ETH_HEADER - OUTER_SIZE
+    cdef uint32_t size = end - ETH_HEADER + OUTER_SIZE, sum
+    memcpy(frame - OUTER_SIZE, shell.bytes, SHELL)
+    put16(ip + 2, ordered16(size))
+    put16(ip + 10, <uint16_t>~fold(shell.ip_sum + ordered16(size)))
+    size -= 20
+    put16(ip + 24, ordered16(size))
+    sum = 0xFFFFU - fold64(shell.udp_sum + 2 * <uint64_t>ordered16(size) + raw_sum(frame + ETH_HEADER, end - ETH_HEADER))
+    put16(ip + 26, <uint16_t>(sum if sum else 0xFFFFU))
+    return end + OUTER_SIZE
+
+
+# Segments that the sender left to its hardware, each inside a packet of its own: as after a walk.
+cdef void send_inside(core *c, arrival *a, const flow *f, const flow_wide *wide, const flow_shell *shell, const interface *to) noexcept nogil:
+    cdef const uint8_t *ip = shell.bytes + ETH_HEADER
+    cdef const uint8_t *head = ip + 28
+    cdef packet p
+    cdef edit e
+    memset(&p, 0, sizeof(packet))
+    memset(&e, 0, sizeof(edit))
+    p.frame = a.frame
+    p.length = a.length
+    p.l3 = ETH_HEADER
+    p.context = a.context
+    p.family = a.came.family
+    parse_ip(&p)
+    parse_offload(&p, a.vnet)
+    start_header(&e.to, &p)
+    if p.family == 4:
+        e.to.src.lo = load32(<const uint8_t *>&f.source)
+        e.to.dst.lo = load32(<const uint8_t *>&f.destination)
+    else:
+        e.to.src.hi, e.to.src.lo = load64(<const uint8_t *>wide.source), load64(<const uint8_t *>wide.source + 8)
+        e.to.dst.hi, e.to.dst.lo = load64(<const uint8_t *>wide.destination), load64(<const uint8_t *>wide.destination + 8)
+    e.to.sport = load16(<const uint8_t *>&f.ports)
+    e.to.dport = load16(<const uint8_t *>&f.ports + 2)
+    e.to.ttl_spent = f.spent
+    e.around.used = 1
+    e.around.src, e.around.dst = load32(ip + 12), load32(ip + 16)
+    e.around.sport, e.around.dport = load16(ip + 20), load16(ip + 22)
+    e.around.ttl = ip[8]
+    e.around.endpoint = load64(head + 12)
+    e.around.cookie = load32(head + 36)
+    e.port = to.port
+    memcpy(e.dst_mac, shell.bytes, 6)
+    memcpy(e.src_mac, shell.bytes + 6, 6)
+    a.result.object = to.number
+    a.result.rule = 0
+    a.result.reason = send(&c.out, &p, &e, CAUSE_FORWARDED, a.parent)
+    a.result.verdict = VERDICT_DROP if a.result.reason else VERDICT_FORWARD
+    if a.result.reason:
+        c.ports[a.context].reasons[a.result.reason] += 1
+
+
+# Do all sessions live that an entry needs though it does not touch them?
+cdef bint uses_living(core *c, uint32_t row) noexcept nogil:
+    cdef uint64_t until = 0xFFFFFFFFFFFFFFFFU
+    cdef uint32_t link = c.flows.cold[row].links
+    cdef const flow_link *tie
+    cdef session *s
+    while link:
+        tie = &c.flows.links[link]
+        link = tie.more
+        if tie.kind != LINK_USES:
+            continue
+        s = &c.sessions.rows[tie.target]
+        if not alive(&c.sessions, s, c.now):
+            return False
+        if s.last_seen + s.idle < until:
+            until = s.last_seen + s.idle
+    c.flows.wide[row].until = until
+    return True
+
+
+# What an entry asks that opens packets. False: this one does not fit. Else it is counted.
+cdef inline bint fits_inside(core *c, const arrival *a, uint32_t row, const facts *q) noexcept nogil:
+    cdef flow_wide *wide = &c.flows.wide[row]
+    if a.came.ttl <= wide.spent_outside or (wide.mtu and q.wire > wide.mtu) or not (c.now < wide.until or uses_living(c, row)):
+        return False
+    wide.came += a.came.bytes
+    return True
+
+
+# What has come out of another packet has no Ethernet header yet; MACs that the entry changes are still to be written.
+cdef inline void write_ethernet(core *c, const arrival *a, const facts *q, const flow *f) noexcept nogil:
+    if unlikely(f.flags & FLOW_BRIDGED):
+        memcpy(q.frame + 6, c.t.interfaces[c.t.contexts[a.context].interface - 1].mac, 6)
+    put16(q.frame + 12, ordered16(ETHERTYPE_IPV4 if q.family == 4 else ETHERTYPE_IPV6))
+
+
+cdef void note_all(core *c, uint32_t row, const facts *q) noexcept nogil:
+    cdef const flow_link *tie
+    cdef uint32_t link = c.flows.cold[row].links
+    cdef packet p
+    memset(&p, 0, sizeof(packet))
+    p.frame = q.frame
+    p.l4 = q.l4
+    p.end = q.end
+    p.proto = q.proto
+    p.tcp_flags = q.frame[q.l4 + 13]
+    while link:
+        tie = &c.flows.links[link]
+        if tie.kind == LINK_TOUCHES and c.sessions.rows[tie.target].kind == SESSION_BALANCED:
+            note_sequence(&c.sessions.rows[tie.target], tie.way, &p)
+        link = tie.more
+
+
+# An entry of a flow that goes into a tunnel, or whose sequence numbers count. False: not for this packet.
+cdef bint hit_rarely(core *c, arrival *a, uint32_t row, const interface *to) noexcept nogil:
+    cdef flow *f = &c.flows.rows[row]
+    cdef const flow_shell *shell = &c.flows.shells[row]
+    cdef flow_wide *wide = &c.flows.wide[row]
+    cdef facts *q = a.inside if f.flags & FLOW_OPENS else &a.came
+    cdef port_counters *k = &c.ports[a.context]
+    cdef uint32_t sum
+    if q.ttl <= f.spent or ((f.flags & FLOW_AROUND) and shell.mtu and q.wire + OUTER_SIZE > shell.mtu) \
+            or ((f.flags & FLOW_OPENS) and not fits_inside(c, a, row, q)):
+        return False
+    f.last_seen = <uint32_t>c.now
+    f.packets += q.segments
+    f.bytes += q.bytes
+    if unlikely(f.bytes >= TOLD_AT):
+        flow_settle(&c.sessions, row)
+    k.rx_frames += 1
+    k.rx_bytes += a.length
+    k.rx_packets += q.segments
+    if f.flags & FLOW_NOTES:
+        note_all(c, row, q)
+    if unlikely((f.flags & FLOW_AROUND) and q.gso_size):
+        send_inside(c, a, f, wide, shell, to)
+        return True
+    rewrite(q, f, wide)
+    if f.flags & FLOW_AROUND:
+        if q.partial:
+            sum = 0xFFFFU - fold64(raw_sum(q.frame + q.l4, q.end - q.l4))
+            put16(q.frame + q.l4 + q.sum_at, <uint16_t>(sum if sum or q.proto != PROTO_UDP else 0xFFFFU))
+        emit(c, a, q.frame - OUTER_SIZE, wrap(q.frame, q.end, shell), q.segments, to)
+        return True
+    if f.flags & FLOW_OPENS:
+        write_ethernet(c, a, q, f)
+    write_head(q.frame, f, to)
+    if emit(c, a, q.frame, q.end, q.segments, to) and q.partial:
+        tell_offload(c, q)
+    return True
+
+
+# What a flow entry does with a frame. False: it has none, or not for this packet.
+cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interfaces, uint32_t now) noexcept nogil:
+    cdef uint32_t row = a.row
+    cdef flow *f
+    cdef facts *q = &a.came
+    cdef port_counters *k
+    cdef const interface *to
+    if unlikely(row == NO_FLOW or not is_row(&c.flows, row, a.word, a.wide)):
+        row = flow_find(&c.flows, a.tag, a.word, a.wide)
+        if row == NO_FLOW:
+            return False
+    f = &rows[row]
+    if unlikely(f.epoch != c.flows.epoch or now - f.last_seen >= <uint32_t>f.idle * 1000):
+        flow_retire(&c.sessions, row)
+        return False
+    if unlikely(f.mtu and q.wire > f.mtu):
+        return False
+    to = &interfaces[f.to - 1]
+    k = &c.ports[a.context]
+    if unlikely(f.flags & FLOW_RARELY):
+        if f.flags & (FLOW_AROUND | FLOW_NOTES):
+            return hit_rarely(c, a, row, to)
+        q = a.inside
+        if q.ttl <= f.spent or not fits_inside(c, a, row, q):
+            return False
+        write_ethernet(c, a, q, f)
+    elif unlikely(q.ttl <= f.spent):
+        return False
+    f.last_seen = now
+    f.packets += q.segments
+    f.bytes += q.bytes
+    if unlikely(f.bytes >= TOLD_AT):
+        flow_settle(&c.sessions, row)
+    k.rx_frames += 1
+    k.rx_bytes += a.length
+    k.rx_packets += q.segments
+    rewrite(q, f, &c.flows.wide[row])
+    write_head(q.frame, f, to)
+    if emit(c, a, q.frame, q.end, q.segments, to) and q.partial:
+        tell_offload(c, q)
+    return True
+
+
+# --- the passes ----------------------------------------------------------------------------------------------------
+
+cdef void look_ahead(core *c, arrival *rows, uint32_t count) noexcept nogil:
+    cdef const flow_table *t = &c.flows
+    cdef arrival *a
+    cdef bucket *b
+    cdef uint32_t i, ways, tunnels = c.t.tunnel_count
+    cdef uint64_t secret[3]
+    cdef flow *lines = t.rows
+    cdef sender from_
+    from_.context = NO_FLOW
+    from_.mac = 0
+    secret[0], secret[1], secret[2] = t.secret[0], t.secret[1], t.secret[2]
+    for i in range(count):
+        a = &rows[i]
+        read_arrival(c, a, &from_, secret, tunnels, i)
+        if likely(a.keyed):
+            a.home = home_of(t, a.tag)
+            fetch(a.home)
+    for i in range(count):
+        a = &rows[i]
+        if unlikely(not a.keyed):
+            continue
+        b = a.home
+        ways = ways_with(b.tags, a.tag)
+        if unlikely(ways == 0):
+            b = beside(b, 1)
+            ways = ways_with(b.tags, a.tag)
+            if ways == 0:
+                a.row = NO_FLOW
+                continue
+        a.row = b.rows[lowest_way(ways)]
+        fetch(&lines[a.row])
+        if unlikely(a.wide != NULL):
+            fetch(&t.wide[a.row])
+            fetch(<char *>&t.wide[a.row] + 64)
+
+
+cdef uint32_t receive_burst(core *c, arrival *rows, uint32_t count, bint limited) noexcept nogil:
+    cdef uint32_t i, now = <uint32_t>c.now, hits = 0, misses = 0
+    cdef arrival *a
+    cdef flow *lines = c.flows.rows
+    cdef const interface *interfaces = c.t.interfaces if c.t != NULL else NULL
+    if c.memo and c.t != NULL:
+        look_ahead(c, rows, count)
+    else:
+        for i in range(count):
+            rows[i].keyed = 0
+    for i in range(count):
+        a = &rows[i]
+        if likely(a.keyed and a.trace == NULL):
+            if likely(hit(c, a, lines, interfaces, now)):
+                hits += 1
+            else:
+                misses += 1
+                receive(c, a)
+        else:
+            receive(c, a)
+        if limited and unlikely(c.out.count > MAX_EMISSIONS // 2 or c.out.used > SCRATCH // 2):
+            count = i + 1
+            break
+    c.flows.hits += hits
+    c.flows.misses += misses
+    return count
