@@ -124,7 +124,7 @@ def machine_state() -> set[str]:
             elsewhere = os.readlink(path / "ns" / "net") != here
         except OSError:  # it ended meanwhile, or belongs to somebody else
             continue
-        if elsewhere or any(word.startswith((b"vpclab", b"lab.")) for word in words):
+        if elsewhere or any(word.startswith(b"vpclab") or b"lab.daemon" in word for word in words):
             state.add(f"process {path.name}: {b' '.join(words).decode(errors='replace').strip()}")
     return state
 
