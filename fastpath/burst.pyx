@@ -82,9 +82,8 @@ cdef inline bint read_ip(const flow_table *t, uint8_t *frame, uint32_t length, u
         return False
     if family == 4:
         size = load16(ip + 2)
-        # a right sum is a multiple of 0xFFFF, and not 0
         if unlikely(ip[0] != 0x45 or (raw16(ip + 6) & ordered16(0x3FFF)) or size < 20 or size > length - ETH_HEADER or ip[8] == 0
-                    or (<uint64_t>raw32(ip) + raw32(ip + 4) + raw32(ip + 8) + raw32(ip + 12) + raw32(ip + 16)) % 0xFFFF):
+                    or not is_right_sum(<uint64_t>raw32(ip) + raw32(ip + 4) + raw32(ip + 8) + raw32(ip + 12) + raw32(ip + 16))):
             return False
         p.ttl = ip[8]
         proto = ip[9]
@@ -153,7 +152,7 @@ cdef inline bint read_inside(core *c, arrival *a, facts *q, uint64_t *word, wide
     cdef uint32_t size = load16(ip + 2), end = load16(udp + 4), at = HEAD4 + 8 + OWN_OPTIONS, cookie
     cdef bint is_four
     if unlikely((raw16(ip + 6) & ordered16(0x3FFF)) or size < 28 or size > a.length - ETH_HEADER or ip[8] == 0
-                or (<uint64_t>raw32(ip) + raw32(ip + 4) + raw32(ip + 8) + raw32(ip + 12) + raw32(ip + 16)) % 0xFFFF
+                or not is_right_sum(<uint64_t>raw32(ip) + raw32(ip + 4) + raw32(ip + 8) + raw32(ip + 12) + raw32(ip + 16))
                 or end < 8 or end > size - 20):
         return False
     p.bytes = size
@@ -282,8 +281,7 @@ cdef inline void rewrite(const facts *p, const flow *f, const flow_wide *wide) n
     cdef uint8_t *at = l4 + p.sum_at
     cdef uint16_t sum
     if p.family == 4:
-        put32(ip + 12, f.source)
-        put32(ip + 16, f.destination)
+        put64(ip + 12, raw64(&f.source))       # and the destination behind it
         ip[8] = <uint8_t>(p.ttl - f.spent)
         put16(ip + 10, <uint16_t>~added(<uint16_t>~raw16(ip + 10), f.ip_delta))
     else:
@@ -303,7 +301,7 @@ cdef inline void rewrite(const facts *p, const flow *f, const flow_wide *wide) n
     if p.partial:
         if f.flags & FLOW_READDRESSED:
             # what covers the addresses is the delta of the IP header without its TTL
-            put16(at, <uint16_t>fold(<uint64_t>sum + f.ip_delta + ordered16(<uint32_t>f.spent << 8)))
+            put16(at, <uint16_t>fold64(<uint64_t>sum + f.ip_delta + ordered16(<uint32_t>f.spent << 8)))
         return
     if p.proto == PROTO_TCP:
         put16(at, <uint16_t>~added(<uint16_t>~sum, f.l4_delta))
@@ -338,9 +336,10 @@ cdef inline bint emit(core *c, arrival *a, uint8_t *frame, uint32_t length, uint
 
 # With FLOW_BRIDGED the sender's MAC is the right one, unless there was something else in the place of it.
 cdef inline void write_head(uint8_t *frame, const flow *f, const interface *to) noexcept nogil:
-    memcpy(frame, to.mac, 6)
-    if not (f.flags & FLOW_BRIDGED):
-        memcpy(frame + 6, to.router_mac, 6)
+    if likely(not (f.flags & FLOW_BRIDGED)):
+        memcpy(frame, to.mac, 12)       # and router_mac behind it
+    else:
+        memcpy(frame, to.mac, 6)
 
 
 cdef void tell_offload(core *c, const facts *p) noexcept nogil:

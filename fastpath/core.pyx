@@ -91,6 +91,7 @@ cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept no
         if s.key[0].tuple.proto == PROTO_TCP:
             c.sessions.gateways[s.gateway - 1].attempts += 1
     elif e.session_kind == SESSION_BALANCED:
+        c.sessions.told += 1
         note_sequence(s, 0, x.p)
         if e.pool.owner:
             join_counted(c, s, &e.pool, SESSION_STICKY)
@@ -114,7 +115,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         if e.kind != EFFECT_TOUCH:
             continue
         s = &c.sessions.rows[e.row]
-        if not s.live or memcmp(&s.key[0], &e.forward, sizeof(session_key)) != 0:
+        if not s.live or not same_key(&s.key[0], &e.forward):
             continue
         s.last_seen = c.now
         s.packets[e.way] += p.segments
@@ -489,19 +490,18 @@ cdef void tell_ends(core *c, session *s) noexcept nogil:
         inject_error(c, &c.work, NO_PARENT)
 
 
-# Sessions die of silence, waiting fragments of age (counted in `timed_out` until somebody asks).
+# What is told when it dies of silence is told; waiting fragments die of age (counted in `timed_out` until somebody asks).
 cdef void sweep(core *c) noexcept nogil:
     cdef datagram *d
     cdef uint32_t i, at
     c.last_sweep = c.now
-    for i in range(c.sessions.used):
+    for i in range(c.sessions.used if c.sessions.told else 0):
         if c.sessions.rows[i].live and is_told(&c.sessions.rows[i]) and not alive(&c.sessions, &c.sessions.rows[i], c.now):
             if c.out.count > MAX_EMISSIONS // 2 or c.out.used > SCRATCH // 2:
                 c.last_sweep = 0        # the rest are told in the next round
                 break
             tell_ends(c, &c.sessions.rows[i])
             table_remove(&c.sessions, i, c.now)
-    table_expire(&c.sessions, c.now, True)
     for i in range(DATAGRAMS):
         d = &c.fragments.rows[i]
         if d.state == DATAGRAM_FREE or c.now < d.started + c.fragments.lifetime:
@@ -527,7 +527,8 @@ cdef void set_time(core *c, uint64_t now) noexcept nogil:
             flows_retire(&c.sessions)
         c.now = now
         c.flows.now = now
-        # a little each millisecond, that nobody has to wait for all of it at once
+        # a little each millisecond, that nobody has to wait for all of it at once: sessions come by once in SWEEP_MS
+        table_age(&c.sessions, 1 + <uint32_t>(c.sessions.used * (passed if passed < SWEEP_MS else SWEEP_MS) // SWEEP_MS), now)
         passed = passed if passed < TURN_MS else TURN_MS
         flows_age(&c.sessions, 1 + <uint32_t>(c.flows.used * passed // TURN_MS))
         flows_move(&c.flows, <uint32_t>passed)

@@ -327,6 +327,7 @@ cdef class Engine:
             self.acquire()
             set_time(&self.c, now)
             sweep(&self.c)
+            table_expire(&self.c.sessions, self.c.now, True)
             dropped = self.c.timed_out
             self.c.timed_out = 0
             self.take(&out)

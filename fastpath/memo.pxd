@@ -164,8 +164,7 @@ cdef inline uint64_t digest(const flow_table *t, const wide_key *k) noexcept nog
 # The tag of a key of three words; its home is the bucket that the lower bits of it say.
 cdef inline uint32_t tag_of_words(uint64_t a, uint64_t b, uint64_t c, uint64_t s, uint64_t u, uint64_t v) noexcept nogil:
     cdef uint64_t h = mixed_words(mixed_words(a ^ s, b ^ u) ^ c, v)
-    h ^= h >> 32
-    return <uint32_t>h if <uint32_t>h else 1
+    return <uint32_t>h + (<uint32_t>h == 0)
 
 
 # The same with `wide`, which is NULL but for IPv6 and INSIDE.

@@ -25,7 +25,7 @@ cdef extern from "<sys/random.h>" nogil:
     ssize_t getrandom(void *, size_t, unsigned int)
 
 cdef enum:
-    FEWEST_BUCKETS = 16
+    FEWEST_BUCKETS = 64     # a page of them
     MOVES = 1               # groups of buckets that each insertion moves
     FULL = 6                # tenths of the ways in use
     CANDIDATES = 8          # rows among which the oldest has to go when all are taken

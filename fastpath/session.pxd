@@ -2,10 +2,10 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.memo cimport flow_table
+from fastpath.memo cimport flow_table, mixed_words
 from fastpath.packet cimport FRAGMENT_LATER, packet, tuple5
 from fastpath.snapshot cimport timeouts
-from fastpath.wire cimport TCP_ACK, TCP_FIN, TCP_SYN, load32
+from fastpath.wire cimport TCP_ACK, TCP_FIN, TCP_SYN, load32, raw64
 
 cdef enum session_kind:
     SESSION_GROUP = 1       # owner: an interface. Both keys are one tuple and its reverse
@@ -93,6 +93,8 @@ cdef struct session_table:
     uint32_t used           # rows 0..used-1 have been in use at some time
     uint32_t free           # first free row below `used`, linked by next[0]
     uint32_t live
+    uint32_t told           # of those that live: balanced, whose ends may have to be told
+    uint32_t swept          # the row where `table_age` goes on
     uint64_t secret
 
 # A change of one session, worked out by a plan and carried out by a commit.
@@ -109,8 +111,6 @@ cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil
 cdef void session_key_of(session_key *key, uint32_t owner, uint8_t direction, const tuple5 *t) noexcept nogil
 cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now) noexcept nogil
 cdef uint32_t table_insert(session_table *t, const session_key *forward, const session_key *reply, uint64_t now) noexcept nogil
-# Which bucket a key belongs to.
-cdef uint32_t bucket_of(session_table *t, const session_key *key) noexcept nogil
 cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept nogil
 # The session has another state, or another target: what was remembered of its flows does not hold any more.
 cdef void session_changed(session_table *t, session *s) noexcept nogil
@@ -127,7 +127,8 @@ cdef void flow_retire(session_table *t, uint32_t row) noexcept nogil
 cdef void flows_age(session_table *t, uint32_t count) noexcept nogil
 cdef void flows_settle(session_table *t) noexcept nogil
 cdef void flows_retire(session_table *t) noexcept nogil
-# `spare`: keep those whose ends are to be told of it.
+# The same of so many rows; the whole table comes by in turn. `spare`: keep those whose ends are to be told of it.
+cdef void table_age(session_table *t, uint32_t count, uint64_t now) noexcept nogil
 cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil
@@ -135,6 +136,27 @@ cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, co
 cdef void session_next(session_step *step, uint8_t state, uint8_t seen, uint8_t proto, int way, uint8_t tcp_flags,
                        const timeouts *limits) noexcept nogil
 cdef uint64_t state_limit(uint8_t state, const timeouts *limits) noexcept nogil
+
+
+# Keys are structures without a byte that is not set, and of whole words.
+cdef inline bint same_key(const session_key *a, const session_key *b) noexcept nogil:
+    cdef const uint64_t *x = <const uint64_t *>a
+    cdef const uint64_t *y = <const uint64_t *>b
+    cdef uint64_t differ = 0
+    cdef uint32_t i
+    for i in range(sizeof(session_key) // 8):
+        differ |= x[i] ^ y[i]
+    return differ == 0
+
+
+# Which bucket a key belongs to.
+cdef inline uint32_t bucket_of(const session_table *t, const session_key *key) noexcept nogil:
+    cdef const uint64_t *word = <const uint64_t *>key
+    cdef uint64_t h = t.secret ^ <uint64_t>0x9E3779B97F4A7C15U
+    cdef uint32_t i
+    for i in range(sizeof(session_key) // 16):
+        h = mixed_words(h ^ word[2 * i], word[2 * i + 1] ^ <uint64_t>0xD6E8FEB86659FD93U)
+    return <uint32_t>(h ^ (h >> 32)) & t.mask
 
 
 cdef inline void count_gateway(gateway *g, uint8_t way, uint64_t packets, uint64_t size, uint64_t size_out,

@@ -18,7 +18,7 @@ the latest when it is *retired*. A session that changes or goes takes the entrie
 """
 
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from fastpath.memo cimport (LINK_LACKS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete, link_new)
 from fastpath.geneve cimport OUTER_SIZE
@@ -99,25 +99,20 @@ cdef void session_key_of(session_key *key, uint32_t owner, uint8_t direction, co
     key.direction = direction
 
 
-cdef uint32_t bucket_of(session_table *t, const session_key *key) noexcept nogil:
-    return <uint32_t>hash_bytes(key, sizeof(session_key), t.secret) & t.mask
-
-
 # The reference of the living session with this key, or NO_SESSION.
 cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now) noexcept nogil:
     cdef uint32_t ref = t.buckets[bucket_of(t, key)]
     cdef session *s
     while ref != NO_SESSION:
         s = &t.rows[ref >> 1]
-        if memcmp(&s.key[ref & 1], key, sizeof(session_key)) == 0 and alive(t, s, now):
+        if same_key(&s.key[ref & 1], key) and alive(t, s, now):
             return ref
         ref = s.next[ref & 1]
     return NO_SESSION
 
 
-cdef void _link(session_table *t, uint32_t ref) noexcept nogil:
+cdef void _link(session_table *t, uint32_t ref, uint32_t bucket) noexcept nogil:
     cdef session *s = &t.rows[ref >> 1]
-    cdef uint32_t bucket = bucket_of(t, &s.key[ref & 1])
     s.next[ref & 1] = t.buckets[bucket]
     t.buckets[bucket] = ref
     t.opened[bucket] += 1
@@ -141,15 +136,18 @@ cdef uint32_t table_insert(session_table *t, const session_key *forward, const s
     cdef session *s
     cdef uint32_t version
     cdef const session_key *keys[2]
+    cdef uint32_t buckets[2]
+    cdef uint32_t count = 1 if same_key(forward, reply) else 2
     keys[0] = forward
     keys[1] = reply
-    for i in range(2):
-        ref = t.buckets[bucket_of(t, keys[i])]
+    for i in range(count):
+        buckets[i] = bucket_of(t, keys[i])
+        ref = t.buckets[buckets[i]]
         while ref != NO_SESSION:
             s = &t.rows[ref >> 1]
-            if memcmp(&s.key[ref & 1], keys[i], sizeof(session_key)) == 0:
+            if same_key(&s.key[ref & 1], keys[i]):
                 table_remove(t, ref >> 1, now)
-                ref = t.buckets[bucket_of(t, keys[i])]
+                ref = t.buckets[buckets[i]]
             else:
                 ref = s.next[ref & 1]
     if t.free != NO_SESSION:
@@ -170,9 +168,8 @@ cdef uint32_t table_insert(session_table *t, const session_key *forward, const s
     s.opened = now
     s.last_seen = now
     t.live += 1
-    _link(t, row * 2)
-    if memcmp(forward, reply, sizeof(session_key)) != 0:
-        _link(t, row * 2 + 1)
+    for i in range(count):
+        _link(t, row * 2 + i, buckets[i])
     return row
 
 
@@ -186,11 +183,12 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
     if s.gateway and t.gateways != NULL and not session_alive(s, now) and s.state != STATE_CLOSING:
         t.gateways[s.gateway - 1].timed_out += 1
     _unlink(t, row * 2)
-    if memcmp(&s.key[0], &s.key[1], sizeof(session_key)) != 0:
+    if not same_key(&s.key[0], &s.key[1]):
         _unlink(t, row * 2 + 1)
     s.live = 0
     s.version += 1
     t.live -= 1
+    t.told -= s.kind == SESSION_BALANCED and t.flows != NULL
     s.next[0] = t.free
     t.free = row
     if (s.kind == SESSION_NAT or s.kind == SESSION_BALANCED) and s.pool != NO_SESSION:
@@ -208,6 +206,14 @@ cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept 
             table_remove(t, i, now)
             removed += 1
     return removed
+
+
+cdef void table_age(session_table *t, uint32_t count, uint64_t now) noexcept nogil:
+    cdef uint32_t _
+    for _ in range(count if count < t.used else t.used):
+        t.swept = t.swept + 1 if t.swept + 1 < t.used else 0
+        if t.rows[t.swept].live and not alive(t, &t.rows[t.swept], now) and not is_told(&t.rows[t.swept]):
+            table_remove(t, t.swept, now)
 
 
 # --- flow entries --------------------------------------------------------------------------------------------------
@@ -376,7 +382,7 @@ cdef const char *links_broken(session_table *t, uint32_t *where) noexcept nogil:
 
 
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
-    cdef uint32_t i, ref, live = 0, linked = 0, expected = 0
+    cdef uint32_t i, ref, live = 0, linked = 0, expected = 0, told = 0
     cdef session *s
     for i in range(t.used):
         where[0] = i
@@ -384,13 +390,14 @@ cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
         if not s.live:
             continue
         live += 1
-        expected += 1 if memcmp(&s.key[0], &s.key[1], sizeof(session_key)) == 0 else 2
+        expected += 1 if same_key(&s.key[0], &s.key[1]) else 2
+        told += s.kind == SESSION_BALANCED
         if s.kind == SESSION_NAT and (s.pool >= t.used or not t.rows[s.pool].live or t.rows[s.pool].kind != SESSION_POOL):
             return b"a NAT session has no pool"
         if s.kind == SESSION_BALANCED and s.pool != NO_SESSION \
                 and (s.pool >= t.used or not t.rows[s.pool].live or t.rows[s.pool].kind != SESSION_STICKY):
             return b"a balanced session has no row that keeps it together with others"
-    if live != t.live:
+    if live != t.live or told != t.told:
         return b"the count of living sessions is wrong"
     for i in range(t.mask + 1):
         where[0] = i

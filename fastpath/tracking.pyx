@@ -6,7 +6,7 @@ answer to itself.
 """
 
 from libc.stdint cimport uint64_t
-from libc.string cimport memcmp, memset
+from libc.string cimport memset
 
 from fastpath.classifier cimport candidates, classifier, classify, open_to_all, rule, service_key
 from fastpath.lpm cimport lpm_find
@@ -46,10 +46,6 @@ cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
         t.sport = t.dport = p.icmp_type
         t.query = QUERY_NOTHING
     return True
-
-
-cdef inline bint same_key(const session_key *a, const session_key *b) noexcept nogil:
-    return memcmp(a, b, sizeof(session_key)) == 0
 
 
 # Was a session with this key opened by an earlier hop of this walk?

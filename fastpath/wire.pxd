@@ -150,6 +150,9 @@ cdef extern from *:
         s = (s >> 16) + (s & 0xFFFFu);
         return (uint32_t)((s >> 16) + (s & 0xFFFFu));
     }
+    static inline int is_right_sum(uint64_t s) { /* a multiple of 0xFFFF, whose inverse modulo 2^64 is the factor */
+        return s * 0xFFFEFFFEFFFEFFFFu <= 0x0001000100010001u;
+    }
     static inline uint64_t raw_sum(const uint8_t *p, uint32_t length) {
         uint64_t total = 0, more = 0;
         for (; length >= 16; p += 16, length -= 16) {
@@ -182,3 +185,5 @@ cdef extern from *:
     # Sums of RFC 1071, which does not ask in which order the bytes of its words lie: in raw words, to be folded.
     uint64_t raw_sum(const uint8_t *p, uint32_t length) nogil
     uint32_t fold64(uint64_t sum) nogil
+    # Whether a sum that is not 0 would fold to 0xFFFF.
+    bint is_right_sum(uint64_t sum) nogil

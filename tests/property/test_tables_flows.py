@@ -115,8 +115,8 @@ def test_a_table_that_grows_keeps_what_it_has(version: int, first: int, count: i
         for at in range(0, count, size):
             assert both.send(flows[at : at + size]) == 0
     kept = both.lab.engine.statistics()["flows"]
-    # only a group of buckets with more than 32 of its own throws something out
-    assert count * 0.99 - 1 <= kept <= count
+    # only a group of buckets with more than 32 of its own throws something out, as of 0.2 % of groups at the fullest
+    assert count * 0.98 - 4 <= kept <= count
     assert sum(both.send(flows[at : at + 64]) for at in range(0, count, 64)) >= 2 * kept - count
     event(f"thrown out: {count - kept}")
 
