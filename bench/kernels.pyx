@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastpath.burst cimport receive_burst
-from fastpath.classifier cimport rule
+from fastpath.classifier cimport rule, service_key
 from fastpath.core cimport core, count_sent, set_time
 from fastpath.emission cimport SLOT_HEADROOM, emission, outbox_clear
 from fastpath.engine cimport Engine
@@ -18,7 +18,7 @@ from fastpath.lpm cimport lpm_find_many4, lpm_find_many6, lpm_table
 from fastpath.memo cimport *
 from fastpath.packet cimport addr, header, packet
 from fastpath.plan cimport plan, walker
-from fastpath.rule_list cimport rule_list
+from fastpath.rule_list cimport first_rules4, rule_list
 from fastpath.session cimport NO_SESSION, session, session_table
 from fastpath.snapshot cimport Snapshot
 from fastpath.tracking cimport first_match
@@ -95,8 +95,33 @@ cdef struct seen:
 
 
 def classify(Snapshot snapshot not None, uint32_t index, uintptr_t keys, uint32_t count, uintptr_t answers=0):
-    """The number of the first rule of a filter that matches each IPv4 packet: what a walk does at a filter."""
-    cdef rule_list *rules = &snapshot.t.filters[index]
+    """The number of the first rule of a list that matches each IPv4 packet, BATCH at a time."""
+    cdef const rule_list *rules = &snapshot.t.filters[index]
+    cdef seen *k = <seen *>keys
+    cdef uint32_t *a = <uint32_t *>answers
+    cdef uint32_t remotes[BATCH]
+    cdef uint32_t services[BATCH]
+    cdef uint32_t found[BATCH]
+    cdef uint32_t i = 0, j, size
+    cdef uint64_t total = 0
+    with nogil:
+        while i < count:
+            size = count - i if count - i < BATCH else BATCH
+            for j in range(size):
+                remotes[j] = k[i + j].address
+                services[j] = service_key(<uint8_t>k[i + j].protocol, <uint16_t>k[i + j].port, 0, 0)
+            first_rules4(rules, snapshot.t.intervals, remotes, services, found, size)
+            for j in range(size):
+                total += found[j]
+            if a != NULL:
+                memcpy(a + i, found, size * sizeof(uint32_t))
+            i += size
+    return total
+
+
+def classify_one(Snapshot snapshot not None, uint32_t index, uintptr_t keys, uint32_t count, uintptr_t answers=0):
+    """The same, one packet at a time: what a walk does at a filter."""
+    cdef const rule_list *rules = &snapshot.t.filters[index]
     cdef const rule *r
     cdef seen *k = <seen *>keys
     cdef uint32_t *a = <uint32_t *>answers

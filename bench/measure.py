@@ -30,6 +30,8 @@ class Options:
     rounds: int = 5
     quick: bool = False
     seed: int = 1
+    part: str = ""
+    """A part of an area that has several; empty: all of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
     bench/run.py [--only tables,python,flow,wire,labs,checks] [--rounds 5] [--out FILE] [--quick] [--seed 1]
 
+A part of an area alone: --only tables:rules.
+
 In an area everybody is run once a round, in turns; medians are compared. Exit status 0 when every "at least" holds;
 1 when one does not, or a peer was not run; 3 when it could not be measured at all.
 """
@@ -13,6 +15,7 @@ import importlib
 import json
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,17 +39,20 @@ def main() -> int:
     options = parser.parse_args()
     present = [name for name, module in AREAS.items() if (ROOT / "bench" / "areas" / f"{module}.py").exists()]
     chosen = options.only.split(",") if options.only else present
-    if unknown := [name for name in chosen if name not in present]:
+    if unknown := [name for name in chosen if name.partition(":")[0] not in present]:
         parser.error(f"no such area: {', '.join(unknown)}")
     how = measure.Options(rounds=options.rounds, quick=options.quick, seed=options.seed)
     began, measured = time.monotonic(), measure.commit()
     rows: list[measure.Row] = []
     targets: list[measure.Target] = []
     for name in chosen:
-        module: Any = importlib.import_module(f"bench.areas.{AREAS[name]}")
-        targets += module.TARGETS
+        area, _, part = name.partition(":")
+        module: Any = importlib.import_module(f"bench.areas.{AREAS[area]}")
+        if part and part not in getattr(module, "PARTS", ()):
+            parser.error(f"no such part: {name}")
+        targets += module.PARTS[part].TARGETS if part else module.TARGETS
         try:
-            for row in module.rows(how):
+            for row in module.rows(replace(how, part=part)):
                 rows.append(row)
                 print(line(row), flush=True)
         except measure.CannotRunError as error:
@@ -77,9 +83,10 @@ def main() -> int:
 
 
 def _default_out(result: dict[str, Any], chosen: list[str], *, quick: bool) -> Path:
+    what = "-".join(chosen).replace(":", "-")
     if quick:
-        return ROOT / "build" / "bench" / f"quick-{'-'.join(chosen)}.json"
-    return ROOT / "bench" / "results" / f"{result['date'][:10]}-{result['commit'][:8]}-{'-'.join(chosen)}.json"
+        return ROOT / "build" / "bench" / f"quick-{what}.json"
+    return ROOT / "bench" / "results" / f"{result['date'][:10]}-{result['commit'][:8]}-{what}.json"
 
 
 def line(row: measure.Row) -> str:

@@ -10,6 +10,8 @@ Entry = TypeVar("Entry")
 NEAR = 4
 """How many entries that are gone or new in one place do not hide that what follows is the same."""
 MOST = 16
+RUN = 64
+"""Entries that are compared as one, where that takes no call for each."""
 
 
 class Splice(NamedTuple):
@@ -26,12 +28,12 @@ def splices(old: Sequence[Entry], new: Sequence[Entry], same: Callable[[Entry, E
 
     Not always the fewest entries: where lists differ much, one splice holds all that is between their ends.
     """
+    if type(old) is not type(new):
+        old, new = tuple(old), tuple(new)
     i = _alike(old, new, 0, 0, same)
     if i == len(old) == len(new):
         return []
-    rest, least = 0, min(len(old), len(new)) - i
-    while rest < least and same(old[-1 - rest], new[-1 - rest]):
-        rest += 1
+    rest = _alike(old[: i - 1 if i else None : -1], new[: i - 1 if i else None : -1], 0, 0, same)
     old_end, new_end = len(old) - rest, len(new) - rest
     j = i
     found: list[Splice] = []
@@ -50,6 +52,9 @@ def splices(old: Sequence[Entry], new: Sequence[Entry], same: Callable[[Entry, E
 def _alike(old: Sequence[Entry], new: Sequence[Entry], i: int, j: int, same: Callable[[Entry, Entry], object]) -> int:
     """How many entries from `i` and `j` on are the same."""
     start, most = i, min(len(old), i + len(new) - j)
+    while same is eq and i + RUN <= most and old[i : i + RUN] == new[j : j + RUN]:
+        i += RUN
+        j += RUN
     while i < most and same(old[i], new[j]):
         i += 1
         j += 1

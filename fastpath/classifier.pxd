@@ -44,6 +44,9 @@ cdef struct candidates:
     const uint64_t *address
     const uint64_t *service
 cdef candidates classify(const classifier *c, uint8_t family, addr remote, uint32_t service) noexcept nogil
+# For `n` packets, IPv4 remote addresses and services: number of the first rule + 1, or 0. Their senders are in no group.
+cdef void classify_many4(const classifier *c, const uint32_t *remotes, const uint32_t *services, uint32_t *out, size_t n,
+                         int level=*) noexcept nogil
 # Does a rule for any address admit this port? The protocol is TCP or UDP.
 cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uint16_t port) noexcept nogil
 

@@ -1,5 +1,7 @@
 LONG_LIST: int
 
+def service(protocol: int, *, port: int = 0, icmp_type: int = 0, icmp_code: int = 0) -> int: ...
+
 class Vectors:
     def __init__(self, words: int) -> None: ...
 

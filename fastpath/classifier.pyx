@@ -23,9 +23,23 @@ from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.intervals cimport Intervals, content
-from fastpath.lpm cimport FORM_TREE, allocated, intervals_of, lpm_find, put_table
+from fastpath.lpm cimport FORM_TREE, allocated, intervals_of, lpm_find, lpm_find_many4, lpm_default, put_table
 from fastpath.packet cimport addr_lt
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
+
+cdef extern from "classifier.h" nogil:
+    ctypedef void (*classify_meet)(const uint64_t *, const uint64_t *, const uint64_t *, uint32_t, const uint32_t *,
+                                   const uint32_t *, uint32_t *, size_t)
+    const classify_meet classify_meets[]
+
+cdef extern from "stdlib.h" nogil:
+    int posix_memalign(void **memory, size_t alignment, size_t size)
+
+cdef extern from *:
+    void prefetch "__builtin_prefetch" (const void *) nogil
+
+cdef enum:
+    BURST = 64
 
 LONG_LIST = CLASSIFY_FROM
 
@@ -41,12 +55,11 @@ cdef struct turn:
 # --- lookups -------------------------------------------------------------------------------------------------------
 
 cdef uint32_t service_key(uint8_t protocol, uint16_t port, uint8_t icmp_type, uint8_t icmp_code) noexcept nogil:
-    cdef uint32_t key = <uint32_t>protocol << 16
-    if protocol == PROTO_TCP or protocol == PROTO_UDP:
-        return key | port
-    if protocol == PROTO_ICMP or protocol == PROTO_ICMPV6:
-        return key | <uint32_t>icmp_type << 8 | icmp_code
-    return key
+    # without a branch: which protocol comes next is anybody's guess
+    cdef uint32_t has_ports = (protocol == PROTO_TCP) | (protocol == PROTO_UDP)
+    cdef uint32_t has_type = (protocol == PROTO_ICMP) | (protocol == PROTO_ICMPV6)
+    cdef uint32_t kind = <uint32_t>icmp_type << 8 | icmp_code
+    return <uint32_t>protocol << 16 | (port & (0 - has_ports)) | (kind & (0 - has_type))
 
 
 cdef candidates classify(const classifier *c, uint8_t family, addr remote, uint32_t service) noexcept nogil:
@@ -57,6 +70,26 @@ cdef candidates classify(const classifier *c, uint8_t family, addr remote, uint3
     found.address = c.by_address + <size_t>c.words * lpm_find(&c.addresses, family, remote)
     found.service = c.by_service + <size_t>c.words * lpm_find(&c.services, 4, key)
     return found
+
+
+cdef void classify_many4(const classifier *c, const uint32_t *remotes, const uint32_t *services, uint32_t *out, size_t n,
+                         int level=-1) noexcept nogil:
+    cdef uint32_t a[BURST]
+    cdef uint32_t s[BURST]
+    cdef size_t i, m
+    if level < 0:
+        level = lpm_default()
+    while n:
+        m = n if n < BURST else BURST
+        lpm_find_many4(&c.addresses, remotes, a, m, level)
+        for i in range(m):
+            prefetch(c.by_address + <size_t>c.words * a[i])
+        lpm_find_many4(&c.services, services, s, m, level)
+        classify_meets[level](c.by_address, c.by_service, c.grouped, c.words, a, s, out, m)
+        remotes += m
+        services += m
+        out += m
+        n -= m
 
 
 cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uint16_t port) noexcept nogil:
@@ -71,6 +104,11 @@ cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uin
     return low < c.open_from[kind + 1] and c.open_ports[low] >> 16 <= port
 
 
+def service(int protocol, *, int port=0, int icmp_type=0, int icmp_code=0):
+    """Protocol with destination port, or with ICMP type and code, as one number of 24 bits."""
+    return service_key(<uint8_t>protocol, <uint16_t>port, <uint8_t>icmp_type, <uint8_t>icmp_code)
+
+
 # --- vectors -------------------------------------------------------------------------------------------------------
 
 cdef class Vectors:
@@ -80,20 +118,22 @@ cdef class Vectors:
     cdef uint32_t *slots        # by hash: number + 1
     cdef uint32_t words, n, room, mask
 
-    def __cinit__(self, uint32_t words):
+    def __cinit__(self, uint32_t words, uint32_t expected=64):
+        cdef uint32_t room = 64
         self.words = words
-        self.grow(64)
+        while room < expected:
+            room *= 2
+        self.grow(room)
 
     def __dealloc__(self):
         free(self.rows)
         free(self.slots)
 
     cdef int grow(self, uint32_t room) except -1:
-        cdef uint64_t *rows = <uint64_t *>malloc(<size_t>room * self.words * sizeof(uint64_t))
+        cdef uint64_t *rows
         cdef uint32_t *slots = <uint32_t *>calloc(2 * <size_t>room, sizeof(uint32_t))
         cdef uint32_t i
-        if rows == NULL or slots == NULL:
-            free(rows)
+        if slots == NULL or posix_memalign(<void **>&rows, 64, <size_t>room * self.words * sizeof(uint64_t)):
             free(slots)
             raise MemoryError
         if self.n:
@@ -109,10 +149,10 @@ cdef class Vectors:
     cdef uint32_t slot(self, const uint64_t *vector) noexcept nogil:
         cdef uint64_t hash = 0
         cdef uint32_t i, at
-        for i in range(self.words):
-            hash = (hash ^ vector[i]) * <uint64_t>0x9E3779B97F4A7C15U
-            hash ^= hash >> 32
-        at = <uint32_t>hash & self.mask
+        for i in range(self.words):     # no product waits for another
+            hash += (vector[i] ^ (vector[i] >> 32)) * (<uint64_t>0x9E3779B97F4A7C15U * (2 * i + 1))
+        hash = (hash ^ (hash >> 32)) * <uint64_t>0x9E3779B97F4A7C15U
+        at = <uint32_t>(hash >> 32) & self.mask
         while self.slots[at] and memcmp(self.rows + <size_t>(self.slots[at] - 1) * self.words, vector, 8 * self.words):
             at = (at + 1) & self.mask
         return at
@@ -131,8 +171,12 @@ cdef class Vectors:
     # For a classifier to keep.
     cdef const uint64_t *kept(self, Store store, bytes name) except NULL:
         cdef size_t size = <size_t>self.n * self.words * sizeof(uint64_t)
-        cdef void *memory = allocated(size)
-        memcpy(memory, self.rows, size)
+        cdef void *memory = self.rows
+        if self.n < self.room // 2:
+            memory = allocated(size)
+            memcpy(memory, self.rows, size)
+        else:
+            self.rows = NULL        # handed over, a little larger than it says
         return <const uint64_t *>store.keep(memory, size, name)
 
 
@@ -224,9 +268,10 @@ cdef class Axis:
                 self.add(column, table.start[i])
         return 0
 
-    # `old` after the splice, with classes of `classes`. `moved`: vectors of the old classes, spliced; `known`: their new
-    # numbers, as far as they have some.
-    cdef Intervals spliced(self, Intervals old, Vectors classes, const uint64_t *moved, uint32_t *known, uint32_t at):
+    # `old` after the splice, with classes of `classes`. `vectors`: those of the old classes; `known`: their new numbers, as
+    # far as they have some.
+    cdef Intervals spliced(self, Intervals old, Vectors classes, const uint64_t *vectors, uint32_t old_words, uint32_t *known,
+                           const splice *s):
         cdef Intervals to = Intervals()
         cdef uint32_t words = classes.words, i = 0, j = 0, k, old_class = 0, set_bits = 0, number
         cdef uint64_t *now = <uint64_t *>calloc(2 * words + 1, sizeof(uint64_t))
@@ -247,18 +292,19 @@ cdef class Axis:
                 else:
                     here = self.rows[j].at
                 while j < self.n and not addr_lt(here, self.rows[j].at):
-                    k = at + self.rows[j].column
+                    k = s.at + self.rows[j].column
                     bit = <uint64_t>1 << (k & 63)
                     now[k >> 6] ^= bit
                     set_bits += 1 if now[k >> 6] & bit else UNKNOWN     # less one
                     j += 1
-                if set_bits:
+                if set_bits or known[old_class] == UNKNOWN:
+                    splice_vector(vector, words, vectors + <size_t>old_class * old_words, old_words, s)
                     for k in range(words):
-                        vector[k] = moved[<size_t>old_class * words + k] | now[k]
+                        vector[k] |= now[k]
                     number = classes.number(vector)
+                    if not set_bits:
+                        known[old_class] = number
                 else:
-                    if known[old_class] == UNKNOWN:
-                        known[old_class] = classes.number(moved + <size_t>old_class * words)
                     number = known[old_class]
                 if to.n or number:
                     to.begin(here, number)
@@ -330,23 +376,21 @@ cdef int not_too_few(Classifier before, const splice *s) except -1:
 # One axis, or two, after the splice: intervals with new classes, and those.
 cdef int put_axes(list axes, list old, Vectors classes, const uint64_t *vectors, uint32_t count, uint32_t old_words,
                   const splice *s) except -1:
-    cdef uint64_t *moved = <uint64_t *>malloc((<size_t>count * classes.words + 1) * sizeof(uint64_t))
     cdef uint32_t *known = <uint32_t *>malloc(count * sizeof(uint32_t))
+    cdef uint64_t *nothing = <uint64_t *>calloc(classes.words, sizeof(uint64_t))
     cdef Axis axis
     cdef uint32_t i
     try:
-        if moved == NULL or known == NULL:
+        if known == NULL or nothing == NULL:
             raise MemoryError
-        for i in range(count):
-            splice_vector(moved + <size_t>i * classes.words, classes.words, vectors + <size_t>i * old_words, old_words, s)
-            known[i] = UNKNOWN
-        known[0] = classes.number(moved)        # class 0 is of no rule
+        memset(known, 0xFF, count * sizeof(uint32_t))
+        known[0] = classes.number(nothing)      # class 0 is of no rule
         for i in range(len(axes)):
             axis = axes[i]
-            axes[i] = axis.spliced(old[i], classes, moved, known, s.at)
+            axes[i] = axis.spliced(old[i], classes, vectors, old_words, known, s)
     finally:
-        free(moved)
         free(known)
+        free(nothing)
     return 0
 
 
@@ -354,7 +398,8 @@ cdef Classifier classified(Classifier before, const splice *s, object tables):
     cdef Classifier made = Classifier.__new__(Classifier)
     cdef Axis four = Axis(32), six = Axis(128), services = Axis(24)
     cdef uint32_t words = (s.count + 63) // 64, i
-    cdef Vectors addresses = Vectors(words), kinds = Vectors(words)
+    cdef Vectors addresses = Vectors(words, s.added + (before._address_classes if before is not None else 0))
+    cdef Vectors kinds = Vectors(words, s.added + (before._service_classes if before is not None else 0))
     cdef uint64_t *grouped
     cdef uint64_t *anywhere
     cdef Store store = Store()

@@ -120,23 +120,19 @@ static inline void lpm_trie_scalar(const uint32_t *root, const uint32_t *chunks,
     }
 }
 
-/* 24-8. Few addresses lead to a chunk, so that a branch is cheaper than reading in vain. */
+/* 24-8. Few addresses lead to a chunk, so that a branch is cheaper than reading in vain. The loads do not wait for each
+   other, and a processor has more of them under way by itself than with a pass of prefetches before. */
 #define LPM_DIRECT(bits)                                                                                              \
     static inline void lpm_direct##bits(const uint##bits##_t *root, const uint##bits##_t *chunks,                     \
                                         const uint32_t *addresses, uint32_t *out, size_t n)                           \
     {                                                                                                                 \
         const uint##bits##_t link = (uint##bits##_t)1 << (bits - 1);                                                  \
-        size_t i, m;                                                                                                  \
-        for (; n; n -= m, addresses += m, out += m) {                                                                 \
-            m = n < LPM_BURST ? n : LPM_BURST;                                                                        \
-            for (i = 0; i < m; i++)                                                                                   \
-                __builtin_prefetch(root + (addresses[i] >> 8));                                                       \
-            for (i = 0; i < m; i++) {                                                                                 \
-                uint##bits##_t slot = root[addresses[i] >> 8];                                                        \
-                if (__builtin_expect((slot & link) != 0, 0))                                                          \
-                    slot = chunks[(size_t)(slot ^ link) * 256 + (addresses[i] & 255)];                                \
-                out[i] = slot;                                                                                        \
-            }                                                                                                         \
+        size_t i;                                                                                                     \
+        for (i = 0; i < n; i++) {                                                                                     \
+            uint##bits##_t slot = root[addresses[i] >> 8];                                                            \
+            if (__builtin_expect((slot & link) != 0, 0))                                                              \
+                slot = chunks[(size_t)(slot ^ link) * 256 + (addresses[i] & 255)];                                    \
+            out[i] = slot;                                                                                            \
         }                                                                                                             \
     }
 LPM_DIRECT(16)
@@ -174,6 +170,25 @@ LPM_TARGET static inline uint32_t lpm_count64_avx2(const int64_t *keys, int64_t 
 #define LPM_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,popcnt")))
 #define COUNT32(keys, x) \
     ((uint32_t)__builtin_popcount(_mm512_cmplt_epi32_mask(_mm512_load_si512(keys), _mm512_set1_epi32(x))))
+#define LPM_ROOTS
+#define ROOTS(keys, addresses, x, under) lpm_roots_avx512(keys, addresses, x, under)
+
+/* A binary search for 16 addresses at once, the keys in one register. */
+LPM_TARGET static inline void lpm_roots_avx512(const int32_t *keys, const uint32_t *addresses, int32_t *signed_, uint32_t *under)
+{
+    const __m512i k = _mm512_load_si512(keys);
+    const __m512i x = _mm512_xor_si512(_mm512_loadu_si512(addresses), _mm512_set1_epi32(INT32_MIN));
+    __m512i at = _mm512_setzero_si512();
+    int step;
+    for (step = 8; step; step /= 2) {
+        const __m512i probe = _mm512_permutexvar_epi32(_mm512_add_epi32(at, _mm512_set1_epi32(step - 1)), k);
+        at = _mm512_mask_add_epi32(at, _mm512_cmplt_epi32_mask(probe, x), at, _mm512_set1_epi32(step));
+    }
+    at = _mm512_mask_add_epi32(at, _mm512_cmplt_epi32_mask(_mm512_permutexvar_epi32(at, k), x), at, _mm512_set1_epi32(1));
+    _mm512_storeu_si512(signed_, x);
+    _mm512_storeu_si512(under, at);
+}
+
 #define COUNT64(keys, x) \
     ((uint32_t)__builtin_popcount(_mm512_cmplt_epi64_mask(_mm512_load_si512(keys), _mm512_set1_epi64(x))))
 #include "lpm_kernels.h"
@@ -199,6 +214,8 @@ LPM_TARGET static void LPM(trie)(const uint32_t *root, const uint32_t *chunks, c
 #undef LPM_TARGET
 #undef COUNT32
 #undef COUNT64
+#undef ROOTS
+#undef LPM_ROOTS
 #endif
 
 static const lpm_level lpm_levels[] = {

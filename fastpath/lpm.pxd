@@ -27,6 +27,10 @@ cdef uint32_t lpm_find(const lpm_table *t, uint8_t family, addr a) noexcept nogi
 # The same for many addresses; `level` is an index into levels(), or -1 for the one chosen at import.
 cdef void lpm_find_many4(const lpm_table *t, const uint32_t *addresses, uint32_t *out, size_t n, int level=*) noexcept nogil
 cdef void lpm_find_many6(const lpm_table *t, const addr *addresses, uint32_t *out, size_t n, int level=*) noexcept nogil
+# The level chosen at import.
+cdef int lpm_default() noexcept nogil
+# The index of a level by its name; -1 for "". Raises ValueError for others.
+cdef int lpm_named(str level) except -2
 # For Python: a buffer of addresses in, an array of values out.
 cdef object lpm_answers(const lpm_table *t, int family, object addresses, object out, str level)
 

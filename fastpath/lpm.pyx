@@ -523,10 +523,18 @@ cdef int chosen = _chosen()
 LEVEL = LEVELS[chosen]
 
 
+cdef int lpm_default() noexcept nogil:
+    return chosen
+
+
+cdef int lpm_named(str level) except -2:
+    return LEVELS.index(level) if level else -1
+
+
 cdef object lpm_answers(const lpm_table *t, int family, object addresses, object out, str level):
     cdef Py_buffer taken, given
     cdef size_t width = 4 if family == 4 else 16, n
-    cdef int number = LEVELS.index(level) if level else -1
+    cdef int number = lpm_named(level)
     if family not in (4, 6):
         raise ValueError(f"a family is 4 or 6, not {family}")
     PyObject_GetBuffer(addresses, &taken, PyBUF_SIMPLE)

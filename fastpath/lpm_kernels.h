@@ -4,6 +4,8 @@
        LPM_TARGET          its function attributes
        COUNT32(keys, x)    how many of 16 signed 32-bit keys are less than x
        COUNT64(keys, x)    how many of 8 signed 64-bit keys are less than x
+       LPM_ROOTS           defined where ROOTS(keys, addresses, x, under) writes 16 addresses as signed numbers, and how
+                           many of 16 keys are less than each
 
    No branch depends on an address: a mix of addresses that end at different depths would mispredict. */
 
@@ -19,6 +21,33 @@ LPM_TARGET static void LPM(tree4)(const int32_t *keys, const uint32_t *shape, co
     } else if (depth == 1) {
         for (i = 0; i < n; i++)
             out[i] = values[COUNT32(keys, lpm_signed32(addresses[i]))];
+#ifdef LPM_ROOTS
+    } else if (depth == 2 || depth == 3) {
+        const int32_t *second = keys + 16, *third = keys + 16 * (size_t)shape[2 + depth - 1];
+        uint32_t under[LPM_BURST];
+        int32_t x[LPM_BURST];
+        size_t m;
+        for (; n; n -= m, addresses += m, out += m) {
+            m = n < LPM_BURST ? n : LPM_BURST;
+            for (i = 0; i + 16 <= m; i += 16)
+                ROOTS(keys, addresses + i, x + i, under + i);
+            for (; i < m; i++) {
+                x[i] = lpm_signed32(addresses[i]);
+                under[i] = COUNT32(keys, x[i]);
+            }
+            if (depth == 2) {
+                for (i = 0; i < m; i++) {
+                    at = under[i];
+                    out[i] = values[16 * at + COUNT32(second + 16 * (size_t)at, x[i])];
+                }
+                continue;
+            }
+            for (i = 0; i < m; i++) {
+                at = 17 * under[i] + COUNT32(second + 16 * (size_t)under[i], x[i]);
+                out[i] = values[16 * at + COUNT32(third + 16 * (size_t)at, x[i])];
+            }
+        }
+#else
     } else if (depth == 2) {
         for (i = 0; i < n; i++) {
             const int32_t x = lpm_signed32(addresses[i]);
@@ -33,6 +62,7 @@ LPM_TARGET static void LPM(tree4)(const int32_t *keys, const uint32_t *shape, co
             at = 17 * at + COUNT32(second + 16 * (size_t)at, x);
             out[i] = values[16 * at + COUNT32(third + 16 * (size_t)at, x)];
         }
+#endif
     } else {
         for (i = 0; i < n; i++) {
             const int32_t x = lpm_signed32(addresses[i]);

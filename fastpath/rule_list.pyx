@@ -4,10 +4,11 @@ from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from fastpath.classifier cimport CLASSIFY_FROM, CLASSIFY_MOST, classified, splice
+from fastpath.classifier cimport CLASSIFY_FROM, CLASSIFY_MOST, classified, classify_many4, splice
 from fastpath.intervals cimport content
+from fastpath.lpm cimport lpm_find
 from fastpath.packet cimport addr
-from fastpath.wire cimport PROTO_TCP, PROTO_UDP
+from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
 
 cdef inline addr to_addr(object number) except *:
@@ -36,6 +37,43 @@ cdef uint8_t open_bits(const rule *r) noexcept nogil:
     return 0
 
 
+# Does a rule hold for this remote address and service? Of a sender in no group.
+cdef bint holds4(const rule *r, const lpm_table *tables, uint32_t remote, uint32_t service) noexcept nogil:
+    cdef uint32_t low = service & 0xFFFF, protocol = service >> 16
+    cdef addr a
+    a.hi = 0
+    a.lo = remote
+    if r.protocol >= 0:
+        if <uint32_t>r.protocol != protocol:
+            return False
+        if protocol == PROTO_TCP or protocol == PROTO_UDP:
+            if not r.any_port and (low < r.port_first or low > r.port_last):
+                return False
+        elif protocol == PROTO_ICMP or protocol == PROTO_ICMPV6:
+            if (r.icmp_type >= 0 and <uint32_t>r.icmp_type != low >> 8) or (r.icmp_code >= 0 and <uint32_t>r.icmp_code != low & 0xFF):
+                return False
+    if r.family:
+        return r.family == 4 and r.first.lo <= a.lo <= r.last.lo
+    return r.table != 0 and lpm_find(&tables[r.table - 1], 4, a) != 0
+
+
+cdef void first_rules4(const rule_list *l, const lpm_table *tables, const uint32_t *remotes, const uint32_t *services,
+                       uint32_t *out, size_t n, int level=-1) noexcept nogil:
+    cdef size_t i
+    cdef uint32_t k
+    if l.classes != NULL:
+        classify_many4(l.classes, remotes, services, out, n, level)
+        for i in range(n):
+            out[i] = l.numbers[out[i]]
+        return
+    for i in range(n):
+        out[i] = 0
+        for k in range(l.count):
+            if holds4(&l.rules[k], tables, remotes[i], services[i]):
+                out[i] = l.rules[k].number
+                break
+
+
 cdef class RuleList:
     """`rows` are rules (number, protocol, allow, family, port_first, port_last, icmp_type, icmp_code, any_port, any_address,
     table + 1, group, first, last); `tables` holds the intervals of tables by index, of which rules name some.
@@ -56,7 +94,8 @@ cdef class RuleList:
         s.at, s.removed, s.added = at, removed, <uint32_t>len(rows)
         s.count = had - removed + s.added
         self._rows = <rule *>PyMem_RawCalloc(s.count if s.count else 1, sizeof(rule))
-        if self._rows == NULL:
+        self._numbers = <uint32_t *>PyMem_RawCalloc(s.count + 1, sizeof(uint32_t))
+        if self._rows == NULL or self._numbers == NULL:
             raise MemoryError
         if before is not None:
             memcpy(self._rows, before._rows, at * sizeof(rule))
@@ -66,9 +105,11 @@ cdef class RuleList:
         s.rules = self._rows
         self.l.rules = self._rows
         self.l.count = s.count
+        self.l.numbers = self._numbers
         for i in range(s.count):
             self.l.open |= open_bits(&self._rows[i])
-        self.bytes = s.count * sizeof(rule)
+            self._numbers[i + 1] = self._rows[i].number
+        self.bytes = s.count * sizeof(rule) + (s.count + 1) * sizeof(uint32_t)
         if not s.count or s.count < classify_from or s.count > CLASSIFY_MOST:
             return
         if before is None or before._classes is None or not before._classes.can_change():
@@ -81,6 +122,7 @@ cdef class RuleList:
 
     def __dealloc__(self):
         PyMem_RawFree(self._rows)
+        PyMem_RawFree(self._numbers)
 
     @property
     def classes(self):

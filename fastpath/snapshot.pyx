@@ -5,12 +5,15 @@ to all the Snapshots which have them, so that one which differs from another in 
 engine keeps a reference for as long as a burst may read it.
 """
 
+from array import array
+
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.string cimport memcpy
 
 from fastpath.classifier cimport CLASSIFY_FROM
 from fastpath.intervals cimport content
-from fastpath.lpm cimport Store, bytes_of, lpm_answers, lpm_find
+from fastpath.lpm cimport Store, bytes_of, lpm_answers, lpm_find, lpm_named
+from fastpath.rule_list cimport first_rules4
 
 
 # The node of the neighbour with this MAC, or 0.
@@ -200,6 +203,30 @@ cdef class Snapshot:
     def rule_list(self, int index):
         """A list of rules. For tests."""
         return self._lists[index]
+
+    def first_rules(self, int index, object remotes, object services, *, str level=""):
+        """The first rule of a list that matches each of many packets, by its number (0: none does), as `array("I")`.
+
+        `remotes` are IPv4 addresses, `services` what `fastpath.classifier.service` makes; both buffers of 32-bit numbers.
+        Senders are in no group. `level` forces one of `fastpath.lpm.LEVELS`. The GIL is released. Raises ValueError for
+        buffers of different sizes.
+        """
+        cdef const uint32_t[::1] r = memoryview(remotes).cast("B").cast("I"), s = memoryview(services).cast("B").cast("I")
+        cdef uint32_t[::1] a
+        cdef size_t n = len(r)
+        cdef int number = lpm_named(level)
+        cdef const rule_list *rules
+        if not 0 <= index < <int>self.t.filter_count:
+            raise IndexError(index)
+        if <size_t>len(s) != n:
+            raise ValueError("as many services as addresses")
+        found = array("I", bytes(4 * n))
+        if n:
+            a = found
+            rules = &self.t.filters[index]
+            with nogil:
+                first_rules4(rules, self.t.intervals, &r[0], &s[0], &a[0], n, number)
+        return found
 
     def parts(self):
         """Each table as bytes, without what differs from one process to the next. For tests."""

@@ -11,11 +11,13 @@ from bench.compared import missing_dpdk
 from bench.measure import Options, Row
 from bench.tables import flows, routes, rules
 
+PARTS = {"routes": routes, "rules": rules, "flows": flows}
 TARGETS = [*routes.TARGETS, *rules.TARGETS, *flows.TARGETS]
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """All rows of this area."""
+    """All rows of this area, or of `Options.part` of it."""
     missing = missing_dpdk()
-    for part in (routes, rules, flows):
-        yield from part.rows(options, missing)
+    for name, part in PARTS.items():
+        if options.part in ("", name):
+            yield from part.rows(options, missing)

@@ -8,6 +8,7 @@ is packed as a whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import eq
 from typing import Any, TypeVar
 
 from dataplane.compile import rows
@@ -94,8 +95,8 @@ def _nodes(old: Program, new: Program, at: Indexes) -> dict[int, tuple[int, ...]
 def _filters(old: Program, new: Program, sets: set[str], at: Indexes) -> tuple[Patch, Patch]:
     """Splices of lists of rules, and the intervals that their new rules name."""
 
-    def same(before: Rule, after: Rule) -> bool:
-        return (before is after or before == after) and not (after.table and after.table in sets)
+    def unchanged(before: Rule, after: Rule) -> bool:
+        return before == after and after.table not in sets
 
     patch: dict[int, list[tuple[int, int, list[rows.RuleRow]]]] = {}
     named: dict[int, Rows] = {}
@@ -103,7 +104,7 @@ def _filters(old: Program, new: Program, sets: set[str], at: Indexes) -> tuple[P
         before = old.filters[label]
         if before is rules and not (sets and any(rule.table in sets for rule in rules)):
             continue
-        for each in splices(before, rules, same):
+        for each in splices(before, rules, unchanged if sets else eq):
             added = rules[each.first : each.first + each.added]
             line = each.at, each.removed, [rows.rule_row(rule, new, at) for rule in added]
             patch.setdefault(at.filters[label], []).insert(0, line)

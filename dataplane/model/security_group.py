@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
+from operator import eq
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
@@ -196,10 +197,10 @@ class KnownRules:
         self.members = {} if members is None else members
 
     def find(self, key: tuple[str, str, Direction], rules: Sequence[GroupRule]) -> list[Rule | None]:
-        """What each rule of a group was lowered to, where that still holds."""
+        """What each rule of a group was lowered to, where that still holds: ingress rules depend on nothing else."""
         old, lowered = self._before.get(key, ((), []))
         found: list[Rule | None] = list(lowered)
-        for each in reversed(splices(old, rules, _lowered_alike)):
+        for each in reversed(splices(old, rules, eq if key[2] == "ingress" else _lowered_alike)):
             found[each.at : each.at + each.removed] = [None] * each.added
         return found
 
@@ -213,8 +214,8 @@ class KnownRules:
 
 
 def _lowered_alike(old: GroupRule, new: GroupRule) -> bool:
-    """Whether rules are equal, and lowered to what depends on nothing else: who carries a group, who sees it."""
-    return old == new and (new.remote.cidr is not None or bool(new.remote.prefix_list) or isinstance(new, IngressRule))
+    """Whether egress rules are equal and lowered to the same, whoever carries a group and whoever sees it."""
+    return old == new and not new.remote.group
 
 
 def lower_rules(topology: Topology, program: Program, vpc: str, groups: tuple[str, ...], known: KnownRules) -> None:
