@@ -238,7 +238,7 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
         drop(w, n, REASON_BALANCER_NO_TARGET, 0)
         return False
     cookie = allocate_cookie(w, tn, &key, &cookie_key)
-    e = open_session(w, n, SESSION_BALANCED, 0, &key, &cookie_key, &tn.limits)
+    e = open_session(w, n, SESSION_BALANCED, 0, &key, &cookie_key, &tn.limits, False)
     if e == NULL:
         return False
     e.cookie = cookie

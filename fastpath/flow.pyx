@@ -140,8 +140,9 @@ cdef void flow_remember(flow_table *t, session_table *sessions, const tables *b,
     cdef const packet *q = x.p
     if x.verdict != VERDICT_FORWARD or x.absences > ABSENCES or x.edit.cut_count:
         return
-    # what goes on must be what came, or was inside it: an entry has no room for further legs
-    if (q != x.opened or a.inside == NULL) if x.opened != NULL else q != p:
+    # what goes on must be what came, or was inside it: an entry has no room for further legs. What looks like a tunnel's
+    # and went on unopened was not read from outside (`read_inside`), and walks each time
+    if (q != x.opened or a.inside == NULL) if x.opened != NULL else (q != p or a.inside != NULL):
         return
     for i in range(x.effect_count):
         e = &x.effects[i]

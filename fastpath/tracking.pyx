@@ -137,16 +137,25 @@ cdef bint touch(walker *w, const node *n, known *k, const timeouts *limits) noex
     return True
 
 
-cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_number, const session_key *forward,
-                          const session_key *reply, const timeouts *limits) noexcept nogil:
-    cdef effect *e
-    if w.overlay == NULL and w.sessions.live + 2 * (w.out.effect_count + 1) > w.sessions.capacity:
+# Is there room for what this plan opens, and for `more`?
+cdef bint has_room(walker *w, const node *n, uint32_t more) noexcept nogil:
+    if w.overlay == NULL and w.sessions.live + 2 * (w.out.effect_count + more) > w.sessions.capacity:
         drop(w, n, REASON_SESSION_LIMIT, 0)
+        return False
+    return True
+
+
+# What is untracked opens nothing, and takes no room, unless it is tracked after all.
+cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_number, const session_key *forward,
+                          const session_key *reply, const timeouts *limits, bint untracked) noexcept nogil:
+    cdef effect *e
+    if not untracked and not has_room(w, n, 1):
         return NULL
     e = add_effect(w, n, REASON_PLAN_LIMIT)
     if e == NULL:
         return NULL
     e.kind = EFFECT_OPEN
+    e.pending = untracked
     e.session_kind = kind
     e.rule = rule_number
     e.forward = forward[0]
@@ -175,11 +184,16 @@ cdef void ask_for_reset(walker *w, uint32_t interface) noexcept nogil:
 
 
 # Everything that hops so far let pass untracked is tracked after all; not what was around or inside it on the way.
-cdef void track_all(walker *w) noexcept nogil:
+cdef bint track_all(walker *w, const node *n) noexcept nogil:
     cdef uint32_t i
+    cdef bint checked = False
     for i in range(w.out.effect_count):
-        if w.out.effects[i].layer == w.layer:
+        if w.out.effects[i].layer == w.layer and w.out.effects[i].pending:
+            if not checked and not has_room(w, n, 0):
+                return False
+            checked = True
             w.out.effects[i].pending = 0
+    return True
 
 
 # --- rules ---------------------------------------------------------------------------------------------------------
@@ -292,7 +306,6 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
     cdef session_key key, back
     cdef known k
     cdef const rule *admitting
-    cdef effect *e
     cdef bint untracked
     if session_tuple(w, &t):
         session_key_of(&key, policy.owner, n.mode, &t)
@@ -317,10 +330,8 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
     untracked = is_untracked(w, rules, other, admitting)
     reverse_tuple(&reversed_tuple, &t)
     session_key_of(&back, policy.owner, DIRECTION_INGRESS if egress else DIRECTION_EGRESS, &reversed_tuple)
-    e = open_session(w, n, SESSION_GROUP, admitting.number, &key, &back, &policy.limits)
-    if e == NULL:
+    if open_session(w, n, SESSION_GROUP, admitting.number, &key, &back, &policy.limits, untracked) == NULL:
         return False
-    e.pending = untracked
     note(w, n, DETAIL_UNTRACKED if untracked else DETAIL_NEW, admitting.number)
     return True
 
@@ -339,19 +350,19 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     if told and find(w, &key, &k) and not restarts(w, &k):
         if w.p.kind != L4_ERROR and n.mode != GATE_LOOK and not touch(w, n, &k, &policy.limits):
             return 0
-        if n.flags & FLAG_TRACKS:
-            track_all(w)
+        if n.flags & FLAG_TRACKS and not track_all(w, n):
+            return 0
         note(w, n, DETAIL_RELATED if w.p.kind == L4_ERROR else DETAIL_KNOWN, 0, k.row)
         return n.other if n.mode == GATE_RESUME or n.mode == GATE_LOOK else n.next
     if n.mode == GATE_REQUIRE:
         drop(w, n, n.reason, 0)
         return 0
-    if n.flags & FLAG_TRACKS:
-        track_all(w)
+    if n.flags & FLAG_TRACKS and not track_all(w, n):
+        return 0
     if n.mode == GATE_OPEN and w.p.kind != L4_ERROR and w.p.kind != L4_ICMP:
         reverse_tuple(&reversed_tuple, &t)
         session_key_of(&back, policy.owner, 3 - direction, &reversed_tuple)
-        if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits) == NULL:
+        if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits, False) == NULL:
             return 0
         note(w, n, DETAIL_NEW, 0)
     if (n.mode == GATE_RESUME or n.mode == GATE_LOOK) and told:

@@ -219,7 +219,7 @@ cdef bint outbound(walker *w, const node *n, nat_policy *policy, effect *counter
             counter.exhausted = 1
             drop(w, n, REASON_NAT_PORTS_EXHAUSTED, 0)
             return False
-        e = open_session(w, n, SESSION_NAT, 0, &key, &reply, &policy.limits)
+        e = open_session(w, n, SESSION_NAT, 0, &key, &reply, &policy.limits, False)
         if e == NULL:
             return False
         e.pool = pool
@@ -272,5 +272,4 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
         return False
     if not (inbound(w, n, policy, counter) if back else outbound(w, n, policy, counter)):
         return False
-    track_all(w)    # what is dropped here has not come through
-    return True
+    return track_all(w, n)      # what is dropped here has not come through

@@ -44,7 +44,7 @@ def talk(one: socket.socket, other: socket.socket) -> None:
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(lab: Lab, wanted: dict[str, Any]) -> None:
     wanted["vpcs"]["shop"]["security_groups"]["web"]["ingress"] = []
-    del wanted["instances"]["db"]
+    del wanted["instances"]["db"], wanted["checks"]
     changes = lab.apply(wanted, dry_run=True)
     assert {(change["action"], change["path"]) for change in changes} >= {
         ("change", "vpcs.shop.security_groups.web"),
@@ -64,7 +64,7 @@ def test_connections_survive_a_change_that_does_not_touch_them(lab: Lab, wanted:
         with server:
             talk(client, server)
             wanted["vpcs"]["store"]["route_tables"]["main"]["routes"] = []
-            del wanted["instances"]["db"]
+            del wanted["instances"]["db"], wanted["checks"]
             wanted["instances"]["new"] = {"vpc": "shop", "subnet": "private", "security_groups": ["web"]}
             lab.apply(wanted)
             talk(client, server)
