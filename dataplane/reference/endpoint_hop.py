@@ -103,7 +103,7 @@ def _begin(journey: Journey, sender: BalancerNode | Endpoint) -> None:
     """Another packet begins its way: what AWS knew of the one before is lost."""
     journey.sender, journey.as_sent, journey.source_mac = sender, journey.packet, None
     journey.subnet, journey.groups = sender.subnet, frozenset()
-    journey.from_router = False
+    journey.is_made = False
     journey.untracked.clear()
 
 

@@ -60,8 +60,8 @@ class Journey:
     """Route tables seen."""
     route: int = 0
     """What brought it to where it is: a route, or whoever has its destination."""
-    from_router: bool = False
-    """Whether the network made it: an ICMP error about what has just gone through."""
+    is_made: bool = False
+    """Whether the network made it: an ICMP error or a reset."""
     trace: list[Note] = field(default_factory=list)
     """What happened to it so far."""
 

@@ -58,7 +58,6 @@ def _error(wanted: WantedError, journey: Journey) -> Journey | None:
         source = own
     error = build_error(source, about, wanted.mtu)
     way = _way(error, sender, journey.now_ms, Cause.ERROR, journey.proposals)
-    way.from_router = True
     if wanted.by is not None:
         way.through.add(NAT)
     return way
@@ -79,4 +78,5 @@ def _way(
         subnet=sender.subnet,
         proposals=proposals,
         cause=cause,
+        is_made=True,
     )

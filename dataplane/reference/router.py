@@ -223,7 +223,7 @@ class Router:
         if journey.mtus and before.protocol in (TCP, ICMP):  # a gateway before has cut it
             after = Reason.NAT_FRAGMENT
         elif is_inbound:
-            is_ours = journey.from_router or NAT in journey.through
+            is_ours = journey.is_made or NAT in journey.through
             in_pieces = bool(journey.mtus)
             after = self.nat.inbound(gateway, before, journey.now_ms, is_ours=is_ours, in_pieces=in_pieces)
         else:

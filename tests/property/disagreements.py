@@ -42,7 +42,7 @@ def _ends(packets: list[Packet]) -> set[tuple[int, int]]:
 class Difference(NamedTuple):
     """What came of one frame: outcomes as (verdict, reason, object, rule), or lists of emissions.
 
-    Or what is remembered then, as counters of sessions.
+    Or, of no frame: what is remembered, as counters of sessions, or what time has brought, as sorted emissions.
     """
 
     pair: Any
@@ -119,12 +119,24 @@ def port_that_a_later_hop_had_remembered(difference: Difference) -> bool:
     return isinstance(difference.fast, Counter) and difference.fast == difference.pair.remembered_but_for_stand_ins()
 
 
+def port_that_a_reset_shows(difference: Difference) -> bool:
+    """The reset of a flow that has timed out shows the port of a NAT gateway that no packet got so far as to show.
+
+    Besides that, the resets are the same. No disagreement, for the same reason.
+    """
+    if difference.frame or not isinstance(difference.fast, list):
+        return False
+    fast, reference = (difference.pair.without_unseen_ports(each) for each in (difference.fast, difference.reference))
+    return bool(fast == reference)
+
+
 KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_nobody_has_seen,
     port_between_two_gateways,
     port_that_a_later_fragment_hides,
     port_that_shows_late,
     port_that_a_later_hop_had_remembered,
+    port_that_a_reset_shows,
 )
 
 

@@ -236,3 +236,33 @@ def test_resets_that_are_cut_off_outside_a_circle_are_a_disagreement() -> None:
     lost = patch("dataplane.reference.own_packets.send_reset", return_value=Reason.LOOP)
     with lost, pytest.raises(AssertionError, match="drops counted"):
         pair.advance(60_000)
+
+
+CLOSED_AND_TOLD = balancer(LATE.replace("ports: 6081", "ports: 80"), send_tcp_reset="true", tcp_idle_timeout=60)
+"""Nobody sees the port that the NAT gateway chooses, until the endpoint tells the far end that the flow is over."""
+
+
+@pytest.mark.parametrize("timeout", [60, 350])
+def test_port_that_a_reset_shows_ends_the_comparison(timeout: int) -> None:
+    """The NAT gateway remembers the port for 350 s."""
+    lab = CLOSED_AND_TOLD.replace("tcp_idle_timeout: 60", f"tcp_idle_timeout: {timeout}")
+    pair = Pair(load_topology(lab, file_name="lab.yaml"))
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
+    assert not pair.news
+    with pytest.raises(IncomparableError, match="reset_shows"):
+        pair.advance(timeout * 1000)
+
+
+def test_resets_that_differ_in_something_else_too_are_a_disagreement() -> None:
+    pair = Pair(load_topology(CLOSED_AND_TOLD, file_name="lab.yaml"))
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
+    with patch("dataplane.reference.resets.TTL", 63), pytest.raises(AssertionError, match="RESET"):
+        pair.advance(60_000)
+
+
+def test_resets_that_show_a_port_again_are_compared() -> None:
+    told = CLOSED_AND_TOLD.replace("ports: 80", "ports: 6081")
+    pair = Pair(load_topology(told, file_name="lab.yaml"))
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
+    pair.advance(60_000)
+    assert sorted(pair.names[port].path for port, _ in pair.news) == ["app/eth0", "far/eth0"]
