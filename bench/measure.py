@@ -11,7 +11,7 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,10 @@ class Options:
     seed: int = 1
     part: str = ""
     """A part of an area that has several; empty: all of it."""
+    first: int = 0
+    """Rounds that were measured before, in a run that this one goes on with."""
+    ports: tuple[int, ...] = ()
+    """Numbers of ports to measure the wire with; empty: all there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,23 @@ def judge(rows: list[Row], targets: list[Target]) -> list[Verdict]:
     return [Verdict(t, found[t.measure, t.case].ratio(t.peer)) for t in targets if (t.measure, t.case) in found]
 
 
+def joined(before: list[Row], now: list[Row]) -> list[Row]:
+    """One run out of two: rows of both, with the samples of both where both have one."""
+    found = {(row.area, row.measure, row.case): row for row in before}
+    for row in now:
+        key = (row.area, row.measure, row.case)
+        old = found.get(key)
+        if old is not None:
+            sides = {name: _both(old.peers.get(name, side), side) for name, side in row.peers.items()}
+            row = replace(row, ours=_both(old.ours, row.ours), peers=sides)
+        found[key] = row
+    return list(found.values())
+
+
+def _both(old: Any, new: Any) -> Any:
+    return Sample(old.values + new.values) if isinstance(old, Sample) and isinstance(new, Sample) else new
+
+
 # -- one run, as it is kept -------------------------------------------------------------------------------------------
 
 
@@ -185,6 +206,22 @@ def as_json(row: Row) -> dict[str, Any]:
         "ours": _side(row.ours),
         "peers": {name: {**_side(side), "ratio": row.ratio(name)} for name, side in row.peers.items()},
     }
+
+
+def from_json(kept: Mapping[str, Any]) -> Row:
+    """A row from a file of results."""
+    named = {name: kept[name] for name in ("area", "measure", "case", "unit", "better", "against", "note")}
+    peers = {name: _side_from(side) for name, side in kept["peers"].items()}
+    return Row(ours=_side_from(kept["ours"]), peers=peers, **named)
+
+
+def _side_from(side: Mapping[str, Any]) -> Any:
+    if "values" in side:
+        return Sample(list(side["values"]))
+    text = str(side["not_run"])
+    if text.startswith("limit: "):
+        return Limit(text.removeprefix("limit: "))
+    return NotRun(text.removeprefix("not run: ").removeprefix("apt install "))
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Measure us and the peers side by side, and print ratios: above 1 we are ahead.
 
     bench/run.py [--only tables,python,flow,wire,labs,checks] [--rounds 5] [--out FILE] [--quick] [--seed 1]
+    bench/run.py --only wire --ports 2 --rounds 1 --onto FILE    one more round of a run, while the machine is quiet
 
 A part of an area alone: --only tables:rules.
 
@@ -36,42 +37,50 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--quick", action="store_true", help="smaller, for trying it out: no figure to quote")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--onto", type=Path, help="go on with the run in this file: same commit, same machine")
+    parser.add_argument("--ports", default="", help="of the wire: 2,256")
     options = parser.parse_args()
     present = [name for name, module in AREAS.items() if (ROOT / "bench" / "areas" / f"{module}.py").exists()]
     chosen = options.only.split(",") if options.only else present
     if unknown := [name for name in chosen if name.partition(":")[0] not in present]:
         parser.error(f"no such area: {', '.join(unknown)}")
-    how = measure.Options(rounds=options.rounds, quick=options.quick, seed=options.seed)
-    began, measured = time.monotonic(), measure.commit()
-    rows: list[measure.Row] = []
-    targets: list[measure.Target] = []
     for name in chosen:
-        area, _, part = name.partition(":")
-        module: Any = importlib.import_module(f"bench.areas.{AREAS[area]}")
-        if part and part not in getattr(module, "PARTS", ()):
+        if (part := name.partition(":")[2]) and part not in getattr(_area(name), "PARTS", ()):
             parser.error(f"no such part: {name}")
-        targets += module.PARTS[part].TARGETS if part else module.TARGETS
+    began, measured = time.monotonic(), measure.commit()
+    before = _before(options.onto, measured, quick=options.quick)
+    how = measure.Options(
+        rounds=options.rounds,
+        quick=options.quick,
+        seed=options.seed,
+        first=before["repeats"],
+        ports=tuple(map(int, filter(None, options.ports.split(",")))),
+    )
+    rows: list[measure.Row] = []
+    for name in chosen:
         try:
-            for row in module.rows(replace(how, part=part)):
+            for row in _area(name).rows(replace(how, part=name.partition(":")[2])):
                 rows.append(row)
                 print(line(row), flush=True)
         except measure.CannotRunError as error:
             print(f"{name}: {error}", file=sys.stderr)
             return 3
-    verdicts = measure.judge(rows, targets)
+    rows = measure.joined([measure.from_json(row) for row in before["rows"]], rows)
+    chosen = list(dict.fromkeys([*before["areas"], *chosen]))
+    verdicts = measure.judge(rows, [target for name in chosen for target in _targets(name)])
     result = {
         **measured,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": measure.machine(),
-        "repeats": how.rounds,
+        "repeats": min((len(row.ours.values) for row in rows if isinstance(row.ours, measure.Sample)), default=0),
         "quick": how.quick,
         "seed": how.seed,
         "areas": chosen,
-        "seconds": round(time.monotonic() - began),
+        "seconds": before["seconds"] + round(time.monotonic() - began),
         "rows": [measure.as_json(row) for row in rows],
         "targets": [measure.verdict_json(verdict) for verdict in verdicts],
     }
-    out = options.out or _default_out(result, chosen, quick=how.quick)
+    out = options.out or options.onto or _default_out(result, chosen, quick=how.quick)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     print()
@@ -80,6 +89,28 @@ def main() -> int:
     not_run = sorted({s.text for row in rows for s in row.peers.values() if isinstance(s, measure.NotRun)})
     print(*not_run, f"{len(rows)} rows in {result['seconds']} s: {out}", sep="\n")
     return 1 if not_run or not all(verdict.holds for verdict in verdicts) else 0
+
+
+def _area(name: str) -> Any:
+    """The module of an area; of ``AREA:PART``, too, whose targets are those of the part."""
+    return importlib.import_module(f"bench.areas.{AREAS[name.partition(':')[0]]}")
+
+
+def _targets(name: str) -> list[measure.Target]:
+    part, module = name.partition(":")[2], _area(name)
+    targets: list[measure.Target] = module.PARTS[part].TARGETS if part else module.TARGETS
+    return targets
+
+
+def _before(path: Path | None, measured: dict[str, Any], *, quick: bool) -> dict[str, Any]:
+    """The run to go on with; one of nothing when there is none."""
+    if path is None or not path.exists():
+        return {"repeats": 0, "rows": [], "areas": [], "seconds": 0}
+    before: dict[str, Any] = json.loads(path.read_text())
+    now = {**measured, "machine": measure.machine(), "quick": quick}
+    if other := [name for name in now if before[name] != now[name]]:
+        raise SystemExit(f"bench: {path} is of another {' and '.join(other)}: begin a new file")
+    return before
 
 
 def _default_out(result: dict[str, Any], chosen: list[str], *, quick: bool) -> Path:

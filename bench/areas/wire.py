@@ -65,7 +65,7 @@ def rows(options: Options) -> Iterator[Row]:
     wire_peers.sweep()
     if os.getloadavg()[0] > 1:
         _say("the machine is busy with something else: figures will be wrong")
-    for ports in PORTS:
+    for ports in options.ports or PORTS:
         yield from _rows(ports, options)
 
 
@@ -76,7 +76,7 @@ def _rows(ports: int, options: Options) -> Iterator[Row]:
     }
     everybody |= {peer.name: peer.bed for peer in _PEERS if not peer.missing()}
     found: dict[str, Found] = {peer.name: NotRun(peer.missing()) for peer in _PEERS if peer.missing()}
-    for number in range(1 if options.quick else options.rounds):
+    for number in range(options.first, options.first + (1 if options.quick else options.rounds)):
         order = list(everybody) if number % 2 == 0 else [*reversed(everybody)]
         for name in order:
             so_far = found.setdefault(name, {})

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from bench.measure import Limit, NotRun, Row, Sample, Target, alternate, as_json, geometric_mean, judge
+from bench.measure import (
+    Limit,
+    NotRun,
+    Row,
+    Sample,
+    Target,
+    alternate,
+    as_json,
+    from_json,
+    geometric_mean,
+    joined,
+    judge,
+)
 
 
 def row(ours: Sample | Limit, peer: Sample | NotRun, **named: object) -> Row:
@@ -61,3 +73,22 @@ def test_a_row_is_kept_with_its_ratios() -> None:
     kept = as_json(row(Sample([2.0]), NotRun("x")))
     assert kept["ours"] == {"median": 2, "spread": 0, "values": [2]}
     assert kept["peers"] == {"rte_fib": {"not_run": "not run: apt install x", "ratio": None}}
+
+
+@pytest.mark.parametrize("peer", [Sample([4.0, 5.0]), NotRun("libdpdk-dev"), NotRun("pip install x"), Limit("no room")])
+def test_a_row_is_read_from_a_file_as_it_was_written(peer: Sample | NotRun | Limit) -> None:
+    kept = row(Sample([2.0, 1.0]), peer, better="higher", note="n")  # type: ignore[arg-type]
+    assert from_json(as_json(kept)) == kept
+
+
+def test_a_run_that_goes_on_has_the_samples_of_both() -> None:
+    other = Row("wire", "TCP", "2 ports", "Gbit/s", Sample([1.0]))
+    before = [row(Sample([1.0, 2.0]), Sample([3.0])), other]
+    now = [row(Sample([4.0]), Sample([5.0, 6.0])), Row("wire", "TCP", "256 ports", "Gbit/s", Sample([7.0]))]
+    assert joined(before, now) == [row(Sample([1.0, 2.0, 4.0]), Sample([3.0, 5.0, 6.0])), other, now[1]]
+
+
+def test_what_was_not_run_before_counts_from_when_it_is() -> None:
+    assert joined([row(Limit("no room"), NotRun("x"))], [row(Sample([1.0]), Sample([2.0]))]) == [
+        row(Sample([1.0]), Sample([2.0]))
+    ]
