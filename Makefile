@@ -137,9 +137,11 @@ stubs: develop  ## the .pyi of every compiled module against the module
 
 docs: develop  ## write the generated documents anew
 	@$(PY) -P -m dataplane.schema --write
+	@$(PY) -P -m vpclab.learn.page --write
 
 docs-check: develop  ## fail when a generated document is not what would be written now
 	@$(PY) -P -m dataplane.schema --check
+	@$(PY) -P -m vpclab.learn.page --check
 	@$(PY) -m tests.conformance.page --check
 
 wheel-smoke: develop  ## sdist, wheel, clean environment, smoke test from another folder

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -89,6 +90,23 @@ def check_plugin(folder: Path) -> None:
     expect(f"the tutorial {result}", done.returncode == 0)
 
 
+def check_lessons() -> None:
+    """The labs of the lessons are in the wheel, and are taught from there."""
+    listed = json.loads(vpclab("learn", "list", "--format", "json").stdout)
+    expect("vpclab learn list has ten lessons", len(listed) == 10)
+    from vpclab.learn import LESSONS
+
+    copied = [vpclab("learn", "start", lesson.name, "--no-lab").returncode for lesson in LESSONS]
+    expect("vpclab learn start copies each", copied == [0] * 10 and len(list(Path.cwd().glob("*.yaml"))) >= 10)
+    static = [lesson for lesson in LESSONS if lesson.task is None]
+    broken = [vpclab("learn", "verify", lesson.name, "--static").returncode for lesson in static]
+    expect("vpclab learn verify says that they are broken", broken == [1] * len(static))
+    for lesson in static:
+        Path(f"{lesson.name}.yaml").write_text(lesson.fixed)
+    fixed = [vpclab("learn", "verify", lesson.name, "--static").returncode for lesson in static]
+    expect("vpclab learn verify says when they are put right", fixed == [0] * len(static))
+
+
 def check_lab() -> None:
     """Real packets, if this machine lets us."""
     from lab import preflight
@@ -110,6 +128,7 @@ def main() -> None:
     check_contents(tree, wheel, sdist)
     check_imports()
     check_command(Path.cwd())
+    check_lessons()
     check_lab()
     check_plugin(Path.cwd() / "pytest")
     print("wheel smoke: all passed")

@@ -101,7 +101,10 @@ def test_nothing_else_of_vpclab_imports_its_strategies() -> None:
 
 
 def test_every_package_is_in_the_wheel() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    data = {name for name, folder in setuptools["package-dir"].items() if not list((ROOT / folder).glob("*.py"))}
+    listed = set(setuptools["packages"]) - data
+    assert data <= set(setuptools["package-data"]), "what has no modules has files"
     folders = {path.parent for name in PACKAGES for path in sources(name, ".py")}
     assert sorted(listed) == sorted(module_name(folder / "__init__.py") for folder in folders)
     assert [str(f) for f in folders if not (f / "__init__.py").exists()] == []

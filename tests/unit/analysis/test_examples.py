@@ -7,12 +7,10 @@ from pathlib import Path
 import pytest
 
 from dataplane.load import load_topology
-from tests.unit.analysis.claims import EXAMPLES, decided
-
-FILES = sorted(EXAMPLES.rglob("*.yaml"))
+from tests.unit.analysis.claims import EXAMPLES, SOUND, decided
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(EXAMPLES)))
+@pytest.mark.parametrize("file", SOUND, ids=lambda file: str(file.relative_to(EXAMPLES)))
 def test_the_checks_of_an_example_hold(file: Path) -> None:
     results = decided(load_topology(file))
     assert {each.check.claim for each in results} == {"can", "cannot"}, "claims of both kinds"
