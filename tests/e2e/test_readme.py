@@ -17,7 +17,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_lab_file_and_the_python_of_the_readme_work(tmp_path: Path) -> None:
-    [lab_file] = blocks("yaml")
+    [lab_file, _] = blocks("yaml")
     [_, script] = blocks("python")
     (tmp_path / "hello.yaml").write_text(lab_file)
     (tmp_path / "hello.py").write_text(script)
@@ -30,7 +30,7 @@ def test_the_lab_file_and_the_python_of_the_readme_work(tmp_path: Path) -> None:
 
 
 def test_the_test_of_the_readme_passes(tmp_path: Path) -> None:
-    [lab_file] = blocks("yaml")
+    [lab_file, _] = blocks("yaml")
     [test, _] = blocks("python")
     (tmp_path / "lab.yaml").write_text(lab_file)
     (tmp_path / "test_hello.py").write_text(test)
@@ -38,3 +38,12 @@ def test_the_test_of_the_readme_passes(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
     assert "1 passed" in done.stdout
+
+
+def test_the_checks_of_the_readme_hold_and_are_told_as_shown(tmp_path: Path) -> None:
+    (tmp_path / "hello.yaml").write_text("".join(blocks("yaml")))
+    command = [sys.executable, "-P", "-m", "vpclab", "check", "hello.yaml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [shown] = [block for block in blocks("console") if "vpclab check hello.yaml" in block]
+    assert [line.split() for line in done.stdout.splitlines()] == [line.split() for line in shown.splitlines()[1:]]

@@ -159,7 +159,10 @@ def verify(file: Path, output: str) -> None:
     else:
         _print_bugs(file, bugs)
         agreed = len(checks) - len(bugs) - left
-        click.echo(f"{file}: {len(checks)} packets, {agreed} did what the rules say, {left} were left to programs")
+        wrong = f"{len(bugs)} did not, " if bugs else ""
+        click.echo(
+            f"{file}: {len(checks)} packets, {agreed} did what the rules say, {wrong}{left} were left to programs"
+        )
     sys.exit(1 if bugs else 0)
 
 

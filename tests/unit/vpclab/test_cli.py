@@ -324,3 +324,52 @@ def test_checking_a_file_without_checks_or_a_wrong_one_is_status_2(tmp_path: Pat
     result = run("check", str(file), "--static")
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+@pytest.fixture
+def packets_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lab whose packets do what the rules say, but for TCP from app to web at port 80, said to be dropped."""
+    from dataplane.load import load_topology
+    from vpclab.cli import questions
+
+    def proven(file: Path, checks: Any) -> list[dict[str, Any]]:
+        rows = questions.decided(load_topology(file), checks)
+        shut = next(row for row in rows if row["found"] == "blocked")
+        wrong = {"found": "blocked", "why": shut["why"], "dropped": shut["dropped"], "legs": shut["legs"]}
+        at = ("app/eth0", 6, 80)
+        return [{**row, **wrong} if (row["from"], row["protocol"], row["port"]) == at else row for row in rows]
+
+    monkeypatch.setattr(questions, "proven", proven)
+
+
+@pytest.mark.usefixtures("packets_disagree")
+def test_a_disagreement_is_a_bug_with_what_reproduces_it(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(CHECKED.replace("PORT", "22"))
+    result = run("verify", str(file))
+    assert result.exit_code == 1
+    lines = result.output.splitlines()
+    assert lines[0].startswith("BUG can app/eth0 -> 10.0.1.5 tcp 80: the oracle says answered; the packets say DROPPED")
+    assert lines[1].startswith("checks: [{can: app/eth0 -> 10.0.1.5, protocol: 6, port: 80}]")
+    assert "  the packets:" in lines
+    assert "  the oracle:" in lines
+    assert lines[-1].endswith("1 did not, 0 were left to programs")
+    found = json.loads(run("verify", str(file), "--format", "json").output)
+    [bug] = found["disagreements"]
+    assert (bug["expected"]["found"], bug["seen"]["found"]) == ("answered", "blocked")
+    file.write_text(file.read_text().partition("checks:")[0] + lines[1])
+    assert run("check", str(file), "--static").exit_code == 0, "what is printed is a check"
+
+
+def test_the_matrix_needs_no_checks_and_no_lab(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(CHECKED.partition("checks:")[0])
+    result = run("check", str(file), "--static", "--matrix")
+    assert result.exit_code == 0
+    assert "app/eth0" in result.output
+    assert "tcp 80" in result.output
+    found = json.loads(run("check", str(file), "--static", "--matrix", "--format", "json").output)
+    assert [line["reaches"] for line in found["matrix"] if line["from"] == "app/eth0"] == [
+        [{"protocol": 6, "ports": [[80, 80]]}]
+    ]
+    assert run("check", "--matrix").exit_code == 2
