@@ -37,6 +37,19 @@ def parsed(kind: Any, value: Plain) -> Any:
     return kind.parse(value)
 
 
+@lru_cache(maxsize=1 << 16)
+def _first(value: Any) -> Any:
+    return value
+
+
+def same(value: Any) -> Any:
+    """The first that was read of equal values of one type: a rule or a route that is read again is that very object."""
+    try:
+        return _first(value)
+    except TypeError:  # holds something that has no hash
+        return value
+
+
 class _Failed:
     def __repr__(self) -> str:
         return "FAILED"
@@ -117,7 +130,9 @@ class Reader:
                 hint = "write [] for an empty list, or leave the key out"
             return self._fail(at, f"{described(at.node)} is written where a list is wanted", hint)
         items = [self.read(shape.item, Place(item, f"{at.path}[{i}]")) for i, item in enumerate(at.node.items)]
-        return FAILED if any(item is FAILED for item in items) else tuple(items)
+        if any(item is FAILED for item in items):
+            return FAILED
+        return tuple(map(same, items)) if isinstance(shape.item, Construct) else tuple(items)
 
     def _table(self, shape: Table, at: Place) -> Any:
         if not isinstance(at.node, Mapping):

@@ -236,7 +236,7 @@ def _lowered(
     key = vpc, name, direction
     found = known.find(key, rules)
     lowered = [
-        _lowered_rule(topology, program, vpc, name, rule, known) if earlier is None else earlier
+        earlier or _lowered_rule(topology, program, vpc, name, rule, known)
         for rule, earlier in zip(rules, found, strict=True)
     ]
     known.keep(key, rules, lowered)
