@@ -50,12 +50,12 @@ cdef void classify_many4(const classifier *c, const uint32_t *remotes, const uin
 # Does a rule for any address admit this port? The protocol is TCP or UDP.
 cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uint16_t port) noexcept nogil
 
-# Rules `at` to `at + removed` of a list give way to `added` new ones, which stand there in `rules`, all `count` of it.
+# Rules `at` to `at + removed` of an old list give way to `added` new ones, which stand from `first` on in the new list.
+# Several splices of one list ascend and do not touch what others take out.
 cdef struct splice:
-    const rule *rules
-    uint32_t count
     uint32_t at
     uint32_t removed
+    uint32_t first
     uint32_t added
 
 
@@ -65,10 +65,9 @@ cdef class Classifier:
     cdef Store _store
     cdef uint32_t _address_classes
     cdef uint32_t _service_classes
-    cdef uint32_t _rules
     cdef bint can_change(self) noexcept
     cdef int put_open_ports(self, const rule *rules, uint32_t count) except -1
 
-# Of a list that differs from that of `before` (None: an empty one) by a splice; `before` must be one that can change.
-# `tables`: the intervals of tables by index, as dataplane.compile makes them.
-cdef Classifier classified(Classifier before, const splice *s, object tables)
+# Of a list of `count` rules, made of that of `before` (None: an empty one) by `n` splices, at least one; `before` must be one
+# that can change. `tables`: the intervals of tables by index, as dataplane.compile makes them.
+cdef Classifier classified(Classifier before, const rule *rules, uint32_t count, const splice *s, uint32_t n, object tables)

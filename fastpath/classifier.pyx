@@ -46,7 +46,7 @@ LONG_LIST = CLASSIFY_FROM
 cdef uint32_t UNKNOWN = 0xFFFFFFFFU
 cdef uint32_t LAST_SERVICE = 0xFFFFFFU
 
-# From `at` on, the rule of one of the new columns begins to hold or ceases to.
+# From `at` on, the rule of a new column begins to hold or ceases to.
 cdef struct turn:
     addr at
     uint32_t column
@@ -180,7 +180,7 @@ cdef class Vectors:
         return <const uint64_t *>store.keep(memory, size, name)
 
 
-# `words` words of a vector of a list, from `old_words` of the list before the splice; no new column is set.
+# `words` words of a vector after one splice, from `old_words` before it; no new column is set.
 cdef void splice_vector(uint64_t *to, uint32_t words, const uint64_t *old, uint32_t old_words, const splice *s) noexcept nogil:
     cdef uint32_t rest = s.at + s.removed, i, way, by
     cdef uint64_t word, high
@@ -209,6 +209,17 @@ cdef void splice_vector(uint64_t *to, uint32_t words, const uint64_t *old, uint3
         if i == s.at >> 6:
             word &= (<uint64_t>1 << (s.at & 63)) - 1
         to[i] |= word
+
+
+# The same for `n` splices, the last one first. `spare`: room for two vectors of `wide` words, as many as all columns take.
+cdef void splice_all(uint64_t *to, uint32_t words, const uint64_t *old, uint32_t old_words, const splice *s, uint32_t n,
+                     uint64_t *spare, uint32_t wide) noexcept nogil:
+    cdef uint32_t i
+    for i in range(n - 1, 0, -1):
+        splice_vector(spare + (i & 1) * wide, wide, old, old_words, &s[i])
+        old = spare + (i & 1) * wide
+        old_words = wide
+    splice_vector(to, words, old, old_words, s)
 
 
 # --- axes ----------------------------------------------------------------------------------------------------------
@@ -271,11 +282,12 @@ cdef class Axis:
     # `old` after the splice, with classes of `classes`. `vectors`: those of the old classes; `known`: their new numbers, as
     # far as they have some.
     cdef Intervals spliced(self, Intervals old, Vectors classes, const uint64_t *vectors, uint32_t old_words, uint32_t *known,
-                           const splice *s):
+                           const splice *s, uint32_t n, uint32_t wide):
         cdef Intervals to = Intervals()
         cdef uint32_t words = classes.words, i = 0, j = 0, k, old_class = 0, set_bits = 0, number
-        cdef uint64_t *now = <uint64_t *>calloc(2 * words + 1, sizeof(uint64_t))
+        cdef uint64_t *now = <uint64_t *>calloc(2 * words + 2 * wide + 1, sizeof(uint64_t))
         cdef uint64_t *vector = now + words
+        cdef uint64_t *spare = vector + words
         cdef uint64_t bit
         cdef addr here
         if now == NULL:
@@ -292,13 +304,13 @@ cdef class Axis:
                 else:
                     here = self.rows[j].at
                 while j < self.n and not addr_lt(here, self.rows[j].at):
-                    k = s.at + self.rows[j].column
+                    k = self.rows[j].column
                     bit = <uint64_t>1 << (k & 63)
                     now[k >> 6] ^= bit
                     set_bits += 1 if now[k >> 6] & bit else UNKNOWN     # less one
                     j += 1
                 if set_bits or known[old_class] == UNKNOWN:
-                    splice_vector(vector, words, vectors + <size_t>old_class * old_words, old_words, s)
+                    splice_all(vector, words, vectors + <size_t>old_class * old_words, old_words, s, n, spare, wide)
                     for k in range(words):
                         vector[k] |= now[k]
                     number = classes.number(vector)
@@ -366,20 +378,15 @@ cdef int put_addresses(Axis four, Axis six, uint32_t column, const rule *r, obje
 
 # --- classifiers ---------------------------------------------------------------------------------------------------
 
-cdef int not_too_few(Classifier before, const splice *s) except -1:
-    cdef uint32_t had = before._rules if before is not None else 0
-    if s.at + s.removed > had or s.count != had - s.removed + s.added:
-        raise ValueError(f"{s.removed} of {had} rules from {s.at} on cannot give way to {s.added} in {s.count}")
-    return 0
-
-
 # One axis, or two, after the splice: intervals with new classes, and those.
 cdef int put_axes(list axes, list old, Vectors classes, const uint64_t *vectors, uint32_t count, uint32_t old_words,
-                  const splice *s) except -1:
+                  const splice *s, uint32_t n) except -1:
     cdef uint32_t *known = <uint32_t *>malloc(count * sizeof(uint32_t))
     cdef uint64_t *nothing = <uint64_t *>calloc(classes.words, sizeof(uint64_t))
     cdef Axis axis
-    cdef uint32_t i
+    cdef uint32_t i, wide = old_words + 1
+    for i in range(n):
+        wide += (s[i].added + 63) // 64
     try:
         if known == NULL or nothing == NULL:
             raise MemoryError
@@ -387,54 +394,53 @@ cdef int put_axes(list axes, list old, Vectors classes, const uint64_t *vectors,
         known[0] = classes.number(nothing)      # class 0 is of no rule
         for i in range(len(axes)):
             axis = axes[i]
-            axes[i] = axis.spliced(old[i], classes, vectors, old_words, known, s)
+            axes[i] = axis.spliced(old[i], classes, vectors, old_words, known, s, n, wide)
     finally:
         free(known)
         free(nothing)
     return 0
 
 
-cdef Classifier classified(Classifier before, const splice *s, object tables):
+cdef Classifier classified(Classifier before, const rule *rules, uint32_t count, const splice *s, uint32_t n, object tables):
     cdef Classifier made = Classifier.__new__(Classifier)
     cdef Axis four = Axis(32), six = Axis(128), services = Axis(24)
-    cdef uint32_t words = (s.count + 63) // 64, i
-    cdef Vectors addresses = Vectors(words, s.added + (before._address_classes if before is not None else 0))
-    cdef Vectors kinds = Vectors(words, s.added + (before._service_classes if before is not None else 0))
+    cdef uint32_t words = (count + 63) // 64, i, k
+    cdef Vectors addresses = Vectors(words, before._address_classes + 16 if before is not None else count)
+    cdef Vectors kinds = Vectors(words, before._service_classes + 16 if before is not None else count)
     cdef uint64_t *grouped
     cdef uint64_t *anywhere
     cdef Store store = Store()
     cdef uint64_t nothing = 0
-    not_too_few(before, s)
-    made._rules = s.count
     made.c.words = words
     grouped = <uint64_t *>allocated(words * sizeof(uint64_t))
     made.c.grouped = <const uint64_t *>store.keep(grouped, words * sizeof(uint64_t), b"grouped")
     anywhere = <uint64_t *>allocated(words * sizeof(uint64_t))
     made.c.anywhere = <const uint64_t *>store.keep(anywhere, words * sizeof(uint64_t), b"anywhere")
-    for i in range(s.count):
-        if s.rules[i].group:
+    for i in range(count):
+        if rules[i].group:
             grouped[i >> 6] |= <uint64_t>1 << (i & 63)
-        if s.rules[i].any_address:
+        if rules[i].any_address:
             anywhere[i >> 6] |= <uint64_t>1 << (i & 63)
-    for i in range(s.added):
-        put_services(services, i, &s.rules[s.at + i])
-        put_addresses(four, six, i, &s.rules[s.at + i], tables)
+    for k in range(n):
+        for i in range(s[k].first, s[k].first + s[k].added):
+            put_services(services, i, &rules[i])
+            put_addresses(four, six, i, &rules[i], tables)
     remote, service = [four, six], [services]
     if before is None:
-        put_axes(remote, [nowhere(), nowhere()], addresses, &nothing, 1, 0, s)
-        put_axes(service, [nowhere()], kinds, &nothing, 1, 0, s)
+        put_axes(remote, [nowhere(), nowhere()], addresses, &nothing, 1, 0, s, n)
+        put_axes(service, [nowhere()], kinds, &nothing, 1, 0, s, n)
     else:
         old = [intervals_of(&before.c.addresses, 4), intervals_of(&before.c.addresses, 6)]
-        put_axes(remote, old, addresses, before.c.by_address, before._address_classes, before.c.words, s)
+        put_axes(remote, old, addresses, before.c.by_address, before._address_classes, before.c.words, s, n)
         old = [intervals_of(&before.c.services, 4)]
-        put_axes(service, old, kinds, before.c.by_service, before._service_classes, before.c.words, s)
+        put_axes(service, old, kinds, before.c.by_service, before._service_classes, before.c.words, s, n)
     made._address_classes, made._service_classes = addresses.n, kinds.n
     made._store = store
     put_table(&made.c.addresses, store, remote[0], remote[1], "")
     put_table(&made.c.services, store, service[0], nowhere(), "")
     made.c.by_address = addresses.kept(store, b"addresses")
     made.c.by_service = kinds.kept(store, b"services")
-    made.put_open_ports(s.rules, s.count)
+    made.put_open_ports(rules, count)
     return made
 
 

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from fastpath.classifier cimport Classifier, classifier, rule
+from fastpath.classifier cimport Classifier, classifier, rule, splice
 from fastpath.lpm cimport lpm_table
 
 # A bit for each (family, protocol): the rules admit all ports from anywhere, 1 and 2 IPv4 TCP and UDP, 4 and 8 IPv6.
@@ -26,3 +26,4 @@ cdef class RuleList:
     cdef uint32_t *_numbers
     cdef Classifier _classes
     cdef readonly uint64_t bytes
+    cdef int read(self, list splices, splice *s, RuleList before) except -1

@@ -6,12 +6,10 @@ class RuleList:
     bytes: int
     def __init__(
         self,
-        rows: list[tuple[int, ...]],
+        rows: list[tuple[int, ...]] | list[tuple[int, int, list[tuple[int, ...]]]],
         tables: Sequence[tuple[Sequence[int], ...]] | Mapping[int, tuple[Sequence[int], ...]],
         *,
         before: RuleList | None = None,
-        at: int = 0,
-        removed: int = 0,
         classify_from: int = 8,
     ) -> None: ...
     @property

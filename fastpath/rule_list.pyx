@@ -78,47 +78,67 @@ cdef class RuleList:
     """`rows` are rules (number, protocol, allow, family, port_first, port_last, icmp_type, icmp_code, any_port, any_address,
     table + 1, group, first, last); `tables` holds the intervals of tables by index, of which rules name some.
 
-    With `before`, the list is that one with `removed` rules from `at` on taken out and these rows put in their place: what
-    the others need is taken over. Lists of `classify_from` rules are long. Raises OverflowError or ValueError for numbers
-    that do not fit.
+    With `before`, `rows` are splices of that list instead: (at, removed, rows), in order. There these rows are put in place
+    of `removed` rules of it; what the others need is taken over. Lists of `classify_from` rules are long. Raises OverflowError
+    or ValueError for numbers that do not fit.
     """
 
-    def __init__(self, list rows, tables, *, RuleList before=None, uint32_t at=0, uint32_t removed=0,
-                 uint32_t classify_from=CLASSIFY_FROM):
-        cdef uint32_t had = before.l.count if before is not None else 0, i
-        cdef splice s
+    def __init__(self, list rows, tables, *, RuleList before=None, uint32_t classify_from=CLASSIFY_FROM):
+        cdef list splices = [(0, 0, rows)] if before is None else rows
+        cdef uint32_t n = <uint32_t>len(splices)
         if self._rows != NULL:
             raise TypeError("a RuleList is made once")
-        if at > had or removed > had - at:
-            raise ValueError(f"{removed} rules from {at} on are not in a list of {had}")
-        s.at, s.removed, s.added = at, removed, <uint32_t>len(rows)
-        s.count = had - removed + s.added
-        self._rows = <rule *>PyMem_RawCalloc(s.count if s.count else 1, sizeof(rule))
-        self._numbers = <uint32_t *>PyMem_RawCalloc(s.count + 1, sizeof(uint32_t))
-        if self._rows == NULL or self._numbers == NULL:
+        cdef splice *s = <splice *>PyMem_RawCalloc(n + 1, sizeof(splice))
+        if s == NULL:
             raise MemoryError
-        if before is not None:
-            memcpy(self._rows, before._rows, at * sizeof(rule))
-            memcpy(self._rows + at + s.added, before._rows + at + removed, (had - at - removed) * sizeof(rule))
-        for i in range(s.added):
-            read_rule(&self._rows[at + i], rows[i])
-        s.rules = self._rows
-        self.l.rules = self._rows
-        self.l.count = s.count
-        self.l.numbers = self._numbers
-        for i in range(s.count):
-            self.l.open |= open_bits(&self._rows[i])
-            self._numbers[i + 1] = self._rows[i].number
-        self.bytes = s.count * sizeof(rule) + (s.count + 1) * sizeof(uint32_t)
-        if not s.count or s.count < classify_from or s.count > CLASSIFY_MOST:
-            return
-        if before is None or before._classes is None or not before._classes.can_change():
-            s.at, s.removed, s.added = 0, 0, s.count
-            self._classes = classified(None, &s, tables)
-        else:
-            self._classes = classified(before._classes, &s, tables)
+        try:
+            self.read(splices, s, before)
+            if not self.l.count or self.l.count < classify_from or self.l.count > CLASSIFY_MOST:
+                return
+            if before is None or before._classes is None or not before._classes.can_change():
+                s.at, s.removed, s.first, s.added = 0, 0, 0, self.l.count
+                self._classes = classified(None, self._rows, self.l.count, s, 1, tables)
+            else:
+                self._classes = classified(before._classes, self._rows, self.l.count, s, n, tables)
+        finally:
+            PyMem_RawFree(s)
         self.l.classes = &self._classes.c
         self.bytes += self._classes.bytes
+
+    # Rows of this list, old and new; `s`: where they are.
+    cdef int read(self, list splices, splice *s, RuleList before) except -1:
+        cdef uint32_t had = before.l.count if before is not None else 0, taken = 0, count = 0, i, k = 0
+        for at, removed, rows in splices:
+            s[k].at, s[k].removed, s[k].added = at, removed, <uint32_t>len(rows)
+            if s[k].at < taken or s[k].at > had or s[k].removed > had - s[k].at:
+                raise ValueError(f"{removed} rules from {at} on are not in a list of {had}, from {taken} on")
+            s[k].first = count + s[k].at - taken
+            count = s[k].first + s[k].added
+            taken = s[k].at + s[k].removed
+            k += 1
+        count += had - taken
+        self._rows = <rule *>PyMem_RawCalloc(count if count else 1, sizeof(rule))
+        self._numbers = <uint32_t *>PyMem_RawCalloc(count + 1, sizeof(uint32_t))
+        if self._rows == NULL or self._numbers == NULL:
+            raise MemoryError
+        taken = i = k = 0
+        for _at, _removed, rows in splices:
+            if s[k].at > taken:
+                memcpy(self._rows + i, before._rows + taken, (s[k].at - taken) * sizeof(rule))
+            i = s[k].first
+            for row in rows:
+                read_rule(&self._rows[i], row)
+                i += 1
+            taken = s[k].at + s[k].removed
+            k += 1
+        if had > taken:
+            memcpy(self._rows + i, before._rows + taken, (had - taken) * sizeof(rule))
+        self.l.rules, self.l.numbers, self.l.count = self._rows, self._numbers, count
+        for i in range(count):
+            self.l.open |= open_bits(&self._rows[i])
+            self._numbers[i + 1] = self._rows[i].number
+        self.bytes = count * sizeof(rule) + (count + 1) * sizeof(uint32_t)
+        return 0
 
     def __dealloc__(self):
         PyMem_RawFree(self._rows)

@@ -107,7 +107,7 @@ cdef class Snapshot:
 
     With `before`, tables that `rows` does not name are that Snapshot's. One that is named as a list is there as a whole;
     `nodes`, `intervals`, `fibs`, `filters` and `group_policies` may also be named as a dict from index to row: the other
-    rows are as they were. A row of `filters` is then a list of splices (at, removed, rules), made one after the other, see
+    rows are as they were. A row of `filters` is then a list of splices (at, removed, rules), see
     `fastpath.rule_list.RuleList`; `named` maps the indexes of the tables that these rules name to their intervals.
     """
 
@@ -303,9 +303,7 @@ cdef class Snapshot:
         lists, self._lists = self._lists, list(self._lists) if isinstance(given, dict) else [None] * len(given)
         for i, row in numbered(given):
             if isinstance(given, dict):
-                made = lists[i]
-                for at, removed, rules in row:
-                    made = RuleList(rules, named, before=made, at=at, removed=removed, classify_from=classify_from)
+                made = RuleList(row, named, before=lists[i], classify_from=classify_from)
             else:
                 made = RuleList(list(row), named, classify_from=classify_from)
             self.classifiers_made += made.l.classes != NULL

@@ -107,6 +107,6 @@ def _filters(old: Program, new: Program, sets: set[str], at: Indexes) -> tuple[P
         for each in splices(before, rules, unchanged if sets else eq):
             added = rules[each.first : each.first + each.added]
             line = each.at, each.removed, [rows.rule_row(rule, new, at) for rule in added]
-            patch.setdefault(at.filters[label], []).insert(0, line)
+            patch.setdefault(at.filters[label], []).append(line)
             named |= {at.sets[rule.table]: rows.set_rows(new.sets[rule.table]) for rule in added if rule.table}
     return patch, named

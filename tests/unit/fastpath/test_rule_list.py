@@ -44,11 +44,16 @@ def test_a_spliced_list_is_the_list_made_from_nothing(seed: int, count: int, ste
     rules, spare = spare[:count], spare[count:]
     made = lists.whole(rules)
     for _ in range(steps):
-        at = draw.choice([0, len(rules), draw.randint(0, len(rules)), min(64, len(rules))])
-        removed = min(len(rules) - at, draw.choice([0, 0, 1, 1, 2, 63, 64, 65, 130]))
-        added = draw.sample(spare, min(len(spare), draw.choice([0, 1, 1, 2, 5, 63, 64, 66])))
-        rules = rules[:at] + added + rules[at + removed :]
-        made = RuleList(lists.rows(added), lists.tables, before=made, at=at, removed=removed)
+        splices, after, taken = [], list[Rule](), 0
+        for _ in range(draw.randint(1, 4)):
+            at = draw.choice([taken, len(rules), draw.randint(taken, len(rules)), max(taken, min(64, len(rules)))])
+            removed = min(len(rules) - at, draw.choice([0, 0, 1, 1, 2, 63, 64, 65, 130]))
+            added = draw.sample(spare, min(len(spare), draw.choice([0, 1, 1, 2, 5, 63, 64, 66])))
+            splices.append((at, removed, lists.rows(added)))
+            after += rules[taken:at] + added
+            taken = at + removed
+        rules = after + rules[taken:]
+        made = RuleList(splices, lists.tables, before=made)
         assert made.parts() == lists.whole(rules).parts()
 
 
@@ -66,6 +71,6 @@ def test_a_splice_must_lie_in_the_list() -> None:
     rules, sets = some_rules(random.Random(2), 20)
     lists = Lists(sets)
     whole = lists.whole(rules)
-    for at, removed in ((21, 0), (0, 21), (20, 1)):
+    for wrong in ([(21, 0)], [(0, 21)], [(20, 1)], [(3, 2), (4, 0)], [(3, 0), (2, 0)]):
         with pytest.raises(ValueError, match="are not in a list of 20"):
-            RuleList([], lists.tables, before=whole, at=at, removed=removed)
+            RuleList([(at, removed, list[tuple[int, ...]]()) for at, removed in wrong], lists.tables, before=whole)
