@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dataplane.analysis.course import Course, Found, Leg
-from dataplane.analysis.wording import with_note
+from dataplane.analysis.wording import groups_asked, with_note
 from dataplane.model.check import Check, Resolved
 from dataplane.trace import Walk
 from dataplane.trace_text import render_verdict
@@ -32,6 +32,10 @@ class Result:
     """Of the probe; 0 where the protocol has none."""
     assumed: tuple[str, ...]
     legs: tuple[Leg, ...]
+    refused: bool = False
+    """The answer was a TCP reset: the way is open, and nobody listens."""
+    groups: tuple[str, ...] = ()
+    """The security groups none of whose rules allowed it, as ``VPC/NAME``; when it was dropped by no rule of them."""
 
     @property
     def blocked_by(self) -> Leg | None:
@@ -49,6 +53,7 @@ def judge(number: int, course: Course) -> Result:
         holds, why = found is Found.BLOCKED, what_became(course)
         if found in (Found.ARRIVED, Found.LOST, Found.UNSENT):
             why = f"not proven: {why}"
+    blocked = course.blocked_by if found is Found.BLOCKED else None
     return Result(
         check=check,
         number=number,
@@ -61,6 +66,10 @@ def judge(number: int, course: Course) -> Result:
         source_port=course.source_port,
         assumed=tuple(course.assumed),
         legs=tuple(course.legs),
+        refused=found is Found.ANSWERED and course.refused,
+        groups=()
+        if blocked is None or blocked.object is None
+        else groups_asked(course.topology, blocked.reason, blocked.object),
     )
 
 

@@ -9,6 +9,7 @@ from dataplane.trace import Trace, Walk
 from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
+    from dataplane.names import Name
     from dataplane.topology import Topology
 
 
@@ -24,9 +25,15 @@ def with_note(topology: Topology, walk: Walk) -> Walk:
         return walk
     if walk.reason in (Reason.ACL_EGRESS, Reason.ACL_INGRESS):
         return replace(walk, note="rule *, as no other matches")
-    if walk.reason in (Reason.GROUP_EGRESS, Reason.GROUP_INGRESS):
-        for interface in topology.interfaces:
-            if interface.path == walk.object.path:
-                names = [f"{interface.subnet.vpc}/{group}" for group in interface.groups]
-                return replace(walk, note=f"security group{'s' if len(names) > 1 else ''} {', '.join(names)}")
+    names = groups_asked(topology, walk.reason, walk.object)
+    if names:
+        return replace(walk, note=f"security group{'s' if len(names) > 1 else ''} {', '.join(names)}")
     return walk
+
+
+def groups_asked(topology: Topology, reason: Reason, interface: Name) -> tuple[str, ...]:
+    """The security groups, as ``VPC/NAME``, none of whose rules allowed what was dropped at an interface."""
+    if reason not in (Reason.GROUP_EGRESS, Reason.GROUP_INGRESS):
+        return ()
+    found = (each for each in topology.interfaces if each.path == interface.path)
+    return tuple(f"{each.subnet.vpc}/{group}" for each in found for group in each.groups)

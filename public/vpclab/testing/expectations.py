@@ -7,7 +7,6 @@ very packet, or on the answer to it, by the engine that decided. Silence proves 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,6 @@ from vpclab.node import Node
 
 _DEFAULT_PORT = 80
 _PATIENCE_S = 3.0
-_GROUPS = re.compile(r"\(security groups? ([^)]+)\)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,17 +156,16 @@ def _prove(
     if port is not None or str(protocol).lower() in ("tcp", "udp", "6", "17"):
         check["port"] = _DEFAULT_PORT if port is None else port
     [row] = lab.check([check], patience_s=patience_s)
-    dropped = row["dropped"] or {"reason": "NONE", "object": None, "rule": None}
-    groups = None if dropped["rule"] or row["dropped"] is None else _GROUPS.search(row["why"])
+    dropped = row["dropped"] or {"reason": "NONE", "object": None, "rule": None, "groups": []}
     proof = Proof(
         check=row["check"],
         found=row["found"],
         why=row["why"],
-        refused=row["found"] == "answered" and "by a reset" in row["why"],
+        refused=row["refused"],
         reason=Reason[dropped["reason"]],
         by=_name(dropped["object"]),
         rule=_name(dropped["rule"]),
-        groups=tuple(groups[1].split(", ")) if groups else (),
+        groups=tuple(dropped["groups"]),
         source_seen=row["source_seen"],
         passed=tuple(row["passed"]),
         row=row,

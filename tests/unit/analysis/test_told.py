@@ -71,10 +71,12 @@ def test_json_holds_what_decided() -> None:
         "answer": False,
         "object": {"kind": "network-acl", "path": "shop/edge"},
         "rule": {"kind": "acl-rule", "path": "shop/edge ingress 90 deny tcp 22 from 0.0.0.0/0"},
+        "groups": [],
         "reason": "ACL_INGRESS",
         "text": "denied by the network ACL on the way into the subnet",
         "aws_code": "SUBNET_ACL_RESTRICTION",
     }
     assert (reached["dropped"], reached["found"], reached["source_seen"]) == (None, "answered", "203.0.113.10")
+    assert (reached["refused"], blocked["refused"]) == (False, False)
     assert reached["passed"] == ["nat-gateway:shop/nat", "internet-gateway:shop"]
     assert [leg["receiver"]["path"] for leg in reached["legs"]] == ["example/eth0", "app/eth0"]
