@@ -475,7 +475,8 @@ cdef void tell_ends(core *c, session *s) noexcept nogil:
         p.proto = PROTO_TCP
         store32(frame + p.l4 + 4, s.sends[way])
         frame[p.l4 + 12] = 0x50
-        if (s.acknowledged & (1 << way)) or (s.spoke & (2 >> way)):
+        # An end that has spoken and acknowledged nothing is in SYN-SENT, where a reset has to acknowledge what it sent.
+        if s.acknowledged & (1 << way) or not s.spoke & (1 << way):
             p.tcp_flags = TCP_ACK
             store32(frame + p.l4 + 8, s.expects[way] if s.acknowledged & (1 << way) else s.sends[1 - way])
         memset(&c.work, 0, sizeof(plan) - sizeof(c.work.effects))

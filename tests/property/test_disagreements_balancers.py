@@ -153,6 +153,17 @@ def test_both_ends_are_told_when_a_flow_has_timed_out(engine: str) -> None:
     assert (other.flags, other.seq, other.sport, other.dport) == ("R", 100, 5, 6)
 
 
+def test_an_opener_that_has_acknowledged_nothing_is_told_what_it_sent(engine: str) -> None:
+    """It is in SYN-SENT whatever the other end has said: a reset counts if it acknowledges (RFC 9293, 3.10.7.3)."""
+    net = Network(balancer(ONE, send_tcp_reset="true"), engine=engine)
+    delivered(net.send("app", IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="S", seq=99)))
+    delivered(net.send("db", IP(src=DB, dst=APP) / TCP(sport=6, dport=5, flags="SA", seq=7, ack=100)))
+    _, emissions = net.plane.advance(net.now + 350_000)
+    told = {net.plane.names[each.port].path: IP(each.frame[14:])[TCP] for each in emissions}
+    assert (told["app/eth0"].flags, told["app/eth0"].seq, told["app/eth0"].ack) == ("RA", 0, 100)
+    assert (told["db/eth0"].flags, told["db/eth0"].seq) == ("R", 100)
+
+
 def test_an_error_about_a_flow_changes_nothing_of_it(engine: str) -> None:
     """It goes with the flow, to the flow's target: neither does the flow live on by it, nor move."""
     net = Network(group(on_deregistration="rebalance", on_unhealthy="rebalance"), engine=engine)
