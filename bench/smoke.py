@@ -29,9 +29,11 @@ from bench.tables.ours import networks, route_table, rule_rows, snapshot  # noqa
 from dataplane.engine import DataPlane  # noqa: E402
 
 CEILINGS = ROOT / "bench" / "ceilings.json"
-EXACT = ("keys probed", "bytes", "allocations")
-ROOM = {"instructions": 1.03, "system calls": 1.03, "buckets probed": 1.02, **dict.fromkeys(EXACT, 1.0)}
-"""How far above what is measured a ceiling is written: compilers and C libraries differ a little in instructions."""
+MOST = "keys probed until a session is found, most"
+ROOM = {"instructions": 1.03, "system calls": 1.03, "buckets probed": 1.02, MOST: 1.4, "keys probed": 1.02}
+ROOM |= dict.fromkeys(("bytes", "allocations"), 1.0)
+"""How far above what is measured a ceiling is written: compilers and C libraries differ a little in instructions, and
+where keys go is decided by a secret that is new each time."""
 LOOSE = 0.9
 FLOWS = 10_000
 PACKETS = 1024

@@ -120,7 +120,7 @@ cdef const member *assign(walker *w, const tunnel *tn, const tuple5 *t, session_
 # A cookie that no flow of the endpoint has. Where to start looking is a hash keyed by seed and endpoint, so the same lab
 # and packets give the same cookies; and by how often a flow was opened there, so a flow that begins anew has another one.
 cdef uint32_t allocate_cookie(walker *w, const tunnel *tn, const session_key *flow, session_key *key) noexcept nogil:
-    cdef uint64_t before = w.sessions.opened[bucket_of(w.sessions, flow)]
+    cdef uint64_t before = openings(w.sessions, flow)[0]
     cdef uint32_t cookie = <uint32_t>hash_bytes(flow, sizeof(session_key), w.seed ^ tn.owner ^ (before << 32))
     cdef known taken
     while True:

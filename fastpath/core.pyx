@@ -92,6 +92,7 @@ cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept no
             c.sessions.gateways[s.gateway - 1].attempts += 1
     elif e.session_kind == SESSION_BALANCED:
         c.sessions.told += 1
+        openings(&c.sessions, &e.forward)[0] += 1
         note_sequence(s, 0, x.p)
         if e.pool.owner:
             join_counted(c, s, &e.pool, SESSION_STICKY)

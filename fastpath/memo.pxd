@@ -204,6 +204,8 @@ cdef inline bint is_row(const flow_table *t, uint32_t row, const uint64_t *word,
     return ((other[4] ^ wide.word[4]) | (other[5] ^ wide.word[5]) | (other[6] ^ wide.word[6])) == 0
 
 
+# Bytes that nobody outside can know. False: the kernel gives none.
+cdef bint new_secret(void *secret, size_t size) noexcept nogil
 cdef bint flows_open(flow_table *t, uint32_t capacity) noexcept nogil
 cdef void flows_close(flow_table *t) noexcept nogil
 # The row with this key, or NO_FLOW.

@@ -48,6 +48,10 @@ cdef void give_back(void *memory, size_t size) noexcept nogil:
         munmap(memory, size)
 
 
+cdef bint new_secret(void *secret, size_t size) noexcept nogil:
+    return getrandom(secret, size, 0) == <ssize_t>size
+
+
 cdef bint flows_open(flow_table *t, uint32_t capacity) noexcept nogil:
     memset(t, 0, sizeof(flow_table))
     t.capacity = capacity
@@ -63,7 +67,7 @@ cdef bint flows_open(flow_table *t, uint32_t capacity) noexcept nogil:
     t.shells = <flow_shell *>reserve(<size_t>capacity * sizeof(flow_shell))
     t.links = <flow_link *>reserve(<size_t>t.link_capacity * sizeof(flow_link))
     if t.buckets == NULL or t.rows == NULL or t.cold == NULL or t.wide == NULL or t.shells == NULL or t.links == NULL \
-            or getrandom(t.secret, sizeof(t.secret), 0) != sizeof(t.secret):
+            or not new_secret(t.secret, sizeof(t.secret)):
         flows_close(t)
         return False
     return True

@@ -87,7 +87,7 @@ cdef struct session_table:
     uint32_t *buckets
     flow_table *flows       # not owned; NULL in tables that no flow entries depend on
     uint32_t *absent        # per bucket: first of the links to flow entries that depend on what is not there; 0: none
-    uint32_t *opened        # per bucket: how many keys were ever linked there, which makes cookies differ
+    uint32_t *opened        # by a hash of their keys: how many balanced flows were opened, which makes cookies differ
     uint32_t capacity
     uint32_t mask
     uint32_t used           # rows 0..used-1 have been in use at some time
@@ -95,7 +95,8 @@ cdef struct session_table:
     uint32_t live
     uint32_t told           # of those that live: balanced, whose ends may have to be told
     uint32_t swept          # the row where `table_age` goes on
-    uint64_t secret
+    uint64_t secret         # of the buckets: new at each start
+    uint64_t seed           # of what shows: the same lab and packets, the same cookies
 
 # A change of one session, worked out by a plan and carried out by a commit.
 cdef struct session_step:
@@ -104,9 +105,11 @@ cdef struct session_step:
     uint64_t idle
 
 
-cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexcept nogil
+cdef bint table_open(session_table *t, uint32_t capacity, uint64_t seed) noexcept nogil
 cdef void table_close(session_table *t) noexcept nogil
 cdef uint64_t hash_bytes(const void *data, uint32_t size, uint64_t secret) noexcept nogil
+# Where it is counted how often a balanced flow with this key, or one with the same hash, was opened.
+cdef uint32_t *openings(session_table *t, const session_key *key) noexcept nogil
 cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil
 cdef void session_key_of(session_key *key, uint32_t owner, uint8_t direction, const tuple5 *t) noexcept nogil
 cdef uint32_t table_find(session_table *t, const session_key *key, uint64_t now) noexcept nogil

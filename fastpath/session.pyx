@@ -20,12 +20,13 @@ the latest when it is *retired*. A session that changes or goes takes the entrie
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastpath.memo cimport (LINK_LACKS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete, link_new)
+from fastpath.memo cimport (LINK_LACKS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete, link_new,
+                            new_secret)
 from fastpath.geneve cimport OUTER_SIZE
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_FIN, TCP_RST
 
 
-cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexcept nogil:
+cdef bint table_open(session_table *t, uint32_t capacity, uint64_t seed) noexcept nogil:
     cdef uint32_t buckets = 16
     cdef uint32_t i
     while buckets < capacity * 2:
@@ -43,8 +44,9 @@ cdef bint table_open(session_table *t, uint32_t capacity, uint64_t secret) noexc
     t.capacity = capacity
     t.mask = buckets - 1
     t.free = NO_SESSION
-    t.secret = secret
-    return True
+    t.seed = seed
+    # who could choose a bucket could make lookups slow
+    return new_secret(&t.secret, sizeof(t.secret))
 
 
 cdef void table_close(session_table *t) noexcept nogil:
@@ -72,6 +74,10 @@ cdef uint64_t hash_bytes(const void *data, uint32_t size, uint64_t secret) noexc
         i += 8
     h *= <uint64_t>0xC4CEB9FE1A85EC53U
     return h ^ (h >> 29)
+
+
+cdef uint32_t *openings(session_table *t, const session_key *key) noexcept nogil:
+    return &t.opened[hash_bytes(key, sizeof(session_key), t.seed) & t.mask]
 
 
 cdef void reverse_tuple(tuple5 *out, const tuple5 *t) noexcept nogil:
@@ -115,7 +121,6 @@ cdef void _link(session_table *t, uint32_t ref, uint32_t bucket) noexcept nogil:
     cdef session *s = &t.rows[ref >> 1]
     s.next[ref & 1] = t.buckets[bucket]
     t.buckets[bucket] = ref
-    t.opened[bucket] += 1
     if t.absent[bucket]:
         retire_tied(t, &t.absent[bucket])
 
