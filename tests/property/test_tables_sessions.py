@@ -6,12 +6,13 @@ from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from dataplane.program import Timeouts
 from dataplane.verdict import Reason, Verdict
+from tests.property.fresh import FRESH, PHASES
 from tests.property.test_tables_matching import recompiled
 from tests.unit.fastpath.two_hosts import Host, TwoHosts
 
@@ -208,6 +209,7 @@ def test_a_flow_lives_as_long_as_its_state_says(
 def test_the_histories_drawn_reach_every_state() -> None:
     seen: Counter[str] = Counter()
 
+    @settings(backend=FRESH, phases=PHASES)
     @given(limits=limits_drawn, data=st.data())
     def collect(limits: tuple[Timeouts, Timeouts], data: st.DataObject) -> None:
         both = Both(limits, memo=True)
