@@ -22,7 +22,7 @@ from dataplane.nat_metrics import metrics_of
 from dataplane.probe import ICMP, ICMPV6, TCP, UDP, Probe, protocol_number, read_probe
 from dataplane.program import Address, Context, Interface, Program
 from dataplane.topology.lowering import Lowered, lower
-from dataplane.trace import Trace
+from dataplane.trace import Trace, Walk
 from dataplane.tracing import TraceStep, steps_of, walk_of
 from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.engine import Engine, Overlay
@@ -83,6 +83,8 @@ class DataPlane:
         self.names = Names() if names is None else names
         self.engine = Engine(sessions=sessions, flows=flows, seed=seed, memo=memo)
         self._changing = threading.Lock()
+        self._in_use = threading.RLock()
+        """Held while tables and what is known of them here change together, and while a trace needs both."""
         self.compiler = Compiler()
         self._lowered: Lowered | None = None
         self._packed: Packed | None = None
@@ -106,13 +108,14 @@ class DataPlane:
         lowered = lower(topology, self.names, self._lowered)
         program = lowered.program
         packed = self.compiler.compile(program, generation=self.engine.generation + 1, before=self._packed)
-        self.engine.swap(packed.snapshot)
-        before, self._lowered, self._packed = self._lowered, lowered, packed
-        self.topology, self.program = topology, program
-        if before is None or program.interfaces is not before.program.interfaces:
-            self._interfaces = {i.number: i for i in program.interfaces.values()}
-        if before is None or program.contexts is not before.program.contexts:
-            self._contexts = {c.number: c for c in program.contexts}
+        with self._in_use:
+            self.engine.swap(packed.snapshot)
+            before, self._lowered, self._packed = self._lowered, lowered, packed
+            self.topology, self.program = topology, program
+            if before is None or program.interfaces is not before.program.interfaces:
+                self._interfaces = {i.number: i for i in program.interfaces.values()}
+            if before is None or program.contexts is not before.program.contexts:
+                self._contexts = {c.number: c for c in program.contexts}
 
     @property
     def snapshot(self) -> Snapshot:
@@ -204,6 +207,15 @@ class DataPlane:
         Raises:
             VpclabError: the source is not an interface, or has no address of the destination's family.
         """
+        with self._in_use:
+            number, probe = self._probe(source, destination, protocol, port, source_port, size)
+            forward, reply = self._there_and_back(number, probe, self.engine.now_ms if now_ms is None else now_ms)
+        return Trace(source=source, destination=destination, forward=forward, reply=reply)
+
+    def _probe(
+        self, source: str, destination: str, protocol: str, port: int | None, source_port: int | None, size: int
+    ) -> tuple[int, Probe]:
+        """The port that a trace begins at, and its packet."""
         start = source if "/" in source else f"{source}/eth0"
         try:
             number = self.port(start)
@@ -218,7 +230,7 @@ class DataPlane:
         if proto == ICMP and target.version == 6:
             proto = ICMPV6
         has_ports = proto in (TCP, UDP)
-        probe = Probe(
+        return number, Probe(
             source=own,
             destination=target,
             protocol=proto,
@@ -228,8 +240,9 @@ class DataPlane:
             destination_port=(80 if port is None else port) if has_ports else 0,
             payload=bytes(size),
         )
+
+    def _there_and_back(self, number: int, probe: Probe, now: int) -> tuple[Walk, Walk | None]:
         overlay = Overlay()
-        now = self.engine.now_ms if now_ms is None else now_ms
         answer = self._follow(self.frame(number, probe), number, overlay, now)
         forward = walk_of(answer, probe, self.names[number], self.names)
         reply = None
@@ -238,7 +251,7 @@ class DataPlane:
             back = read_probe(answer["frame"]).answer()
             back_answer = self._follow(self.frame(receiver, back), receiver, overlay, now)
             reply = walk_of(back_answer, back, self.names[receiver], self.names)
-        return Trace(source=source, destination=destination, forward=forward, reply=reply)
+        return forward, reply
 
     def _follow(self, frame: bytes, port: int, overlay: Overlay, now_ms: int) -> dict[str, Any]:
         """Trace a frame, and on through the targets of load balancers, as if each sent back what it gets."""

@@ -7,7 +7,7 @@ is packed as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import eq
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from dataplane.compile import rows
 from dataplane.compile.indexes import Indexes
 from dataplane.compile.intervals import Rows
 from dataplane.compile.node_rows import node_row
-from dataplane.program import Bridge, Program, Rule
+from dataplane.program import Bridge, Prefix, Program, Rule
 from dataplane.splices import splices
 
 WHOLE = ("interfaces", "contexts", "neighbours", "bridges", "maps", "nat_policies", "fragment_timeout")
@@ -92,14 +92,28 @@ def _nodes(old: Program, new: Program, at: Indexes) -> dict[int, tuple[int, ...]
     return found
 
 
+class _Named(dict[int, Rows]):
+    """Index of an address set -> its intervals, made when they are asked for.
+
+    A list that gets classes, or whose classes cannot be changed, asks for the sets of all its rules.
+    """
+
+    def __init__(self, sets: Mapping[str, Iterable[Prefix]]) -> None:
+        super().__init__()
+        self._sets = list(sets.values())  # in the order of `Indexes.sets`
+
+    def __missing__(self, index: int) -> Rows:
+        self[index] = found = rows.set_rows(self._sets[index])
+        return found
+
+
 def _filters(old: Program, new: Program, sets: set[str], at: Indexes) -> tuple[Patch, Patch]:
-    """Splices of lists of rules, and the intervals that their new rules name."""
+    """Splices of lists of rules, and the intervals that rules name."""
 
     def unchanged(before: Rule, after: Rule) -> bool:
         return before == after and after.table not in sets
 
     patch: dict[int, list[tuple[int, int, list[rows.RuleRow]]]] = {}
-    named: dict[int, Rows] = {}
     for label, rules in new.filters.items():
         before = old.filters[label]
         if before is rules and not (sets and any(rule.table in sets for rule in rules)):
@@ -108,5 +122,4 @@ def _filters(old: Program, new: Program, sets: set[str], at: Indexes) -> tuple[P
             added = rules[each.first : each.first + each.added]
             line = each.at, each.removed, [rows.rule_row(rule, new, at) for rule in added]
             patch.setdefault(at.filters[label], []).append(line)
-            named |= {at.sets[rule.table]: rows.set_rows(new.sets[rule.table]) for rule in added if rule.table}
-    return patch, named
+    return patch, _Named(new.sets)

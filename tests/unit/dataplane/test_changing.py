@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,10 @@ from dataplane.compile import CompileError, Compiler, compile_program
 from dataplane.engine import DataPlane
 from dataplane.names import Names
 from dataplane.program import Program, Route
+from dataplane.topology import Topology
 from dataplane.topology.lowering import lower_whole
 from dataplane.topology.runtime_state import RuntimeState, TargetHealth
+from dataplane.verdict import Reason
 from tests.unit.fastpath.two_hosts import TwoHosts
 from tests.unit.model.building import topology
 
@@ -162,6 +165,53 @@ def test_a_change_and_back(change: Callable[[Sections], None]) -> None:
         plane.apply(topology(**lab))
         compared(plane, names)
         assert plane.compiler.in_parts == (way if change in IN_PARTS else 0), plane.compiler.as_a_whole
+
+
+def test_lists_get_classes_and_lose_them_while_rules_about_sets_stay() -> None:
+    """A list gets classes at its eighth rule: all of its rules are classified then, also those that were there."""
+    names = Names()
+
+    def lab(count: int) -> Any:
+        declared = sections()
+        _group(declared)["ingress"] = _group(declared)["ingress"][-1 - count :]  # the last one names the prefix list
+        _group(declared, "ops")["egress"] += [
+            {"protocol": "tcp", "ports": "5432", "destination": "group:web"},
+            *({"protocol": "tcp", "ports": str(port), "destination": "10.0.0.0/8"} for port in range(count)),
+        ]
+        return topology(**declared)
+
+    plane = DataPlane(lab(4), names=names)
+    for count in (5, 6, 7, 8, 7, 6, 7, 12, 3, 20):
+        plane.apply(lab(count))
+        compared(plane, names)
+    assert plane.compiler.as_a_whole == ["the first"]
+
+
+def test_a_trace_meets_one_topology_or_the_other() -> None:
+    """Never tables of one and interfaces of the other, while another thread changes over."""
+    declared = sections()
+    _instance(declared)
+    one, two = topology(**sections()), topology(**declared)
+    plane, verdicts = DataPlane(one), set()
+    address = str(next(each for each in two.interfaces if each.path == "c/eth0").addresses4[0])
+    is_over = threading.Event()
+
+    def change_over() -> None:
+        for _ in range(40):
+            plane.apply(two)
+            plane.apply(one)
+        is_over.set()
+
+    changing = threading.Thread(target=change_over)
+    changing.start()
+    while not is_over.is_set():
+        verdicts.add(plane.trace("a", address, port=80).forward.reason)
+    changing.join()
+    assert verdicts <= {plane.trace("a", address, port=80).forward.reason, _reason(two, address)}
+
+
+def _reason(there: Topology, address: str) -> Reason:
+    return DataPlane(there).trace("a", address, port=80).forward.reason
 
 
 def test_health_changes_in_parts() -> None:
