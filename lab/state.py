@@ -28,6 +28,8 @@ from lab.processes import Process, boot_id, this_process
 
 LOCK, DAEMON, RUNTIME, NODES, ETC = "lock", "daemon.json", "runtime.json", "nodes", "etc"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_TRIES = 100
+"""So often a folder may vanish while it is made."""
 
 
 def state_root() -> Path:
@@ -145,12 +147,15 @@ class LabState:
             self._path.parent.rmdir()  # only when no other lab is left
 
     def _try_lock(self) -> bool:
-        while True:
+        for tried in range(_TRIES):
             try:
                 self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
                 descriptor = os.open(self._path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            except FileNotFoundError:
-                continue  # removed between the two calls by whoever cleaned up
+            except FileNotFoundError as error:
+                # Removed between the two calls by whoever cleaned up; or it cannot be made at all, as in /proc.
+                if tried + 1 < _TRIES:
+                    continue
+                raise LabError(f"{self._path} cannot be made: {error.strerror}") from error
             except OSError as error:
                 raise LabError(f"{self._path} cannot be made: {error.strerror}") from error
             try:
@@ -168,6 +173,7 @@ class LabState:
             finally:
                 if descriptor >= 0:
                     os.close(descriptor)
+        return False
 
 
 def recorded_process(facts: Any) -> Process | None:

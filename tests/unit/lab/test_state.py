@@ -51,6 +51,13 @@ def test_the_folder_is_private() -> None:
     state.release()
 
 
+@pytest.mark.parametrize("root", ["/proc/nowhere", "/dev/null"])
+def test_a_folder_that_cannot_be_made_is_said(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", root)
+    with pytest.raises(LabError, match=f"{root}/vpclab/a cannot be made: "):
+        LabState("a").acquire()
+
+
 def test_a_lab_runs_as_long_as_its_lock_is_held() -> None:
     state, other = LabState("a"), LabState("a")
     assert not other.is_running()
