@@ -176,13 +176,15 @@ class RunningLab:
         with self._changing:
             if self._closed:
                 raise LabError(f"lab {self.name} is going down")
-            self.worker.stop()
             ports = TracedPorts(self.data_plane, self.now_ms, self.runtime.taps())
             try:
-                yield ports
+                self.worker.stop()
+                try:
+                    yield ports
+                finally:
+                    self.worker.start()
             finally:
                 ports.close()
-                self.worker.start()
 
     def advance_clock(self, ms: int) -> int:
         """Move the lab's clock forward; how far it is ahead of real time then, in milliseconds."""

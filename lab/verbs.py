@@ -28,6 +28,8 @@ from lab.runtime import NoProgramError
 _CLOCK_LIMIT_S = 10 * 366 * 86400.0
 """Longest single advance of the clock."""
 _FLOWS_LIMIT = 1_000_000
+_LEAST_PATIENCE_S, _MOST_PATIENCE_S = 0.05, 600.0
+"""For how long a packet of a check may show no sign of life."""
 T = TypeVar("T")
 
 
@@ -193,6 +195,8 @@ class Verbs:
         """Prove checks with packets: those of the lab's own file, or those given as the text of a list."""
         text = _optional(arguments, "checks", str)
         patience_s = _argument(arguments, "patience_s", float)
+        if not _LEAST_PATIENCE_S <= patience_s <= _MOST_PATIENCE_S:  # nor is what is no number
+            raise RequestError(f"patience is {_LEAST_PATIENCE_S} to {_MOST_PATIENCE_S} seconds, not {patience_s}")
         checks = self._lab.checks if text is None else read_checks(text, self._lab.topology)
         apart = _argument(arguments, "apart", bool)
         return [row_of(each) for each in prove(self._lab, checks, patience_s=patience_s, apart=apart)]

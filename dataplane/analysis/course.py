@@ -105,7 +105,7 @@ class Found(StrEnum):
     ARRIVED = "arrived"
     """It arrived, and nobody answered."""
     LOST = "lost"
-    """It, or the answer, went to an instance on the way, which did not send it on."""
+    """It, or the answer, went to an instance on the way, which did not send it on, or answered it itself."""
     UNSENT = "unsent"
     """It was never sent."""
 
@@ -160,16 +160,34 @@ class Course:
     @property
     def blocked_by(self) -> Leg | None:
         """The leg that the network ended, if one was."""
+        if self.answered_instead is not None:
+            return None
         return next((leg for leg in self.legs if leg.verdict is Verdict.DROP), None)
+
+    @property
+    def answered_instead(self) -> Name | None:
+        """Who on the way made an answer, of a probe that its destination never got."""
+        if self._arrived or not self._has_owner:
+            return None
+        return next((leg.sender for leg in self.legs if leg.is_answer), None)
+
+    @property
+    def _has_owner(self) -> bool:
+        """Whether the destination is the address of anybody here; behind an appliance may be others."""
+        wanted = self.resolved.destination
+        mine = any(wanted in addresses for addresses in self.owners.values())
+        return mine or any(wanted == each.public for each in self.topology.public_addresses)
 
     @property
     def is_decided(self) -> bool:
         """Whether nothing more can come."""
-        return self._answered or self.blocked_by is not None
+        return self._answered or self.answered_instead is not None or self.blocked_by is not None
 
     @property
     def found(self) -> Found:
         """How far it came, as far as is known now."""
+        if self.answered_instead is not None:
+            return Found.LOST
         if self._answered:
             return Found.ANSWERED
         if self.blocked_by is not None:

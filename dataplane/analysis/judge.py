@@ -32,15 +32,12 @@ class Result:
     """Of the probe; 0 where the protocol has none."""
     assumed: tuple[str, ...]
     legs: tuple[Leg, ...]
+    blocked_by: Leg | None = None
+    """The leg that the network ended, when it was `Found.BLOCKED`."""
     refused: bool = False
     """The answer was a TCP reset: the way is open, and nobody listens."""
     groups: tuple[str, ...] = ()
     """The security groups none of whose rules allowed it, as ``VPC/NAME``; when it was dropped by no rule of them."""
-
-    @property
-    def blocked_by(self) -> Leg | None:
-        """The leg that the network ended, if one was."""
-        return next((leg for leg in self.legs if leg.verdict is Verdict.DROP), None)
 
 
 def judge(number: int, course: Course) -> Result:
@@ -66,6 +63,7 @@ def judge(number: int, course: Course) -> Result:
         source_port=course.source_port,
         assumed=tuple(course.assumed),
         legs=tuple(course.legs),
+        blocked_by=blocked,
         refused=found is Found.ANSWERED and course.refused,
         groups=()
         if blocked is None or blocked.object is None
@@ -110,6 +108,8 @@ def what_became(course: Course) -> str:
             )
         case Found.ARRIVED:
             return f"it arrived at {course.legs[-1].receiver}, and no answer came{_trouble(course)}"
+        case Found.LOST if course.answered_instead is not None:
+            return f"it never arrived: {course.answered_instead} answered in its place{_trouble(course)}"
         case Found.LOST:
             last = course.legs[-1]
             what = "the answer" if last.is_answer else "it"
@@ -145,7 +145,8 @@ def _passed(course: Course) -> Iterator[str]:
 def _ways(course: Course) -> Iterator[str]:
     there = [leg for leg in course.legs if not leg.is_answer]
     for index, leg in enumerate(there):
-        if index and leg.sender.kind == "interface":
+        # what the sender sends once more is no instance that it passes
+        if index and leg.sender.kind == "interface" and leg.sender.path != course.resolved.sender.path:
             yield f"instance:{leg.sender.path.partition('/')[0]}"
         for step in leg.steps:
             if step.rule is not None and step.rule.kind == "route":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dataplane.topology import Topology
 
 TCP, ICMP, ICMPV6 = 6, 1, 58
+_EVERYBODY = IPv4Address("255.255.255.255")
 _HINT = "write which, for example {can: app -> web, port: 80}"
 
 
@@ -176,6 +177,8 @@ class Check:
         source = sender.address(destination.version)
         if source is None:
             raise ValueError(f"{sender.path} has no IPv{destination.version} address; write another destination")
+        if destination.is_loopback or destination.is_unspecified or destination == _EVERYBODY:
+            raise ValueError(f"{destination} is no address of another; no packet leaves {sender.path} for it")
         if source == destination:
             raise ValueError(f"{sender.path} sends to itself; write another destination")
         if number in (ICMP, ICMPV6):

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
+from dataplane.errors import VpclabError
 from tests.e2e.conftest import EXAMPLES
 from tests.e2e.conversation import Conversation, listen
 from vpclab import ConfigurationError, Lab
@@ -127,6 +129,25 @@ def test_what_an_appliance_decides_is_no_drop_of_the_network() -> None:
         assert swallowed["why"] == "not proven: it arrived at interface fw/eth0, which did not send it on"
 
 
+def test_an_appliance_that_answers_in_the_place_of_a_destination_proves_nothing() -> None:
+    """Its reset is not that of the destination, which never got the packet."""
+    text = (EXAMPLES / "inspection.yaml").read_text()
+    refuses = text.replace('counter comment "everything', 'meta l4proto tcp counter reject with tcp reset comment "all')
+    assert refuses != text
+    with Lab.from_dict({**YAML(typ="safe").load(refuses), "name": "refusing"}) as lab:
+        for claim in ("can", "cannot"):
+            found = prove(lab, **{claim: "customer -> web"}, port=8080)
+            assert (found["holds"], found["found"], found["dropped"]) == (False, "lost", None)
+            assert "it never arrived: interface fw/eth0 answered in its place" in found["why"]
+        assert prove(lab, can="customer -> web", port=80)["holds"]
+
+
+@pytest.mark.parametrize("patience_s", [float("inf"), float("nan"), -1.0, 0.0, 601.0])
+def test_patience_is_a_time(quickstart: Lab, patience_s: float) -> None:
+    with pytest.raises(VpclabError, match=r"^patience is"):
+        quickstart.check([{"can": "app -> web", "port": 80}], patience_s=patience_s)
+
+
 def test_other_traffic_goes_on_meanwhile(quickstart: Lab) -> None:
     """A connection and a ping that were there before: nothing is lost when the worker hands over and takes over."""
     with Conversation(quickstart, "example", "198.51.100.10", 7000, client="app") as line:
@@ -190,7 +211,24 @@ def test_a_file_is_proven_in_a_lab_of_its_own(command: Any, tmp_path: Path) -> N
     assert ET.parse(tmp_path / "out.xml").getroot().get("failures") == "1"
 
 
+def test_checks_of_protocols_without_ports_do_not_prove_each_other(command: Any, tmp_path: Path) -> None:
+    """A group that remembers what web sends to app would let in what app sends to web."""
+    checks = ["can: web -> app, protocol: 50", "cannot: app -> web, protocol: 50"]
+    for order in (checks, checks[::-1]):
+        file = Path(lab_with(tmp_path, *order))
+        text = file.read_text()
+        rule = '          - {protocol: 50, source: "group:web"}\n'
+        at = text.index("\n", text.index("ingress:", text.index("      app:\n        description"))) + 1
+        file.write_text(text[:at] + rule + text[at:])
+        done = command("check", str(file))
+        assert done.returncode == 0, done.stdout
+
+
 def test_exit_statuses(command: Any, tmp_path: Path) -> None:
+    good = lab_with(tmp_path, "can: visitor -> web, port: 80")
+    done = command("check", good, "--static", "--junit", str(tmp_path / "nowhere" / "out.xml"))
+    assert done.returncode == 3
+    assert "cannot be written: No such file or directory" in done.stderr
     assert command("check", lab_with(tmp_path, "can: ap -> web, port: 80")).returncode == 2
     empty = tmp_path / "empty.yaml"
     empty.write_text(QUICKSTART.read_text().partition("\nchecks:")[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,20 @@ def test_a_runtime_that_was_started_ahead_is_used_and_closed_even_when_the_lab_f
     with pytest.raises(ConfigurationError):
         RunningLab(FakeState(), lab_text(a="no address"), "lab.yaml", ahead)  # type: ignore[arg-type]
     assert ahead.closed
+
+
+def test_a_worker_goes_on_when_its_frames_cannot_be_moved_by_hand(
+    lab: RunningLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with lab.traced():
+        pass
+    monkeypatch.setattr(running, "TracedPorts", refuses)
+    with pytest.raises(OSError, match="Too many"), lab.traced():
+        pass
+    assert lab.worker.running
 
 
 def test_the_clock_adds_up(lab: RunningLab) -> None:
