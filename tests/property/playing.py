@@ -41,6 +41,8 @@ from tests.property.test_memo import TYPES, internet_sum, swap_ends
 WAITS = (1, 29_999, 30_000, 60_000, 120_000, 180_000, 350_000, 600_000, 432_000_000)
 DRAWN = 4
 """Beginnings of a conversation that are drawn, until one meets an endpoint."""
+SMALLEST = 54
+"""Bytes of a frame with an IPv6 header: an appliance may be sent what is none."""
 ROUND_TRIPS = 8
 """Packets in GENEVE that come back by themselves, of one conversation's packet."""
 TRACKED_BY_DEFAULT = {"open": 432_000_000, "single": 30_000, "replied": 30_000, "stream": 180_000}
@@ -194,8 +196,9 @@ class Playground(Ground):
         if (found := self._received(draw)) is None:
             return self.packet(draw)
         port, frame = found
-        if is_geneve(frame) and not frame[20] & 0x20:  # an answer of the far end, in the place of the packet itself
-            answer = resegmented(draw, bytes(12) + swap_ends(as_received(frame)))
+        inner = as_received(frame) if is_geneve(frame) and not frame[20] & 0x20 else b""
+        if len(inner) >= SMALLEST:  # an answer of the far end, in the place of the packet itself
+            answer = resegmented(draw, bytes(12) + swap_ends(inner))
             packet = instead(frame, answer[2:]) if draw(st.booleans()) else bounce(frame)
             self.put(draw, port, [self.ether(port) + packet])
             return None
