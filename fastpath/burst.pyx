@@ -462,18 +462,11 @@ cdef void note_all(core *c, uint32_t row, const facts *q) noexcept nogil:
         link = tie.more
 
 
-# An entry of a flow that goes into a tunnel, or whose sequence numbers count. False: not for this packet.
-cdef bint hit_rarely(core *c, arrival *a, uint32_t row, const interface *to) noexcept nogil:
+# `q`: of the packet whose flow it is.
+cdef inline void count_hit(core *c, const arrival *a, uint32_t row, const facts *q, uint32_t now) noexcept nogil:
     cdef flow *f = &c.flows.rows[row]
-    cdef const flow_shell *shell = &c.flows.shells[row]
-    cdef flow_wide *wide = &c.flows.wide[row]
-    cdef facts *q = a.inside if f.flags & FLOW_OPENS else &a.came
     cdef port_counters *k = &c.ports[a.context]
-    cdef uint32_t sum
-    if q.ttl <= f.spent or ((f.flags & FLOW_AROUND) and shell.mtu and q.wire + OUTER_SIZE > shell.mtu) \
-            or ((f.flags & FLOW_OPENS) and not fits_inside(c, a, row, q)):
-        return False
-    f.last_seen = <uint32_t>c.now
+    f.last_seen = now
     f.packets += q.segments
     f.bytes += q.bytes
     if unlikely(f.bytes >= TOLD_AT):
@@ -481,6 +474,19 @@ cdef bint hit_rarely(core *c, arrival *a, uint32_t row, const interface *to) noe
     k.rx_frames += 1
     k.rx_bytes += a.length
     k.rx_packets += q.segments
+
+
+# An entry of a flow that goes into a tunnel, or whose sequence numbers count. False: not for this packet.
+cdef bint hit_rarely(core *c, arrival *a, uint32_t row, const interface *to) noexcept nogil:
+    cdef flow *f = &c.flows.rows[row]
+    cdef const flow_shell *shell = &c.flows.shells[row]
+    cdef flow_wide *wide = &c.flows.wide[row]
+    cdef facts *q = a.inside if f.flags & FLOW_OPENS else &a.came
+    cdef uint32_t sum
+    if q.ttl <= f.spent or ((f.flags & FLOW_AROUND) and shell.mtu and q.wire + OUTER_SIZE > shell.mtu) \
+            or ((f.flags & FLOW_OPENS) and not fits_inside(c, a, row, q)):
+        return False
+    count_hit(c, a, row, q, <uint32_t>c.now)
     if f.flags & FLOW_NOTES:
         note_all(c, row, q)
     if unlikely((f.flags & FLOW_AROUND) and q.gso_size):
@@ -506,7 +512,6 @@ cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interface
     cdef uint32_t row = a.row
     cdef flow *f
     cdef facts *q = &a.came
-    cdef port_counters *k
     cdef const interface *to
     if unlikely(row == NO_FLOW or not is_row(&c.flows, row, a.word, a.wide)):
         row = flow_find(&c.flows, a.tag, a.word, a.wide)
@@ -519,7 +524,6 @@ cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interface
     if unlikely(f.mtu and q.wire > f.mtu):
         return False
     to = &interfaces[f.to - 1]
-    k = &c.ports[a.context]
     if unlikely(f.flags & FLOW_RARELY):
         if f.flags & (FLOW_AROUND | FLOW_NOTES):
             return hit_rarely(c, a, row, to)
@@ -529,14 +533,7 @@ cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interface
         write_ethernet(c, a, q, f)
     elif unlikely(q.ttl <= f.spent):
         return False
-    f.last_seen = now
-    f.packets += q.segments
-    f.bytes += q.bytes
-    if unlikely(f.bytes >= TOLD_AT):
-        flow_settle(&c.sessions, row)
-    k.rx_frames += 1
-    k.rx_bytes += a.length
-    k.rx_packets += q.segments
+    count_hit(c, a, row, q, now)
     rewrite(q, f, &c.flows.wide[row])
     write_head(q.frame, f, to)
     if emit(c, a, q.frame, q.end, q.segments, to) and q.partial:

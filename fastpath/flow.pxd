@@ -45,7 +45,7 @@ cdef struct arrival:
     uint32_t tag
     bucket *home            # of the tag, while nothing else has been received
     uint32_t row            # of the entry that it may have
-    uint64_t word[3]        # see `flow_key`
+    uint64_t word[3]        # of its key
     wide_key *wide
     facts came
     facts *inside           # of the packet inside of it, if that is what decides

@@ -9,7 +9,7 @@ cdef enum:
     WIDE_WORDS = 7
     FLOW_COUNTS = 2         # gateways one entry may count at
     SHELL = 82              # an Ethernet header, and what a tunnel puts in front of a packet
-    FAMILY_AT = 40          # bits of a key's second word, see `flow_key`
+    FAMILY_AT = 40          # bits of a key's second word, see below
     INSIDE_AT = 44
 
 cdef enum flow_flag:
