@@ -45,22 +45,30 @@ cdef enum:
     BATCH = 64              # as the peers' bulk calls
 
 
+# Use what was found, so that it has to be found; and keep it, unless `answers` is NULL.
+cdef inline uint64_t taken(const uint32_t *found, uint32_t size, uint32_t *answers) noexcept nogil:
+    cdef uint64_t total = 0
+    cdef uint32_t i
+    for i in range(size):
+        total += found[i]
+    if answers != NULL:
+        memcpy(answers, found, size * sizeof(uint32_t))
+    return total
+
+
 def lookup4(Snapshot snapshot not None, uint32_t table, uintptr_t keys, uint32_t count, uintptr_t answers=0):
     """IPv4 addresses of 32 bits, BATCH at a time."""
     cdef const lpm_table *t = &snapshot.t.intervals[table]
     cdef uint32_t *k = <uint32_t *>keys
     cdef uint32_t *a = <uint32_t *>answers
     cdef uint32_t found[BATCH]
-    cdef uint32_t i = 0, j, size
+    cdef uint32_t i = 0, size
     cdef uint64_t total = 0
     with nogil:
         while i < count:
             size = count - i if count - i < BATCH else BATCH
             lpm_find_many4(t, k + i, found, size)
-            for j in range(size):
-                total += found[j]
-            if a != NULL:
-                memcpy(a + i, found, size * sizeof(uint32_t))
+            total += taken(found, size, NULL if a == NULL else a + i)
             i += size
     return total
 
@@ -71,16 +79,13 @@ def lookup6(Snapshot snapshot not None, uint32_t table, uintptr_t keys, uint32_t
     cdef addr *k = <addr *>keys
     cdef uint32_t *a = <uint32_t *>answers
     cdef uint32_t found[BATCH]
-    cdef uint32_t i = 0, j, size
+    cdef uint32_t i = 0, size
     cdef uint64_t total = 0
     with nogil:
         while i < count:
             size = count - i if count - i < BATCH else BATCH
             lpm_find_many6(t, k + i, found, size)
-            for j in range(size):
-                total += found[j]
-            if a != NULL:
-                memcpy(a + i, found, size * sizeof(uint32_t))
+            total += taken(found, size, NULL if a == NULL else a + i)
             i += size
     return total
 
@@ -111,10 +116,7 @@ def classify(Snapshot snapshot not None, uint32_t index, uintptr_t keys, uint32_
                 remotes[j] = k[i + j].address
                 services[j] = service_key(<uint8_t>k[i + j].protocol, <uint16_t>k[i + j].port, 0, 0)
             first_rules4(rules, snapshot.t.intervals, remotes, services, found, size)
-            for j in range(size):
-                total += found[j]
-            if a != NULL:
-                memcpy(a + i, found, size * sizeof(uint32_t))
+            total += taken(found, size, NULL if a == NULL else a + i)
             i += size
     return total
 
