@@ -167,9 +167,10 @@ class Course:
     @property
     def answered_instead(self) -> Name | None:
         """Who on the way made an answer, of a probe that its destination never got."""
-        if self._arrived or not self._has_owner:
+        if self._arrived:
             return None
-        return next((leg.sender for leg in self.legs if leg.is_answer), None)
+        answerer = next((leg.sender for leg in self.legs if leg.is_answer), None)
+        return answerer if answerer is None or self._has_owner else None
 
     @property
     def _has_owner(self) -> bool:
