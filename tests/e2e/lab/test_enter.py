@@ -183,6 +183,7 @@ def test_ctrl_z_stops_and_fg_continues(web: Runtime) -> None:
         terminal.type("\x1a")
         terminal.expect("Stopped")
         terminal.expect("$ ")
+        eventually(terminal.all_stopped, "all that the shell started stopped")  # until then cat may read what we type
         terminal.type("fg\r")
         terminal.expect("echo begun; cat")  # the shell says what it continues, after it let go of the terminal
         terminal.type("back again\r")
@@ -230,6 +231,16 @@ class Terminal:
                 except OSError as error:  # the other end is closed
                     raise AssertionError(f"{text!r} was not written, but {self._seen!r}") from error
         self._seen = self._seen.partition(text)[2]
+
+    def all_stopped(self) -> bool:
+        """Whether every process of this terminal is stopped, except the one we started."""
+        states = []
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                state, _, _, session, *_ = stat.read_text().rpartition(") ")[2].split()
+                if int(session) == self._pid != int(stat.parent.name):
+                    states.append(state)
+        return set(states) == {"T"}
 
     def wait(self) -> int:
         def ended() -> tuple[int, int] | None:
