@@ -15,14 +15,23 @@ from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, take
 from dataplane.reference.geneve import SOURCE_PORTS
 from dataplane.reference.lifetimes import Lifetime, Stage
 from dataplane.reference.nodes import BalancerNode, Endpoint
-from dataplane.reference.packets import TCP, Packet
+from dataplane.reference.packets import TCP, Flow, Packet
 from dataplane.reference.proposals import Proposals, Tunnelled
 from dataplane.reference.targets import Target
 from dataplane.verdict import Reason
 
 
 class InadmissibleChoiceError(AssertionError):
-    """A proposed target, cookie or port breaks a rule of AWS: the engine that proposed it is wrong."""
+    """A proposed target, cookie or port breaks a rule of AWS: the engine that proposed it is wrong.
+
+    Args:
+        choice: what was proposed, and why it cannot be.
+        flow: what it was proposed for.
+    """
+
+    def __init__(self, choice: str, flow: Flow) -> None:
+        super().__init__(f"{choice}, for {flow}")
+        self.flow = flow
 
 
 class Balancers:
@@ -132,7 +141,7 @@ def _adopt_target(
     possible = sorted(proposed & flow.admissible)
     if not possible:
         where = seen.target if seen is not None else sorted(proposed)
-        raise InadmissibleChoiceError(f"target {where} for {flow.flow}: may be {sorted(flow.admissible)}")
+        raise InadmissibleChoiceError(f"target {where}, but may be {sorted(flow.admissible)}", flow.flow)
     flow.target = next((number for number in possible if number in told), possible[0])
     flow.is_target_seen = True
     for other in flows.companions(flow.flow, node.stickiness, now_ms):
@@ -143,9 +152,9 @@ def _adopt_target(
 def _adopt_cookie(flows: BalancedFlows, node: BalancerNode, flow: BalancedFlow, now_ms: int, seen: Tunnelled) -> None:
     holder = flows.with_cookie(seen.label.cookie, now_ms)
     if holder is not None and holder is not flow:
-        raise InadmissibleChoiceError(f"cookie {seen.label.cookie:#x} of {holder.flow} for {flow.flow}")
+        raise InadmissibleChoiceError(f"cookie {seen.label.cookie:#x}, which {holder.flow} has", flow.flow)
     flow.cookie, flow.is_seen = seen.label.cookie, True
     if seen.source == node.address:  # else a NAT gateway has changed it
         if seen.source_port not in SOURCE_PORTS:
-            raise InadmissibleChoiceError(f"outer source port {seen.source_port} for {flow.flow}")
+            raise InadmissibleChoiceError(f"outer source port {seen.source_port}", flow.flow)
         flow.source_port = seen.source_port

@@ -14,7 +14,7 @@ from typing import Any
 
 from dataplane.engine import DataPlane
 from dataplane.names import Names
-from dataplane.reference import ReferencePlane
+from dataplane.reference import InadmissibleChoiceError, ReferencePlane
 from dataplane.reference.engine import NOBODY
 from dataplane.reference.packets import TCP, Packet, read
 from dataplane.topology import Topology
@@ -113,7 +113,12 @@ class Pair:
             for hop in planned.get("error", {"hops": ()})["hops"]
             if hop["detail"] == "encapsulated"
         )
-        told, left = self.reference.process(frames, [port] * len(frames), self.now, proposals, told=tales, traced=True)
+        ports = [port] * len(frames)
+        try:
+            told, left = self.reference.process(frames, ports, self.now, proposals, told=tales, traced=True)
+        except InadmissibleChoiceError as error:
+            tolerate(Difference(self, port, frames[0], None, error))
+            raise
         if {*CUT_OFF} & {*(o.reason for o in outcomes), *(o.reason for o in told)}:
             # Where a packet in circles is cut off, and what it leaves behind, is each engine's own affair.
             for ended, expected in zip(outcomes, told, strict=True):

@@ -12,6 +12,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 
 from dataplane.engine import Outcome
 from dataplane.load import load_topology
+from dataplane.reference import InadmissibleChoiceError
 from dataplane.reference.engine import NOBODY
 from dataplane.verdict import Reason, Verdict
 from tests.property.disagreements import IncomparableError
@@ -185,6 +186,30 @@ def test_packet_that_comes_out_of_its_circle_may_have_passed_a_place_often() -> 
         return Outcome(Verdict.FORWARD, Reason.NONE, 1, 0, ((2, "translate", 0),) * times + ((1, "deliver", 0),))
 
     assert [rounds(passed(times)) for times in (0, 1, ROUNDS)] == [1, 1, ROUNDS]
+
+
+STICKY = LATE.replace(
+    "elastic_ip: 203.0.113.10}",
+    "elastic_ip: 203.0.113.10, secondary_private_ips: [10.0.4.6], secondary_elastic_ips: [203.0.113.11]}",
+).replace("{targets: [fw1]}", "{targets: [fw1, fw2], stickiness: source_ip_dest_ip_proto}")
+"""Which appliance gets a flow depends on the address that the NAT gateway has chosen."""
+CLOSED_FW2 = STICKY.replace("10.9.1.22, security_groups: [fw]", "10.9.1.22, security_groups: [default]")
+
+
+def test_target_for_an_address_that_nobody_has_seen_ends_the_comparison() -> None:
+    pair = Pair(load_topology(CLOSED_FW2, file_name="lab.yaml"))
+    first, second = (IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=port, dport=6) for port in (1, 2))
+    send(pair, "app", first)
+    assert [pair.names[port].path for port, _ in pair.news] == ["fw1/eth0"]
+    with pytest.raises(IncomparableError, match="target_for_an_address"):
+        send(pair, "app", second)  # from the other address, to the other appliance
+
+
+def test_target_for_an_address_that_was_seen_is_compared() -> None:
+    pair = Pair(load_topology(STICKY, file_name="lab.yaml"))
+    only_other = patch("dataplane.reference.balancer.takers", return_value=frozenset({NOBODY}))
+    with only_other, pytest.raises(InadmissibleChoiceError, match=r"target 10\.9\.1\.2[12], but may be"):
+        send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=1, dport=6))
 
 
 CIRCLE = balancer(
