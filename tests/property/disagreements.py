@@ -122,13 +122,13 @@ def port_that_a_later_hop_had_remembered(difference: Difference) -> bool:
 
 
 def port_that_a_reset_shows(difference: Difference) -> bool:
-    """The reset of a flow that has timed out shows the port of a NAT gateway that no packet got so far as to show.
+    """The reset of a flow that has timed out shows the end at a NAT gateway that no packet got so far as to show.
 
     Besides that, the resets are the same. No disagreement, for the same reason.
     """
     if difference.frame or not isinstance(difference.fast, list):
         return False
-    fast, reference = (difference.pair.without_unseen_ports(each) for each in (difference.fast, difference.reference))
+    fast, reference = (difference.pair.without_unseen_ends(each) for each in (difference.fast, difference.reference))
     return bool(fast == reference)
 
 

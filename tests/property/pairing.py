@@ -300,18 +300,19 @@ class Pair:
         held = {(int(each.address), each.port) for _, each in self.reference.router.nat.all(self.now)}
         return Counter(self._remembered(but=reference - fast - held))
 
-    def without_unseen_ports(self, emissions: Iterable[tuple[str, str, int, str]]) -> list[tuple[str, str, int, bytes]]:
-        """Emissions, TCP without ports that only one engine has chosen and without what sums them up; sorted."""
+    def without_unseen_ends(self, emissions: Iterable[tuple[str, str, int, str]]) -> list[tuple[str, str, int, bytes]]:
+        """Emissions, TCP without addresses and ports that only one engine has chosen and what sums them up; sorted."""
         found = []
         for to, cause, parent, text in emissions:
             frame = bytearray.fromhex(text)
             packet = read(VERSIONS.get(bytes(frame[12:14]), 0), bytes(frame[14:]))
             if isinstance(packet, Packet) and packet.protocol == TCP:
+                transport = 14 + packet.transport
                 ends = (packet.source, packet.source_port), (packet.destination, packet.destination_port)
                 for n, (address, port) in enumerate(ends):
-                    if int(address) in self.translated and port in self.unseen:
-                        at = 14 + packet.transport
-                        frame[at + 2 * n : at + 2 * n + 2] = frame[at + 16 : at + 18] = bytes(2)
+                    if int(address) in self.translated and port in self.unseen:  # and so this is IPv4
+                        for at, size in (26 + 4 * n, 4), (24, 2), (transport + 2 * n, 2), (transport + 16, 2):
+                            frame[at : at + size] = bytes(size)
             found.append((to, cause, parent, bytes(frame)))
         return sorted(found)
 

@@ -188,10 +188,14 @@ def test_packet_that_comes_out_of_its_circle_may_have_passed_a_place_often() -> 
     assert [rounds(passed(times)) for times in (0, 1, ROUNDS)] == [1, 1, ROUNDS]
 
 
-STICKY = LATE.replace(
+SECONDARY = (
     "elastic_ip: 203.0.113.10}",
     "elastic_ip: 203.0.113.10, secondary_private_ips: [10.0.4.6], secondary_elastic_ips: [203.0.113.11]}",
-).replace("{targets: [fw1]}", "{targets: [fw1, fw2], stickiness: source_ip_dest_ip_proto}")
+)
+"""A second address of the NAT gateway."""
+STICKY = LATE.replace(*SECONDARY).replace(
+    "{targets: [fw1]}", "{targets: [fw1, fw2], stickiness: source_ip_dest_ip_proto}"
+)
 """Which appliance gets a flow depends on the address that the NAT gateway has chosen."""
 CLOSED_FW2 = STICKY.replace("10.9.1.22, security_groups: [fw]", "10.9.1.22, security_groups: [default]")
 
@@ -276,6 +280,16 @@ def test_port_that_a_reset_shows_ends_the_comparison(timeout: int) -> None:
     assert not pair.news
     with pytest.raises(IncomparableError, match="reset_shows"):
         pair.advance(timeout * 1000)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_address_that_a_reset_shows_ends_the_comparison(seed: int) -> None:
+    """Of several addresses too, whichever has been chosen."""
+    pair = Pair(load_topology(CLOSED_AND_TOLD.replace(*SECONDARY), file_name="lab.yaml"), seed=seed)
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
+    assert not pair.news
+    with pytest.raises(IncomparableError, match="reset_shows"):
+        pair.advance(60_000)
 
 
 def test_resets_that_differ_in_something_else_too_are_a_disagreement() -> None:
