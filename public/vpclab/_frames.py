@@ -27,7 +27,8 @@ _ICMP_ANSWERS = {0: 8, 14: 13}
 _ICMPV6_ANSWERS = {129: 128}
 
 # linux/if_packet.h, linux/if_ether.h and linux/virtio_net.h; the socket module has no names for these.
-_SOL_PACKET, _PACKET_VNET_HDR = 263, 15
+_SOL_PACKET, _PACKET_STATISTICS, _PACKET_VNET_HDR = 263, 6, 15
+_STATISTICS = struct.Struct("=II")  # struct tpacket_stats: all that came, and those of them that were lost
 _VNET = struct.Struct("=BBHHHH")
 _NEEDS_CHECKSUM = 1
 _ETH_P_ALL = 0x0003
@@ -83,6 +84,8 @@ class Sniffer:
         """Bind an AF_PACKET socket, made in the node's namespace, to `device`."""
         self._socket = raw_socket
         self._outgoing = outgoing
+        self._queued = 0
+        """Frames that are known to have come, less those read."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         self._socket.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
         self._socket.bind((device, _ETH_P_ALL))
@@ -110,29 +113,45 @@ class Sniffer:
     ) -> Iterator[bytes]:
         """Yield Ethernet frames until `count` came (0: no limit) or `timeout_s` seconds are over.
 
-        `where` keeps only the frames for which it is true. TCP segments of a sender that left segmentation to its
-        device come in one piece of up to 64 KiB.
+        What came before the time was over is yielded, however late it is asked for. `where` keeps only the frames for
+        which it is true. TCP segments of a sender that left segmentation to its device come in one piece of up to
+        64 KiB.
         """
-        deadline = time.monotonic() + timeout_s
         found = 0
-        while (left := deadline - time.monotonic()) > 0:
-            self._socket.settimeout(left)
+        for frame in self._until(time.monotonic() + timeout_s):
+            if where is None or where(frame):
+                yield frame
+                found += 1
+                if found == count:
+                    return
+
+    def _until(self, deadline: float) -> Iterator[bytes]:
+        """Every frame that comes until the deadline."""
+        over = False
+        while not over or self._queued > 0:
+            left = deadline - time.monotonic()
+            if not over and left <= 0:
+                # Who reads slowly, or got no processor for a while, still gets what lies there; and no more than that,
+                # so that this ends where frames never stop coming.
+                over = True
+                self._queued += self._came()
+                continue
+            self._socket.settimeout(0 if over else left)
             try:
                 octets, address = self._socket.recvfrom(_FRAME_LIMIT_BYTES)
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
                 return
+            self._queued -= 1
             if address[2] == socket.PACKET_OUTGOING and not self._outgoing:
                 continue
             flags, _, _, _, start, offset = _VNET.unpack_from(octets)
             frame = octets[_VNET.size :]
-            if flags & _NEEDS_CHECKSUM:
-                frame = complete_checksum(frame, start, offset)
-            if where is not None and not where(frame):
-                continue
-            yield frame
-            found += 1
-            if found == count:
-                return
+            yield complete_checksum(frame, start, offset) if flags & _NEEDS_CHECKSUM else frame
+
+    def _came(self) -> int:
+        """Frames put into the queue since this was asked last."""
+        seen, lost = _STATISTICS.unpack(self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, _STATISTICS.size))
+        return int(seen) - int(lost)
 
 
 def is_answer(frame: bytes, request: bytes) -> bool:

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import time
+from collections.abc import Iterator
+from itertools import count
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lab import pcapng
-from lab.packet_ring import complete_checksum
+from lab.capture import Capture
+from lab.packet_ring import Frame, PacketRing, complete_checksum
 
 
 def slow_sum(data: bytes) -> int:
@@ -83,3 +88,38 @@ def test_blocks_are_whole_words_and_say_their_length_twice() -> None:
     ):
         assert len(block) % 4 == 0
         assert struct.unpack("=I", block[4:8]) == struct.unpack("=I", block[-4:]) == (len(block),)
+
+
+class LateRing:
+    """Hands over its only frame at the last moment: when it was asked for frames before."""
+
+    def __init__(self) -> None:
+        self._never, self._other = os.pipe()
+        self._asked = 0
+
+    def fileno(self) -> int:
+        return self._never
+
+    def frames(self) -> Iterator[Frame]:
+        self._asked += 1
+        if self._asked == 1:
+            yield Frame(b"late", 1, 4, False)
+
+    def statistics(self) -> tuple[int, int]:
+        return 1, 0
+
+    def close(self) -> None:
+        os.close(self._never)
+        os.close(self._other)
+
+
+def test_a_capture_that_got_no_processor_still_has_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that the kernel needs for its last block is over before we look at it once."""
+    seconds = count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
+    ring: PacketRing = LateRing()  # type: ignore[assignment]
+    with Capture([ring], b"head", lambda _, frame: frame.data) as running:
+        running.stop()
+        stream = io.BytesIO()
+        assert running.run(stream) == 1
+    assert stream.getvalue().startswith(b"headlate")
