@@ -4,6 +4,7 @@ skips, leftovers, what the packets of the property tests met."""
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ IN_CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 
 # An ordinary user's PATH on Debian lacks the folders of nft, tcpdump and ethtool.
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+# Shells start what runs in the background with interrupts ignored, and so would be all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # dev: while writing code. ci: every push. nightly: when a machine has hours. No deadlines: CI machines stall. No
 # explaining of failures: it traces every line that ran, for minutes where packets are built by scapy.

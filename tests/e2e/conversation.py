@@ -14,7 +14,7 @@ from typing import Any
 
 from vpclab import Lab
 
-WAIT_S = 5.0
+WAIT_S = 20.0
 """How long an answer that must come may take on a busy machine."""
 SILENCE_S = 0.7
 """How long to wait for an answer that must not come."""
@@ -81,7 +81,7 @@ class Conversation:
 
 def _connected(lab: Lab, client: str, address: str, port: int, own_port: int) -> socket.socket:
     if not own_port:
-        return lab[client].connect(address, port)
+        return lab[client].connect(address, port, timeout_s=WAIT_S)
     line = lab[client].socket()
     line.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     line.bind(("", own_port))

@@ -102,7 +102,7 @@ def fleet(lab_file: dict[str, Any]) -> dict[str, Any]:
 
 def counters(lab: Lab, name: str) -> dict[str, Any]:
     """What an appliance has counted."""
-    page = lab[name].run(["curl", "-s", "-m", "5", "http://127.0.0.1/counters"], check=True).stdout
+    page = lab[name].run(["curl", "-s", "-m", "20", "http://127.0.0.1/counters"], check=True).stdout
     found: dict[str, Any] = json.loads(page)
     return found
 
@@ -112,14 +112,14 @@ def states(lab: Lab) -> dict[str, str]:
     return {row["target"]: row["state"] for row in lab.targets()}
 
 
-def await_states(lab: Lab, wanted: dict[str, str], *, deadline_s: float = 40) -> None:
+def await_states(lab: Lab, wanted: dict[str, str], *, deadline_s: float = 90) -> None:
     """Wait until every target's state is this."""
     eventually(lambda: states(lab) == wanted, f"targets are {wanted}", deadline_s=deadline_s)
 
 
 def await_health(lab: Lab) -> None:
     """Wait until every target is healthy."""
-    eventually(lambda: set(states(lab).values()) == {"healthy"}, "all targets are healthy", deadline_s=60)
+    eventually(lambda: set(states(lab).values()) == {"healthy"}, "all targets are healthy", deadline_s=90)
 
 
 def program(lab: Lab, node: str) -> int:

@@ -85,7 +85,7 @@ def test_an_appliance_that_crashes(lab: Lab) -> None:
         vpclab(lab, "restart", "fw-a")
         await_states(lab, {"fw-a": "healthy"})
         assert connects(lab, "client", "10.0.2.10", 80)
-        line.far.settimeout(60)  # the client's kernel says it again, and waits longer each time
+        line.far.settimeout(120)  # the client's kernel says it again, and waits longer each time
         assert line.far.recv(2) == b"to"
         assert line.works()
     assert node_status(lab, "fw-a")["programs"][0]["state"] == "running"

@@ -31,7 +31,7 @@ def serve(lab: Lab, node: str, port: int) -> socket.socket:
     listener = lab[node].socket()
     listener.bind(("", port))
     listener.listen()
-    listener.settimeout(5)
+    listener.settimeout(20)
     return listener
 
 

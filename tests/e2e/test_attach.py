@@ -353,7 +353,9 @@ def test_a_tap_device_that_the_lab_makes(place: Place, tmp_path: Path) -> None:
             place.inside(sys.executable, "-P", "-m", "vpclab", "capture", "guest", "-c", "2", "-w", str(capture)),
             env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
         )
-        eventually(lambda: place.pings("10.0.2.10") and recording.poll() is not None, "it has two packets")
+        eventually(
+            lambda: place.pings("10.0.2.10") and recording.poll() is not None, "it has two packets", deadline_s=60
+        )
         assert capture.stat().st_size > 100
         report = command.run("report")
         assert "guest" not in report.partition("Try next")[0]

@@ -52,7 +52,7 @@ def test_a_service_is_a_node(lab: Lab) -> None:
 
 def test_clients_reach_it_by_its_names_and_are_seen_by_their_own_address(lab: Lab) -> None:
     for name in ("s3", "s3.eu-west-1.amazonaws.com"):
-        done = lab["client"].run(["curl", "-sf", "-m", "5", f"http://{name}/"], check=True)
+        done = lab["client"].run(["curl", "-sf", "-m", "20", f"http://{name}/"], check=True)
         assert "<" in done.stdout
         assert lab.address_of(name, source="client") == lab["s3"].address
     assert lab["client"].ping("s3")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pty
@@ -74,7 +75,7 @@ def test_exec_is_the_command_to_everybody_outside(shop: Command) -> None:
 
 
 def test_exec_answers_over_the_nat_gateway(shop: Command) -> None:
-    assert "<" in shop.run("exec", "app", "--", "curl", "-s", "-m", "5", "http://example/").stdout
+    assert "<" in shop.run("exec", "app", "--", "curl", "-s", "-m", "20", "http://example/").stdout
 
 
 def test_exec_has_the_terminal(shop: Command) -> None:
@@ -84,9 +85,9 @@ def test_exec_has_the_terminal(shop: Command) -> None:
         os.close(theirs)
         os.write(ours, b"it\n")
         seen = b""
-        while b"got it" not in seen and select.select([ours], [], [], 10)[0]:
+        while b"got it" not in seen and select.select([ours], [], [], 60)[0]:
             seen += os.read(ours, 1000)
-        assert child.wait(10) == 0
+        assert child.wait(60) == 0
     os.close(ours)
     assert b"/dev/pts/" in seen
 
@@ -98,7 +99,7 @@ def test_exec_passes_signals_on(shop: Command) -> None:
         assert child.stdout.readline() == "up\n"
         child.send_signal(signal.SIGTERM)
         assert child.stdout.readline() == "ended\n"
-        assert child.wait(10) == 5
+        assert child.wait(60) == 5
 
 
 def test_ping_draws_the_path_on_one_screen(shop: Command) -> None:
@@ -146,7 +147,7 @@ def test_capture_to_a_pipe_and_to_a_file(shop: Command, tmp_path: Path) -> None:
         assert child.stderr is not None
         assert "capturing app/eth0" in child.stderr.readline()
         shop.run("exec", "app", "--", "ping", "-c", "5", "-i", "0.2", "10.0.1.10")
-        assert child.wait(10) == 0
+        assert child.wait(60) == 0
     assert target.read_bytes()[:4] == b"\x0a\x0d\x0d\x0a"
     with subprocess.Popen(
         shop.line("capture", "app", "-w", "-"), env=shop.environment, stdout=subprocess.PIPE
@@ -155,7 +156,7 @@ def test_capture_to_a_pipe_and_to_a_file(shop: Command, tmp_path: Path) -> None:
         assert child.stdout.read(4) == b"\x0a\x0d\x0d\x0a"
         child.send_signal(signal.SIGINT)
         child.stdout.read()
-        assert child.wait(10) == 0
+        assert child.wait(60) == 0
     assert "No such file" in shop.run("capture", "app", "-w", "/nowhere/x", status=3).stderr
 
 
@@ -165,15 +166,15 @@ def test_restart_starts_programs_again_within_a_second(shop: Command) -> None:
         return dict(web["programs"][0])
 
     before = facts()
-    for tries in range(1, 7):  # a machine that is busy with others may need several
+    end = time.monotonic() + 60
+    for tries in itertools.count(1):  # a machine that is busy with others may need many
+        assert time.monotonic() < end, "never within a second"
         done = shop.run("restart", f"web/{before['name']}").stdout.splitlines()
         after = facts()
         assert done[0] == f"web/{before['name']} running, pid {after['pid']}"
         assert (after["restarts"], after["pid"] == before["pid"]) == (before["restarts"] + tries, False)
         if float(done[1].removeprefix("in ").removesuffix(" s")) < 1:
             break
-    else:
-        pytest.fail("never within a second")
     assert "node app has no programs" in shop.run("restart", "app", status=2).stderr
     assert f"it has {before['name']}" in shop.run("restart", "web/nonsense", status=2).stderr
     assert "did you mean web" in shop.run("restart", "wep", status=2).stderr
@@ -241,7 +242,7 @@ def test_a_killed_daemon_leaves_nothing_that_gc_does_not_remove(command: Command
     removed = command.run("gc").stdout
     assert "removed of lab doomed" in removed
     assert not (command.state / "doomed").exists()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while left := (names_and_states() - before) | processes_of("doomed"):
         assert time.monotonic() < deadline, left
         time.sleep(0.05)

@@ -77,7 +77,7 @@ def test_each_zone_leaves_by_its_own_nat_gateway(three_tier: Lab, client: str, s
 
 
 def fetched(lab: Lab, source: str, address: str) -> str:
-    done = lab[source].run(["curl", "-sS", "--max-time", "3", f"http://{address}/"])
+    done = lab[source].run(["curl", "-sS", "--max-time", "20", f"http://{address}/"])
     return done.stdout.strip()
 
 
@@ -216,7 +216,7 @@ def test_workers_call_out_over_ipv6_and_nobody_calls_them(ipv6_egress: Lab) -> N
 
 
 def test_a_server_without_ipv6_is_reached_by_nat64(ipv6_egress: Lab) -> None:
-    done = ipv6_egress["worker"].run(["curl", "-sS", "-o", "/dev/null", "--max-time", "5", f"http://[{LEGACY}]/"])
+    done = ipv6_egress["worker"].run(["curl", "-sS", "-o", "/dev/null", "--max-time", "20", f"http://[{LEGACY}]/"])
     assert done.returncode == 0, done.stderr
     assert peer_seen(ipv6_egress, "worker", "legacy", LEGACY)[0] == "203.0.113.70"
     rows = [row for row in ipv6_egress.nat()["translations"] if row["outside"].startswith("198.51.100.20:")]

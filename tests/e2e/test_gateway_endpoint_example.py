@@ -24,7 +24,7 @@ def lab() -> Iterator[Lab]:
 
 @behaviour("An instance without a public address reaches S3 through a gateway endpoint", end_to_end=True)
 def test_curl_reaches_s3_by_its_name(lab: Lab) -> None:
-    done = lab["app"].run(["curl", "-sS", "--max-time", "5", f"http://{NAME}/"], check=True)
+    done = lab["app"].run(["curl", "-sS", "--max-time", "20", f"http://{NAME}/"], check=True)
     assert "Directory listing" in done.stdout
     assert lab["app"].ping(S3).received == 1
 

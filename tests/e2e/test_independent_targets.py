@@ -46,7 +46,7 @@ TARGETS = {
 @pytest.fixture(scope="module", params=TARGETS)
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     with Lab.from_dict(behind(TARGETS[request.param])) as lab:
-        eventually(lambda: set(states(lab).values()) == {"healthy"}, "the target is healthy", deadline_s=30)
+        eventually(lambda: set(states(lab).values()) == {"healthy"}, "the target is healthy", deadline_s=90)
         yield lab
 
 

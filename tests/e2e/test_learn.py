@@ -44,7 +44,7 @@ def test_packets_too_large_hang_where_their_sender_is_not_told() -> None:
     answers = "action: allow} # answers\n"
     narrow = lesson.broken.replace(answers, answers + rule)
     assert narrow.count(rule) == 1
-    small = ["curl", "-sS", "-m", "5", "-d", "hello", "http://10.9.1.10:9000/"]
+    small = ["curl", "-sS", "-m", "20", "-d", "hello", "http://10.9.1.10:9000/"]
     with Lab.load(BROKEN / f"{lesson.name}.yaml") as lab:
         assert lab["app"].run(small).stdout == "5 bytes stored\n"
         assert lesson.task is not None
@@ -93,7 +93,7 @@ def test_a_lesson_from_start_to_solved(command: Any, tmp_path: Path) -> None:
         file = tmp_path / f"{lesson.name}.yaml"
         file.write_text(lesson.fixed)
         assert command("apply", file.name).returncode == 0
-        assert command("exec", "app", "--", "curl", "-sS", "-m", "5", "http://10.0.2.10:5432/").returncode == 0
+        assert command("exec", "app", "--", "curl", "-sS", "-m", "20", "http://10.0.2.10:5432/").returncode == 0
         solved = command("learn", "verify", lesson.name)
         assert solved.returncode == 0, solved.stdout + solved.stderr
         assert "2 of 2 checks hold, decided with real packets\n\nsolved\n" in solved.stdout

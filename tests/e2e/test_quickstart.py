@@ -21,7 +21,7 @@ def open_ports(report: str) -> dict[str, str]:
 
 
 def test_app_reaches_the_internet_through_the_nat_gateway(quickstart: Lab) -> None:
-    done = quickstart["app"].run(["curl", "-sS", "--max-time", "5", f"http://{EXAMPLE}/"])
+    done = quickstart["app"].run(["curl", "-sS", "--max-time", "20", f"http://{EXAMPLE}/"])
     assert done.returncode == 0, done.stderr
     assert "<" in done.stdout
     logs = [path.read_text() for path in Path(quickstart.folder).rglob("*.log") if "example" in str(path)]
@@ -55,6 +55,11 @@ def test_tcp_scan_from_the_internet_finds_port_80_and_nothing_else(quickstart: L
         "120s",
         WEB_PUBLIC,
     ]
+    report = quickstart["visitor"].run(scan, timeout_s=150, check=True).stdout
+    # At that rate a busy machine may lose both of its questions.
+    assert set(open_ports(report)) <= {"80/tcp"}, report
+    assert set(re.findall(r"^\d+/tcp\s+(\S+)", report, re.MULTILINE)) <= {"open"}, report
+    scan = ["nmap", "-n", "-Pn", "-sS", "-p79-81", "--max-retries", "9", WEB_PUBLIC]
     report = quickstart["visitor"].run(scan, timeout_s=150, check=True).stdout
     assert open_ports(report) == {"80/tcp": "open"}, report
 
@@ -122,7 +127,7 @@ def test_path_mtu_discovery_of_a_real_kernel(quickstart: Lab) -> None:
 
 def test_traceroute_shows_the_nat_gateway_and_nothing_of_the_vpc(quickstart: Lab) -> None:
     report = (
-        quickstart["app"].run(["traceroute", "-n", "-I", "-w", "1", "-q", "1", "-m", "4", EXAMPLE], timeout_s=60).stdout
+        quickstart["app"].run(["traceroute", "-n", "-I", "-w", "5", "-q", "1", "-m", "4", EXAMPLE], timeout_s=60).stdout
     )
     hops = re.findall(r"^\s*\d+\s+(\S+)", report, re.MULTILINE)
     nat = next(a for a in hops if a != "*")
@@ -138,6 +143,6 @@ def test_names_resolve_in_every_node(quickstart: Lab, name: str) -> None:
 
 def test_curl_by_name(quickstart: Lab) -> None:
     done = quickstart["app"].run(
-        ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{remote_ip}", "--max-time", "5", "http://web/"]
+        ["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{remote_ip}", "--max-time", "20", "http://web/"]
     )
     assert done.stdout == "200 10.0.1.10", done.stderr

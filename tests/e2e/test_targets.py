@@ -109,7 +109,7 @@ def test_flows_survive_a_restart_of_the_appliance(lab: Lab) -> None:
 @pytest.mark.slow
 def test_a_target_fails_and_recovers(lab: Lab) -> None:
     os.kill(program(lab, "fw-b"), signal.SIGUSR1)
-    eventually(lambda: states(lab)["fw-b"] == "unhealthy", "it is unhealthy", deadline_s=20)
+    eventually(lambda: states(lab)["fw-b"] == "unhealthy", "it is unhealthy", deadline_s=60)
     (row,) = [row for row in lab.targets() if row["target"] == "fw-b"]
     assert row["reason"] == "Target.ResponseCodeMismatch"
     assert row["description"] == "Health checks failed with these codes: [503]"
@@ -120,7 +120,7 @@ def test_a_target_fails_and_recovers(lab: Lab) -> None:
     (checker,) = checkers(lab)
     os.kill(checker, signal.SIGKILL)
     os.kill(program(lab, "fw-b"), signal.SIGUSR1)
-    eventually(lambda: states(lab)["fw-b"] == "healthy", "it is healthy again", deadline_s=30)
+    eventually(lambda: states(lab)["fw-b"] == "healthy", "it is healthy again", deadline_s=60)
     assert checkers(lab) not in ([], [checker])
     talk(lab, 20)
     assert counters(lab, "fw-b")["flows"] > before
@@ -168,10 +168,11 @@ def test_why_targets_are_not_healthy() -> None:
         "ingress": [{"protocol": "tcp", "ports": 80, "source": "10.9.2.0/24"}],
     }
     file["instances"]["fw-a"]["security_groups"] = ["health"]
+    fleet(file)["health_check"]["interval"] = 10  # seconds in which we see how they begin
     with Lab.from_dict(file) as lab:
         assert states(lab) == {"fw-a": "initial", "fw-b": "initial"}
         assert reasons(lab)["fw-a"] == "Elb.InitialHealthChecking"
-        eventually(lambda: set(states(lab).values()) == {"unhealthy"}, "both are unhealthy", deadline_s=30)
+        eventually(lambda: set(states(lab).values()) == {"unhealthy"}, "both are unhealthy", deadline_s=60)
         assert reasons(lab) == {"fw-a": "Target.FailedHealthChecks", "fw-b": "Target.Timeout"}
         lab_id = lab.status()["lab_id"]
         assert len(checkers(lab)) == 1
@@ -189,7 +190,7 @@ def test_a_second_zone_is_added_to_a_running_lab(lab: Lab) -> None:
         assert line.works()
         lab.apply(file)
         assert line.works()
-        assert len(checkers(lab)) == 2
+        eventually(lambda: len(checkers(lab)) == 2, "each zone has a checker")
         await_states(lab, {"fw-a": "healthy", "fw-b": "healthy"})  # in the eyes of both
         lab.apply(inspected())
         assert line.works()

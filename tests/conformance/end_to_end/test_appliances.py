@@ -120,7 +120,7 @@ def test_appliance_between_two_subnets(lab: Lab) -> None:
         arrived = [(packet.src, packet.ttl) for packet in watch.packets("b1", proto=1)]
     assert through == [(A1, B1, 64), (B1, A1, 64)]
     assert arrived == [(A1, 63)], "the kernel of the appliance is a hop, the VPC's router is none"
-    report = lab["a1"].run(["traceroute", "-n", "-I", "-q", "1", "-w", "1", "-m", "3", B1], timeout_s=60).stdout
+    report = lab["a1"].run(["traceroute", "-n", "-I", "-q", "1", "-w", "5", "-m", "3", B1], timeout_s=60).stdout
     assert re.findall(r"^\s*(\d+)\s+(\S+)", report, re.MULTILINE) == [("1", FIREWALL), ("2", B1)], report
 
 
@@ -228,7 +228,7 @@ def test_port_forwarding_by_a_nat_instance(lab: Lab) -> None:
     with listener:
         listener.bind(("", 80))
         listener.listen()
-        listener.settimeout(5)
+        listener.settimeout(20)
         with lab["other"].connect(NAT_INSTANCE_PUBLIC, 8080) as line:
             accepted, (peer, _) = listener.accept()
             with accepted:

@@ -119,7 +119,7 @@ def test_hairpin_through_public_addresses(lab: Lab) -> None:
 
 @behaviour("What no rule of an interface's groups allows is dropped, and nobody is told", end_to_end=True)
 def test_port_scan_of_a_public_address(lab: Lab) -> None:
-    scan = ["nmap", "-n", "-Pn", "-p", "1-1024,8080", "--max-retries", "1", "--min-rate", "5000", WEB_PUBLIC]
+    scan = ["nmap", "-n", "-Pn", "-p", "1-1024,8080", "--max-retries", "5", "--min-rate", "1000", WEB_PUBLIC]
     report = lab["visitor"].run(scan, timeout_s=120, check=True).stdout
     states = dict(re.findall(r"^(\d+)/tcp\s+(\S+)", report, re.MULTILINE))
     assert states == {"80": "open", "81": "closed"}, report
@@ -131,7 +131,7 @@ def test_port_scan_of_a_public_address(lab: Lab) -> None:
     end_to_end=True,
 )
 def test_nat_gateway_hides_the_instance(lab: Lab) -> None:
-    done = lab["app"].run(["curl", "-sS", "-o", "/dev/null", "--max-time", "5", f"http://{FAR}/"])
+    done = lab["app"].run(["curl", "-sS", "-o", "/dev/null", "--max-time", "20", f"http://{FAR}/"])
     assert done.returncode == 0, done.stderr
     for _ in range(4):
         address, port, _ = peer_seen(lab, "app", "far", FAR)
@@ -160,7 +160,7 @@ def test_nat_gateway_answers_nobody(lab: Lab) -> None:
 @behaviour("Traceroute from behind a NAT gateway shows its private address as the first hop", item=29, end_to_end=True)
 @pytest.mark.parametrize("how", ["-I", "-U", "-T"])
 def test_traceroute_shows_the_nat_gateway(lab: Lab, how: str) -> None:
-    command = ["traceroute", "-n", how, "-q", "1", "-w", "0.5", "-m", "3", FAR]
+    command = ["traceroute", "-n", how, "-q", "1", "-w", "5", "-m", "3", FAR]
     report = lab["app"].run(command, timeout_s=60, check=True).stdout
     hops = dict(re.findall(r"^\s*(\d+)\s+(\S+)", report, re.MULTILINE))
     assert hops["1"] == NAT, report

@@ -98,8 +98,8 @@ def test_idle_connection_is_reset(lab: Lab) -> None:
     before = metrics(lab)
     with Conversation(lab, "far", FAR, 80) as line:
         assert line.works()
-        lab.clock.advance(345)
-        assert line.works(), "345 s are not too long"
+        lab.clock.advance(320)  # the clock runs on meanwhile
+        assert line.works(), "320 s are not too long"
         opened = grown(before, metrics(lab))
         assert (opened["ConnectionAttemptCount"], opened["ConnectionEstablishedCount"]) == (1, 1)
         assert opened["ActiveConnectionCount"] == 1
@@ -274,7 +274,7 @@ def test_peering_is_no_hop_and_carries_jumbo_packets(lab: Lab) -> None:
 @behaviour("A private NAT gateway translates to its private address for other VPCs", end_to_end=True)
 def test_private_nat_gateway(lab: Lab) -> None:
     report = (
-        lab["client"].run(["traceroute", "-n", "-I", "-q", "1", "-w", "1", "-m", "3", PARTNER], timeout_s=60).stdout
+        lab["client"].run(["traceroute", "-n", "-I", "-q", "1", "-w", "5", "-m", "3", PARTNER], timeout_s=60).stdout
     )
     assert re.findall(r"^\s*(\d+)\s+(\S+)", report, re.MULTILINE) == [("1", INNER), ("2", PARTNER)], report
     with datagrams(lab, "client", "partner", PARTNER, 5001) as line:

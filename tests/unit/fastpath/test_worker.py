@@ -21,7 +21,7 @@ PING = b"\x08\x00" + bytes(IP(src="10.0.1.10", dst="10.0.2.10") / ICMP(id=1) / b
 
 
 def eventually(fact: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not fact():
         assert time.monotonic() < deadline
         time.sleep(0.001)  # a poll with a deadline
@@ -37,7 +37,7 @@ def lab() -> Iterator[tuple[TwoHosts, Worker, socket.socket, socket.socket]]:
         with theirs:
             theirs.setblocking(False)
             worker.attach(host.port, theirs.fileno())  # the worker keeps a duplicate
-        ours.settimeout(5)
+        ours.settimeout(20)
         ends.append(ours)
     worker.start()
     yield hosts, worker, ends[0], ends[1]
@@ -202,7 +202,7 @@ def spinning() -> Iterator[tuple[TwoHosts, Worker, socket.socket, socket.socket]
         with theirs:
             theirs.setblocking(False)
             worker.attach(host.port, theirs.fileno())
-        ours.settimeout(5)
+        ours.settimeout(20)
     worker.start()
     yield hosts, worker, pairs[0][0], pairs[1][0]
     worker.stop()

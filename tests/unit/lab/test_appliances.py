@@ -125,10 +125,10 @@ def test_out_of_descriptors_the_longest_silent_client_makes_room(monkeypatch: py
                 full = Mock(accept=Mock(side_effect=OSError(errno.EMFILE, "full")))
                 monkeypatch.setattr(server, "_listener", full)
                 server._accept()
-                first.settimeout(5)
+                first.settimeout(20)
                 assert first.recv(1) == b""
                 second.sendall(b"GET / HTTP/1.1\r\n\r\n")
-                second.settimeout(5)
+                second.settimeout(20)
                 ((key, _),) = selector.select(5)
                 key.data()
                 assert second.recv(100).startswith(b"HTTP/1.1 200 OK")

@@ -82,9 +82,9 @@ def test_the_last_words_of_a_daemon_that_ends(daemon: Path) -> None:
 def test_a_daemon_that_takes_too_long_is_ended(daemon: Path, tmp_path: Path) -> None:
     play(daemon, f"echo $$ > {tmp_path}/pid; exec sleep 60")
     began = time.monotonic()
-    with pytest.raises(LabError, match=r"not ready within 0\.5 s"):
-        launch(START, tied=False, limit_s=0.5)
-    assert time.monotonic() - began < 5
+    with pytest.raises(LabError, match=r"not ready within 1\.5 s"):
+        launch(START, tied=False, limit_s=1.5)
+    assert time.monotonic() - began < 30
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 

@@ -35,7 +35,7 @@ class Wires:
         for name in "ab":
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             theirs.setblocking(False)
-            ours.settimeout(5)
+            ours.settimeout(20)
             self.ends[name] = ours
             self._others.append(theirs)
             descriptors[self.plane.port(f"{name}/eth0")] = theirs.fileno()

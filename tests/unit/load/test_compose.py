@@ -155,10 +155,10 @@ def test_a_bomb_of_aliases_is_one_problem_soon(level: str) -> None:
     names = [f"n{i}" for i in range(40)]
     lines = ["n0: &n0 [lol]"]
     lines += [f"{n}: {level.format(n=n, p='*' + p)}" for p, n in itertools.pairwise(names)]
-    begin = time.perf_counter()
+    begin = time.process_time()
     (problem,) = refused("\n".join(lines))
     assert "aliases stand for more than" in problem
-    assert time.perf_counter() - begin < 5
+    assert time.process_time() - begin < 5
 
 
 def test_a_bomb_of_merges_is_one_problem(monkeypatch: pytest.MonkeyPatch) -> None:
