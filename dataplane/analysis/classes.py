@@ -17,7 +17,7 @@ from dataplane.model._cidr import Address, Network
 from dataplane.model._probe_ends import Ends, Sender, senders_of
 from dataplane.model._route_target import RouteTarget
 from dataplane.model._traffic import Protocol, Traffic
-from dataplane.model.check import ICMP, ICMPV6, Check
+from dataplane.model.check import ICMP, ICMPV6, NEVER_SENT, Check
 from dataplane.model.target_group import TargetGroup
 from dataplane.topology import Topology
 
@@ -51,7 +51,7 @@ class InterfaceClass:
 def traffic_classes(topology: Topology) -> list[TrafficClass]:
     """Return all kinds of traffic that the rules of a lab tell apart."""
     rules = list(dict.fromkeys(_matches(topology)))
-    named = {protocol for protocol, _ in rules if protocol not in (ALL, TCP, UDP, ICMP, ICMPV6)}
+    named = {protocol for protocol, _ in rules if protocol not in (ALL, TCP, UDP, ICMP, ICMPV6, *NEVER_SENT)}
     found = [kind for protocol in (TCP, UDP) for kind in _port_classes(protocol, rules)]
     found.append(TrafficClass(protocol=ICMP))
     found += [TrafficClass(protocol=protocol) for protocol in sorted(named)]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 TCP, ICMP, ICMPV6 = 6, 1, 58
 _EVERYBODY = IPv4Address("255.255.255.255")
+NEVER_SENT = (0, 255)
+"""Numbers of no protocol: IANA gives 0 to an option of IPv6 and reserves 255."""
 _HINT = "write which, for example {can: app -> web, port: 80}"
 
 
@@ -92,7 +94,7 @@ class Check:
     )
     cannot: Ends | None = field(default=None, metadata=doc("who does not reach whom; one of the two is written"))
     protocol: Protocol = field(
-        default=Protocol(TCP), metadata=doc("tcp, udp, icmp, icmpv6 or an IANA protocol number", "tcp")
+        default=Protocol(TCP), metadata=doc("tcp, udp, icmp, icmpv6 or an IANA protocol number from 1 to 254", "tcp")
     )
     port: int | None = field(
         default=None, metadata=doc("destination port; for tcp and udp only, and required there", 80)
@@ -135,6 +137,10 @@ class Check:
             return
         if self.protocol.number == -1:
             yield Problem("protocol", "a check is about one protocol", "", "write one check for each")
+        if self.protocol.number in NEVER_SENT:
+            yield Problem(
+                "protocol", f"no packet is of protocol {self.protocol}", "", "write a name or a number from 1 to 254"
+            )
         if self.protocol.has_ports and self.port is None:
             yield Problem("port", f"a check of {self.protocol} needs a port", "", "write, for example, port: 80")
         if self.port is not None:

@@ -63,7 +63,7 @@ def test_kinds_are_all_ports_once_and_rules_say_the_same_of_each(ranges: list[tu
 
 def test_protocols_that_rules_name_and_one_for_all_others() -> None:
     declared = topology(
-        vpcs={"shop": vpc(security_groups={"web": {"ingress": [rule(protocol=50), rule(protocol=89)]}})}
+        vpcs={"shop": vpc(security_groups={"web": {"ingress": [rule(protocol=n) for n in (50, 89, 0, 255)]}})}
     )
     assert [each.protocol for each in traffic_classes(declared)] == [6, 17, 1, 50, 89, 47]
 

@@ -57,6 +57,8 @@ def test_how_it_is_written_and_told(fields: dict[str, Any], text: str) -> None:
         ({"can": "app -> web", "protocol": "icmp", "port": 1}, ".port", "leave port out"),
         ({"can": "app -> web", "port": 0}, ".port", "1 to 65535"),
         ({"can": "app -> web", "protocol": "all"}, ".protocol", "one check for each"),
+        ({"can": "app -> web", "protocol": 0}, ".protocol", "a number from 1 to 254"),
+        ({"cannot": "app -> web", "protocol": "255"}, ".protocol", "a number from 1 to 254"),
         ({"cannot": "app -> web", "port": 1, "via": "peering:link"}, ".via", "what does get through"),
         ({"cannot": "app -> web", "port": 1, "source_seen": "10.0.0.1"}, ".source_seen", "what does get through"),
         ({"can": "ap -> web", "port": 1}, ".can", "did you mean app?"),
