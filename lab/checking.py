@@ -17,6 +17,7 @@ from dataplane.analysis.course import Course, Found, addresses_of
 from dataplane.analysis.headers import read_headers
 from dataplane.analysis.judge import Result, judge
 from dataplane.engine import Emission, Outcome
+from dataplane.errors import LabError
 from dataplane.model._probe_ends import senders_of
 from dataplane.model.check import Check, Resolved
 from dataplane.probe import ICMP, ICMPV6, TCP, read_probe
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from lab.running import RunningLab
 
 PATIENCE_S = 3.0
-"""How long a probe that is on its way may show no sign of life."""
+"""How long a probe that is on its way may show no new sign of life; to be sent again is none."""
 STAND_IN_S = 0.2
 """How long a program may take to answer a datagram before an answer is made in its place."""
+_GLANCE_S = 0.1
+"""As long as one look at the ports takes, moving what is there included; what takes longer was spent elsewhere."""
 _PACKETS = [(int(socket.AF_PACKET), int(socket.SOCK_RAW), 0)]
 TOGETHER = 200
 """Probes on their way at the same time."""
@@ -57,6 +60,9 @@ def follow(
     What a security group remembers of a protocol without ports lets through what goes the other way. So of these, the
     probes that are not to arrive go first; with `apart`, no two of a node are on their way together, and each goes as
     if it were the first: the lab's clock moves on by days in between.
+
+    Raises:
+        LabError: the lab is going down.
     """
     found: dict[int, Course] = {}
     with lab.traced() as ports:
@@ -113,8 +119,11 @@ class _Round:
         self._patience_s = patience_s
         plane, owners = lab.data_plane, addresses_of(lab.topology)
         self._courses = [Course(lab.topology, plane.names, p.resolved, p.source_port, owners) for p in probes]
+        self._now = 0.0
+        """Seconds that frames were looked for: those in which this process got no processor are nobody's silence."""
+        self._looked = time.monotonic()
         self._last = [0.0] * len(probes)
-        """When something was last seen of each."""
+        """When something new was last seen of each."""
         self._arrived: dict[int, Emission] = {}
         """The last frame of each that left for a node."""
         self._unanswered: set[int] = set()
@@ -123,21 +132,22 @@ class _Round:
 
     def run(self) -> list[Course]:
         """Send them all, and move frames until every one is decided or has shown no sign of life for long enough."""
-        began = time.monotonic()
-        self._last = [began] * len(self._probes)
         for probe in self._probes:
             probe.send()
         while self._open():
             self._ports.move(0.02, self._see)
             self._answer_in_place()
+            before, self._looked = self._looked, time.monotonic()
+            self._now += min(self._looked - before, _GLANCE_S)
         for probe, course in zip(self._probes, self._courses, strict=True):
             course.trouble = course.trouble or probe.error
         return self._courses
 
     def _open(self) -> bool:
-        now = time.monotonic()
+        if self._lab.is_ending:
+            raise LabError(f"lab {self._lab.name} is going down")
         return any(
-            not course.is_decided and not probe.trouble and now - last < self._patience_s
+            not course.is_decided and not probe.trouble and self._now - last < self._patience_s
             for course, probe, last in zip(self._courses, self._probes, self._last, strict=True)
         )
 
@@ -146,8 +156,10 @@ class _Round:
         for index, course in enumerate(self._courses):
             if course.is_decided:
                 continue
+            known = len(course.legs)
             if course.see(port, frame, outcome, left, headers):
-                self._last[index] = time.monotonic()
+                if len(course.legs) > known:
+                    self._last[index] = self._now
                 if left and not course.is_of_answer(headers):
                     self._arrived[index] = left[-1]
             elif headers.about is not None and course.is_probe(headers.about):
@@ -155,13 +167,12 @@ class _Round:
 
     def _answer_in_place(self) -> None:
         """Answer datagrams that no program has answered: what is asked is whether an answer would come back."""
-        now = time.monotonic()
         waiting = [
             index
             for index, course in enumerate(self._courses)
             if course.found is Found.ARRIVED
             and course.resolved.protocol not in (TCP, ICMP, ICMPV6)
-            and (index in self._unanswered or now - self._last[index] > STAND_IN_S)
+            and (index in self._unanswered or self._now - self._last[index] > STAND_IN_S)
             and index not in self._stood_in
         ]
         self._stood_in.update(waiting)

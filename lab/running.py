@@ -60,6 +60,7 @@ class RunningLab:
         self.file = file
         self.started = time.time()
         self._changing = threading.RLock()
+        self._ending = threading.Event()
         self._closed = False
         self._folder = state.path
         self._health: HealthWatch | None = None
@@ -89,7 +90,8 @@ class RunningLab:
         self.close()
 
     def close(self) -> None:
-        """Stop the worker, end all programs and take every namespace down."""
+        """Stop the worker, end all programs and take every namespace down. Checks that are not over end at once."""
+        self._ending.set()
         with self._changing:
             self._closed = True
         self._end_health()  # outside of the lock, which its thread may be waiting for
@@ -112,6 +114,11 @@ class RunningLab:
     def checks(self) -> tuple[Check, ...]:
         """What its lab file claims."""
         return self._loaded.lab_file.checks
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it is going down, or waits for others to let it."""
+        return self._ending.is_set()
 
     @property
     def target_health(self) -> Mapping[TargetKey, TargetHealth]:

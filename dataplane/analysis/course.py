@@ -8,7 +8,7 @@ them. Either engine can tell what became of a frame: the words are the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Protocol
@@ -93,6 +93,10 @@ class Leg:
     """The interface that got it."""
     received: str
     """The packet as it arrived; empty when it did not."""
+
+    def repeats(self, other: Leg) -> bool:
+        """Whether it is the same packet again, with the same end: flows are known by then, so steps may differ."""
+        return replace(self, steps=()) == replace(other, steps=())
 
 
 class Found(StrEnum):
@@ -200,7 +204,10 @@ class Course:
         return Found.LOST
 
     def see(self, port: int, frame: bytes, happened: Happened, left: Iterable[Left], headers: Headers) -> bool:
-        """Take in what became of a frame received through a port; whether it was one of ours."""
+        """Take in what became of a frame received through a port; whether it was one of ours.
+
+        What a kernel sends again, because nobody answered, and comes to the same end, is told once.
+        """
         flow = self._own(headers)
         if flow is None:
             return headers.asked is not None and self._see_question(port, happened, headers)
@@ -222,7 +229,9 @@ class Course:
                 self._come(is_answer, receiver, was)
         if happened.verdict is Verdict.SERVE and not is_answer:
             self._arrived = self._answered = True  # by a router's own address
-        self.legs.append(self._leg(is_answer, port, flow, happened, receiver, after))
+        leg = self._leg(is_answer, port, flow, happened, receiver, after)
+        if not any(leg.repeats(each) for each in self.legs):
+            self.legs.append(leg)
         return True
 
     def _see_question(self, port: int, happened: Happened, headers: Headers) -> bool:

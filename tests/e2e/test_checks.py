@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from ruamel.yaml import YAML
 from dataplane.errors import VpclabError
 from tests.e2e.conftest import EXAMPLES
 from tests.e2e.conversation import Conversation, listen
-from vpclab import ConfigurationError, Lab
+from vpclab import ConfigurationError, Lab, LabError
 
 QUICKSTART = EXAMPLES / "quickstart.yaml"
 WRONG_PORT = {"can": "visitor -> web", "port": 22}
@@ -97,6 +98,40 @@ def test_a_destination_that_says_nothing_proves_nothing(quickstart: Lab) -> None
     finally:
         quickstart["web"].run(["ip", "route", "del", "blackhole", "10.0.2.10/32"], check=True)
     assert prove(quickstart, can="app -> web", protocol="icmp")["holds"]
+
+
+def test_what_a_kernel_sends_again_is_no_sign_of_life(quickstart: Lab) -> None:
+    """Nobody answers a SYN, which is sent again after 1, 3 and 7 seconds: each within the patience since the last."""
+    route = ["ip", "route", "add", "blackhole", "10.0.1.10/32"]
+    quickstart["app"].run(route, check=True)
+    try:
+        [row] = quickstart.check([{"can": "web -> app", "port": 8080}], patience_s=5.0)
+    finally:
+        quickstart["app"].run(["ip", "route", "del", "blackhole", "10.0.1.10/32"], check=True)
+    assert (row["found"], len(row["legs"])) == ("arrived", 1)
+
+
+def test_a_lab_goes_down_though_checks_are_running() -> None:
+    """Nobody answers, and who asks is patient."""
+    failed: list[LabError] = []
+    with Lab.load(QUICKSTART) as lab:
+        lab["web"].run(["ip", "route", "add", "blackhole", "10.0.2.10/32"], check=True)
+
+        def ask() -> None:
+            try:
+                lab.check([{"can": "app -> web", "protocol": "icmp"}], patience_s=500)
+            except LabError as error:
+                failed.append(error)
+
+        asking = threading.Thread(target=ask)
+        with lab["web"].sniffer() as line:
+            asking.start()
+            assert list(line.frames(1, 60, where=lambda frame: frame[23:24] == b"\x01")), "it is on its way"
+        began = time.monotonic()
+    assert time.monotonic() - began < 250
+    asking.join(60)
+    [error] = failed
+    assert "going down" in str(error)
 
 
 def test_a_program_that_answers_datagrams_is_asked(quickstart: Lab) -> None:

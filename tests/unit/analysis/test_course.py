@@ -64,6 +64,14 @@ def test_it_arrived_and_nobody_answered() -> None:
     assert played.why() == "not proven: it arrived at interface example/eth0, and no answer came"
 
 
+def test_what_is_sent_again_is_told_once() -> None:
+    played = Played("quickstart", "cannot: app -> example, port: 80")
+    for _ in range(3):
+        played.send(played.first(), "app/eth0")
+    assert [leg.packet for leg in played.course.legs] == ["tcp 10.0.2.10:41000 > 198.51.100.10:80"]
+    assert played.found is Found.ARRIVED
+
+
 def test_an_instance_on_the_way_swallowed_it() -> None:
     played = Played("inspection", "cannot: customer -> web, port: 8080")
     played.send(played.first(), "customer/eth0")
