@@ -175,7 +175,7 @@ def questions(topology: Topology, *, every_sample: bool) -> Iterator[Question]:
     kinds, traffic = interface_classes(topology), traffic_classes(topology)
     for source in kinds:
         for destination in kinds:
-            sender, receiver = _pair(source, destination)
+            sender, receiver = _pair(topology, source, destination)
             if receiver is None:
                 continue
             for way, address in enumerate(addresses_of_sender(topology, receiver)):
@@ -191,8 +191,14 @@ def questions(topology: Topology, *, every_sample: bool) -> Iterator[Question]:
                         yield Question(check=check, sender=source, receiver=destination, way=way, traffic=each)
 
 
-def _pair(source: InterfaceClass, destination: InterfaceClass) -> tuple[Sender, Sender | None]:
-    """Two different nodes that stand for the kinds."""
-    sender = source.members[0]
+def can_be_asked(topology: Topology, node: str) -> bool:
+    """Whether a lab can let a node send something: what is behind a TAP device sends by itself."""
+    instance = topology.lab.instances.get(node)
+    return instance is None or instance.attach is None or not instance.attach.startswith("tap:")
+
+
+def _pair(topology: Topology, source: InterfaceClass, destination: InterfaceClass) -> tuple[Sender, Sender | None]:
+    """Two different nodes that stand for the kinds; the first one can be asked, if any of its kind can."""
+    sender = next((each for each in source.members if can_be_asked(topology, each.node)), source.members[0])
     others = (each for each in destination.members if each.node != sender.node)
     return sender, next(others, None)

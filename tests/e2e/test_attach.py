@@ -369,6 +369,16 @@ def test_a_tap_device_that_the_lab_makes(place: Place, tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+def test_what_a_tap_device_would_have_to_send_is_left_out_of_a_comparison(place: Place, tmp_path: Path) -> None:
+    command = Command(place, tmp_path, lab_file("tap:guest0"))
+    found = json.loads(command.run("verify", str(command.file), "--format", "json"))
+    assert (found["disagreements"], found["asked"] > 0, found["left_out"] > 0) == ([], True, True)
+    said = command.run("verify", str(command.file))
+    assert f"; {found['left_out']} were left out: what is behind a TAP device sends by itself" in said
+    place.assert_untouched()
+
+
+@pytest.mark.root
 def test_a_tap_device_that_is_there(place: Place, tmp_path: Path) -> None:
     place.run("ip", "tuntap", "add", "guest0", "mode", "tap")
     place.run("ip", "addr", "add", "10.0.1.10/24", "dev", "guest0")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from dataplane.analysis.classes import (
     addresses_of_sender,
+    can_be_asked,
     interface_classes,
     questions,
     traffic_classes,
@@ -88,6 +89,22 @@ def test_interfaces_that_nothing_tells_apart_are_of_one_kind() -> None:
         internet={"hosts": {"x": {"address": "198.51.100.1"}, "y": {"address": "198.51.100.2"}}},
     )
     assert found == [["a", "b"], ["named-by-a-rule"], ["other-subnet"], ["other-group"], ["unchecked"], ["x", "y"]]
+
+
+def test_who_can_be_asked_stands_for_its_kind() -> None:
+    """What is behind a TAP device sends by itself; it is asked, by rules, only where nobody else is like it."""
+    declared = topology(
+        vpcs={"shop": vpc(security_groups={"web": {}})},
+        instances={
+            "tap": instance(private_ip="10.0.1.10", attach="tap:vm0"),
+            "other": instance(private_ip="10.0.1.11"),
+            "alone": instance(private_ip="10.0.1.12", attach="tap:vm1", security_groups=["web"]),
+            "namespace": instance(private_ip="10.0.1.13", attach="netns:/run/netns/x", security_groups=["web"]),
+        },
+    )
+    asked = [each.check.resolve(declared).sender.node for each in questions(declared, every_sample=True)]
+    assert set(asked) == {"other", "namespace"}
+    assert [can_be_asked(declared, name) for name in declared.lab.instances] == [False, True, False, True]
 
 
 def test_targets_of_routes_and_balancers_stand_for_themselves() -> None:
