@@ -20,6 +20,7 @@ _FLOWS = 500
 
 def sample(lab: RunningLab) -> dict[str, Any]:
     """Counters of interfaces, drops by reason, NAT gateways and flows, as they are now."""
+    now_s = time.monotonic()
     counted = lab.data_plane.engine.counters()
     sessions = lab.data_plane.engine.sessions()
     interfaces = [
@@ -31,7 +32,7 @@ def sample(lab: RunningLab) -> dict[str, Any]:
     for row in counted.values():
         drops.update({Reason(number).name: count for number, count in row["reasons"].items()})
     return {
-        "time_s": time.monotonic(),
+        "time_s": now_s,
         "interfaces": interfaces,
         "drops": dict(drops),
         "gateways": _gateways(lab, sessions),

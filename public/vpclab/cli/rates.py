@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from dataplane.picture import Mark
 
 Sample = Mapping[str, Any]
+_LATE_S = 0.1
+"""How long after the time of a sample its flows may have been read."""
+_COUNTED = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
 
 
 def interface_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
@@ -19,14 +22,15 @@ def interface_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
     for row in after["interfaces"]:
         was = old.get((row["node"], row["device"]), {})
         drops = _grown(was.get("reasons", {}), row["reasons"])
+        grown = _since(was, {name: row[name] for name in _COUNTED})
         rows.append(
             {
                 "node": row["node"],
                 "device": row["device"],
-                "sent_packets_s": (row["sent_packets"] - was.get("sent_packets", 0)) / seconds,
-                "sent_bits_s": 8 * (row["sent_bytes"] - was.get("sent_bytes", 0)) / seconds,
-                "received_packets_s": (row["received_packets"] - was.get("received_packets", 0)) / seconds,
-                "received_bits_s": 8 * (row["received_bytes"] - was.get("received_bytes", 0)) / seconds,
+                "sent_packets_s": grown["sent_packets"] / seconds,
+                "sent_bits_s": 8 * grown["sent_bytes"] / seconds,
+                "received_packets_s": grown["received_packets"] / seconds,
+                "received_bits_s": 8 * grown["received_bytes"] / seconds,
                 "dropped_s": sum(drops.values()) / seconds,
                 "drops": drops,
             }
@@ -69,12 +73,20 @@ def gateway_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
 
 
 def flow_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
-    """Flows that had packets meanwhile: packets and bits a second, both ways together; the largest first."""
+    """Flows that had packets meanwhile: packets and bits a second, both ways together; the largest first.
+
+    A flow that was not in the earlier sample, which holds the latest only, but is older than that, is left out: nobody
+    knows how much of it is new.
+    """
     seconds = _seconds(before, after)
     old = {_flow(row): row for row in before["flows"]}
     rows = []
     for row in after["flows"]:
-        was = old.get(_flow(row), {"packets": (0, 0), "bytes": (0, 0)})
+        was = old.get(_flow(row))
+        if was is None or row["age_s"] < was["age_s"]:  # a new one; of the same ends, if there was one before
+            if row["age_s"] > seconds + _LATE_S:
+                continue
+            was = {"packets": (0, 0), "bytes": (0, 0)}
         packets, octets = sum(row["packets"]) - sum(was["packets"]), sum(row["bytes"]) - sum(was["bytes"])
         if packets > 0:
             rates = {"packets_s": packets / seconds, "bits_s": 8 * octets / seconds}
@@ -130,8 +142,16 @@ def _seconds(before: Sample, after: Sample) -> float:
 
 def _grown(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
     """By how much each counter has grown; those that have not are left out."""
-    found = {name: number - before.get(name, 0) for name, number in after.items()}
-    return {name: number for name, number in found.items() if number > 0}
+    return {name: number for name, number in _since(before, after).items() if number > 0}
+
+
+def _since(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """What each counter counted meanwhile. One that is lower than before began anew: what it says is of this time."""
+    found = {}
+    for name, number in after.items():
+        was = before.get(name, 0)
+        found[name] = number - was if number >= was else number
+    return found
 
 
 def _flow(row: Mapping[str, Any]) -> tuple[str, str, str]:
