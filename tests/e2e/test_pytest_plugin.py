@@ -132,17 +132,27 @@ def test_a_failed_assertion_shows_the_trace_and_where_the_packets_are(folder: Pa
         "    assert_dropped('b', 'a', protocol='icmp')\n"
         "def test_typing_error(assert_dropped):\n"
         "    assert_dropped('a', 'b', reason='GROUP_INGRES')\n"
+        "def test_wrong_name(assert_reachable):\n"
+        "    assert_reachable('a', 'bb', 80)\n"
+        "def test_wrong_gateway(assert_reachable):\n"
+        "    assert_reachable('a', 'b', 80, via='peering:nowhere')\n"
+        "def test_wrong_capture(capture):\n"
+        "    capture('bb')\n"
     )
     done = run(folder)
-    assert counts(done) == {"failed": 3}
+    assert counts(done) == {"failed": 6}
     assert "AssertionError: can a -> b tcp 5432: not so: DROPPED by interface b/eth0 (security group" in done.stdout
     assert re.search(r"E +a/eth0 sends tcp 10.0.1.10:\d+ > 10.0.1.11:5432\nE +interface a/eth0 +new flow", done.stdout)
     assert "AssertionError: cannot b -> a icmp: not so: answered" in done.stdout
     assert "=> arrives at interface a/eth0" in done.stdout
     assert "ValueError: no drop reason is called 'GROUP_INGRES'; GROUP_INGRESS" in done.stdout
-    assert "expectations.py" not in re.sub(r"(?s)_+ test_typing_error _+.*", "", done.stdout), (
+    assert "no peering is called nowhere" in done.stdout
+    assert done.stdout.count("did you mean b?") == 2
+    assert set(re.findall(r"^(\S+\.py):\d+: ", done.stdout, re.MULTILINE)) == {"test_it.py"}, (
         "only the user's own lines"
     )
+    assert "Traceback" not in done.stdout
+    assert "During handling" not in done.stdout
     file = re.search(r"Captured packets call -+\n(\S+\.pcapng)", done.stdout)
     assert file is not None
     assert Path(file[1]).stat().st_size > 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dataplane.analysis.told import story
+from dataplane.errors import VpclabError
 from dataplane.names import Name
 from dataplane.verdict import REASON_TEXT, Reason
 from vpclab.lab import Lab
@@ -99,7 +100,10 @@ def expect_reachable(
     __tracebackhide__ = True
     asked = {"via": [via] if isinstance(via, str) else list(via), "source_seen": source_seen}
     wanted = {key: value for key, value in asked.items() if value}
-    proof, holds = _prove(lab, "can", source, destination, port, protocol, patience_s, wanted)
+    try:
+        proof, holds = _prove(lab, "can", source, destination, port, protocol, patience_s, wanted)
+    except (ValueError, VpclabError) as error:
+        raise error.with_traceback(None) from None  # what was asked is wrong, not where we noticed
     if not holds:
         raise AssertionError(_text(proof, f"not so: {proof.why}"))
     return proof
@@ -128,8 +132,11 @@ def expect_dropped(
         ValueError: there is no such reason.
     """
     __tracebackhide__ = True
-    wanted = None if reason is None else _reason(reason)
-    proof, holds = _prove(lab, "cannot", source, destination, port, protocol, patience_s, {})
+    try:
+        wanted = None if reason is None else _reason(reason)
+        proof, holds = _prove(lab, "cannot", source, destination, port, protocol, patience_s, {})
+    except (ValueError, VpclabError) as error:
+        raise error.with_traceback(None) from None
     if not holds:
         raise AssertionError(_text(proof, f"not so: {proof.why}"))
     if wanted is not None and proof.reason is not wanted:

@@ -116,9 +116,15 @@ def capture(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Rec
     """``with capture("web") as seen: ...``: record an interface; a failed test says where the pcapng file is."""
 
     def record(node: Node | str, *, interface: str = "eth0") -> Recording:
+        __tracebackhide__ = True
+        from dataplane.errors import VpclabError
         from vpclab.testing.recording import Recording
 
-        place = _lab_of(request, node)[node] if isinstance(node, str) else node
+        lab = _lab_of(request, node)
+        try:
+            place = lab[node] if isinstance(node, str) else node
+        except VpclabError as error:
+            raise error.with_traceback(None) from None
         number = len(list(tmp_path.glob("*.pcapng")))
         file = tmp_path / f"{place.name}-{interface}-{number}.pcapng"
         file.touch()
