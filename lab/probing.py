@@ -18,6 +18,8 @@ from dataplane.probe import ECHO_REQUEST, ICMP, ICMPV6, TCP, UDP, checksum
 from lab.enter import NodeView, SocketKind, open_sockets
 
 PAYLOAD = b"vpclab check"
+_WHOLE = {4: (socket.IPPROTO_IP, 10, 3), 6: (socket.IPPROTO_IPV6, 23, 3)}
+"""IP_MTU_DISCOVER and IPV6_MTU_DISCOVER, to IP_PMTUDISC_PROBE (`linux/in.h`): whole, whatever is known of the way."""
 _IN_PROGRESS = (0, errno.EINPROGRESS, errno.EAGAIN)
 
 
@@ -37,6 +39,8 @@ class Probe:
         self._socket = made
         made.setblocking(False)
         try:
+            if resolved.payload_bytes is not None:
+                made.setsockopt(*_WHOLE[resolved.destination.version])
             made.bind((str(resolved.source), 0))
         except OSError as error:
             self.trouble = f"{resolved.source}: {error.strerror}"
@@ -58,7 +62,7 @@ class Probe:
                 failure = self._socket.connect_ex(end)
                 self.trouble = "" if failure in _IN_PROGRESS else os.strerror(failure)
             elif r.protocol == UDP:
-                self._socket.sendto(PAYLOAD, end)
+                self._socket.sendto(self._payload(), end)
             else:
                 self._socket.sendto(self._message(), (end[0], 0))
         except OSError as error:
@@ -66,11 +70,15 @@ class Probe:
 
     def _message(self) -> bytes:
         """An echo request; the kernel fills in identifier and checksum where the socket is a ping socket."""
-        r = self.resolved
+        r, payload = self.resolved, self._payload()
         if r.protocol not in (ICMP, ICMPV6):
-            return PAYLOAD
+            return payload
         head = struct.pack(">BBHHH", ECHO_REQUEST[r.destination.version], 0, 0, self.source_port, 1)
-        return head[:2] + struct.pack(">H", checksum(head + PAYLOAD)) + head[4:] + PAYLOAD
+        return head[:2] + struct.pack(">H", checksum(head + payload)) + head[4:] + payload
+
+    def _payload(self) -> bytes:
+        size = self.resolved.payload_bytes
+        return PAYLOAD if size is None else PAYLOAD[:size].ljust(size, b".")
 
     @property
     def error(self) -> str:

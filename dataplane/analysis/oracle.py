@@ -49,6 +49,7 @@ class Oracle:
             protocol=resolved.protocol,
             source_port=source_port,
             destination_port=resolved.port,
+            payload=bytes(resolved.payload_bytes or 0),
         )
         first = probe.frame(plane.interface(start).mac, plane.next_mac(start, resolved.destination))
         waiting = deque([(start, first)])

@@ -35,6 +35,7 @@ def row_of(result: Result) -> dict[str, Any]:
         "protocol": result.resolved.protocol,
         "port": check.port,
         "source_port": result.source_port,
+        "packet_size": check.packet_size,
         "because": check.because,
         "holds": result.holds,
         "found": result.found.value,

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
+from dataplane.limits import INTERNET_MTU, VPC_MTU
 from dataplane.model._cidr import Address
 from dataplane.model._fields import did_you_mean, doc
 from dataplane.model._probe_ends import Ends, Sender, find_destination, find_sender
@@ -21,7 +22,9 @@ from dataplane.model._traffic import Protocol
 if TYPE_CHECKING:
     from dataplane.topology import Topology
 
-TCP, ICMP, ICMPV6 = 6, 1, 58
+TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
+LEAST_MTU = 68
+"""What every link carries, in bytes of IP packet (RFC 791, section 3.2)."""
 _EVERYBODY = IPv4Address("255.255.255.255")
 NEVER_SENT = (0, 255)
 """Numbers of no protocol: IANA gives 0 to an option of IPv6 and reserves 255."""
@@ -84,6 +87,13 @@ class Resolved:
         """Destination port; 0 where the protocol has none."""
         return self.check.port or 0
 
+    @property
+    def payload_bytes(self) -> int | None:
+        """What must follow the headers for the packet to have the size that is asked for; None: it does not matter."""
+        size = self.check.packet_size
+        header = 20 if self.destination.version == 4 else 40
+        return None if size is None else size - header - (8 if self.protocol in (UDP, ICMP, ICMPV6) else 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
@@ -104,6 +114,10 @@ class Check:
     )
     source_seen: IPv4Address | IPv6Address | None = field(
         default=None, metadata=doc("the source address that the destination must see; for can only")
+    )
+    packet_size: int | None = field(
+        default=None,
+        metadata=doc("bytes of the whole IP packet, which must not be fragmented on its way; not for tcp", 1500),
     )
     because: str = field(default="", metadata=doc("why it must be so; shown when it is not", "web serves app"))
 
@@ -127,6 +141,7 @@ class Check:
     def __str__(self) -> str:
         words = f"{self.claim} {self.ends} {self.protocol}" + (f" {self.port}" if self.port is not None else "")
         words += "".join(f" via {each}" for each in self.waypoints)
+        words += f" of {self.packet_size} bytes" if self.packet_size is not None else ""
         return words + (f" seen as {self.source_seen}" if self.source_seen is not None else "")
 
     def check_shape(self) -> Iterator[Problem]:
@@ -148,6 +163,13 @@ class Check:
                 yield Problem("port", f"a port means nothing for protocol {self.protocol}", "", "leave port out")
             elif not 0 < self.port <= 65535:
                 yield Problem("port", f"{self.port} is no port to send to", "", "write 1 to 65535")
+        if self.packet_size is not None:
+            if self.protocol.number == TCP:
+                hint = "ask with udp or icmp"
+                yield Problem("packet_size", "TCP begins with a packet of its own size", "", hint)
+            elif not LEAST_MTU <= self.packet_size <= VPC_MTU:
+                hint = f"write {LEAST_MTU} to {VPC_MTU}"
+                yield Problem("packet_size", f"{self.packet_size} is no size of a packet here", "", hint)
         if self.cannot is not None:
             for key, value in (("via", self.waypoints), ("source_seen", self.source_seen)):
                 if value:
@@ -167,6 +189,11 @@ class Check:
             known = list(_known(topology, each.kind))
             if each.name not in known:
                 yield Problem(path, f"no {each.kind} is called {each.name}", "", did_you_mean(each.name, known))
+        most = INTERNET_MTU if resolved.sender.vpc is None else VPC_MTU
+        if self.packet_size is not None and self.packet_size > most:
+            yield Problem(
+                "packet_size", f"{resolved.sender.path} sends at most {most} bytes", "", "write a smaller one"
+            )
         seen = self.source_seen
         if seen is not None and seen.version != resolved.destination.version and not _is_nat64(resolved.destination):
             yield Problem("source_seen", f"{seen} is not of the family of {resolved.destination}")

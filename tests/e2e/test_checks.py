@@ -75,6 +75,44 @@ def test_what_cannot_dies_at_a_name(quickstart: Lab, check: dict[str, Any], deci
     assert (row["dropped"]["object"]["path"], row["dropped"]["reason"]) == (decider, reason)
 
 
+@pytest.mark.parametrize("kind", [{"protocol": "icmp"}, {"protocol": "udp", "port": 53}], ids=str)
+def test_a_packet_of_a_size_is_not_fragmented(quickstart: Lab, kind: dict[str, Any]) -> None:
+    """Over and over: what the kernel learns from an ICMP error does not keep it from sending the next one."""
+    for _ in range(2):
+        fits = prove(quickstart, can="web -> example", packet_size=1500, **kind)
+        assert (fits["holds"], fits["packet_size"]) == (True, 1500), fits["why"]
+        too_big = prove(quickstart, cannot="web -> example", packet_size=1501, **kind)
+        assert too_big["holds"], too_big["why"]
+        dropped = too_big["dropped"]
+        assert (dropped["object"]["path"], dropped["reason"]) == ("shop", "MTU_EXCEEDED")
+
+
+def test_a_packet_is_as_long_as_asked(quickstart: Lab) -> None:
+    with quickstart["web"].sniffer() as line:
+        for size in (68, 9001):
+            assert prove(quickstart, can="db -> web", protocol="icmp", packet_size=size)["holds"]
+        sizes = [len(frame) - 14 for frame in line.frames(0, 0.0, where=lambda frame: frame[23:24] == b"\x01")]
+    assert sizes == [68, 9001]
+    with quickstart["visitor"].sniffer() as line:
+        assert prove(quickstart, can="example -> visitor", protocol=50, packet_size=1500)["holds"]
+        assert [len(frame) - 14 for frame in line.frames(0, 0.0, where=lambda frame: frame[23:24] == b"\x32")] == [1500]
+    quickstart["db"].run(["ip", "link", "set", "eth0", "mtu", "1500"], check=True)
+    try:
+        unsent = prove(quickstart, can="db -> web", protocol="icmp", packet_size=1501)
+    finally:
+        quickstart["db"].run(["ip", "link", "set", "eth0", "mtu", "9001"], check=True)
+    assert (unsent["found"], "Message too long" in unsent["why"]) == ("unsent", True)
+
+
+def test_ipv6_packets_have_a_size_too() -> None:
+    far = "web -> 2001:db8:ffff::10"
+    with Lab.load(EXAMPLES / "dual-stack.yaml") as lab:
+        fits = prove(lab, can=far, packet_size=1500, protocol="icmpv6")
+        assert fits["holds"], fits["why"]
+        for kind in ({"protocol": "icmpv6"}, {"protocol": "udp", "port": 53}):
+            assert prove(lab, cannot=far, packet_size=1501, **kind)["dropped"]["reason"] == "MTU_EXCEEDED"
+
+
 def test_a_claim_that_is_wrong_does_not_hold_either_way(quickstart: Lab) -> None:
     shut = prove(quickstart, **WRONG_PORT)
     assert not shut["holds"]

@@ -124,6 +124,14 @@ def test_the_drop_of_the_answer_counts(town: Lab) -> None:
     expect_reachable(town, "d", "c", protocol="icmpv6")
 
 
+def test_a_packet_too_large_for_its_way_is_dropped_by_name(quickstart: Lab) -> None:
+    expect_reachable(quickstart, "app", "example", protocol="icmp", packet_size=1500)
+    proof = expect_dropped(quickstart, "app", "example", protocol="icmp", packet_size=1501, reason="MTU_EXCEEDED")
+    assert (proof.check, proof.is_by("internet-gateway shop")) == ("cannot app -> example icmp of 1501 bytes", True)
+    with pytest.raises(ConfigurationError, match="ask with udp or icmp"):
+        expect_dropped(quickstart, "app", "example", packet_size=1501)
+
+
 def test_silence_is_no_drop(town: Lab) -> None:
     """A firewall inside the node: the network delivers, nobody answers, and that proves nothing."""
     node = town["a"]

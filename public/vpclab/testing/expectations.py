@@ -80,6 +80,7 @@ def expect_reachable(
     protocol: str | int = "tcp",
     via: str | Sequence[str] = (),
     source_seen: str | None = None,
+    packet_size: int | None = None,
     patience_s: float = _PATIENCE_S,
 ) -> Proof:
     """Prove that a packet arrives and the answer comes back; AssertionError, with its way, when that is not so.
@@ -92,13 +93,18 @@ def expect_reachable(
         protocol: ``tcp``, ``udp``, ``icmp``, ``icmpv6`` or a number.
         via: what it must pass, in order: ``nat-gateway:shop/nat``, ``instance:fw``, ...
         source_seen: the source address that the destination must see.
+        packet_size: bytes of the whole IP packet, which must not be fragmented on its way; not for TCP.
         patience_s: seconds that a packet on its way may show no sign of life; only what nobody decides takes so long.
 
     Raises:
         ConfigurationError: no such node, address or protocol, or nothing is called as `via` says.
     """
     __tracebackhide__ = True
-    asked = {"via": [via] if isinstance(via, str) else list(via), "source_seen": source_seen}
+    asked = {
+        "via": [via] if isinstance(via, str) else list(via),
+        "source_seen": source_seen,
+        "packet_size": packet_size,
+    }
     wanted = {key: value for key, value in asked.items() if value}
     try:
         proof, holds = _prove(lab, "can", source, destination, port, protocol, patience_s, wanted)
@@ -118,6 +124,7 @@ def expect_dropped(
     protocol: str | int = "tcp",
     reason: Reason | str | None = None,
     by: str | None = None,
+    packet_size: int | None = None,
     patience_s: float = _PATIENCE_S,
 ) -> Proof:
     """Prove that the network drops a packet, or the answer to it; AssertionError, with its way, when that is not so.
@@ -125,16 +132,17 @@ def expect_dropped(
     Args:
         reason: why; a `Reason` or its name.
         by: what dropped it (see `Proof.is_by`).
-        lab, source, destination, port, protocol, patience_s: as of `expect_reachable`.
+        lab, source, destination, port, protocol, packet_size, patience_s: as of `expect_reachable`.
 
     Raises:
         ConfigurationError: no such node, address or protocol.
         ValueError: there is no such reason.
     """
     __tracebackhide__ = True
+    asked = {} if packet_size is None else {"packet_size": packet_size}
     try:
         wanted = None if reason is None else _reason(reason)
-        proof, holds = _prove(lab, "cannot", source, destination, port, protocol, patience_s, {})
+        proof, holds = _prove(lab, "cannot", source, destination, port, protocol, patience_s, asked)
     except (ValueError, VpclabError) as error:
         raise error.with_traceback(None) from None
     if not holds:

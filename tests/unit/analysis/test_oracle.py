@@ -30,6 +30,10 @@ from tests.unit.analysis.claims import EXAMPLES, decided, example, names, the_re
         ("inspection", "can: customer -> web, port: 80, via: 'instance:fw'"),
         ("ipv6-egress", "can: 'worker -> 2001:db8:ffff::10', port: 80, via: 'egress-only-internet-gateway:lab'"),
         ("ipv6-egress", "can: 'worker -> 64:ff9b::198.51.100.20', port: 80, source_seen: 203.0.113.70"),
+        ("quickstart", "can: app -> example, protocol: icmp, packet_size: 1500"),
+        ("quickstart", "can: example -> visitor, protocol: 50, packet_size: 1500"),
+        ("dual-stack", "can: web -> 2001:db8:ffff::10, protocol: icmpv6, packet_size: 1500"),
+        ("inspection-east-west", "can: shop -> db, protocol: icmp, packet_size: 8500"),
     ],
 )
 def test_what_can(lab: str, check: str) -> None:
@@ -64,6 +68,26 @@ def test_what_can(lab: str, check: str) -> None:
             "ipv6-egress",
             "cannot: www -> 2001:db8:70:2::10, port: 80",
             {"object": "egress-only-internet-gateway lab", "rule": None, "reason": "EGRESS_ONLY_NO_SESSION"},
+        ),
+        (
+            "quickstart",
+            "cannot: app -> example, protocol: udp, port: 53, packet_size: 1501",
+            {"object": "internet-gateway shop", "rule": None, "reason": "MTU_EXCEEDED"},
+        ),
+        (
+            "quickstart",
+            "cannot: app -> example, protocol: icmp, packet_size: 8501",
+            {"object": "nat-gateway shop/nat", "rule": None, "reason": "MTU_EXCEEDED"},
+        ),
+        (
+            "dual-stack",
+            "cannot: web -> 2001:db8:ffff::10, protocol: icmpv6, packet_size: 1501",
+            {"object": "internet-gateway front", "rule": None, "reason": "MTU_EXCEEDED"},
+        ),
+        (
+            "inspection-east-west",
+            "cannot: shop -> db, protocol: icmp, packet_size: 8501",
+            {"object": "vpc-endpoint company/inspect", "rule": None, "reason": "MTU_EXCEEDED"},
         ),
     ],
 )

@@ -41,6 +41,7 @@ def the_check(**fields: Any) -> Check:
             {"can": "app -> site", "protocol": 50, "via": ["internet-gateway:shop"], "source_seen": "203.0.113.20"},
             "can app -> site 50 via internet-gateway:shop seen as 203.0.113.20",
         ),
+        ({"cannot": "app -> site", "protocol": "icmp", "packet_size": 1501}, "cannot app -> site icmp of 1501 bytes"),
     ],
 )
 def test_how_it_is_written_and_told(fields: dict[str, Any], text: str) -> None:
@@ -61,6 +62,10 @@ def test_how_it_is_written_and_told(fields: dict[str, Any], text: str) -> None:
         ({"cannot": "app -> web", "protocol": "255"}, ".protocol", "a number from 1 to 254"),
         ({"cannot": "app -> web", "port": 1, "via": "peering:link"}, ".via", "what does get through"),
         ({"cannot": "app -> web", "port": 1, "source_seen": "10.0.0.1"}, ".source_seen", "what does get through"),
+        ({"can": "app -> web", "port": 1, "packet_size": 1500}, ".packet_size", "ask with udp or icmp"),
+        ({"can": "app -> web", "protocol": "icmp", "packet_size": 67}, ".packet_size", "write 68 to 9001"),
+        ({"can": "app -> web", "protocol": "icmp", "packet_size": 9002}, ".packet_size", "write 68 to 9001"),
+        ({"can": "site -> web", "protocol": 50, "packet_size": 1501}, ".packet_size", "sends at most 1500 bytes"),
         ({"can": "ap -> web", "port": 1}, ".can", "did you mean app?"),
         ({"cannot": "app -> wep", "port": 1}, ".cannot", "did you mean web?"),
         ({"can": "web/eth1 -> app", "port": 1}, ".can", "did you mean web/eth0?"),
