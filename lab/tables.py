@@ -158,8 +158,8 @@ def flows(
             {
                 "owner": owner.path if session["kind"] == "group" else str(owner),
                 "protocol": protocol_name(session["forward"][3]),
-                "original": _tuple(session["forward"]),
-                "reply": _tuple(session["reply"]),
+                "original": ends(session["forward"]),
+                "reply": ends(session["reply"]),
                 "rule": data_plane.names[session["rule"]].path if session["rule"] else None,
                 "target": target,
                 "cookie": f"{session['cookie']:08x}" if target else None,
@@ -171,13 +171,16 @@ def flows(
     return rows
 
 
+def latest(sessions: Sequence[Mapping[str, Any]], *kinds: str) -> list[Mapping[str, Any]]:
+    """Sessions of these kinds, the one that had a packet last first."""
+    return sorted((each for each in sessions if each["kind"] in kinds), key=lambda session: session["idle_ms"])
+
+
 def _sessions(
     data_plane: DataPlane, sessions: Sequence[Mapping[str, Any]] | None, *kinds: str
 ) -> list[Mapping[str, Any]]:
     everything = data_plane.engine.sessions() if sessions is None else sessions
-    found = [session for session in everything if session["kind"] in kinds]
-    found.sort(key=lambda session: session["idle_ms"])
-    return found
+    return latest(everything, *kinds)
 
 
 def _times(session: Mapping[str, Any]) -> dict[str, Any]:
@@ -189,7 +192,8 @@ def _times(session: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tuple(value: tuple[int, int, int, int, int, int]) -> str:
+def ends(value: tuple[int, int, int, int, int, int]) -> str:
+    """From where to where a flow goes, ``10.0.2.10:40000 > 198.51.100.10:80``, as the engine has it."""
     family, source, destination, _, source_port, destination_port = value
     return f"{_end(family, source, source_port)} > {_end(family, destination, destination_port)}"
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from typing import TYPE_CHECKING, Any
 
 from dataplane.limits import NAT_PORTS
+from dataplane.picture import Ways
 from dataplane.verdict import Reason
 from lab import sight, tables
 
@@ -18,8 +20,11 @@ _FLOWS = 500
 """Flows of one sample: those that had a packet last."""
 
 
-def sample(lab: RunningLab) -> dict[str, Any]:
-    """Counters of interfaces, drops by reason, NAT gateways and flows, as they are now."""
+def sample(lab: RunningLab, *, ways: bool = False) -> dict[str, Any]:
+    """Counters of interfaces, drops by reason, NAT gateways and flows, as they are now.
+
+    With `ways`, also of flows by the link of a picture that they go over.
+    """
     now_s = time.monotonic()
     counted = lab.data_plane.engine.counters()
     sessions = lab.data_plane.engine.sessions()
@@ -38,7 +43,34 @@ def sample(lab: RunningLab) -> dict[str, Any]:
         "gateways": _gateways(lab, sessions),
         "flows": tables.flows(lab.data_plane, limit=_FLOWS, sessions=sessions),
         "remembered": dict(Counter(session["kind"] for session in sessions)),
+        **({"ways": list(_ways(lab, sessions))} if ways else {}),
     }
+
+
+def _ways(lab: RunningLab, sessions: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Flows that interfaces and NAT gateways remember and that a drawn route takes out of the subnet: the latest."""
+    drawn = Ways(lab.topology)
+    for session in tables.latest(sessions, "group", "nat")[:_FLOWS]:
+        owner = lab.data_plane.names[session["owner"]].path
+        family, source, destination, protocol, *_ = session["forward"]
+        if session["kind"] == "nat":
+            out = _address(*session["reply"][:2])  # which may be of another family (NAT64)
+        else:
+            caller, called = _address(family, source), _address(family, destination)
+            out = called if drawn.is_own(owner, caller) else caller
+        link = drawn.link(owner, out)
+        if link is not None:
+            yield {
+                "link": " -> ".join(link),
+                "flow": f"{owner} {protocol} {tables.ends(session['forward'])}",
+                "packets": list(session["packets"]),
+                "bytes": list(session["bytes"]),
+                "age_s": session["age_ms"] / 1000,
+            }
+
+
+def _address(family: int, number: int) -> IPv4Address | IPv6Address:
+    return IPv4Address(number) if family == 4 else IPv6Address(number)
 
 
 def _gateways(lab: RunningLab, sessions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -164,8 +164,8 @@ class Verbs:
         return draw(self._lab.topology, name=self._lab.name).to_json()
 
     def traffic(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Counters of this moment: of interfaces, drops, NAT gateways and flows."""
-        return traffic.sample(self._lab)
+        """Counters of this moment: of interfaces, drops, NAT gateways and flows, and these by links of a picture."""
+        return traffic.sample(self._lab, ways=_argument(arguments, "ways", bool))
 
     def flows(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Tracked flows, the latest first."""

@@ -10,5 +10,6 @@ It is made of the topology alone, in the order of the lab file, so the same file
 from dataplane.picture.drawing import draw
 from dataplane.picture.places import Link, Mark, Picture, Place
 from dataplane.picture.texts import dot, mermaid
+from dataplane.picture.ways import Ways
 
-__all__ = ["Link", "Mark", "Picture", "Place", "dot", "draw", "mermaid"]
+__all__ = ["Link", "Mark", "Picture", "Place", "Ways", "dot", "draw", "mermaid"]

@@ -183,7 +183,7 @@ def _route_links(topology: Topology, vpc: str, table: str, source: str, *, said:
     found: dict[str, list[str]] = {}
     dead: set[str] = set()
     for target, label in _routes(topology, vpc, table):
-        key = _target(topology, vpc, target)
+        key = key_of_target(topology, vpc, target)
         labels = found.setdefault(key, [])
         if label not in labels:
             labels.append(label)
@@ -203,8 +203,8 @@ def _routes(topology: Topology, vpc: str, table: str) -> Iterator[tuple[RouteTar
             yield route.target, route.origin.partition(":")[2] if of_list else str(route.prefix)
 
 
-def _target(topology: Topology, vpc: str, target: RouteTarget) -> str:
-    """The key of the place that a route leads to."""
+def key_of_target(topology: Topology, vpc: str, target: RouteTarget) -> str:
+    """Return the key of the place that a route leads to."""
     match target.word:
         case "internet-gateway" | "egress-only-internet-gateway" | "blackhole":
             return f"{target.word} {vpc}"

@@ -3,6 +3,7 @@
 JSON form (keys are only ever added)::
 
     {"version": 1, "name": "quickstart", "places": [PLACE, ...], "links": [LINK, ...], "marks": {KEY: MARK}}
+    (a mark's KEY is that of a place, or of a link: "SOURCE -> TARGET")
     PLACE {"key": "instance web", "kind": "instance", "title": "web", "lines": ["10.0.1.10"],
            "inside": "subnet shop/public"}
     LINK  {"source": KEY, "target": KEY, "label": "0.0.0.0/0", "active": true, "directed": true}
@@ -45,10 +46,15 @@ class Link:
     """False for a route that is a blackhole."""
     directed: bool = True
 
+    @property
+    def key(self) -> str:
+        """By which it is marked: the keys of both ends with an arrow between them."""
+        return f"{self.source} -> {self.target}"
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is going on at a place."""
+    """What is going on at a place, or over a link."""
 
     lines: tuple[str, ...]
     alarm: bool = False
@@ -63,11 +69,11 @@ class Picture:
     places: tuple[Place, ...]
     links: tuple[Link, ...]
     marks: Mapping[str, Mark] = field(default_factory=dict)
-    """By key of the place."""
+    """By key of the place or the link."""
 
     def marked(self, marks: Mapping[str, Mark]) -> Picture:
-        """The same picture with these marks; those of places that it has not are left out."""
-        known = {place.key for place in self.places}
+        """The same picture with these marks; those of places and links that it has not are left out."""
+        known = {place.key for place in self.places} | {link.key for link in self.links}
         return replace(self, marks={key: mark for key, mark in marks.items() if key in known})
 
     def to_json(self) -> dict[str, Any]:

@@ -53,8 +53,8 @@ def mermaid(picture: Picture) -> str:
     tell("", 1)
     for link in picture.links:
         if {link.source, link.target} <= names.keys():
-            lines.append(f"{_INDENT}{names[link.source]} {_arrow(link)} {names[link.target]}")
-    alarmed = [names[key] for key, mark in picture.marks.items() if mark.alarm]
+            lines.append(f"{_INDENT}{names[link.source]} {_arrow(link, _marks(picture, link))} {names[link.target]}")
+    alarmed = [names[key] for key, mark in picture.marks.items() if mark.alarm and key in names]
     if alarmed:
         lines += [f"{_INDENT}classDef alarm stroke:#c00,stroke-width:3px", f"{_INDENT}class {','.join(alarmed)} alarm"]
     return "\n".join(lines) + "\n"
@@ -93,7 +93,8 @@ def dot(picture: Picture) -> str:
     tell("", 1)
     for link in picture.links:
         if {link.source, link.target} <= names.keys():
-            marks = [f"label={_quoted(link.label)}"] if link.label else []
+            said = [*([link.label] if link.label else []), *_marks(picture, link)]
+            marks = [f"label={_quoted(*said)}"] if said else []
             marks += [] if link.directed else ["dir=none"]
             marks += [] if link.active else ["style=dashed", "color=red"]
             shown = f" [{', '.join(marks)}]" if marks else ""
@@ -105,9 +106,13 @@ def _children(picture: Picture, key: str) -> list[Place]:
     return [place for place in picture.places if place.inside == key]
 
 
+def _marks(picture: Picture, marked: Place | Link) -> tuple[str, ...]:
+    return picture.marks[marked.key].lines if marked.key in picture.marks else ()
+
+
 def _said(picture: Picture, place: Place) -> Iterator[str]:
     """The lines of a place; a container says everything in one."""
-    marks = picture.marks[place.key].lines if place.key in picture.marks else ()
+    marks = _marks(picture, place)
     if place.kind in CONTAINERS:
         yield " ".join([place.title, *place.lines[:1]])
         yield from (*place.lines[1:], *marks)
@@ -130,10 +135,11 @@ def _names(picture: Picture) -> dict[str, str]:
     return names
 
 
-def _arrow(link: Link) -> str:
+def _arrow(link: Link, marks: tuple[str, ...]) -> str:
     line = ("-->" if link.directed else "---") if link.active else ("-.->" if link.directed else "-.-")
     label = link.label if link.active or not link.label else f"{link.label} (blackhole)"
-    return f'{line}|"{_mermaid_text(label)}"|' if label else line
+    text = "<br/>".join(_mermaid_text(each) for each in (label, *marks) if each)
+    return f'{line}|"{text}"|' if text else line
 
 
 def _mermaid_text(text: str) -> str:

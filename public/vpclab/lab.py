@@ -390,14 +390,14 @@ class Lab:
 
         return Picture.from_json(self.ask("picture"))
 
-    def traffic(self) -> dict[str, Any]:
+    def traffic(self, *, ways: bool = False) -> dict[str, Any]:
         """Counters of this moment; the differences of two, by their ``time_s``, are rates.
 
         ``interfaces`` (packets, bytes and drops of each, as seen by the node), ``drops`` by reason, ``gateways``
         (connections, and the ``ports`` that the destination uses which has the most), the latest ``flows``, and how
         many are ``remembered``, by kind.
         """
-        found: dict[str, Any] = self.ask("traffic")
+        found: dict[str, Any] = self.ask("traffic", ways=ways)
         return found
 
     def ports_of_interest(self) -> dict[str, tuple[int, ...]]:

@@ -88,6 +88,34 @@ def test_traffic_marks_rates_and_drops(quickstart: Lab) -> None:
     assert marks["internet-host visitor"]["alarm"]
 
 
+def test_links_are_marked_with_what_goes_over_them(quickstart: Lab) -> None:
+    """A ping out through the NAT gateway, counted in both subnets that it leaves, and one over the peering."""
+    from vpclab.cli.rates import link_rates, marks
+
+    before = quickstart.traffic(ways=True)
+    assert quickstart["app"].ping("example", count=5)
+    assert quickstart["db"].ping("web", count=3)
+    after = quickstart.traffic(ways=True)
+    seconds = after["time_s"] - before["time_s"]
+    found = {link: round(sums["packets_s"] * seconds) for link, sums in link_rates(before, after).items()}
+    assert found == {
+        "routes shop/private -> nat-gateway shop/nat": 10,
+        "routes shop/public -> internet-gateway shop": 10,
+        "routes shop/public -> peering shop-store": 6,
+        "routes store/data -> peering shop-store": 6,
+    }
+    picture = quickstart.picture().marked(marks(before, after))
+    assert set(found) <= set(picture.marks)
+    with quickstart["app"].popen(["ping", "-i", "0.05", "198.51.100.10"], stdout=subprocess.DEVNULL) as ping:
+        try:
+            out = vpclab("graph", "--lab", quickstart.name, "--traffic", "--seconds", "1").stdout
+        finally:
+            ping.terminate()
+    assert re.search(
+        r'routes_shop_private -->\|"0\.0\.0\.0/0<br/>\S+ kbit/s, \S+ packets/s, 1 flow"\| nat_gateway', out
+    )
+
+
 def test_rates_are_those_of_the_traffic(quickstart: Lab) -> None:
     """What is counted between two samples is what was sent between them, to the packet and the byte."""
     from vpclab.cli.rates import interface_rates

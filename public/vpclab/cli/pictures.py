@@ -43,7 +43,7 @@ Row = dict[str, Any]
 @click.option(
     "-o", "--output", "target", metavar="FILE", type=click.Path(path_type=Path), help="Where to; else it is printed."
 )
-@click.option("--traffic", is_flag=True, help="Mark the rates of the running lab, and where packets are dropped.")
+@click.option("--traffic", is_flag=True, help="Mark the rates of nodes, gateways and routes, and where packets die.")
 @click.option(
     "--seconds", default=1.0, show_default=True, type=click.FloatRange(0.1, 600), help="How long to measure rates."
 )
@@ -68,9 +68,9 @@ def graph(
         lab = selection.lab()
         picture = lab.picture()
         if traffic:
-            before = lab.traffic()
+            before = lab.traffic(ways=True)
             time.sleep(seconds)
-            picture = picture.marked(rates.marks(before, lab.traffic()))
+            picture = picture.marked(rates.marks(before, lab.traffic(ways=True)))
     output = output or _ENDINGS.get("" if target is None else target.suffix.lower(), "mermaid")
     if output == "json" and target is None:
         show_json(picture.to_json())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dataplane.picture import Mark
 
 Sample = Mapping[str, Any]
+Row = Mapping[str, Any]
 _LATE_S = 0.1
 """How long after the time of a sample its flows may have been read."""
 _COUNTED = ("sent_packets", "sent_bytes", "received_packets", "received_bytes")
@@ -78,24 +79,45 @@ def flow_rates(before: Sample, after: Sample) -> list[dict[str, Any]]:
     A flow that was not in the earlier sample, which holds the latest only, but is older than that, is left out: nobody
     knows how much of it is new.
     """
-    seconds = _seconds(before, after)
-    old = {_flow(row): row for row in before["flows"]}
-    rows = []
-    for row in after["flows"]:
-        was = old.get(_flow(row))
+    rows = [
+        {"owner": row["owner"], "protocol": row["protocol"], "original": row["original"], **grown}
+        for row, grown in _flow_rates(before["flows"], after["flows"], _seconds(before, after), _flow)
+    ]
+    return sorted(rows, key=lambda row: (-row["bits_s"], row["owner"], row["original"]))
+
+
+def link_rates(before: Sample, after: Sample) -> dict[str, dict[str, float]]:
+    """Per link that flows went over meanwhile, by its key in a picture: flows, packets and bits a second, both ways."""
+    found: dict[str, dict[str, float]] = {}
+    rows = _flow_rates(before["ways"], after["ways"], _seconds(before, after), lambda row: row["flow"])
+    for row, grown in rows:
+        sums = found.setdefault(row["link"], {"flows": 0, "packets_s": 0.0, "bits_s": 0.0})
+        sums["flows"] += 1
+        for name, rate in grown.items():
+            sums[name] += rate
+    return found
+
+
+def _flow_rates(
+    before: Sequence[Row], after: Sequence[Row], seconds: float, identity: Callable[[Row], Hashable]
+) -> Iterator[tuple[Row, dict[str, float]]]:
+    old = {identity(row): row for row in before}
+    for row in after:
+        was = old.get(identity(row))
         if was is None or row["age_s"] < was["age_s"]:  # a new one; of the same ends, if there was one before
             if row["age_s"] > seconds + _LATE_S:
                 continue
             was = {"packets": (0, 0), "bytes": (0, 0)}
         packets, octets = sum(row["packets"]) - sum(was["packets"]), sum(row["bytes"]) - sum(was["bytes"])
         if packets > 0:
-            rates = {"packets_s": packets / seconds, "bits_s": 8 * octets / seconds}
-            rows.append({"owner": row["owner"], "protocol": row["protocol"], "original": row["original"], **rates})
-    return sorted(rows, key=lambda row: (-row["bits_s"], row["owner"], row["original"]))
+            yield row, {"packets_s": packets / seconds, "bits_s": 8 * octets / seconds}
 
 
 def marks(before: Sample, after: Sample) -> dict[str, Mark]:
-    """What to write into the picture of a lab: rates of nodes and NAT gateways that have any, and what is dropped."""
+    """What to write into the picture of a lab: what its nodes, NAT gateways and routes carry, and what is dropped.
+
+    Both samples are with ways. Over a route go the flows that the interfaces of its subnet remember.
+    """
     from dataplane.picture import Mark  # late, as in vpclab.lab
 
     found: dict[str, Mark] = {}
@@ -119,6 +141,9 @@ def marks(before: Sample, after: Sample) -> dict[str, Mark]:
         lines += [f"dropped {row['dropped']}"] if row["dropped"] else []
         if lines:
             found[f"nat-gateway {row['gateway']}"] = Mark(tuple(lines), alarm=bool(row["dropped"]))
+    for link, sums in link_rates(before, after).items():
+        flows = f"{sums['flows']:.0f} flow" + ("s" if sums["flows"] > 1 else "")
+        found[link] = Mark((f"{bits(sums['bits_s'])}, {count(sums['packets_s'])} packets/s, {flows}",))
     return found
 
 

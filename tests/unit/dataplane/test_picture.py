@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.load import load_topology
-from dataplane.picture import Link, Mark, Picture, Place, dot, draw, mermaid
+from dataplane.picture import Link, Mark, Picture, Place, Ways, dot, draw, mermaid
 from dataplane.picture.examples_page import examples_page, first_paragraph
 from dataplane.topology import Topology
 from tests.property.quick_load import topology_of
@@ -169,6 +170,51 @@ def test_marks_are_written_where_they_belong() -> None:
     assert mermaid(picture).endswith("class instance_web alarm\n")
     assert 'NO_ROUTE", shape=box, style=solid, color=red, penwidth=2];' in dot(picture)
     assert "alarm" not in mermaid(picture_of(SHOP))
+
+
+def test_links_are_marked_too() -> None:
+    key = "routes shop/private -> nat-gateway shop/nat"
+    picture = picture_of(SHOP).marked({key: Mark(("1 Mbit/s", "2 flows"), alarm=True), "a -> b": Mark(("x",))})
+    assert list(picture.marks) == [key]
+    assert_sound(picture)
+    assert '-->|"0.0.0.0/0<br/>1 Mbit/s<br/>2 flows"| nat_gateway_shop_nat' in mermaid(picture)
+    assert 'label="0.0.0.0/0\\n1 Mbit/s\\n2 flows"' in dot(picture)
+    assert "class" not in mermaid(picture), "a link has none"
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_whatever_leaves_a_subnet_goes_over_a_link_that_is_drawn(file: Path) -> None:
+    topology = load_topology(file)
+    ways, drawn = Ways(topology), {link.key for link in draw(topology).links}
+    destinations: list[IPv4Address | IPv6Address] = [each.public for each in topology.public_addresses]
+    for host in topology.hosts.values():
+        destinations += [each for each in (host.address, host.ipv6_address) if each is not None]
+    for interface in topology.interfaces:
+        destinations += [*interface.addresses4, *interface.addresses6]
+    found = {
+        link
+        for interface in topology.interfaces
+        for destination in destinations
+        if (link := ways.link(interface.path, destination)) is not None
+    }
+    assert found
+    assert {" -> ".join(link) for link in found} <= drawn
+    assert ways.link("nobody/eth0", destinations[0]) is None
+
+
+def test_the_longest_prefix_says_which_link() -> None:
+    topology = load_topology(SHOP, file_name="lab.yaml")
+    ways = Ways(topology)
+    web, db = (topology.find_interface(vpc, path) for vpc, path in (("shop", "web/eth0"), ("store", "db/eth0")))
+    assert web is not None
+    assert db is not None
+    assert ways.link("web/eth0", db.addresses4[0]) == ("routes shop/public", "peering shop-store")
+    assert ways.link("web/eth0", IPv4Address("198.51.100.10")) == ("routes shop/public", "internet-gateway shop")
+    assert ways.link("db/eth0", IPv4Address("198.51.100.10")) is None
+    assert ways.link("web/eth0", web.addresses4[0]) is None, "inside of the VPC no route leads away"
+    assert ways.is_own("web/eth0", web.addresses4[0])
+    assert not ways.is_own("web/eth0", db.addresses4[0])
+    assert not ways.is_own("nobody/eth0", web.addresses4[0])
 
 
 def crowd(titles: Sequence[str]) -> Picture:

@@ -29,6 +29,11 @@ def flow(port: int, packets: tuple[int, int], octets: tuple[int, int], age_s: fl
     return {**ends, "packets": packets, "bytes": octets, "age_s": age_s}
 
 
+def way(link: str, port: int, packets: int, age_s: float = 60.0) -> dict[str, Any]:
+    counted = {"packets": (packets, packets), "bytes": (100 * packets, 0), "age_s": age_s}
+    return {"link": link, "flow": f"app/eth0 6 {port}", **counted}
+
+
 def gateway(attempts: int, sent: int, dropped: int) -> dict[str, Any]:
     metrics = {"ConnectionAttemptCount": attempts, "BytesOutToDestination": sent, "BytesOutToSource": 2 * sent}
     metrics |= {"ErrorPortAllocation": dropped, "PacketsDropCount": dropped}
@@ -49,6 +54,7 @@ BEFORE: dict[str, Any] = {
     "gateways": [gateway(1, 1000, 0)],
     "flows": [flow(1, (10, 10), (1000, 1000)), flow(2, (1, 1), (40, 40))],
     "remembered": {"group": 2},
+    "ways": [way("a -> b", 1, 10), way("a -> c", 2, 10)],
 }
 AFTER: dict[str, Any] = {
     "time_s": 102.0,
@@ -61,6 +67,7 @@ AFTER: dict[str, Any] = {
     "gateways": [gateway(3, 26_000, 2)],
     "flows": [flow(1, (20, 20), (126_000, 1000)), flow(2, (1, 1), (40, 40)), flow(3, (1, 0), (60, 0), 1.0)],
     "remembered": {"group": 3, "nat": 7},
+    "ways": [way("a -> b", 1, 30), way("a -> c", 2, 10), way("a -> b", 3, 5, 1.0), way("a -> c", 4, 99)],
 }
 
 
@@ -134,6 +141,8 @@ def test_marks_of_a_picture() -> None:
     )
     assert not found["network-interface new/eth1"].alarm
     assert found["nat-gateway shop/nat"].lines == ("7 connections", "out 100 kbit/s, in 200 kbit/s", "dropped 2")
+    assert found["a -> b"].lines == ("10 kbit/s, 25 packets/s, 2 flows",)
+    assert "a -> c" not in found
     assert not [key for key in found if "web" in key], "nothing is written where nothing goes on"
 
 
