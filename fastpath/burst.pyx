@@ -17,6 +17,7 @@ from fastpath.emission cimport MAX_EMISSIONS, SCRATCH, emission, send
 from fastpath.flow cimport arrival, facts
 from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, read_geneve
 from fastpath.memo cimport *
+from fastpath.observe cimport observe_hit
 from fastpath.packet cimport edit, packet, parse_ip, parse_offload, start_header
 from fastpath.reason cimport CAUSE_FORWARDED, REASON_EMISSION_LIMIT, VERDICT_DROP, VERDICT_FORWARD
 from fastpath.session cimport SESSION_BALANCED, alive, flow_retire, flow_settle, note_sequence, session
@@ -486,6 +487,8 @@ cdef bint hit_rarely(core *c, arrival *a, uint32_t row, const interface *to) noe
     if q.ttl <= f.spent or ((f.flags & FLOW_AROUND) and shell.mtu and q.wire + OUTER_SIZE > shell.mtu) \
             or ((f.flags & FLOW_OPENS) and not fits_inside(c, a, row, q)):
         return False
+    if f.flags & FLOW_OBSERVED:
+        observe_hit(&c.sessions, row)
     count_hit(c, a, row, q, <uint32_t>c.now)
     if f.flags & FLOW_NOTES:
         note_all(c, row, q)
@@ -527,10 +530,15 @@ cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interface
     if unlikely(f.flags & FLOW_RARELY):
         if f.flags & (FLOW_AROUND | FLOW_NOTES):
             return hit_rarely(c, a, row, to)
-        q = a.inside
-        if q.ttl <= f.spent or not fits_inside(c, a, row, q):
+        if f.flags & FLOW_OPENS:
+            q = a.inside
+            if q.ttl <= f.spent or not fits_inside(c, a, row, q):
+                return False
+            write_ethernet(c, a, q, f)
+        elif q.ttl <= f.spent:
             return False
-        write_ethernet(c, a, q, f)
+        if f.flags & FLOW_OBSERVED:
+            observe_hit(&c.sessions, row)
     elif unlikely(q.ttl <= f.spent):
         return False
     count_hit(c, a, row, q, now)

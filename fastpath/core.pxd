@@ -9,6 +9,7 @@ from fastpath.memo cimport flow_table, wide_key
 from fastpath.packet cimport packet
 from fastpath.plan cimport leg_room, plan, trace_buffer
 from fastpath.reason cimport REASONS
+from fastpath.records cimport record_table
 from fastpath.session cimport gateway, session_table
 from fastpath.snapshot cimport context, interface, tables
 
@@ -39,6 +40,7 @@ cdef struct core:
     uint64_t seed
     port_counters *ports    # by port number
     uint32_t port_count
+    record_table records    # in use while flows.records leads to it
     outbox out
     trace_buffer *trace     # or NULL: filled by the next packet that is walked
     uint32_t gateway_count  # of sessions.gateways, which are ours

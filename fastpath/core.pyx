@@ -13,10 +13,12 @@ from fastpath.emission cimport *
 from fastpath.fragment cimport *
 from fastpath.flow cimport flow_remember
 from fastpath.memo cimport flows_move
+from fastpath.observe cimport observe
 from fastpath.lpm cimport lpm_find
 from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
+from fastpath.records cimport records_turn
 from fastpath.session cimport *
 from fastpath.snapshot cimport TUNNEL_RESETS, bridge_find, context, interface, tunnel, tunnel_of
 from fastpath.walk cimport start_metadata, walk
@@ -191,6 +193,8 @@ cdef void inject_error(core *c, plan *x, uint32_t parent) noexcept nogil:
         return
     c.out.used += legs.used
     commit(c, &c.error_work, &q)
+    if c.error_work.crossing_count:
+        observe(c.flows.records, &c.error_work, c.now)
     reason = c.error_work.reason
     if c.error_work.verdict == VERDICT_FORWARD:
         reason = send(&c.out, c.error_work.p, &c.error_work.edit, CAUSE_RESET if x.error == ERROR_RESET else CAUSE_ERROR, parent)
@@ -275,6 +279,8 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
         walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
     c.out.used += legs.used
     commit(c, w, p)
+    if w.crossing_count:
+        observe(c.flows.records, w, c.now)
     give(result, w.verdict, w.reason, w.object, w.rule)
     if w.verdict == VERDICT_FORWARD:
         if a != NULL and a.keyed:
@@ -480,7 +486,7 @@ cdef void tell_ends(core *c, session *s) noexcept nogil:
         if s.acknowledged & (1 << way) or not s.spoke & (1 << way):
             p.tcp_flags = TCP_ACK
             store32(frame + p.l4 + 8, s.expects[way] if s.acknowledged & (1 << way) else s.sends[1 - way])
-        memset(&c.work, 0, sizeof(plan) - sizeof(c.work.effects))
+        clear_plan(&c.work)
         c.work.error = ERROR_RESET
         c.work.error_routed = 1
         c.work.error_interface = tn.interface
@@ -529,6 +535,8 @@ cdef void set_time(core *c, uint64_t now) noexcept nogil:
             flows_retire(&c.sessions)
         c.now = now
         c.flows.now = now
+        if c.flows.records != NULL and now >= c.flows.records.until:
+            records_turn(c.flows.records, now)
         # a little each millisecond, that nobody has to wait for all of it at once: sessions come by once in SWEEP_MS
         table_age(&c.sessions, 1 + <uint32_t>(c.sessions.used * (passed if passed < SWEEP_MS else SWEEP_MS) // SWEEP_MS), now)
         passed = passed if passed < TURN_MS else TURN_MS

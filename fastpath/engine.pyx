@@ -19,10 +19,12 @@ from fastpath.edit cimport ERROR_MAX
 from fastpath.emission cimport *
 from fastpath.fragment cimport fragments_close, fragments_open
 from fastpath.flow cimport arrival, outcome
-from fastpath.memo cimport flows_broken, flows_close, flows_open
+from fastpath.memo cimport FLOW_OBSERVED, flow_table, flows_broken, flows_close, flows_open
 from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
+from fastpath.records cimport (LOST_POINTS, lost_at, record, record_table, records_close, records_flush, records_open,
+                               records_turn)
 from fastpath.session cimport *
 from fastpath.shown cimport *
 from fastpath.snapshot cimport Snapshot
@@ -113,6 +115,7 @@ cdef class Engine:
         table_close(&self.c.sessions)
         flows_close(&self.c.flows)
         fragments_close(&self.c.fragments)
+        records_close(&self.c.records)
         free(self.c.sessions.gateways)
         free(self.c.sessions.gateway_of)
         outbox_close(&self.c.out)
@@ -460,6 +463,108 @@ cdef class Engine:
                     deleted += 1
             self.release()
         return deleted
+
+    def open_records(self, *, unsigned int capacity=65536, unsigned int waiting=65536, unsigned long long window_ms=60000,
+                     unsigned long long phase_ms=0):
+        """Count flows at points of the graph from now on.
+
+        Args:
+            capacity: most flows and points at once (112 bytes each, touched as used).
+            waiting: most records of windows that are over, until `take_records` takes them.
+            window_ms: length of a window; one begins where time and `phase_ms` add up to a multiple of it.
+
+        Raises RuntimeError when flows are counted already, MemoryError when there is no room.
+        """
+        cdef record_table *t = &self.c.records
+        cdef bint opened
+        if not 1 <= capacity <= MOST_ROWS or not 1 <= waiting <= MOST_ROWS or window_ms == 0 \
+                or (phase_ms // window_ms) >> 31:
+            raise ValueError("capacity and waiting must be from 1 to 2**28, and a window's number fit 32 bits")
+        with self.control:
+            if self.c.flows.records != NULL:
+                raise RuntimeError("flows are counted already")
+            with nogil:
+                opened = records_open(t, capacity, waiting, window_ms, phase_ms)
+                if opened:
+                    self.acquire()
+                    records_turn(t, self.c.now)
+                    self.c.flows.records = t
+                    flows_retire(&self.c.sessions)      # what they know of points is that nobody counts
+                    self.release()
+            if not opened:
+                raise MemoryError
+
+    def take_records(self, *, bint unfinished=False):
+        """Records of all windows that are over (`unfinished`: of the present one too), each told once.
+
+        Returns `(window, records, lost, lost_elsewhere)`: the number of the present window; a list of `(window, point, side,
+        refused, path, family, source, destination, protocol, source port, destination port, packets, bytes, first_ms,
+        last_ms, tcp_flags)`, where one flow may be told of in several pieces; a list of `(window, point, packets)` that there
+        was no room for, and how many packets there was not even room to say that of.
+        """
+        cdef record_table *t
+        cdef record *copy
+        cdef record *r
+        cdef flow_table *flows = &self.c.flows
+        cdef uint32_t first = 0, count = 0, i, target = 0, window = 0, size = 0
+        cdef uint64_t elsewhere = 0
+        cdef bint more = True
+        cdef list rows = [], lost = []
+        cdef lost_at gone[LOST_POINTS]
+        with self.control:
+            t = flows.records
+            if t == NULL:
+                return 0, rows, lost, 0
+            copy = <record *>malloc(COPY_ROWS * sizeof(record))
+            if copy == NULL:
+                raise MemoryError
+            with nogil:
+                self.acquire()
+                window = t.window
+                target = window + unfinished
+                self.release()
+                # what entries have counted before that; who hits one in the meantime has it tell by himself
+                while more:
+                    self.acquire()
+                    for i in range(first, first + COPY_ROWS if first + COPY_ROWS < flows.used else flows.used):
+                        if flows.rows[i].packets and flows.rows[i].flags & FLOW_OBSERVED:
+                            flow_settle(&self.c.sessions, i)
+                    first += COPY_ROWS
+                    more = first < flows.used
+                    self.release()
+            first = 0
+            size = t.used
+            try:
+                while first < size or count:
+                    with nogil:
+                        self.acquire()
+                        if first < size:
+                            records_flush(t, first, COPY_ROWS, target)
+                            first += COPY_ROWS
+                        count = t.ring_count if t.ring_count < COPY_ROWS else COPY_ROWS
+                        for i in range(count):
+                            copy[i] = t.ring[(t.ring_first + i) % t.ring_size]
+                        t.ring_first = (t.ring_first + count) % t.ring_size
+                        t.ring_count -= count
+                        self.release()
+                    for i in range(count):
+                        r = &copy[i]
+                        rows.append((r.window, r.key.point, r.key.side, r.key.refused, r.key.path, r.key.family,
+                                     (<object>r.key.src.hi << 64) | r.key.src.lo, (<object>r.key.dst.hi << 64) | r.key.dst.lo,
+                                     r.key.proto, r.key.sport, r.key.dport, r.packets, r.bytes, r.first, r.last, r.tcp_flags))
+            finally:
+                free(copy)
+            with nogil:
+                self.acquire()
+                memcpy(gone, t.lost, sizeof(gone))
+                memset(t.lost, 0, sizeof(gone))
+                elsewhere = t.lost_unnamed
+                t.lost_unnamed = 0
+                self.release()
+            for i in range(LOST_POINTS):
+                if gone[i].point:
+                    lost.append((gone[i].window, gone[i].point, gone[i].packets))
+        return window, rows, lost, elsewhere
 
     def counters(self):
         """Per port number: rx_frames, rx_packets, rx_bytes, tx_frames, tx_packets, tx_bytes and

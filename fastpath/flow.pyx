@@ -13,10 +13,11 @@ from fastpath.geneve cimport OUTER_SIZE, write_outer
 from fastpath.memo cimport *
 from fastpath.packet cimport L4_PORTS, addr, addr_eq, header
 from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME,
-                            LAYER_INSIDE, effect)
+                            LAYER_INSIDE, MAX_CROSSINGS, effect)
 from fastpath.reason cimport VERDICT_FORWARD
+from fastpath.records cimport NO_RECORD
 from fastpath.session cimport SESSION_BALANCED, bucket_of, flow_retire, flow_tie, session
-from fastpath.snapshot cimport interface
+from fastpath.snapshot cimport FLAG_RECORDED, interface
 from fastpath.wire cimport *
 
 cdef enum:
@@ -80,6 +81,20 @@ cdef void write_shell(flow_shell *shell, const plan *x) noexcept nogil:
     shell.mtu = <uint16_t>x.path_mtu[LAYER_AROUND]
 
 
+# Tie the entry to the records that its packets count for. False: there was no room for one of them, or for a link.
+cdef bint tie_records(flow_table *t, session_table *sessions, uint32_t row, const plan *x) noexcept nogil:
+    cdef uint32_t i
+    for i in range(x.crossing_count if t.records != NULL else 0):
+        if not x.crossings[i].flags & FLAG_RECORDED:
+            continue
+        if x.crossings[i].record == NO_RECORD:
+            return False
+        if not flow_tie(sessions, row, LINK_RECORDS, x.crossings[i].record, 0, x.crossings[i].layer):
+            return False
+        t.rows[row].flags |= FLOW_OBSERVED
+    return x.crossing_count < MAX_CROSSINGS     # else some may have seen it that are not told
+
+
 # Tie the entry to all that its plan found. False: something of it has changed since, or there is no room.
 cdef bint tie_all(flow_table *t, session_table *sessions, uint32_t row, const plan *x) noexcept nogil:
     cdef flow *f = &t.rows[row]
@@ -113,7 +128,7 @@ cdef bint tie_all(flow_table *t, session_table *sessions, uint32_t row, const pl
             if not flow_tie(sessions, row, LINK_USES if e.kind == EFFECT_USE else LINK_TOUCHES, e.row, e.way, e.layer):
                 return False
     f.idle = <uint16_t>(idle // 1000)
-    return True
+    return tie_records(t, sessions, row, x)
 
 
 cdef uint32_t new_row(flow_table *t, session_table *sessions, const arrival *a) noexcept nogil:

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.records cimport record_table
+
 cdef enum:
     BUCKET_WAYS = 8         # entries one bucket holds
     GROUP = 4               # buckets next to each other that take each other's overflow
@@ -19,7 +21,8 @@ cdef enum flow_flag:
     FLOW_AROUND = 8         # it leaves inside another packet, see `flow_shell`
     FLOW_NOTES = 16         # a session wants to know sequence numbers
     FLOW_USES = 32          # a session must live that is not touched
-    FLOW_RARELY = FLOW_OPENS | FLOW_AROUND | FLOW_NOTES | FLOW_USES
+    FLOW_OBSERVED = 64      # it counts for records, see fastpath.observe
+    FLOW_RARELY = FLOW_OPENS | FLOW_AROUND | FLOW_NOTES | FLOW_USES | FLOW_OBSERVED
 
 # What a packet is found by, as it stands on the wire where that is possible:
 #
@@ -83,11 +86,12 @@ cdef enum link_kind:
     LINK_TOUCHES = 1        # a session that each packet of the flow touches
     LINK_USES = 2           # one that must be there as it is
     LINK_LACKS = 3          # there must be no session in a bucket that was not there then
+    LINK_RECORDS = 4        # a record that each packet of the flow counts for
 
 # Ties an entry to something that it stands or falls with. Link 0 is none.
 cdef struct flow_link:
     uint32_t flow
-    uint32_t target         # row of a session; LACKS: bucket of the session table
+    uint32_t target         # row of a session; LACKS: bucket of the session table; RECORDS: row of a record
     uint32_t next           # of the same target
     uint32_t previous
     uint32_t more           # of the same entry
@@ -109,6 +113,7 @@ cdef struct flow_table:
     flow_wide *wide
     flow_shell *shells
     flow_link *links
+    record_table *records   # not owned; NULL: nobody wants any
     uint32_t capacity
     uint32_t used           # rows 0..used-1 have been in use at some time
     uint32_t free           # first free row below `used`

@@ -29,7 +29,7 @@ cdef enum:
     MOVES = 1               # groups of buckets that each insertion moves
     FULL = 6                # tenths of the ways in use
     CANDIDATES = 8          # rows among which the oldest has to go when all are taken
-    LINKS = 4               # per entry, on average
+    LINKS = 8               # per entry, on average
     HUGE = 16 << 20         # bytes from which on an arena is worth large pages
 
 

@@ -2,6 +2,7 @@
 # writes it, shared by the modules that know one kind of node each.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from fastpath.packet cimport addr, edit, header, metadata, packet
 from fastpath.reason cimport VERDICT_DROP
@@ -14,6 +15,8 @@ cdef enum:
     MAX_HOPS = 100
     ABSENCES = 4            # sessions whose absence a plan may be remembered with
     MAX_LEGS = 4            # times one packet may become another: of the other family, around it, out of it
+    MAX_CROSSINGS = 16      # points that see one packet; those behind are not told of it
+    PATH_INSIDE = 1         # of a crossing: it came to another interface of its realm
 
 cdef enum effect_kind:
     EFFECT_OPEN = 1
@@ -53,6 +56,20 @@ cdef struct effect:
     session_key reply       # OPEN
     session_key pool        # OPEN of a NAT session; of a balanced one, unless its owner is 0
     session_step step
+
+# A packet went by at a point (OP_POINT), as it was there and then.
+cdef struct crossing:
+    uint8_t side            # direction, as the point sees it
+    uint8_t flags           # of its node: who wants to know
+    uint8_t layer           # which packet
+    uint8_t refused         # a gate of that side let it not pass
+    uint8_t path            # of what left an interface, how it went on; 0: nobody knows
+    uint32_t point          # number of what the point belongs to
+    uint32_t origin         # interface that it came from then
+    uint32_t size           # bytes of IP packets
+    uint32_t record         # row of the record that it was counted in, or NO_RECORD
+    packet *p
+    header h
 
 cdef enum error_kind:
     ERROR_NONE = 0
@@ -125,7 +142,10 @@ cdef struct plan:
     uint32_t path_mtu[LAYERS]   # smallest MTU of the hops passed; 0: no limit
     uint32_t absences       # sessions that were looked for in vain, and that decide; from the ABSENCES-th on none is noted
     uint32_t effect_count
-    effect effects[MAX_EFFECTS]     # last: only the part in use is ever cleared
+    uint32_t crossing_count
+    # last: only the parts in use are ever cleared
+    effect effects[MAX_EFFECTS]
+    crossing crossings[MAX_CROSSINGS]
 
 cdef struct walker:
     tables *t
@@ -142,6 +162,10 @@ cdef struct walker:
     uint64_t now
     uint64_t seed
     trace_buffer *trace
+
+
+cdef inline void clear_plan(plan *x) noexcept nogil:
+    memset(x, 0, <size_t>(<char *>&x.effects - <char *>x))
 
 
 cdef inline void note(walker *w, const node *n, uint8_t detail, uint32_t rule, uint32_t row=0) noexcept nogil:

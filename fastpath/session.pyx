@@ -20,9 +20,10 @@ the latest when it is *retired*. A session that changes or goes takes the entrie
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastpath.memo cimport (LINK_LACKS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete, link_new,
+from fastpath.memo cimport (LINK_LACKS, LINK_RECORDS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete, link_new,
                             new_secret)
 from fastpath.geneve cimport OUTER_SIZE
+from fastpath.records cimport record_add, record_table, records_broken
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_FIN, TCP_RST
 
 
@@ -225,7 +226,11 @@ cdef void table_age(session_table *t, uint32_t count, uint64_t now) noexcept nog
 
 # Where the list that a link is in begins.
 cdef inline uint32_t *head_of(session_table *t, const flow_link *tie) noexcept nogil:
-    return &t.absent[tie.target] if tie.kind == LINK_LACKS else &t.rows[tie.target].flows
+    if tie.kind == LINK_LACKS:
+        return &t.absent[tie.target]
+    if tie.kind == LINK_RECORDS:
+        return &t.flows.records.rows[tie.target].flows
+    return &t.rows[tie.target].flows
 
 
 cdef bint flow_tie(session_table *t, uint32_t row, uint8_t kind, uint32_t target, uint8_t way, uint8_t layer) noexcept nogil:
@@ -269,6 +274,8 @@ cdef void flow_settle(session_table *t, uint32_t row) noexcept nogil:
     while link:
         tie = &t.flows.links[link]
         link = tie.more
+        if tie.kind == LINK_RECORDS:
+            record_add(t.flows.records, tie.target, f.packets, bytes[tie.layer], seen, 0)
         if tie.kind != LINK_TOUCHES:
             continue
         s = &t.rows[tie.target]
@@ -357,6 +364,7 @@ cdef void flows_retire(session_table *t) noexcept nogil:
 cdef const char *links_broken(session_table *t, uint32_t *where) noexcept nogil:
     cdef uint32_t row, link, behind
     cdef uint64_t own = 0, listed = 0
+    cdef const record_table *records = t.flows.records
     for row in range(t.flows.used):
         where[0] = row
         if t.flows.rows[row].word[1] == 0:
@@ -369,9 +377,14 @@ cdef const char *links_broken(session_table *t, uint32_t *where) noexcept nogil:
             if t.flows.links[link].flow != row:
                 return b"a link is of another flow entry"
             link = t.flows.links[link].more
-    for row in range(t.used + t.mask + 1):
+    for row in range(t.used + t.mask + 1 + (records.used if records != NULL else 0)):
         where[0] = row
-        link = t.rows[row].flows if row < t.used else t.absent[row - t.used]
+        if row < t.used:
+            link = t.rows[row].flows
+        elif row <= t.used + t.mask:
+            link = t.absent[row - t.used]
+        else:
+            link = records.rows[row - t.used - t.mask - 1].flows
         if link and row < t.used and not t.rows[row].live:
             return b"a flow entry depends on a dead session"
         behind = 0
@@ -383,7 +396,7 @@ cdef const char *links_broken(session_table *t, uint32_t *where) noexcept nogil:
             link = t.flows.links[link].next
     if listed != own:
         return b"links are missing from a list"
-    return NULL
+    return records_broken(records, where) if records != NULL else NULL
 
 
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:

@@ -10,7 +10,7 @@ from fastpath.session cimport SESSION_BALANCED, session, way_tuple
 from fastpath.wire cimport VNET_HEADER
 
 HOP_OPS = ("drop", "guard", "bridge", "filter", "group-session", "nat-session", "lookup", "rewrite", "hop", "enter", "emit", "serve",
-           "flow-gate", "encapsulate", "decapsulate")
+           "flow-gate", "encapsulate", "decapsulate", "point")
 HOP_DETAILS = ("passed", "dropped", "skipped", "branched", "new", "known", "related", "untracked", "outbound", "inbound", "fragments",
                "encapsulated", "decapsulated")
 SESSION_KINDS = ("", "group", "nat", "pool", "flow", "balancer", "sticky")

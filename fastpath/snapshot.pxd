@@ -22,6 +22,7 @@ cdef enum node_op:
     OP_FLOW_GATE = 12
     OP_ENCAPSULATE = 13
     OP_DECAPSULATE = 14
+    OP_POINT = 15
 
 cdef enum guard_test:
     TEST_SOURCE_IN = 1
@@ -61,6 +62,7 @@ cdef enum node_flag:
     FLAG_CLAMPS_MSS = 4     # HOP
     FLAG_QUIET = 1          # LOOKUP
     FLAG_TRACKS = 1         # FLOW_GATE
+    FLAG_RECORDED = 1       # POINT: flows are counted there
 
 cdef enum tunnel_flag:
     TUNNEL_RESETS = 1
@@ -73,14 +75,14 @@ cdef enum stickiness:
 
 cdef struct node:
     uint8_t op
-    uint8_t mode            # test, side, direction, gate mode or ttl action
+    uint8_t mode            # test, side, direction, gate mode or ttl action; ENTER: what path that is, see `crossing`
     uint8_t family
     uint8_t flags
     uint16_t reason
     uint16_t mtu
     uint32_t next
     uint32_t other          # GUARD: node to go to instead of dropping; 0: drop. FLOW_GATE: node for known flows
-    uint32_t table          # index of the set, filter, policy, fib, map or bridge; ENTER: subnet
+    uint32_t table          # index of the set, filter, policy, fib, map or bridge; ENTER: subnet; POINT: set that is not seen
     uint32_t value          # GUARD: via bits, or index + 1 of a set of subnets; FILTER: subnet to skip; ENTER: realm;
     # FLOW_GATE: direction; DECAPSULATE: balancer
     uint32_t extra          # HOP, ENTER, EMIT, NAT_SESSION: interface index + 1

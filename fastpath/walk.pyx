@@ -16,6 +16,7 @@ from fastpath.lpm cimport lpm_find, lpm_table
 from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_QUERY, MAX_CUTS, addr_eq, outer, start_header,
                               wire_length)
 from fastpath.nat64 cimport FAMILY_GAIN
+from fastpath.observe cimport cross, end_crossings, pass_on
 from fastpath.balancer cimport decapsulate, encapsulate
 from fastpath.plan cimport *
 from fastpath.reason cimport *
@@ -133,6 +134,7 @@ cdef bint pass_hop(walker *w, const node *n) noexcept nogil:
 cdef void enter(walker *w, const node *n) noexcept nogil:
     cdef metadata *m = &w.out.meta
     m.realm = n.value
+    pass_on(w, PATH_INSIDE if n.extra else n.mode)
     if n.extra:
         leave_gateway(w)
         m.via = n.via
@@ -209,10 +211,10 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     cdef const rule *r
     cdef const fib *f
     cdef uint32_t hit
-    cdef int _
+    cdef int steps = 0
     cdef header *h = &out.edit.to
     cdef outer *o
-    memset(out, 0, sizeof(plan) - sizeof(out.effects))
+    clear_plan(out)
     out.meta = start[0]
     out.p = p
     start_header(h, p)
@@ -231,7 +233,8 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     w.now = now
     w.seed = seed
     w.trace = trace
-    for _ in range(MAX_STEPS):
+    while steps < MAX_STEPS:
+        steps += 1
         n = &t.nodes[at]
         if n.op == OP_GUARD:
             if (n.family and n.family != p.family) or guard_passes(&w, n):
@@ -306,12 +309,18 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
         elif n.op == OP_SERVE:
             serve(&w, n)
             break
+        elif n.op == OP_POINT:
+            cross(&w, n)
+            at = n.next
+            steps -= 1      # nothing becomes of a packet by being seen
         else:
             # a route led here (a blackhole): the route is what decided
             drop(&w, n, n.reason, out.rule)
             break
     else:
         drop(&w, &t.nodes[at], REASON_LOOP, 0)
+    if out.crossing_count:
+        end_crossings(&w)
     if w.layer == LAYER_AROUND:
         # where it goes may have changed on its way
         o = &out.edit.around

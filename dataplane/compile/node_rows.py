@@ -21,6 +21,7 @@ from dataplane.program import (
     Lookup,
     NatSession,
     Node,
+    Point,
     Rewrite,
     Serve,
     Test,
@@ -29,9 +30,10 @@ from dataplane.program import (
 SMALLEST_MTU = 576  # what every IPv4 host must take (RFC 791)
 # node_op of fastpath/snapshot.pxd
 DROP, GUARD, BRIDGE, FILTER, GROUP_SESSION, NAT_SESSION, LOOKUP, REWRITE, HOP, ENTER, EMIT, SERVE, FLOW_GATE = range(13)
-ENCAPSULATE, DECAPSULATE = 13, 14
+ENCAPSULATE, DECAPSULATE, POINT = 13, 14, 15
 # node_flag
 ANSWERS_MTU, DROPS_LARGE, CLAMPS_MSS = 1, 2, 4
+RECORDED = 1
 
 Fields = tuple[int, Mapping[str, int]]
 """A node's operation, and those of its fields that are not 0."""
@@ -119,7 +121,18 @@ def _decapsulate(n: Decapsulate, at: Indexes) -> Fields:
 
 def _enter(n: Enter, at: Indexes) -> Fields:
     extra = at.interfaces[n.interface] + 1 if n.interface else 0
-    return ENTER, {"flags": int(n.keep_groups), "table": n.subnet, "value": n.realm, "extra": extra, "via": n.via}
+    return ENTER, {
+        "mode": n.path,
+        "flags": int(n.keep_groups),
+        "table": n.subnet,
+        "value": n.realm,
+        "extra": extra,
+        "via": n.via,
+    }
+
+
+def _point(n: Point, at: Indexes) -> Fields:
+    return POINT, {"mode": n.direction, "flags": RECORDED, "table": at.sets[n.unseen]}
 
 
 def _emit(n: Emit, at: Indexes) -> Fields:
@@ -147,6 +160,7 @@ _NODES: dict[type[Node], Callable[..., Fields]] = {
     Encapsulate: _encapsulate,
     Decapsulate: _decapsulate,
     Enter: _enter,
+    Point: _point,
     Emit: _emit,
     Serve: _serve,
     Drop: _drop,

@@ -44,6 +44,7 @@ from dataplane.program import (
     Guard,
     Hop,
     Lookup,
+    Path,
     Program,
     Route,
     Rule,
@@ -169,7 +170,10 @@ class GatewayEndpoint:
             ),
             f"{here}/hop": hop,
             f"{here}/cross": Enter(
-                object=number, realm=program.names.intern("aws-service", self.service), next=f"{service}/hosts"
+                object=number,
+                realm=program.names.intern("aws-service", self.service),
+                path=Path.SERVICE,
+                next=f"{service}/hosts",
             ),
             f"{here}/back": Filter(
                 object=number,

@@ -35,7 +35,7 @@ from dataplane.model import _gateway_routes
 from dataplane.model._cidr import PRIVATE, Network, host_network
 from dataplane.model._fields import doc, within
 from dataplane.model._route_target import RouteTarget
-from dataplane.program import Enter, Guard, Hop, Node, Program, Rewrite, Route, Side, Test, TtlAction, Via
+from dataplane.program import Enter, Guard, Hop, Node, Path, Program, Rewrite, Route, Side, Test, TtlAction, Via
 from dataplane.verdict import Reason
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def ttl_action(topology: Topology) -> TtlAction:
 def into_internet(program: Program, number: int) -> Enter:
     """The node where a packet leaves the VPC through gateway `number`."""
     internet = program.names.intern("internet", INTERNET)
-    return Enter(object=number, realm=internet, via=Via.GATEWAY, next=f"{INTERNET}/route")
+    return Enter(object=number, realm=internet, via=Via.GATEWAY, path=Path.OUTSIDE, next=f"{INTERNET}/route")
 
 
 def guards(

@@ -41,6 +41,7 @@ from dataplane.program import (
     Guard,
     Hop,
     Lookup,
+    Path,
     Program,
     Route,
     Test,
@@ -191,6 +192,7 @@ class VpcPeering:
                     realm=program.names.intern("vpc", peer),
                     via=Via.PEERING,
                     keep_groups=near,
+                    path=Path.NEAR if near else Path.FAR,
                     next=f"vpc:{peer}/deliver",
                 ),
             }

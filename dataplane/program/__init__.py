@@ -30,12 +30,13 @@ from dataplane.program.nodes import (
     Lookup,
     NatSession,
     Node,
+    Point,
     Rewrite,
     Serve,
 )
 from dataplane.program.policies import FlowPolicy, GroupPolicy, NatPolicy, Timeouts
 from dataplane.program.spreads import Member, Spread, Stickiness, Tunnel
-from dataplane.program.words import Address, Direction, GateMode, Prefix, Side, Test, TtlAction, Via
+from dataplane.program.words import Address, Direction, GateMode, Path, Prefix, Side, Test, TtlAction, Via
 
 __all__ = [
     "Address",
@@ -61,6 +62,8 @@ __all__ = [
     "NatPolicy",
     "NatSession",
     "Node",
+    "Path",
+    "Point",
     "Prefix",
     "Program",
     "Rewrite",

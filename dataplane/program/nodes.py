@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dataplane.program.words import Direction, GateMode, Side, Test, TtlAction, Via
+from dataplane.program.words import Direction, GateMode, Path, Side, Test, TtlAction, Via
 from dataplane.verdict import Reason
 
 
@@ -182,6 +182,20 @@ class Enter(Node):
     via: Via = Via.NONE
     interface: str = ""
     keep_groups: bool = False
+    path: Path = Path.NONE
+    """What this is to whoever records what left an interface before; with `interface` it is `Path.INSIDE`."""
+    next: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point(Node):
+    """A place where packets are seen as they go by, in front of the gates of one side of the interface `object`.
+
+    Nothing becomes of them. Packets from or to an address of `Program.sets[unseen]` are not seen.
+    """
+
+    direction: Direction
+    unseen: str
     next: str
 
 

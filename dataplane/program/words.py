@@ -48,6 +48,20 @@ class Direction(IntEnum):
     INGRESS = 2
 
 
+class Path(IntEnum):
+    """How a packet that left an interface goes on, as records tell it."""
+
+    NONE = 0
+    """It went nowhere, or nobody knows."""
+    INSIDE = 1
+    """To another interface of its realm."""
+    NEAR = 4
+    """To a realm of the same place."""
+    FAR = 5
+    SERVICE = 7
+    OUTSIDE = 8
+
+
 class GateMode(IntEnum):
     """What a FlowGate does with a packet of a flow it does not know."""
 

@@ -20,6 +20,7 @@ from dataplane.program import (
     Guard,
     Interface,
     Lookup,
+    Point,
     Program,
     Route,
     Rule,
@@ -66,11 +67,14 @@ class TwoHosts:
         memo: bool = True,
         sessions: int = 1024,
         flows: int = 1024,
+        seen: bool = False,
     ) -> None:
         self.names = Names()
         self.program = Program(names=self.names)
         everything = (self.rule("all4", prefix="0.0.0.0/0"), self.rule("all6", prefix="::/0"))
         self.program.fibs["hosts"] = []
+        self.program.sets["unseen"] = [ip_network("10.0.2.99")]
+        self.seen = seen
         self.a = self._host("a", 1, everything, everything if ingress is None else ingress)
         self.b = self._host("b", 2, everything, everything if ingress is None else ingress)
         self.engine = Engine(sessions=sessions, flows=flows, memo=memo)
@@ -104,7 +108,7 @@ class TwoHosts:
                 test=Test.SOURCE_IN,
                 table=f"{name}/own",
                 reason=Reason.SOURCE_CHECK,
-                next=f"{name}/egress",
+                next=f"{name}/seen-out" if self.seen else f"{name}/egress",
             ),
             f"{name}/egress": GroupSession(
                 object=number, policy=name, direction=Direction.EGRESS, next=f"{name}/bridge"
@@ -124,10 +128,16 @@ class TwoHosts:
             ),
             f"{name}/emit": Emit(object=number, interface=name),
         }
-        p.bridges[name] = [(mac, f"{name}/in")]
+        enter = f"{name}/seen-in" if self.seen else f"{name}/in"
+        for way, direction, following in (("out", Direction.EGRESS, "egress"), ("in", Direction.INGRESS, "in")):
+            if self.seen:
+                p.nodes[f"{name}/seen-{way}"] = Point(
+                    object=number, direction=direction, unseen="unseen", next=f"{name}/{following}"
+                )
+        p.bridges[name] = [(mac, enter)]
         p.neighbours[name] = [(ip_network(x), router_mac) for x in (router, router6)]
         p.neighbours[name] += [(ip_network(x), mac) for x in (address, address6)]
-        p.fibs["hosts"] += [Route(prefix=ip_network(x), node=f"{name}/in", rule=number) for x in (address, address6)]
+        p.fibs["hosts"] += [Route(prefix=ip_network(x), node=enter, rule=number) for x in (address, address6)]
         p.interfaces[name] = Interface(
             number=number,
             port=number,
@@ -135,7 +145,7 @@ class TwoHosts:
             subnet=subnet,
             mac=mac,
             router_mac=router_mac,
-            into=f"{name}/in",
+            into=enter,
             out=f"{name}/route",
             mtu=9001,
             address4=IPv4Address(address),
