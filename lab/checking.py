@@ -119,6 +119,13 @@ class _Round:
         self._patience_s = patience_s
         plane, owners = lab.data_plane, addresses_of(lab.topology)
         self._courses = [Course(lab.topology, plane.names, p.resolved, p.source_port, owners) for p in probes]
+        self._sent: set[int] = set()
+        """Those whose SYN has been let out."""
+        self._connecting = {
+            (plane.port(course.resolved.sender.path), course.sent_as): index
+            for index, course in enumerate(self._courses)
+            if course.resolved.protocol == TCP
+        }
         self._now = 0.0
         """Seconds that frames were looked for: those in which this process got no processor are nobody's silence."""
         self._looked = time.monotonic()
@@ -135,7 +142,7 @@ class _Round:
         for probe in self._probes:
             probe.send()
         while self._open():
-            self._ports.move(0.02, self._see)
+            self._ports.move(0.02, self._see, self._is_sent_again)
             self._answer_in_place()
             before, self._looked = self._looked, time.monotonic()
             self._now += min(self._looked - before, _GLANCE_S)
@@ -150,6 +157,19 @@ class _Round:
             not course.is_decided and not probe.trouble and self._now - last < self._patience_s
             for course, probe, last in zip(self._courses, self._probes, self._last, strict=True)
         )
+
+    def _is_sent_again(self, port: int, frame: bytes) -> bool:
+        """Whether a kernel sends its SYN again while the first is on its way: a check is one packet.
+
+        A second one, which overtakes the answer to the first at a load balancer, would begin another flow there.
+        """
+        flow = read_headers(frame).flow
+        index = None if flow is None else self._connecting.get((port, flow))
+        if index is None or self._courses[index].is_decided:
+            return False
+        was_sent = index in self._sent
+        self._sent.add(index)
+        return was_sent
 
     def _see(self, port: int, frame: bytes, outcome: Outcome, left: Sequence[Emission]) -> None:
         headers = read_headers(frame)

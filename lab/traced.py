@@ -23,6 +23,8 @@ _OLDEST_MS = 100
 
 Told = Callable[[int, bytes, Outcome, Sequence[Emission]], None]
 """Called with port, frame, what became of it, and what left because of it."""
+Lost = Callable[[int, bytes], bool]
+"""Called with port and frame."""
 
 
 class TracedPorts:
@@ -47,13 +49,18 @@ class TracedPorts:
         """Let go of the ports."""
         self._ready.close()
 
-    def move(self, timeout_s: float, told: Told) -> bool:
-        """Move what is there, or what comes first within `timeout_s` seconds; whether anything came."""
+    def move(self, timeout_s: float, told: Told, lost: Lost | None = None) -> bool:
+        """Move what is there, or what comes first within `timeout_s` seconds; whether anything came.
+
+        Frames of which `lost` says so get lost on their first wire, and nobody is told.
+        """
         events = self._ready.poll(min(timeout_s, _OLDEST_MS / 1000))
         for descriptor, _ in events:
-            frames = self._read(descriptor)
+            port, frames = self._ports[descriptor], self._read(descriptor)
+            if lost is not None:
+                frames = [each for each in frames if not lost(port, each[VNET_HEADER_BYTES:])]
             if frames:
-                self._process(self._ports[descriptor], frames, told)
+                self._process(port, frames, told)
         if not events:
             self._write(self._data_plane.advance(self._now_ms())[1])
         return bool(events)

@@ -142,9 +142,14 @@ class Course:
     _answered: bool = False
 
     def __post_init__(self) -> None:
+        self._there.add(self.sent_as)
+
+    @property
+    def sent_as(self) -> Flow:
+        """The flow of the probe as it leaves its sender."""
         r = self.resolved
         ports = (self.source_port, r.port) if r.protocol in (1, 6, 17, 58) else (0, 0)
-        self._there.add(Flow(r.protocol, r.source.packed, r.destination.packed, *ports))
+        return Flow(r.protocol, r.source.packed, r.destination.packed, *ports)
 
     def is_probe(self, flow: Flow | None) -> bool:
         """Whether a flow is the probe's own, as it was sent or has become on its way."""

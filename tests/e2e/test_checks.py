@@ -138,12 +138,14 @@ def test_a_destination_that_says_nothing_proves_nothing(quickstart: Lab) -> None
     assert prove(quickstart, can="app -> web", protocol="icmp")["holds"]
 
 
-def test_what_a_kernel_sends_again_is_no_sign_of_life(quickstart: Lab) -> None:
+def test_a_check_is_one_packet_whatever_a_kernel_sends_again(quickstart: Lab) -> None:
     """Nobody answers a SYN, which is sent again after 1, 3 and 7 seconds: each within the patience since the last."""
     route = ["ip", "route", "add", "blackhole", "10.0.1.10/32"]
     quickstart["app"].run(route, check=True)
     try:
-        [row] = quickstart.check([{"can": "web -> app", "port": 8080}], patience_s=5.0)
+        with quickstart["app"].sniffer() as line:
+            [row] = quickstart.check([{"can": "web -> app", "port": 8080}], patience_s=5.0)
+            assert len(list(line.frames(0, 0.0, where=lambda frame: frame[23:24] == b"\x06"))) == 1
     finally:
         quickstart["app"].run(["ip", "route", "del", "blackhole", "10.0.1.10/32"], check=True)
     assert (row["found"], len(row["legs"])) == ("arrived", 1)

@@ -50,6 +50,16 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         yield lab
 
 
+def test_a_check_through_a_slow_target_is_one_packet() -> None:
+    """The second SYN, after a second, would begin another flow while the reset that answers the first is inside."""
+    with Lab.from_dict(behind([*TARGETS["scapy"], "0.7"])) as lab:
+        eventually(lambda: set(states(lab).values()) == {"healthy"}, "the target is healthy", deadline_s=90)
+        [row] = lab.check([{"can": "client -> server", "port": 9999}], patience_s=30.0)
+    assert (row["found"], row["refused"]) == ("answered", True), row["why"]
+    endpoint = "vpc-endpoint:app/inspect"
+    assert [each for each in row["passed"] if not each.startswith("instance:")] == [endpoint, endpoint]
+
+
 def behind(command: list[str]) -> dict[str, Any]:
     """A lab with one target, which runs a command; client and server have IPv6 too."""
     file = inspected()

@@ -120,6 +120,23 @@ def test_what_is_no_frame_is_passed_over_and_nothing_is_waited_for_in_vain(wires
     assert len(wires.told) == 1, "the receiver is gone, the sender is not"
 
 
+def test_what_is_said_to_be_lost_is_as_if_it_had_not_been_sent(wires: Wires) -> None:
+    for identifier in (1, 2):
+        wires.ends["a"].send(NO_OFFLOAD + wires.frame(identifier=identifier))
+    asked: list[tuple[int, bytes]] = []
+
+    def lost(port: int, frame: bytes) -> bool:
+        asked.append((port, frame))
+        return len(asked) == 1
+
+    assert wires.ports.move(0.01, lambda *each: wires.told.append(each), lost)
+    port = wires.plane.port("a/eth0")
+    assert asked == [(port, wires.frame(identifier=identifier)) for identifier in (1, 2)]
+    [(_, frame, _, _)] = wires.told
+    assert frame == wires.frame(identifier=2)
+    assert wires.plane.engine.counters()[port]["rx_frames"] == 1
+
+
 def test_time_passes_when_nothing_comes(wires: Wires, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
