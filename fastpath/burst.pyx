@@ -12,7 +12,7 @@ unusual (options, fragments, errors, a wrong sum, an ARP frame) is not read here
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from fastpath.core cimport core, port_counters, receive
+from fastpath.core cimport core, port_counters, receive, watch_begins
 from fastpath.emission cimport MAX_EMISSIONS, SCRATCH, emission, send
 from fastpath.flow cimport arrival, facts
 from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, read_geneve
@@ -20,6 +20,7 @@ from fastpath.memo cimport *
 from fastpath.observe cimport observe_hit
 from fastpath.packet cimport edit, packet, parse_ip, parse_offload, start_header
 from fastpath.reason cimport CAUSE_FORWARDED, REASON_EMISSION_LIMIT, VERDICT_DROP, VERDICT_FORWARD
+from fastpath.recorder cimport watch_arrival, watch_done
 from fastpath.session cimport SESSION_BALANCED, alive, flow_retire, flow_settle, note_sequence, session
 from fastpath.snapshot cimport interface
 from fastpath.wire cimport *
@@ -587,6 +588,25 @@ cdef void look_ahead(core *c, arrival *rows, uint32_t count) noexcept nogil:
             fetch(<char *>&t.wide[a.row] + 64)
 
 
+# The same while somebody records: every packet walks, and what became of it is told.
+cdef uint32_t receive_watched(core *c, arrival *rows, uint32_t count, bint limited) noexcept nogil:
+    cdef uint32_t i, first
+    cdef arrival *a
+    for i in range(count):
+        a = &rows[i]
+        a.keyed = 0
+        if a.trace == NULL:
+            a.trace = &c.watch.story
+        watch_begins(c)
+        watch_arrival(c.watch, a)
+        first = c.out.count
+        receive(c, a)
+        watch_done(c.watch, c.t, a, &c.out, first)
+        if limited and (c.out.count > MAX_EMISSIONS // 2 or c.out.used > SCRATCH // 2):
+            return i + 1
+    return count
+
+
 cdef uint32_t receive_burst(core *c, arrival *rows, uint32_t count, bint limited) noexcept nogil:
     cdef uint32_t i, now = <uint32_t>c.now, hits = 0, misses = 0
     cdef arrival *a
@@ -595,6 +615,8 @@ cdef uint32_t receive_burst(core *c, arrival *rows, uint32_t count, bint limited
     if c.memo and c.t != NULL:
         look_ahead(c, rows, count)
     else:
+        if c.watch != NULL:
+            return receive_watched(c, rows, count, limited)
         for i in range(count):
             rows[i].keyed = 0
     for i in range(count):

@@ -10,6 +10,7 @@ from fastpath.packet cimport packet
 from fastpath.plan cimport leg_room, plan, trace_buffer
 from fastpath.reason cimport REASONS
 from fastpath.records cimport record_table
+from fastpath.recorder cimport clock_call, recording
 from fastpath.session cimport gateway, session_table
 from fastpath.snapshot cimport context, interface, tables
 
@@ -32,7 +33,9 @@ cdef struct core:
     session_table sessions
     flow_table flows
     fragment_table fragments
-    bint memo
+    bint memo               # whether flow entries are used: not while anybody records
+    recording *watch        # or NULL: nobody does
+    clock_call clock        # in nanoseconds, for records; NULL: `now` is
     uint64_t now            # milliseconds; never goes back
     uint64_t last_sweep
     uint64_t last_freed
@@ -53,6 +56,7 @@ cdef struct core:
 # The whole way of one frame, flow entries aside.
 cdef void receive(core *c, arrival *a) noexcept nogil
 cdef void sweep(core *c) noexcept nogil
+cdef void watch_begins(core *c) noexcept nogil
 cdef bint free_the_dead(core *c) noexcept nogil
 cdef void set_time(core *c, uint64_t now) noexcept nogil
 cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, packet *q, leg_room *legs, plan *out, uint64_t now,

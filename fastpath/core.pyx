@@ -19,6 +19,7 @@ from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.records cimport records_turn
+from fastpath.recorder cimport watch_held, watch_left, watch_walk
 from fastpath.session cimport *
 from fastpath.snapshot cimport TUNNEL_RESETS, bridge_find, context, interface, tunnel, tunnel_of
 from fastpath.walk cimport start_metadata, walk
@@ -188,10 +189,16 @@ cdef void inject_error(core *c, plan *x, uint32_t parent) noexcept nogil:
     cdef packet q
     cdef leg_room legs
     cdef uint16_t reason
+    cdef trace_buffer *story = NULL
     offer_room(c, &legs)
-    if frame == NULL or not plan_error(c, x, NULL, frame, &q, &legs, &c.error_work, c.now, NULL):
+    if c.watch != NULL:
+        story = &c.watch.other
+        story.count = 0
+    if frame == NULL or not plan_error(c, x, NULL, frame, &q, &legs, &c.error_work, c.now, story):
         return
     c.out.used += legs.used
+    if c.watch != NULL:
+        watch_walk(c.watch, c.t, &q, &legs, &c.error_work, story)
     commit(c, &c.error_work, &q)
     if c.error_work.crossing_count:
         observe(c.flows.records, &c.error_work, c.now)
@@ -270,6 +277,9 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
     cdef leg_room legs
     cdef plan *w = &c.work
     cdef trace_buffer *trace = c.trace if cause == CAUSE_FORWARDED else NULL
+    if c.watch != NULL and trace == NULL:
+        trace = &c.watch.other
+        trace.count = 0
     start_metadata(c.t, x.interface, &m)
     offer_room(c, &legs)
     walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
@@ -278,6 +288,8 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
             trace.count = 0
         walk(c.t, &c.sessions, NULL, p, &legs, w, x.entry, &m, c.now, c.seed, trace)
     c.out.used += legs.used
+    if c.watch != NULL:
+        watch_walk(c.watch, c.t, p, &legs, w, trace)
     commit(c, w, p)
     if w.crossing_count:
         observe(c.flows.records, w, c.now)
@@ -498,11 +510,18 @@ cdef void tell_ends(core *c, session *s) noexcept nogil:
         inject_error(c, &c.work, NO_PARENT)
 
 
+# From here on records are of this moment.
+cdef void watch_begins(core *c) noexcept nogil:
+    c.watch.now_ns = c.clock() if c.clock != NULL else c.now * 1000000
+
+
 # What is told when it dies of silence is told; waiting fragments die of age (counted in `timed_out` until somebody asks).
 cdef void sweep(core *c) noexcept nogil:
     cdef datagram *d
-    cdef uint32_t i, at
+    cdef uint32_t i, at, first = c.out.count
     c.last_sweep = c.now
+    if c.watch != NULL:
+        watch_begins(c)
     for i in range(c.sessions.used if c.sessions.told else 0):
         if c.sessions.rows[i].live and is_told(&c.sessions.rows[i]) and not alive(&c.sessions, &c.sessions.rows[i], c.now):
             if c.out.count > MAX_EMISSIONS // 2 or c.out.used > SCRATCH // 2:
@@ -518,12 +537,17 @@ cdef void sweep(core *c) noexcept nogil:
             at = release(&c.fragments, d)
             if at == NO_HELD:
                 break
+            if c.watch != NULL:
+                watch_held(c.watch, d.key.context, c.fragments.bytes + <size_t>at * HELD_SIZE, c.fragments.held[at].length,
+                           REASON_FRAGMENT_TIMEOUT)
             recycle(&c.fragments, at)
             if d.key.context < c.port_count:
                 c.ports[d.key.context].held -= 1
             count_reason(c, d.key.context, REASON_FRAGMENT_TIMEOUT)
             c.timed_out += 1
         d.state = DATAGRAM_FREE
+    if c.watch != NULL:
+        watch_left(c.watch, &c.out, first)
 
 
 # The clock of all packet state. It never goes back, and what is dead does not count as living for long.

@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from fastpath.core cimport core, emission
 from fastpath.packet cimport edit, packet
 from fastpath.plan cimport plan
+from fastpath.recorder cimport Recorder
 from fastpath.session cimport session_table
 from fastpath.shown cimport taken
 from fastpath.snapshot cimport Snapshot
@@ -37,6 +38,8 @@ cdef class Engine:
     cdef uint32_t waiting           # control calls that want the lock; a worker lets them in between bursts
     cdef Snapshot snapshot
     cdef bint ready
+    cdef bint wants_memo
+    cdef list recorders             # in the order of `c.watch.recorders`
     cdef object control             # one swap at a time
     cdef dict slots                 # of counters, by the number of their translator; kept as long as the engine
     cdef void acquire(self) noexcept nogil

@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from fastpath.recorder import Recorder
 from fastpath.snapshot import Snapshot
 
 _Outcomes = list[tuple[Any, ...]]
@@ -17,6 +18,9 @@ class Engine:
     @property
     def now_ms(self) -> int: ...
     def swap(self, snapshot: Snapshot) -> None: ...
+    def watch(self, recorder: Recorder) -> None: ...
+    def unwatch(self, recorder: Recorder) -> None: ...
+    def look_at(self, recorder: Recorder, points: Sequence[tuple[Any, ...]]) -> None: ...
     def process(
         self,
         frames: Sequence[bytes],

@@ -25,6 +25,7 @@ from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.records cimport (LOST_POINTS, lost_at, record, record_table, records_close, records_flush, records_open,
                                records_turn)
+from fastpath.recorder cimport MAX_RECORDERS, Recorder, point, recording, recording_close, recording_open
 from fastpath.session cimport *
 from fastpath.shown cimport *
 from fastpath.snapshot cimport Snapshot
@@ -102,10 +103,11 @@ cdef class Engine:
             raise ValueError("sessions and flows must be from 16 to 2**28")
         self.control = threading.Lock()
         self.slots = {}
+        self.recorders = []
         pthread_mutex_init(&self.lock, NULL)
         self.ready = True
         c.seed = seed
-        c.memo = memo
+        c.memo = self.wants_memo = memo
         if (not outbox_open(&c.out) or not table_open(&c.sessions, sessions, seed)
                 or not flows_open(&c.flows, flows) or not fragments_open(&c.fragments, seed)):
             raise MemoryError
@@ -120,6 +122,7 @@ cdef class Engine:
         free(self.c.sessions.gateway_of)
         outbox_close(&self.c.out)
         free(self.c.ports)
+        recording_close(self.c.watch)
         if self.ready:
             pthread_mutex_destroy(&self.lock)
 
@@ -156,13 +159,14 @@ cdef class Engine:
     @property
     def memo(self):
         """Whether flow entries are used."""
-        return bool(self.c.memo)
+        return bool(self.wants_memo)
 
     @memo.setter
     def memo(self, bint on):
         with nogil:
             self.acquire()
-            self.c.memo = on
+            self.wants_memo = on
+            self.c.memo = on and self.c.watch == NULL
             flows_retire(&self.c.sessions)
             self.release()
 
@@ -234,6 +238,61 @@ cdef class Engine:
             free(old_gateways)
             free(old_gateway_of)
             self.snapshot = snapshot
+
+    def watch(self, Recorder recorder not None):
+        """Let a recorder see every packet from the next one on; meanwhile all of them walk.
+
+        Raises ValueError when it sees them already, or as many others do as can.
+        """
+        cdef recording *made = NULL
+        with self.control:
+            if recorder in self.recorders or len(self.recorders) == MAX_RECORDERS:
+                raise ValueError(f"at most {MAX_RECORDERS} captures at once, and each but once")
+            if not self.recorders:
+                made = recording_open()
+                if made == NULL:
+                    raise MemoryError
+            with nogil:
+                self.acquire()
+                if made != NULL:
+                    self.c.watch = made
+                self.c.watch.recorders[self.c.watch.count] = &recorder.r
+                self.c.watch.count += 1
+                self.c.memo = False
+                self.release()
+            self.recorders.append(recorder)
+
+    def unwatch(self, Recorder recorder not None):
+        """Let it see no more; what it has recorded can still be read. One that sees nothing is fine."""
+        cdef recording *unused = NULL
+        cdef uint32_t at, i
+        with self.control:
+            if recorder not in self.recorders:
+                return
+            at = self.recorders.index(recorder)
+            with nogil:
+                self.acquire()
+                self.c.watch.count -= 1
+                for i in range(at, self.c.watch.count):
+                    self.c.watch.recorders[i] = self.c.watch.recorders[i + 1]
+                if self.c.watch.count == 0:
+                    unused = self.c.watch
+                    self.c.watch = NULL
+                    self.c.memo = self.wants_memo
+                self.release()
+            recording_close(unused)
+            del self.recorders[at]
+
+    def look_at(self, Recorder recorder not None, points):
+        """Let a recorder look at other points from the next packet on; rows as `Recorder` takes them."""
+        cdef Recorder other = Recorder(points, capacity=1 << 18)
+        cdef point *rows = recorder.r.points
+        cdef uint32_t count = recorder.r.point_count
+        with nogil:
+            self.acquire()
+            recorder.r.points, recorder.r.point_count = other.r.points, other.r.point_count
+            other.r.points, other.r.point_count = rows, count
+            self.release()
 
     def process(self, frames, contexts, now_ms, offloads=None, *, bint traced=False):
         """Take frames as if they had come in one after the other at `now_ms` through `contexts`.

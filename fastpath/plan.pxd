@@ -83,15 +83,13 @@ cdef struct hop:
     uint8_t mode
     uint8_t detail
     uint8_t family
+    uint8_t leg             # 0: the packet as it came
     uint32_t object
     uint32_t rule
     uint32_t realm
     uint32_t row
-    addr src
-    addr dst
-    uint16_t sport
-    uint16_t dport
     uint32_t cookie
+    header to               # what it has become
 
 cdef enum hop_detail:
     DETAIL_PASSED = 0
@@ -182,10 +180,8 @@ cdef inline void note(walker *w, const node *n, uint8_t detail, uint32_t rule, u
     x.rule = rule
     x.row = row
     x.realm = w.out.meta.realm
-    x.src = w.h.src
-    x.dst = w.h.dst
-    x.sport = w.h.sport
-    x.dport = w.h.dport
+    x.leg = <uint8_t>w.legs.count
+    x.to = w.h[0]
     x.cookie = 0
 
 

@@ -66,15 +66,19 @@ cdef list story_of(trace_buffer *b):
 
 
 cdef list hops_of(trace_buffer *b):
+    return hops_at(b.hops, b.count)
+
+
+cdef list hops_at(const hop *hops, uint32_t count):
     cdef uint32_t i
-    cdef hop *x
+    cdef const hop *x
     cdef list rows = []
-    for i in range(b.count):
-        x = &b.hops[i]
+    for i in range(count):
+        x = &hops[i]
         rows.append({
             "op": HOP_OPS[x.op], "mode": x.mode, "detail": HOP_DETAILS[x.detail], "family": x.family, "object": x.object, "rule": x.rule,
-            "realm": x.realm, "source": number_of(x.src), "destination": number_of(x.dst),
-            "source_port": x.sport, "destination_port": x.dport, "cookie": x.cookie,
+            "realm": x.realm, "source": number_of(x.to.src), "destination": number_of(x.to.dst),
+            "source_port": x.to.sport, "destination_port": x.to.dport, "cookie": x.cookie,
         })
     return rows
 

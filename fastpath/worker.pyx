@@ -16,7 +16,7 @@ import os
 import threading
 
 from libc.errno cimport EAGAIN, EINTR, EINVAL, errno
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -26,6 +26,7 @@ from fastpath.emission cimport *
 from fastpath.engine cimport Engine, read_waiting
 from fastpath.flow cimport arrival
 from fastpath.reason cimport REASON_OFFLOAD_MALFORMED, REASON_PORT_DOWN, REASON_PORT_QUEUE_FULL
+from fastpath.recorder cimport watch_lost
 from fastpath.wire cimport VNET_HEADER
 
 cdef extern from "<unistd.h>" nogil:
@@ -41,6 +42,7 @@ cdef extern from "<time.h>" nogil:
         long tv_sec
         long tv_nsec
     int CLOCK_MONOTONIC
+    int CLOCK_REALTIME
     int clock_gettime(clockid_t, timespec *)
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -94,6 +96,13 @@ cdef struct port:
 cdef uint64_t monotonic_ns() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC, &t)
+    return <uint64_t>t.tv_sec * 1000000000U + <uint64_t>t.tv_nsec
+
+
+# What records of packets are dated by: the time that programs in the nodes know.
+cdef uint64_t real_ns() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_REALTIME, &t)
     return <uint64_t>t.tv_sec * 1000000000U + <uint64_t>t.tv_nsec
 
 
@@ -153,6 +162,7 @@ cdef class Worker:
 
     def __cinit__(self, Engine engine not None, *, spin_us=None):
         self.engine = engine
+        engine.c.clock = real_ns
         self.epoll = -1
         self.wake = -1
         self.control = threading.Lock()
@@ -434,16 +444,24 @@ cdef class Worker:
             e = &c.out.rows[i]
             descriptor = self.ports[e.port].descriptor if e.port < self.port_count else -1
             if descriptor < 0:
-                count_reason(c, e.port, REASON_PORT_DOWN)
+                self._lost(e, REASON_PORT_DOWN)
                 continue
             memcpy(e.frame - VNET_HEADER, e.vnet, VNET_HEADER)
             self.n.writes += 1
             if write_frame(descriptor, e.frame - VNET_HEADER, VNET_HEADER + e.length) >= 0:
                 count_sent(c, e)
             elif errno == EAGAIN:
-                count_reason(c, e.port, REASON_PORT_QUEUE_FULL)
+                self._lost(e, REASON_PORT_QUEUE_FULL)
             elif errno == EINVAL:
-                count_reason(c, e.port, REASON_OFFLOAD_MALFORMED)
+                self._lost(e, REASON_OFFLOAD_MALFORMED)
             else:
-                count_reason(c, e.port, REASON_PORT_DOWN)
+                self._lost(e, REASON_PORT_DOWN)
         outbox_clear(&c.out)
+
+    # The port did not take it.
+    cdef void _lost(self, const emission *e, uint16_t reason) noexcept nogil:
+        cdef core *c = &self.engine.c
+        count_reason(c, e.port, reason)
+        if c.watch != NULL:
+            watch_begins(c)
+            watch_lost(c.watch, e, reason)

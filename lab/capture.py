@@ -1,145 +1,239 @@
-"""Capturing packets as pcapng, while they come.
+"""A capture in the lab's daemon: records of the data plane, as a pcapng file while they come.
 
-    web eth0 ── packet socket in web's network namespace ── ring (`lab.packet_ring`) ── pcapng stream
+    points -> recorder of the engine (a ring, `fastpath.recorder`) -> this -> a client's socket, or a file
 
-Each block of a ring is written and flushed at once, so that ``| wireshark -k -i -`` is live. Most captures are of one
-interface; what is written of which frame of which interface is up to whoever makes a `Capture`.
+The engine never waits for it: who reads too slowly loses records, which are counted, told in the next packet's comment
+and at the end of the file. Memory: `RING_BYTES` for each capture, at most 16 captures at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
-import socket
+import json
 import time
-from collections.abc import Callable, Sequence
-from typing import BinaryIO, Self
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
+from dataplane.capture import PointRow, Record, comment_of, rows_of, sides_of
+from dataplane.engine import DataPlane
+from dataplane.errors import LimitError
+from dataplane.model._capture_points import Point, UnknownPointError, find_point
+from dataplane.story import story_of
+from dataplane.topology import Topology
+from dataplane.trace_text import object_text
+from fastpath.recorder import Recorder
 from lab import pcapng
-from lab.enter import NodeView, open_socket
-from lab.packet_ring import BLOCK_TIME_MS, Frame, PacketRing
+from lab.control import RequestError
+from lab.packet_filter import PacketFilter
 
-Writer = Callable[[int, Frame], bytes]
-"""Makes pcapng blocks of a frame, given the position of its ring; empty for one that is not wanted."""
+RING_BYTES = 8 << 20
+"""What a capture may hold that nobody has read yet."""
+BATCH = 256
+"""Records that are written at once."""
+PATIENCE_S = 0.02
+"""How long to wait for more when there is nothing."""
+
+Write = Callable[[bytes], object]
+Ended = Callable[[float], bool]
+"""Waits at most so many seconds; whether the capture is to end."""
 
 
 class Capture:
-    """A running capture: frames are collected from the moment its rings were made."""
+    """One capture, from the moment it is made; `close` ends it. `run` is called once, by one thread."""
 
-    def __init__(self, rings: Sequence[PacketRing], head: bytes, writer: Writer, *, lab: int = -1) -> None:
-        """Take rings over; `head` are the blocks that the file begins with.
+    def __init__(
+        self, data_plane: DataPlane, words: Sequence[str], filter_text: str = "", *, ring_bytes: int = RING_BYTES
+    ) -> None:
+        """Begin to record.
 
-        `lab`, if given, is a descriptor that polls readable once the lab is over; it is taken over too.
+        Args:
+            data_plane: whose packets.
+            words: points, see `dataplane.model._capture_points`.
+            filter_text: which packets, in tcpdump's syntax; empty: all.
+            ring_bytes: room for records that were not read yet.
+
+        Raises:
+            RequestError: no such point, or the filter is wrong.
+            LimitError: there are too many captures already.
+            LabError: there is a filter, and no libpcap.
         """
-        self._rings, self._lab = list(rings), lab
-        self._head, self._writer = head, writer
-        self._live = {ring.fileno() for ring in rings}
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._data_plane, self._words = data_plane, tuple(words)
+        self._topology = data_plane.topology
+        self._points = points_of(self._topology, words)
+        self.sides = sides_of(self._points)
+        self._recorder = _recorder(
+            rows_of(self._points, data_plane.names),
+            filter_text,
+            frames=any(side.frames for side in self.sides),
+            bare=not all(side.frames for side in self.sides),
+            ring_bytes=ring_bytes,
+        )
+        _begin(data_plane, self._recorder)
         self._start_ns = time.time_ns()
 
-    def run(self, stream: BinaryIO, *, count: int = 0, seconds: float = 0.0) -> int:
-        """Write a whole pcapng file to `stream`, flushed after each batch; returns the number of frames in it.
-
-        Ends after `count` frames or `seconds` seconds (0: no limit), on `stop`, on KeyboardInterrupt, when all its
-        interfaces or the lab go down, or when nobody reads the stream any more.
-        """
-        written = 0
-        deadline = time.monotonic() + seconds if seconds else None
-        with contextlib.suppress(BrokenPipeError):
-            # Who sees the file begin may interrupt from then on: no moment between the head and the first wait.
-            with contextlib.suppress(KeyboardInterrupt):
-                stream.write(self._head)
-                stream.flush()
-                while self._wait(deadline):
-                    written += self._write(stream, count - written if count else 0)
-                    if count and written >= count:
-                        break
-            if not count:
-                # What came before the end may still lie in blocks that the kernel has not handed over.
-                end = time.monotonic() + 3 * BLOCK_TIME_MS / 1000
-                while time.monotonic() < end:
-                    self._wait(end, last=True)
-                    written += self._write(stream, 0)
-                written += self._write(stream, 0)  # whatever we did with that time: the kernel had it
-            counts = [ring.statistics() for ring in self._rings]
-            seen, dropped = (sum(each) for each in zip(*counts, strict=True))
-            stream.write(
-                pcapng.statistics(
-                    start_ns=self._start_ns, end_ns=time.time_ns(), received=seen - dropped, dropped=dropped
-                )
-            )
-            stream.flush()
-        return written
-
-    def stop(self) -> None:
-        """Make `run` come to its end, from another thread or a signal handler."""
-        os.eventfd_write(self._wake, 1)
+    @property
+    def lost(self) -> int:
+        """Records that found no room because they were not read."""
+        return self._recorder.lost
 
     def close(self) -> None:
-        """Give sockets and rings back; `run` must have returned."""
-        for ring in self._rings:
-            ring.close()
-        for descriptor in (self._wake, self._lab):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._wake = self._lab = -1
+        """Record no more."""
+        self._data_plane.engine.unwatch(self._recorder)
 
-    def __enter__(self) -> Self:
-        return self
+    def run(self, write: Write, ended: Ended) -> int:
+        """Write a pcapng file until the end; returns how many packets it has. What `write` raises ends it, too."""
+        seen: Counter[int] = Counter()
+        write(head_of(self._points, self.sides))
+        try:
+            for records in _batches(self._recorder, ended, self._follow):
+                write(b"".join(self._block(record) for record in records))
+                seen.update(record.lane for record in records)
+        finally:
+            self.close()
+        while rows := self._recorder.read(BATCH):  # what came before the end
+            records = [Record(*row) for row in rows]
+            write(b"".join(self._block(record) for record in records))
+            seen.update(record.lane for record in records)
+        write(self._statistics(seen))
+        return seen.total()
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _block(self, record: Record) -> bytes:
+        return pcapng.packet(
+            record.data,
+            time_ns=record.time_ns,
+            length=len(record.data),
+            direction=pcapng.OUTBOUND if record.outgoing else pcapng.INBOUND,
+            interface=record.lane,
+            comment=comment_of(record, self._data_plane.names),
+        )
 
-    def _wait(self, deadline: float | None, *, last: bool = False) -> bool:
-        """Wait until there is a block to read (True), or for whatever ends the capture (False)."""
-        poll = select.poll()
-        for descriptor in self._live:
-            poll.register(descriptor, select.POLLIN)
-        for descriptor in () if last else (self._wake, self._lab):
-            if descriptor >= 0:
-                poll.register(descriptor, select.POLLIN)
-        left_ms = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
-        found = dict(poll.poll(left_ms))
-        ending = {self._wake, self._lab} & found.keys()
-        for ring in self._rings:
-            if found.get(ring.fileno(), 0) & select.POLLERR:
-                ring.clear_error()  # its interface went down
-                self._live.discard(ring.fileno())
-        return bool(found) and not ending and bool(self._live)
+    def _statistics(self, seen: Counter[int]) -> bytes:
+        end_ns = time.time_ns()
+        return b"".join(
+            pcapng.statistics(
+                start_ns=self._start_ns,
+                end_ns=end_ns,
+                received=seen[lane],
+                # whose records they would have been is not known: they are told once
+                dropped=self.lost if lane == 0 else 0,
+                interface=lane,
+            )
+            for lane in range(len(self.sides))
+        )
 
-    def _write(self, stream: BinaryIO, most: int) -> int:
-        """Write all frames the kernel has handed over (`most`, unless 0), the earliest first; returns how many."""
-        found: list[tuple[int, bytes]] = []
-        for number, ring in enumerate(self._rings):
-            for frame in ring.frames():
-                if blocks := self._writer(number, frame):
-                    found.append((frame.time_ns, blocks))
-        found.sort(key=lambda each: each[0])
-        if most:
-            del found[most:]
-        if found:
-            stream.write(b"".join(blocks for _, blocks in found))
-            stream.flush()
-        return len(found)
+    def _follow(self) -> None:
+        """The lab may have been changed: addresses of a point may be others now."""
+        topology = self._data_plane.topology
+        if topology is self._topology:
+            return
+        self._topology = topology
+        wanted = {side.name for side in self.sides}
+        points = []
+        for old, word in zip(self._points, self._words, strict=True):
+            try:
+                points.append(find_point(topology, word))
+            except UnknownPointError:
+                points.append(old)  # it is gone, and may come back
+        if {side.name for side in sides_of(points)} == wanted:
+            self._points = points
+            self._data_plane.engine.look_at(self._recorder, rows_of(points, self._data_plane.names))
 
 
-def open_capture(view: NodeView, device: str = "eth0") -> Capture:
-    """Start to capture an interface of a node. OSError when the node has no such device."""
-    head = pcapng.section("vpclab") + pcapng.interface(device, f"{view.node} {device}", capture_length=0)
-    lab = os.pidfd_open(view.spawner)
+class Stories:
+    """What real packets go through, hop by hop, as lines of JSON (`dataplane.trace`)."""
+
+    def __init__(self, data_plane: DataPlane, filter_text: str = "") -> None:
+        """Begin to follow packets that match a filter as they came, or as they left; errors as of `Capture`."""
+        self._data_plane = data_plane
+        row: PointRow = ("story", 0, 0, 0, 0, None, [])
+        self._recorder = _recorder([row], filter_text, frames=True, bare=False, ring_bytes=RING_BYTES)
+        _begin(data_plane, self._recorder)
+
+    def close(self) -> None:
+        """Follow no more."""
+        self._data_plane.engine.unwatch(self._recorder)
+
+    def run(self, write: Write, ended: Ended) -> None:
+        """Write a line for each packet until the end."""
+        try:
+            for records in _batches(self._recorder, ended, lambda: None):
+                lines = [json.dumps(self._line(record), separators=(",", ":")) + "\n" for record in records]
+                write("".join(lines).encode())
+        finally:
+            self.close()
+
+    def _line(self, record: Record) -> dict[str, Any]:
+        found = story_of(record, self._data_plane.names)
+        return {"time_ns": record.time_ns, "lost": record.lost, "trace": found.to_json()}
+
+
+def split_words(topology: Topology, words: Sequence[str]) -> tuple[list[str], str]:
+    """Points and filter of a command line: the words that name points, and all from the first that does not.
+
+    Raises RequestError when not even the first is one.
+    """
+    points: list[str] = []
+    for index, word in enumerate(words):
+        try:
+            find_point(topology, word)
+        except UnknownPointError as error:
+            if not points:
+                raise RequestError(str(error)) from None
+            return points, " ".join(words[index:])
+        points.append(word)
+    return points, ""
+
+
+def points_of(topology: Topology, words: Sequence[str]) -> list[Point]:
+    """The points that these words name. Raises RequestError for one that is none, or is there twice."""
+    points: list[Point] = []
+    names: set[str] = set()
+    for word in words:
+        try:
+            point = find_point(topology, word)
+        except UnknownPointError as error:
+            raise RequestError(str(error)) from None
+        for side in point.sides:
+            if side.name in names:
+                raise RequestError(f"{side.name} is asked for twice")
+            names.add(side.name)
+        points.append(point)
+    if not points:
+        raise RequestError("what is to be captured? for example an instance")
+    return points
+
+
+def head_of(points: Sequence[Point], sides: Sequence[Any]) -> bytes:
+    """What the file begins with: an interface for each side of a point."""
+    blocks = [pcapng.section("vpclab")]
+    objects = {side.name: object_text(point.object) for point in points for side in point.sides}
+    for side in sides:
+        link = pcapng.ETHERNET if side.frames else pcapng.RAW_IP
+        blocks.append(pcapng.interface(side.name, objects[side.name], capture_length=0, link_type=link))
+    return b"".join(blocks)
+
+
+def _recorder(
+    rows: Sequence[tuple[Any, ...]], filter_text: str, *, frames: bool, bare: bool, ring_bytes: int
+) -> Recorder:
+    if not filter_text.strip():
+        return Recorder(rows, capacity=ring_bytes)
+    chosen = PacketFilter(filter_text, frames=frames, bare=bare)
+    return Recorder(rows, capacity=ring_bytes, keeps=chosen.keeps, programs=chosen.programs, owner=chosen)
+
+
+def _begin(data_plane: DataPlane, recorder: Recorder) -> None:
     try:
-        ring = PacketRing(open_socket(view, socket.AF_PACKET, socket.SOCK_RAW, 0), device)
-    except BaseException:
-        os.close(lab)
-        raise
-    return Capture([ring], head, _whole, lab=lab)
+        data_plane.engine.watch(recorder)
+    except ValueError as error:
+        raise LimitError(str(error)) from None
 
 
-def direction(frame: Frame) -> int:
-    """Which way a frame went, as seen from its interface."""
-    return pcapng.OUTBOUND if frame.outgoing else pcapng.INBOUND
-
-
-def _whole(_: int, frame: Frame) -> bytes:
-    return pcapng.packet(frame.data, time_ns=frame.time_ns, length=frame.length, direction=direction(frame))
+def _batches(recorder: Recorder, ended: Ended, idle: Callable[[], None]) -> Iterator[list[Record]]:
+    while True:
+        rows = recorder.read(BATCH)
+        if rows:
+            yield [Record(*row) for row in rows]
+        if ended(0.0 if rows else PATIENCE_S):
+            return
+        idle()

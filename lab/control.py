@@ -6,6 +6,9 @@ Request and answer (each one line, UTF-8)::
     {"version": 1, "result": ...}
     {"version": 1, "error": {"kind": "lab", "message": "...", "problems": []}}
 
+Some verbs (`capture`, `follow`) answer with a stream: what follows the line is theirs until they, or the client, end
+it.
+
 The socket is mode 0600 in the lab's state folder, and the server asks the kernel (SO_PEERCRED) who is at the
 other end: only the user who runs the lab is answered. Whatever arrives, the server answers with an error or
 hangs up; nothing that comes in through this socket can end the daemon except the verbs meant to.
@@ -23,8 +26,9 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem, VpclabError
 from lab.socket_path import peer_uid, reachable
@@ -40,6 +44,20 @@ IDLE_LIMIT_S = 60.0
 """A client that says nothing for this long is hung up on."""
 
 Verb = Callable[[Mapping[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What a verb answers that has more to send than one line: afterwards the connection is the stream's."""
+
+    first: Any
+    """The answer."""
+    run: Callable[[socket.socket], object]
+    """Sends until there is no more, or the client has shut its side down; OSError ends it."""
+    close: Callable[[], None]
+    """Called in any case, also when the answer could not be sent."""
+
+
 log = logging.getLogger(__name__)
 
 _ERROR_KINDS: dict[str, type[VpclabError]] = {"limit": LimitError, "lab": LabError}
@@ -133,7 +151,17 @@ class ControlServer:
                     if len(line) > REQUEST_LIMIT_BYTES:
                         _refuse(client, "request", f"request longer than {REQUEST_LIMIT_BYTES} bytes")
                         return
-                    client.sendall(self._answer(line))
+                    answer, stream = self._answer(line)
+                    if stream is None:
+                        client.sendall(answer)
+                        continue
+                    try:
+                        client.sendall(answer)
+                        client.settimeout(None)  # a slow reader is its own trouble
+                        stream.run(client)
+                    finally:
+                        stream.close()
+                    return
         except OSError:
             pass  # the client went away or went silent
         finally:
@@ -142,19 +170,23 @@ class ControlServer:
             client.close()
             self._slots.release()
 
-    def _answer(self, line: bytes) -> bytes:
+    def _answer(self, line: bytes) -> tuple[bytes, Stream | None]:
         try:
             verb, arguments = _parse_request(line)
             call = self._verbs.get(verb)
             if call is None:
                 raise RequestError(f"unknown verb {verb!r}")
-            return _encode({"version": PROTOCOL_VERSION, "result": call(arguments)})
+            result = call(arguments)
+            if isinstance(result, Stream):
+                return _encode({"version": PROTOCOL_VERSION, "result": result.first}), result
+            return _encode({"version": PROTOCOL_VERSION, "result": result}), None
         except VpclabError as error:
-            return _encode({"version": PROTOCOL_VERSION, "error": error_to_json(error)})
+            return _encode({"version": PROTOCOL_VERSION, "error": error_to_json(error)}), None
         except Exception as error:  # a bug of ours must be reported, and must not end the lab
             log.exception("control request failed")
             message = f"internal error: {type(error).__name__}: {error} (details in daemon.log)"
-            return _encode({"version": PROTOCOL_VERSION, "error": {"kind": "lab", "message": message, "problems": []}})
+            answer = {"version": PROTOCOL_VERSION, "error": {"kind": "lab", "message": message, "problems": []}}
+            return _encode(answer), None
 
 
 class ControlClient:
@@ -187,6 +219,20 @@ class ControlClient:
         """Hang up."""
         self._answers.close()
         self._socket.close()
+
+    def stream(self, verb: str, **arguments: Any) -> tuple[Any, BinaryIO]:
+        """Ask a verb that answers with a stream: the answer, and what follows it, to read until its end.
+
+        Errors are those of `call`. Reading waits as long as it takes.
+        """
+        answer = self.call(verb, **arguments)
+        self._socket.settimeout(None)
+        return answer, self._answers
+
+    def stop(self) -> None:
+        """Ask for the end of a stream; what is still under way comes. From any thread, and any number of times."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def call(self, verb: str, *, timeout_s: float = 30.0, **arguments: Any) -> Any:
         """Ask, and wait for the answer.

@@ -31,6 +31,9 @@ TUN = Path("/dev/net/tun")
 SWITCHES = Path("/proc/sys")
 
 BUILD_PACKAGES = ("gcc", "libc6-dev", "make", "python3-dev", "python3-venv")
+PCAP_PACKAGE = "libpcap0.8"
+"""Debian package of the library that compiles the filters of captures (libpcap0.8t64 replaces it in newer releases)."""
+
 LAB_PROGRAMS = {"curl": "curl", "ping": "iputils-ping"}
 """Program -> Debian package: what the quickstart is looked at with. Only ping is needed for `make lab`."""
 
@@ -117,7 +120,7 @@ def check_test() -> Iterator[Obstacle]:
 
 def packages() -> list[str]:
     """Debian packages that building, testing and counting need."""
-    return sorted({*BUILD_PACKAGES, *TEST_PROGRAMS.values(), *BENCH_PROGRAMS.values()})
+    return sorted({*BUILD_PACKAGES, *TEST_PROGRAMS.values(), *BENCH_PROGRAMS.values(), PCAP_PACKAGE})
 
 
 def _check_tun() -> Obstacle | None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Any
 
 from dataplane.engine import DataPlane
-from dataplane.model._placed import PlacedInterface
-from dataplane.topology import Topology
 from dataplane.topology.runtime_state import HEALTHY, TargetHealth
-from lab.control import RequestError
 
 DRAINING = TargetHealth(
     state="draining",
@@ -24,49 +19,6 @@ NOT_REGISTERED = TargetHealth(
     reason="Target.NotRegistered",
     description="Target is not registered to the target group",
 )
-
-
-def find_balancer(topology: Topology, name: str) -> tuple[str, str]:
-    """The VPC and name of a gateway load balancer, given as ``VPC/NAME``, or by its name if that is no other's.
-
-    Raises:
-        RequestError: there is none, or several.
-    """
-    known = [(vpc, each) for vpc, declared in topology.lab.vpcs.items() for each in declared.gateway_load_balancers]
-    found = [(vpc, each) for vpc, each in known if name in (each, f"{vpc}/{each}")]
-    if len(found) == 1:
-        return found[0]
-    paths = [f"{vpc}/{each}" for vpc, each in found or known]
-    if found:
-        raise RequestError(f"several load balancers are called {name}: say {' or '.join(paths)}")
-    if not known:
-        raise RequestError("the lab has no gateway load balancer")
-    nearest = difflib.get_close_matches(name, [*paths, *(each for _, each in known)], n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"there is {', '.join(paths)}"
-    raise RequestError(f"no gateway load balancer {name!r}; {hint}")
-
-
-def devices(topology: Topology, vpc: str, balancer: str) -> dict[str, tuple[IPv4Address, PlacedInterface]]:
-    """Address and interface of each target of a load balancer, registered or draining, that is an instance of the lab.
-
-    Each address is that of one target, which is the registered one if there is a choice.
-    """
-    group = topology.vpc(vpc).gateway_load_balancers[balancer].target_group
-    names = {each.address: each.name for each in topology.vpc(vpc).target_groups[group].placed(topology, vpc)}
-    for former in topology.runtime.former.get((vpc, group), ()):
-        names.setdefault(former.address, former.name)
-    found = {name: (address, _interface_at(topology, vpc, address)) for address, name in names.items()}
-    return {name: (address, interface) for name, (address, interface) in found.items() if interface is not None}
-
-
-def _interface_at(topology: Topology, vpc: str, address: IPv4Address) -> PlacedInterface | None:
-    """Whose address it is, as seen from a VPC: of its own interfaces, then of those of VPCs that it is peered with."""
-    peers = [p.other(vpc) for p in topology.lab.peerings.values() if p.is_active and vpc in (p.requester, p.accepter)]
-    for near in (vpc, *(peer for peer in peers if peer in topology.lab.vpcs)):
-        for interface in topology.interfaces_of_vpc(near):
-            if interface.is_attached and address in interface.addresses4:
-                return interface
-    return None
 
 
 @dataclass(slots=True)

@@ -6,8 +6,11 @@ the lab; ``apply``, ``clock`` with an advance, ``restart`` and ``down`` do.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import select
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -20,8 +23,9 @@ from dataplane.load.checks import read_checks
 from dataplane.picture import draw
 from dataplane.probe import protocol_number
 from lab import sight, tables, targets, traffic
+from lab.capture import Capture, Stories, split_words
 from lab.checking import prove
-from lab.control import RequestError, Verb
+from lab.control import RequestError, Stream, Verb
 from lab.running import RunningLab
 from lab.runtime import NoProgramError
 
@@ -45,11 +49,12 @@ class Verbs:
         """Verb -> what answers it."""
         return {
             "apply": self.apply,
-            "balancer": self.balancer,
+            "capture": self.capture,
             "check": self.check,
             "clock": self.clock,
             "down": self.down,
             "flows": self.flows,
+            "follow": self.follow,
             "nat": self.nat,
             "node": self.node,
             "nodes": self.nodes,
@@ -175,21 +180,22 @@ class Verbs:
         """Targets of load balancers: how they are, and what they carry."""
         return targets.targets(self._lab.data_plane)
 
-    def balancer(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """A gateway load balancer: the addresses of its nodes, and where the packets of its targets can be seen."""
-        topology = self._lab.topology
-        vpc, name = targets.find_balancer(topology, _argument(arguments, "name", str))
-        nodes = topology.balancer_nodes(vpc, name).values()
-        found = []
-        for target, (address, interface) in targets.devices(topology, vpc, name).items():
-            node = self.node({"name": interface.instance})
-            links = {each["device"]: each["link"] for each in node["interfaces"]}
-            found.append({"target": target, "address": str(address), "node": node, "link": links[interface.device]})
-        return {
-            "name": f"{vpc}/{name}",
-            "addresses": [str(node.addresses4[0]) for node in nodes],
-            "targets": found,
-        }
+    def capture(self, arguments: Mapping[str, Any]) -> Stream:
+        """Packets at points of the lab: the names of its sides, then a pcapng file while they come."""
+        words = _argument(arguments, "points", list)
+        if not all(isinstance(word, str) for word in words):
+            raise RequestError("points are texts")
+        where = _argument(arguments, "filter", str)
+        if _argument(arguments, "split", bool):
+            words, where = split_words(self._lab.topology, words)
+        made = Capture(self._lab.data_plane, words, where)
+        first = {"sides": [side.name for side in made.sides]}
+        return Stream(first, lambda client: made.run(client.sendall, functools.partial(_has_ended, client)), made.close)
+
+    def follow(self, arguments: Mapping[str, Any]) -> Stream:
+        """What real packets go through, a line of JSON for each."""
+        made = Stories(self._lab.data_plane, _argument(arguments, "filter", str))
+        return Stream(None, lambda client: made.run(client.sendall, functools.partial(_has_ended, client)), made.close)
 
     def check(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Prove checks with packets: those of the lab's own file, or those given as the text of a list."""
@@ -239,6 +245,11 @@ class Verbs:
         if name not in self._lab.plans:
             raise RequestError(sight.no_such_node(self._lab, name))
         return name
+
+
+def _has_ended(client: socket.socket, seconds: float) -> bool:
+    """Whether a client wants the end of its stream, or is gone; waits at most so long."""
+    return bool(select.select([client], [], [], seconds)[0])
 
 
 def _argument(arguments: Mapping[str, Any], name: str, kind: type[T]) -> T:

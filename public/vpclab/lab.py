@@ -16,13 +16,13 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self
 from dataplane.errors import LabError
 from dataplane.trace import Trace
 from lab import gc
+from lab.capture_stream import CaptureStream
 from lab.control import ControlClient, NotRunningError, RequestError
 from lab.startup import Start, launch
 from lab.state import LabState, known_labs, recorded_process
-from lab.tunnel_capture import TargetDevice, open_tunnel_capture
 from vpclab.clock import Clock
 from vpclab.declaration import declaration_text
-from vpclab.node import Node, view_of
+from vpclab.node import Node
 
 if TYPE_CHECKING:
     from dataplane.model.check import Check
@@ -321,37 +321,37 @@ class Lab:
         found: list[dict[str, Any]] = self.ask("targets")
         return found
 
-    def capture_balancer(self, name: str, stream: BinaryIO, *, count: int = 0, seconds: float = 0.0) -> int:
-        """Write what a gateway load balancer exchanges with its targets to a binary stream, as pcapng.
+    def capture(self, *points: str, stream: BinaryIO, where: str = "", count: int = 0, seconds: float = 0.0) -> int:
+        """Write packets at points of the lab to a binary stream, as pcapng; returns how many.
 
-        The file has two interfaces: ``outer``, the GENEVE packets as frames at the targets' devices, and ``inner``, the
-        packets inside of them. A packet that an appliance gives back is there twice, inbound and outbound. Targets that
-        are added meanwhile are not seen.
+        The file has an interface for each side of a point, and each packet a comment: verdict, reason, deciding rule.
+        Packets that die are there too, where they last were. While anybody captures, every packet is walked through
+        the tables as if it were the first of its flow; what becomes of it is the same. Who reads the stream too slowly
+        loses records, which the file counts, but no packets.
 
         Args:
-            name: ``VPC/NAME``, or the name alone if it is no other's.
+            points: ``web``, ``web/eth1``, ``nat:VPC/NAME``, ``igw:VPC``, ``eigw:VPC``, ``peering:NAME``,
+                ``gwlb:VPC/NAME``, ``internet``; one side of it with ``/inside``, ``/outside``, ``/inner``, ``/outer``.
             stream: where to write.
-            count: end after so many GENEVE packets; 0: no limit.
+            where: which packets, in tcpdump's syntax; all when empty.
+            count: end after so many packets; 0: no limit.
             seconds: end after so many seconds; 0: no limit.
 
-        Returns:
-            How many GENEVE packets were written. It ends as `Node.capture` does.
+        It ends, too, on Ctrl-C, when the lab goes down, or when nobody reads the stream any more.
 
         Raises:
-            RequestError: no such load balancer.
-            LabError: none of its targets is an instance of the lab.
+            RequestError: no such point, or libpcap refuses the filter.
+            LimitError: there are 16 captures already.
         """
-        found = self.ask("balancer", name=name)
-        places = [
-            TargetDevice(
-                target=each["target"], address=each["address"], view=view_of(each["node"]), device=each["link"]
-            )
-            for each in found["targets"]
-        ]
-        if not places:
-            raise LabError(f"none of the targets of {found['name']} is an instance of the lab: nothing can be seen")
-        with open_tunnel_capture(f"gwlb:{found['name']}", found["addresses"], places) as running:
+        with self.open_capture(*points, where=where) as running:
             return running.run(stream, count=count, seconds=seconds)
+
+    def open_capture(self, *points: str, where: str = "", split: bool = False) -> CaptureStream:
+        """A capture that has begun: `run` it in a thread of its own and `stop` it from another, then `close` it.
+
+        `split`: the first word that names no point, and all behind it, are the filter, as on the command line.
+        """
+        return CaptureStream(self._state.path, points, where, split=split)
 
     def check(
         self,

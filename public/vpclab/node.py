@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dataplane.errors import LabError
-from lab.capture import Capture, open_capture
+from lab.capture_stream import CaptureStream
 from lab.enter import NodeView, open_socket, popen, run_inside
 from vpclab import _frames
 
@@ -353,15 +353,15 @@ class Node:
     def capture(self, stream: BinaryIO, *, interface: str = "eth0", count: int = 0, seconds: float = 0.0) -> int:
         """Write the packets of one interface, both directions, to a binary stream as pcapng; returns how many.
 
-        Ends after `count` packets or `seconds` seconds (0: no limit), on KeyboardInterrupt, when the lab goes down,
-        or when nobody reads the stream any more.
+        What packets say of themselves, and when it ends, are those of `Lab.capture`.
         """
         with self.open_capture(interface=interface) as running:
             return running.run(stream, count=count, seconds=seconds)
 
-    def open_capture(self, *, interface: str = "eth0") -> Capture:
+    def open_capture(self, *, interface: str = "eth0") -> CaptureStream:
         """A capture that has begun: `run` it in a thread of its own and `stop` it from another, then `close` it."""
-        return open_capture(self._view, self._interface(interface)["link"])
+        self._interface(interface)
+        return self._lab.open_capture(f"{self.name}/{interface}")
 
     def close(self) -> None:
         """Give back the sockets held for `send`; the lab calls this when it goes down."""

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from dataplane.errors import VpclabError
-from vpclab.cli import checks, learn, lifecycle, nodes, observe, pictures
+from vpclab.cli import captures, checks, learn, lifecycle, nodes, observe, pictures
 from vpclab.cli.output import complain
 from vpclab.cli.selection import Selection
 from vpclab.version import __version__
@@ -64,6 +64,6 @@ def cli(context: click.Context, lab_name: str | None, debug: bool) -> None:
         context.command.debug = debug
 
 
-for _module in (lifecycle, nodes, observe, checks, pictures, learn):
+for _module in (lifecycle, nodes, captures, observe, checks, pictures, learn):
     for _command in _module.COMMANDS:
         cli.add_command(_command)

@@ -1,16 +1,13 @@
-"""Verbs that act inside a node: exec, shell, ping, capture, restart."""
+"""Verbs that act inside a node: exec, shell, ping, restart."""
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 import time
-from pathlib import Path
 
 import click
 
-from dataplane.errors import LabError
 from dataplane.trace_text import render_verdict
 from vpclab.cli.output import format_option, show_json
 from vpclab.cli.screen import print_trace
@@ -108,50 +105,6 @@ def ping(
 
 @click.command()
 @lab_option
-@click.argument("node", metavar="NODE|gwlb:NAME")
-@click.option(
-    "-w",
-    "--write",
-    "target",
-    required=True,
-    metavar="FILE",
-    help="pcapng file, or - for standard output: vpclab capture web -w - | wireshark -k -i -",
-)
-@click.option("-i", "--interface", help="Which interface of the node; eth0 when not given.")
-@click.option("-c", "--count", default=0, type=click.IntRange(0), metavar="N", help="Stop after N packets.")
-@click.option("--seconds", default=0.0, type=click.FloatRange(0), metavar="S", help="Stop after S seconds.")
-@click.pass_obj
-def capture(selection: Selection, node: str, target: str, interface: str | None, count: int, seconds: float) -> None:
-    """Record the packets of one interface of NODE as pcapng until Ctrl-C.
-
-    With gwlb:NAME, what a gateway load balancer exchanges with its targets: GENEVE packets as they arrive at and leave
-    the targets (interface "outer" of the file), and the packets inside of them (interface "inner").
-    """
-    lab = selection.lab()
-    kind, _, balancer = node.partition(":")
-    if kind == "gwlb":
-        if interface is not None:
-            raise click.UsageError("-i is for nodes: the packets of a load balancer are taken at its targets")
-        what, record = node, functools.partial(lab.capture_balancer, balancer)
-    else:
-        device = interface or "eth0"
-        what, record = f"{node}/{device}", functools.partial(lab[node].capture, interface=device)
-    if target == "-":
-        if sys.stdout.isatty():
-            raise click.UsageError("standard output is a terminal: use -w FILE, or pipe it: | wireshark -k -i -")
-        record(sys.stdout.buffer, count=count, seconds=seconds)
-        return
-    try:
-        with Path(target).open("wb") as stream:
-            click.echo(f"capturing {what} to {target}; Ctrl-C stops", err=True)
-            packets = record(stream, count=count, seconds=seconds)
-    except OSError as error:
-        raise LabError(f"{target}: {error.strerror}") from error
-    click.echo(f"{packets} packets in {target}", err=True)
-
-
-@click.command()
-@lab_option
 @click.argument("node", metavar="NODE[/PROGRAM]")
 @click.pass_obj
 def restart(selection: Selection, node: str) -> None:
@@ -163,4 +116,4 @@ def restart(selection: Selection, node: str) -> None:
     click.echo(f"in {time.monotonic() - began:.2f} s")
 
 
-COMMANDS = (exec_, shell, ping, capture, restart)
+COMMANDS = (exec_, shell, ping, restart)

@@ -1,0 +1,543 @@
+"""Recording: what packets look like at points of the graph, put into rings that Python reads.
+
+    arrival: its bytes are kept -> walk: a record at each point, verdict known -> done: arrival and what left, published
+
+While anybody records, every packet walks and is told about (`receive_watched` in fastpath.burst); while nobody does, no
+instruction of this runs. A recorder only reads what it looks at. Its ring is bounded: when the reader does not keep up,
+records are lost and counted, packets never are. A record never wraps: one that does not fit in front of the end leaves
+the rest of the ring unused and begins at its start.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+
+from fastpath.edit cimport apply_header, complete_checksum
+from fastpath.packet cimport addr_eq, header, start_header
+from fastpath.plan cimport DETAIL_DECAPSULATED, DETAIL_DROPPED, DETAIL_ENCAPSULATED, hop
+from fastpath.reason cimport *
+from fastpath.shown cimport hops_at
+from fastpath.snapshot cimport OP_DECAPSULATE, OP_ENCAPSULATE, OP_FILTER, OP_GROUP_SESSION, tunnel, tunnel_of
+from fastpath.wire cimport ETH_HEADER, VNET_NEEDS_CSUM, fold, load16_le, store16, sum_bytes
+
+cdef extern from *:
+    """
+    static inline uint64_t taken(uint64_t *n) { return __atomic_load_n(n, __ATOMIC_ACQUIRE); }
+    static inline void given(uint64_t *n, uint64_t v) { __atomic_store_n(n, v, __ATOMIC_RELEASE); }
+    """
+    uint64_t taken(uint64_t *n) nogil
+    void given(uint64_t *n, uint64_t v) nogil
+
+cdef enum:
+    LEAST_RING = 1 << 18        # holds any record
+    MOST_RING = 1 << 30
+    OWN_ARRIVAL = 2             # a record of what has come: its verdict is still to be told
+
+KINDS = {"interface": POINT_INTERFACE, "translator": POINT_TRANSLATOR, "border": POINT_BORDER, "passage": POINT_PASSAGE,
+         "tunnel": POINT_TUNNEL, "story": POINT_STORY}
+
+
+# What a record says beside its bytes. A story's `member` is the port it begins at.
+cdef struct remark:
+    uint32_t object
+    uint32_t rule
+    uint32_t member
+    uint16_t reason
+    uint16_t gso_size
+    uint8_t verdict
+    uint8_t cause
+    uint8_t outgoing
+    uint8_t own
+
+
+# --- the ring ------------------------------------------------------------------------------------------------------
+
+cdef bint is_kept(const recorder *r, const uint8_t *bytes, uint32_t length, bint bare) noexcept nogil:
+    return r.keeps == NULL or r.programs[bare] == NULL or r.keeps(r.programs[bare], bytes, length, length) != 0
+
+
+# Room for a record, or NULL: it is lost, and counted.
+cdef uint8_t *make_room(recorder *r, uint64_t size) noexcept nogil:
+    cdef uint64_t at = r.written & (r.capacity - 1), rest = r.capacity - at
+    cdef uint64_t need = size if size <= rest else size + rest
+    if r.written + need - taken(&r.tail) > r.capacity:
+        given(&r.lost, r.lost + 1)
+        r.lost_before += 1
+        return NULL
+    if size > rest:
+        (<record_head *>(r.bytes + at)).size = <uint32_t>rest
+        (<record_head *>(r.bytes + at)).lane = NO_LANE
+        r.written += rest
+        at = 0
+    r.written += size
+    return r.bytes + at
+
+
+cdef void put_record(recorder *r, uint64_t now_ns, uint32_t lane, const uint8_t *bytes, uint32_t length, const remark *m,
+                     const hop *hops, uint32_t hop_count) noexcept nogil:
+    cdef uint64_t size = (sizeof(record_head) + length + 7) & <uint64_t>~<uint64_t>7
+    cdef uint64_t whole = size + hop_count * sizeof(hop)
+    cdef uint8_t *at = make_room(r, (whole + 7) & <uint64_t>~<uint64_t>7)
+    cdef record_head *head = <record_head *>at
+    if at == NULL:
+        return
+    head.size = <uint32_t>((whole + 7) & <uint64_t>~<uint64_t>7)
+    head.lane = lane
+    head.time_ns = now_ns
+    head.length = length
+    head.hop_count = hop_count
+    head.object = m.object
+    head.rule = m.rule
+    head.member = m.member
+    head.lost = r.lost_before
+    head.reason = m.reason
+    head.gso_size = m.gso_size
+    head.verdict = m.verdict
+    head.cause = m.cause
+    head.outgoing = m.outgoing
+    head.own = m.own
+    r.lost_before = 0
+    memcpy(at + sizeof(record_head), bytes, length)
+    if hop_count:
+        memcpy(at + size, hops, hop_count * sizeof(hop))
+
+
+cdef void keep(recorder *r, uint64_t now_ns, uint32_t lane, const uint8_t *bytes, uint32_t length, bint bare, const remark *m) noexcept nogil:
+    if lane != NO_LANE and is_kept(r, bytes, length, bare):
+        put_record(r, now_ns, lane, bytes, length, m, NULL, 0)
+
+
+cdef void publish(recording *w) noexcept nogil:
+    cdef uint32_t i
+    for i in range(w.count):
+        given(&w.recorders[i].head, w.recorders[i].written)
+
+
+# --- one packet ----------------------------------------------------------------------------------------------------
+
+cdef recording *recording_open() noexcept nogil:
+    cdef recording *w = <recording *>calloc(1, sizeof(recording))
+    if w == NULL:
+        return NULL
+    w.came = <uint8_t *>malloc(LONGEST_RECORDED)
+    w.copy = <uint8_t *>malloc(LONGEST_RECORDED)
+    if w.came == NULL or w.copy == NULL:
+        recording_close(w)
+        return NULL
+    return w
+
+
+cdef void recording_close(recording *w) noexcept nogil:
+    if w != NULL:
+        free(w.came)
+        free(w.copy)
+        free(w)
+
+
+# A checksum that was left to hardware, as the wire would have it.
+cdef void complete(uint8_t *frame, uint32_t length, const uint8_t *vnet) noexcept nogil:
+    cdef uint32_t start, field, sum
+    if vnet == NULL or not vnet[0] & VNET_NEEDS_CSUM:
+        return
+    start = load16_le(vnet + 6)
+    field = start + load16_le(vnet + 8)
+    if start >= length or field + 2 > length:
+        return
+    sum = 0xFFFFU - fold(sum_bytes(frame + start, length - start))
+    store16(frame + field, sum if sum else 0xFFFFU)
+
+
+cdef uint16_t segment_size(const uint8_t *vnet) noexcept nogil:
+    return load16_le(vnet + 4) if vnet != NULL and vnet[1] else 0
+
+
+# Its record stands in front of all that becomes of it, and is told the verdict by `watch_done`.
+cdef void watch_arrival(recording *w, arrival *a) noexcept nogil:
+    cdef remark m
+    cdef const point *n
+    cdef uint32_t i, k
+    w.story.count = 0
+    w.came_length = a.length if a.length <= LONGEST_RECORDED else LONGEST_RECORDED
+    memcpy(w.came, a.frame, w.came_length)
+    complete(w.came, w.came_length, a.vnet)
+    w.came_gso = segment_size(a.vnet)
+    memset(&m, 0, sizeof(remark))
+    m.own = OWN_ARRIVAL
+    m.outgoing = True
+    m.gso_size = w.came_gso
+    for i in range(w.count):
+        for k in range(w.recorders[i].point_count):
+            n = &w.recorders[i].points[k]
+            if n.kind == POINT_INTERFACE and n.port == a.context:
+                keep(w.recorders[i], w.now_ns, n.inside, w.came, w.came_length, False, &m)
+
+
+# The packet of this leg with these header values, in `w.copy`. False: it has no bytes yet.
+cdef bint rebuild(recording *w, packet *p, const leg_room *legs, uint32_t leg, const header *to, packet *q) noexcept nogil:
+    q[0] = p[0] if leg == 0 else legs.legs[leg - 1]
+    if q.frame == NULL or q.end > LONGEST_RECORDED:
+        return False
+    memcpy(w.copy, q.frame, q.end)
+    q.frame = w.copy
+    apply_header(q, to)
+    complete_checksum(q)
+    return True
+
+
+cdef uint32_t allowed_by(const trace_buffer *story) noexcept nogil:
+    cdef uint32_t i = story.count
+    while i:
+        i -= 1
+        if story.hops[i].rule and (story.hops[i].op == OP_GROUP_SESSION or story.hops[i].op == OP_FILTER):
+            return story.hops[i].rule
+    return 0
+
+
+cdef bint is_one_of(const point *n, addr a) noexcept nogil:
+    cdef uint32_t i
+    for i in range(n.address_count):
+        if addr_eq(n.addresses[i], a):
+            return True
+    return False
+
+
+# The packet as it was before (or after) a hop, at one side of a point.
+cdef void keep_at(recording *w, recorder *r, uint32_t lane, packet *p, const leg_room *legs, const trace_buffer *story, int at,
+                  remark *m, bint outgoing) noexcept nogil:
+    cdef packet q
+    cdef header first
+    if lane == NO_LANE:
+        return
+    if at < 0:
+        start_header(&first, p)
+        if not rebuild(w, p, legs, 0, &first, &q):
+            return
+    elif not rebuild(w, p, legs, story.hops[at].leg, &story.hops[at].to, &q):
+        return
+    m.outgoing = outgoing
+    m.gso_size = q.gso_size
+    keep(r, w.now_ns, lane, q.frame + q.l3, q.end - q.l3, True, m)
+
+
+# A packet that came to an interface's door and died there: its groups, its checks, or its subnet's ACL.
+cdef void walk_to_interface(recording *w, recorder *r, const point *n, packet *p, const leg_room *legs, const plan *x,
+                            const trace_buffer *story, remark *m) noexcept nogil:
+    cdef const hop *last
+    cdef packet q
+    if x.verdict != VERDICT_DROP or story.count == 0 or n.inside == NO_LANE or (p.context == n.port and not p.generated):
+        return
+    last = &story.hops[story.count - 1]
+    if x.object != n.object and not (x.reason == REASON_ACL_INGRESS and last.realm == n.realm and is_one_of(n, last.to.dst)):
+        return
+    if not rebuild(w, p, legs, last.leg, &last.to, &q) or q.l3 < ETH_HEADER:
+        return
+    m.outgoing = False
+    m.gso_size = q.gso_size
+    keep(r, w.now_ns, n.inside, q.frame, q.end, False, m)
+
+
+cdef void walk_through(recording *w, recorder *r, const point *n, packet *p, const leg_room *legs, const trace_buffer *story,
+                       remark *m) noexcept nogil:
+    cdef uint32_t i = 0, j
+    cdef addr to
+    cdef bint back, passed
+    while i < story.count:
+        if story.hops[i].object != n.object:
+            i += 1
+            continue
+        j = i
+        while j + 1 < story.count and story.hops[j + 1].object == n.object:
+            j += 1
+        passed = story.hops[j].detail != DETAIL_DROPPED
+        if n.kind == POINT_TRANSLATOR:
+            to = story.hops[i - 1].to.dst if i else p.dst
+            back = is_one_of(n, to)
+        else:
+            back = n.kind == POINT_BORDER and i > 0 and story.hops[i - 1].realm == n.realm
+        keep_at(w, r, n.outside if back else n.inside, p, legs, story, <int>i - 1, m, False)
+        if passed and n.kind != POINT_PASSAGE:
+            keep_at(w, r, n.inside if back else n.outside, p, legs, story, <int>j, m, True)
+        i = j + 1
+
+
+cdef bint is_tunnel_of(tables *t, const point *n, uint32_t owner) noexcept nogil:
+    cdef const tunnel *tn = tunnel_of(t, owner)
+    return tn != NULL and tn.balancer == n.object
+
+
+cdef void walk_in_tunnel(recording *w, recorder *r, tables *t, const point *n, packet *p, const leg_room *legs,
+                         const trace_buffer *story, remark *m) noexcept nogil:
+    cdef uint32_t i
+    cdef const hop *x
+    for i in range(story.count):
+        x = &story.hops[i]
+        if x.detail == DETAIL_ENCAPSULATED and is_tunnel_of(t, n, x.object):
+            m.member = x.rule
+            keep_at(w, r, n.inside, p, legs, story, <int>i - 1, m, False)
+        elif x.detail == DETAIL_DECAPSULATED and is_tunnel_of(t, n, x.object):
+            m.member = x.rule
+            m.outgoing = True
+            m.gso_size = w.came_gso
+            keep(r, w.now_ns, n.outside, w.came, w.came_length, False, m)
+            keep_at(w, r, n.inside, p, legs, story, <int>i, m, True)
+        elif x.detail == DETAIL_DROPPED and x.object == n.object:
+            if x.op == OP_DECAPSULATE:
+                m.outgoing = True
+                m.gso_size = w.came_gso
+                keep(r, w.now_ns, n.outside, w.came, w.came_length, False, m)
+            elif x.op == OP_ENCAPSULATE:
+                keep_at(w, r, n.inside, p, legs, story, <int>i - 1, m, False)
+        m.member = 0
+
+
+# A packet has been walked, and nothing of it has been edited yet.
+cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const plan *x, const trace_buffer *story) noexcept nogil:
+    cdef remark m
+    cdef const point *n
+    cdef recorder *r
+    cdef uint32_t i, k
+    memset(&m, 0, sizeof(remark))
+    m.object = x.object
+    m.rule = x.rule if x.verdict == VERDICT_DROP else allowed_by(story)
+    m.reason = x.reason
+    m.verdict = x.verdict
+    m.own = p.generated or story == &w.other
+    for i in range(w.count):
+        r = w.recorders[i]
+        for k in range(r.point_count):
+            n = &r.points[k]
+            if n.kind == POINT_INTERFACE:
+                walk_to_interface(w, r, n, p, legs, x, story, &m)
+            elif n.kind == POINT_TUNNEL:
+                walk_in_tunnel(w, r, t, n, p, legs, story, &m)
+            elif n.kind != POINT_STORY:
+                walk_through(w, r, n, p, legs, story, &m)
+
+
+# --- frames --------------------------------------------------------------------------------------------------------
+
+# A frame that leaves, at its interface, and outside of the tunnel that it leaves through.
+cdef void keep_emission(recording *w, const emission *e, remark *m, tables *t, const trace_buffer *story) noexcept nogil:
+    cdef uint32_t i, k, h
+    cdef const point *n
+    cdef recorder *r
+    cdef bint copied = False
+    if e.length > LONGEST_RECORDED:
+        return
+    m.gso_size = segment_size(e.vnet)
+    for i in range(w.count):
+        r = w.recorders[i]
+        for k in range(r.point_count):
+            n = &r.points[k]
+            if not ((n.kind == POINT_INTERFACE and n.port == e.port) or (n.kind == POINT_TUNNEL and story != NULL)):
+                continue
+            if not copied:
+                memcpy(w.copy, e.frame, e.length)
+                complete(w.copy, e.length, e.vnet)
+                copied = True
+            if n.kind == POINT_INTERFACE:
+                keep(r, w.now_ns, n.inside, w.copy, e.length, False, m)
+            elif m.cause == CAUSE_FORWARDED or m.cause == CAUSE_FRAGMENT:
+                for h in range(story.count):
+                    if story.hops[h].detail == DETAIL_ENCAPSULATED and is_tunnel_of(t, n, story.hops[h].object):
+                        m.member = story.hops[h].rule
+                        keep(r, w.now_ns, n.outside, w.copy, e.length, False, m)
+                        m.member = 0
+
+
+cdef bint tells(recorder *r, recording *w, const outbox *o, uint32_t first) noexcept nogil:
+    cdef uint32_t i
+    if is_kept(r, w.came, w.came_length, False):
+        return True
+    for i in range(first, o.count):
+        if is_kept(r, o.rows[i].frame, o.rows[i].length, False):
+            return True
+    return False
+
+
+# An arrival is told what became of it; so is what a walk has recorded of a packet that died only as it left.
+cdef void correct(recorder *r, const remark *m) noexcept nogil:
+    cdef uint64_t at = r.head
+    cdef record_head *head
+    while at < r.written:
+        head = <record_head *>(r.bytes + (at & (r.capacity - 1)))
+        at += head.size
+        if head.lane != NO_LANE and (head.own == OWN_ARRIVAL or (head.own == 0 and m.verdict == VERDICT_DROP)):
+            head.verdict = m.verdict
+            head.reason = m.reason
+            head.object = m.object
+            head.rule = m.rule
+
+
+# All that was to happen to a frame has happened; what left because of it are the emissions from `first` on.
+cdef void watch_done(recording *w, tables *t, const arrival *a, const outbox *o, uint32_t first) noexcept nogil:
+    cdef remark m, left
+    cdef const point *n
+    cdef recorder *r
+    cdef uint32_t i, k
+    memset(&m, 0, sizeof(remark))
+    m.verdict = a.result.verdict
+    m.reason = a.result.reason
+    m.object = a.result.object
+    m.rule = a.result.rule if m.verdict == VERDICT_DROP else allowed_by(a.trace)
+    m.outgoing = True
+    m.gso_size = w.came_gso
+    for i in range(w.count):
+        r = w.recorders[i]
+        correct(r, &m)
+        for k in range(r.point_count):
+            n = &r.points[k]
+            if n.kind == POINT_STORY and tells(r, w, o, first):
+                m.member = a.context
+                put_record(r, w.now_ns, n.inside, w.came, w.came_length, &m, a.trace.hops, a.trace.count)
+                m.member = 0
+    left = m
+    left.outgoing = False
+    for i in range(first, o.count):
+        left.cause = o.rows[i].cause
+        left.own = left.cause != CAUSE_FORWARDED and left.cause != CAUSE_FRAGMENT
+        left.verdict = VERDICT_FORWARD
+        left.reason = REASON_NONE
+        left.object = o.rows[i].port
+        left.rule = 0 if left.own else m.rule
+        keep_emission(w, &o.rows[i], &left, t, a.trace)
+    publish(w)
+
+
+# What left without anything having come.
+cdef void watch_left(recording *w, const outbox *o, uint32_t first) noexcept nogil:
+    cdef remark m
+    cdef uint32_t i
+    memset(&m, 0, sizeof(remark))
+    m.verdict = VERDICT_FORWARD
+    m.own = True
+    for i in range(first, o.count):
+        m.cause = o.rows[i].cause
+        m.object = o.rows[i].port
+        keep_emission(w, &o.rows[i], &m, NULL, NULL)
+    publish(w)
+
+
+# What was to leave, and its port did not take.
+cdef void watch_lost(recording *w, const emission *e, uint16_t reason) noexcept nogil:
+    cdef remark m
+    memset(&m, 0, sizeof(remark))
+    m.verdict = VERDICT_DROP
+    m.reason = reason
+    m.cause = e.cause
+    m.object = e.port
+    keep_emission(w, e, &m, NULL, NULL)
+    publish(w)
+
+
+# A frame that was held, and died so.
+cdef void watch_held(recording *w, uint32_t port, const uint8_t *frame, uint32_t length, uint16_t reason) noexcept nogil:
+    cdef remark m
+    cdef uint32_t i, k
+    memset(&m, 0, sizeof(remark))
+    m.verdict = VERDICT_DROP
+    m.reason = reason
+    m.object = port
+    m.outgoing = True
+    for i in range(w.count):
+        for k in range(w.recorders[i].point_count):
+            if w.recorders[i].points[k].kind == POINT_INTERFACE and w.recorders[i].points[k].port == port:
+                keep(w.recorders[i], w.now_ns, w.recorders[i].points[k].inside, frame, length, False, &m)
+    publish(w)
+
+
+# --- its face ------------------------------------------------------------------------------------------------------
+
+cdef class Recorder:
+    """One capture: which points it looks at, and the ring of its records. `Engine.watch` begins, `Engine.unwatch` ends it.
+
+    Args:
+        points: rows of (kind, object, port, realm, lane inside, lane outside, addresses): a word of `KINDS`, numbers (a
+            lane is None where nothing is recorded), and addresses as (high, low) halves of a number.
+        capacity: bytes of the ring, a power of two from 2**18 to 2**30. All that a recorder ever takes.
+        keeps: address of libpcap's `bpf_filter`, or 0; `programs`: of the instructions for frames and for bare packets,
+            or 0: all are kept; `owner`: what keeps both in place.
+
+    Raises ValueError for other sizes and points, MemoryError when the ring cannot be had.
+    """
+
+    def __cinit__(self, points, *, unsigned long long capacity=1 << 23, unsigned long long keeps=0, programs=(0, 0), owner=None):
+        if not LEAST_RING <= capacity <= MOST_RING or capacity & (capacity - 1):
+            raise ValueError("a ring has a power of two of bytes, from 2**18 to 2**30")
+        self.keep = owner
+        self.r.capacity = capacity
+        self.r.keeps = <filter_call><uintptr_t>keeps
+        self.r.programs[0] = <const void *><uintptr_t>programs[0]
+        self.r.programs[1] = <const void *><uintptr_t>programs[1]
+        self._set_points(points)
+        self.r.bytes = <uint8_t *>malloc(capacity)
+        if self.r.bytes == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.r.bytes)
+        free_points(self.r.points, self.r.point_count)
+
+    cdef int _set_points(self, object points) except -1:
+        cdef uint32_t count = len(points), i, k
+        cdef point *n
+        cdef point *rows = <point *>calloc(count + 1, sizeof(point))
+        if rows == NULL:
+            raise MemoryError
+        try:
+            for i, (kind, object_, port, realm, inside, outside, addresses) in enumerate(points):
+                n = &rows[i]
+                if kind not in KINDS:
+                    raise ValueError(f"no kind of point: {kind!r}")
+                n.kind = KINDS[kind]
+                n.object, n.port, n.realm = object_, port, realm
+                n.inside = NO_LANE if inside is None else inside
+                n.outside = NO_LANE if outside is None else outside
+                n.addresses = <addr *>calloc(len(addresses) + 1, sizeof(addr))
+                if n.addresses == NULL:
+                    raise MemoryError
+                n.address_count = len(addresses)
+                for k, (high, low) in enumerate(addresses):
+                    n.addresses[k].hi, n.addresses[k].lo = high, low
+        except BaseException:
+            free_points(rows, count)
+            raise
+        free_points(self.r.points, self.r.point_count)
+        self.r.points, self.r.point_count = rows, count
+        return 0
+
+    @property
+    def lost(self):
+        """Records that found no room, since the start."""
+        return taken(&self.r.lost)
+
+    def read(self, unsigned int most=1024):
+        """Take the oldest records out of the ring, at most so many. One thread at a time.
+
+        Each is (lane, time in nanoseconds, bytes, verdict, reason, object, rule, cause, outgoing, member, segment size,
+        lost before it, hops); cause 0: it was on its way. Hops are those of a story, as `Engine.trace` gives them.
+        """
+        cdef uint64_t tail = self.r.tail, head = taken(&self.r.head)
+        cdef record_head *h
+        cdef uint8_t *at
+        cdef list rows = []
+        while tail < head and <unsigned int>len(rows) < most:
+            at = self.r.bytes + (tail & (self.r.capacity - 1))
+            h = <record_head *>at
+            tail += h.size
+            if h.lane != NO_LANE:
+                hops = hops_at(<const hop *>(at + ((sizeof(record_head) + h.length + 7) & <uint64_t>~<uint64_t>7)), h.hop_count)
+                rows.append((h.lane, h.time_ns, PyBytes_FromStringAndSize(<char *>at + sizeof(record_head), h.length), h.verdict,
+                             h.reason, h.object, h.rule, h.cause, bool(h.outgoing), h.member, h.gso_size, h.lost, hops))
+        given(&self.r.tail, tail)
+        return rows
+
+
+cdef void free_points(point *rows, uint32_t count) noexcept:
+    cdef uint32_t i
+    if rows != NULL:
+        for i in range(count):
+            free(rows[i].addresses)
+        free(rows)

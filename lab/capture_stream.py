@@ -1,0 +1,108 @@
+"""The client's end of a capture: a pcapng file that comes from the lab's daemon, passed on and counted."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from lab import pcapng
+from lab.control import ControlClient
+
+_CHUNK_BYTES = 1 << 18
+
+
+class CaptureStream:
+    """A running capture: packets are recorded from the moment it is made."""
+
+    def __init__(self, folder: Path, points: Sequence[str], filter_text: str = "", *, split: bool = False) -> None:
+        """Begin, in the lab with this state folder. Errors are those of `lab.capture.Capture` and `ControlClient`.
+
+        `split`: the points end with the first word that names none, which begins the filter.
+        """
+        self._client = ControlClient(folder)
+        try:
+            answer, self._stream = self._client.stream("capture", points=list(points), filter=filter_text, split=split)
+        except BaseException:
+            self._client.close()
+            raise
+        self.sides: list[str] = answer["sides"]
+        """The interfaces of the file."""
+        self.lost = 0
+        """Records that the lab had no room for because nobody read them; known when `run` has returned."""
+        self._packets = 0
+
+    def run(self, stream: BinaryIO, *, count: int = 0, seconds: float = 0.0) -> int:
+        """Write a whole pcapng file to `stream`, flushed whenever something has come; returns its number of packets.
+
+        Ends after `count` packets or `seconds` seconds (0: no limit), on `stop`, on Ctrl-C, when the lab goes down, or
+        when nobody reads the stream any more.
+        """
+        timer = threading.Timer(seconds, self.stop) if seconds else None
+        with contextlib.suppress(BrokenPipeError), interrupt_ends(self.stop):
+            if timer is not None:
+                timer.start()
+            try:
+                for blocks in self._blocks(count):
+                    stream.write(blocks)
+                    stream.flush()
+            finally:
+                if timer is not None:
+                    timer.cancel()
+        return self._packets
+
+    def stop(self) -> None:
+        """Make `run` come to its end, from another thread or a signal handler."""
+        self._client.stop()
+
+    def close(self) -> None:
+        """Hang up; `run` must have returned."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _blocks(self, count: int) -> Iterator[bytes]:
+        """Whole blocks as they come, packets after the `count`th left out."""
+        rest = b""
+        while chunk := self._stream.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
+            rest += chunk
+            kept: list[bytes] = []
+            at = 0
+            for kind, block in pcapng.whole_blocks(rest):
+                at += len(block)
+                if kind == pcapng.STATISTICS:
+                    self.lost += pcapng.dropped_of(block)
+                elif kind == pcapng.PACKET:
+                    if count and self._packets == count:
+                        continue
+                    self._packets += 1
+                    if self._packets == count:
+                        self.stop()
+                kept.append(block)
+            rest = rest[at:]
+            yield b"".join(kept)
+
+
+@contextlib.contextmanager
+def interrupt_ends(stop: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C end what runs inside, in the main thread; a second one is the usual KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,121 @@
+"""Files that other programs read, and that are read back."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+from scapy.utils import RawPcapNgReader
+
+from lab import pcapng
+from tests.e2e.lab.stage import need
+
+FRAME = bytes(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(src="10.0.1.10", dst="10.0.2.10") / TCP())
+TIME_NS = 1_700_000_000_123_456_789
+
+
+def two_interfaces() -> bytes:
+    file = pcapng.section("vpclab") + pcapng.interface("web/eth0", "interface web/eth0", capture_length=0)
+    file += pcapng.interface("nat:shop/nat/inside", "a gateway", capture_length=0, link_type=pcapng.RAW_IP)
+    for number, (data, comment) in enumerate(
+        ((FRAME, ""), (FRAME[14:], "DROP GROUP_INGRESS; ünd"), (b"\x45" * 33, "x"))
+    ):
+        file += pcapng.packet(
+            data,
+            time_ns=TIME_NS + number,
+            length=len(data) + number,
+            direction=pcapng.OUTBOUND if number else pcapng.INBOUND,
+            interface=min(number, 1),
+            comment=comment,
+        )
+    for number in range(2):
+        file += pcapng.statistics(start_ns=1, end_ns=TIME_NS, received=3, dropped=7 - number, interface=number)
+    return file
+
+
+def test_a_file_that_scapy_reads_back() -> None:
+    read = list(RawPcapNgReader(io.BytesIO(two_interfaces())))
+    assert [data for data, _ in read] == [FRAME, FRAME[14:], b"\x45" * 33]
+    assert [meta.wirelen for _, meta in read] == [len(FRAME), len(FRAME) - 13, 35]
+    assert {meta.tsresol for _, meta in read} == {1_000_000_000}
+    assert [(meta.tshigh << 32) + meta.tslow for _, meta in read] == [TIME_NS, TIME_NS + 1, TIME_NS + 2]
+    assert [meta.ifname for _, meta in read] == [b"web/eth0", b"nat:shop/nat/inside", b"nat:shop/nat/inside"]
+    assert [meta.linktype for _, meta in read] == [1, 101, 101]
+
+
+def test_a_file_that_we_read_back() -> None:
+    reader = pcapng.Reader()
+    first, second, third = reader.packets(two_interfaces())
+    assert [each.name for each in reader.interfaces] == ["web/eth0", "nat:shop/nat/inside"]
+    assert first == (("web/eth0", 1), TIME_NS, FRAME, False, "")
+    assert second == (("nat:shop/nat/inside", 101), TIME_NS + 1, FRAME[14:], True, "DROP GROUP_INGRESS; ünd")
+    assert third.data == b"\x45" * 33
+    lost = [
+        pcapng.dropped_of(block) for kind, block in pcapng.whole_blocks(two_interfaces()) if kind == pcapng.STATISTICS
+    ]
+    assert lost == [7, 6]
+
+
+def test_a_file_is_read_in_pieces() -> None:
+    whole = two_interfaces()
+    for cut in range(len(whole)):
+        rest = whole[:cut]
+        blocks = list(pcapng.whole_blocks(rest))
+        assert b"".join(block for _, block in blocks) == rest[: sum(len(block) for _, block in blocks)]
+        assert len(rest) - sum(len(block) for _, block in blocks) < max(len(b) for _, b in pcapng.whole_blocks(whole))
+
+
+@pytest.mark.parametrize(
+    ("octets", "words"),
+    [
+        (b"", "no pcapng file"),
+        (b"\xd4\xc3\xb2\xa1" + bytes(40), "no pcapng file"),
+        (struct.pack("=IIIHHqI", 0x0A0D0D0A, 28, 0x4D3C2B1A, 1, 0, -1, 28), "byte order"),
+        (pcapng.section("x") + struct.pack("=II", 6, 6) + bytes(8), "block of 6 bytes"),
+        (pcapng.section("x") + struct.pack("=IIIIIIII", 6, 32, 0, 0, 0, 0, 0, 32), "no interface"),
+        (pcapng.section("x") + struct.pack("=IIHHIHHBxxxI", 1, 28, 1, 0, 0, 9, 1, 6, 28), "nanoseconds"),
+    ],
+)
+def test_what_is_no_capture_of_ours_is_refused(octets: bytes, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        list(pcapng.Reader().packets(octets))
+
+
+def test_blocks_are_whole_words_and_say_their_length_twice() -> None:
+    for block in (
+        pcapng.section("abc"),
+        pcapng.interface("eth0", "d", capture_length=0),
+        pcapng.packet(b"12345", time_ns=0, length=5, direction=pcapng.OUTBOUND),
+        pcapng.packet(b"12345", time_ns=0, length=5, direction=pcapng.OUTBOUND, comment="abcde"),
+        pcapng.statistics(start_ns=0, end_ns=0, received=0, dropped=0),
+    ):
+        assert len(block) % 4 == 0
+        assert struct.unpack("=I", block[4:8]) == struct.unpack("=I", block[-4:]) == (len(block),)
+
+
+def test_wireshark_reads_it(tmp_path: Path) -> None:
+    file = tmp_path / "file.pcapng"
+    file.write_bytes(two_interfaces())
+    fields = ("frame.interface_name", "frame.time_epoch", "frame.comment", "ip.dst", "frame.p2p_dir")
+    command = [
+        need("tshark"),
+        "-r",
+        str(file),
+        "-n",
+        "-T",
+        "fields",
+        *(word for name in fields for word in ("-e", name)),
+    ]
+    rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert rows[0].split("\t")[:4] == ["web/eth0", "1700000000.123456789", "", "10.0.2.10"]
+    assert rows[1].split("\t")[:4] == [
+        "nat:shop/nat/inside",
+        "1700000000.123456790",
+        "DROP GROUP_INGRESS; ünd",
+        "10.0.2.10",
+    ]
