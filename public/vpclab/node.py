@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vpclab.lab import Lab
 
 _PING_COUNTS = re.compile(r"(\d+) packets transmitted, (\d+) received")
+_BEGIN_S = 60.0
+"""How long a program that ends by itself may take to begin, where many others do at the same time."""
 _PING_TIMES = re.compile(r"rtt min/avg/max/mdev = [\d.]+/([\d.]+)/")
 
 
@@ -197,15 +199,19 @@ class Node:
             dont_fragment: set DF (``ping -M do``).
 
         Raises:
-            LabError: ``ping`` is not installed, or it could not even start to send.
+            LabError: ``ping`` is not installed, it could not even start to send, or it did not end.
         """
         address = self._lab.address_of(destination, source=self)
         command = ["ping", "-n", "-c", str(count), "-i", "0.2", "-W", f"{timeout_s:g}", "-s", str(size_bytes)]
         command += ["-M", "do"] if dont_fragment else []
         try:
-            done = self.run([*command, address], timeout_s=count * 0.2 + timeout_s + 10)
+            # It ends by itself; on a busy machine it takes its time to begin.
+            limit_s = count * 0.2 + timeout_s + _BEGIN_S
+            done = self.run([*command, address], timeout_s=limit_s)
         except FileNotFoundError:
             raise LabError("ping is not installed; run: sudo apt-get install -y iputils-ping") from None
+        except subprocess.TimeoutExpired:
+            raise LabError(f"ping in {self.name} did not end within {limit_s:g} s") from None
         counts = _PING_COUNTS.search(done.stdout)
         if counts is None:
             raise LabError(f"ping in {self.name}: {(done.stderr or done.stdout).strip() or 'no output'}")
