@@ -25,7 +25,7 @@ class Task:
     node: str
     command: tuple[str, ...]
     limit_s: float
-    """It has failed when it takes longer."""
+    """It has failed when it takes longer; more than the command itself allows, which a busy machine begins late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

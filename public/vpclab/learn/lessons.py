@@ -192,7 +192,7 @@ LESSONS = (
         task=Task(
             node="app",
             command=("sh", "-c", "head -c 100000 /dev/zero | curl -sS -m 5 --data-binary @- http://10.9.1.10:9000/"),
-            limit_s=10.0,
+            limit_s=60.0,
         ),
     ),
 )
