@@ -19,8 +19,8 @@ from fastpath.packet cimport addr_eq, header, start_header
 from fastpath.plan cimport DETAIL_DECAPSULATED, DETAIL_DROPPED, DETAIL_ENCAPSULATED, hop
 from fastpath.reason cimport *
 from fastpath.shown cimport hops_at
-from fastpath.snapshot cimport OP_DECAPSULATE, OP_ENCAPSULATE, OP_FILTER, OP_GROUP_SESSION, tunnel, tunnel_of
-from fastpath.wire cimport ETH_HEADER, VNET_NEEDS_CSUM, fold, load16_le, store16, sum_bytes
+from fastpath.snapshot cimport OP_DECAPSULATE, OP_ENCAPSULATE, OP_FILTER, OP_GROUP_SESSION, interface, tunnel, tunnel_of
+from fastpath.wire cimport ETH_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, VNET_NEEDS_CSUM, fold, load16_le, store16, sum_bytes
 
 cdef extern from *:
     """
@@ -221,11 +221,14 @@ cdef void keep_at(recording *w, recorder *r, uint32_t lane, packet *p, const leg
     keep(r, w.now_ns, lane, q.frame + q.l3, q.end - q.l3, True, m)
 
 
-# A packet that came to an interface's door and died there: its groups, its checks, or its subnet's ACL.
-cdef void walk_to_interface(recording *w, recorder *r, const point *n, packet *p, const leg_room *legs, const plan *x,
+# A packet that came to an interface's door and died there: its groups, its checks, or its subnet's ACL. It has the MACs
+# that it would have had behind the door.
+cdef void walk_to_interface(recording *w, recorder *r, tables *t, const point *n, packet *p, const leg_room *legs, const plan *x,
                             const trace_buffer *story, remark *m) noexcept nogil:
     cdef const hop *last
+    cdef const interface *to
     cdef packet q
+    cdef uint8_t *frame
     if x.verdict != VERDICT_DROP or story.count == 0 or n.inside == NO_LANE or (p.context == n.port and not p.generated):
         return
     last = &story.hops[story.count - 1]
@@ -233,9 +236,16 @@ cdef void walk_to_interface(recording *w, recorder *r, const point *n, packet *p
         return
     if not rebuild(w, p, legs, last.leg, &last.to, &q) or q.l3 < ETH_HEADER:
         return
+    frame = q.frame + q.l3 - ETH_HEADER
+    if n.port < t.context_count and t.contexts[n.port].interface:
+        to = &t.interfaces[t.contexts[n.port].interface - 1]
+        memcpy(frame, to.mac, 6)
+        if last.leg or not x.bridged:
+            memcpy(frame + 6, to.router_mac, 6)
+    store16(frame + 12, ETHERTYPE_IPV4 if q.family == 4 else ETHERTYPE_IPV6)
     m.outgoing = False
     m.gso_size = q.gso_size
-    keep(r, w.now_ns, n.inside, q.frame, q.end, False, m)
+    keep(r, w.now_ns, n.inside, frame, q.end - q.l3 + ETH_HEADER, False, m)
 
 
 cdef void walk_through(recording *w, recorder *r, const point *n, packet *p, const leg_room *legs, const trace_buffer *story,
@@ -309,7 +319,7 @@ cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const p
         for k in range(r.point_count):
             n = &r.points[k]
             if n.kind == POINT_INTERFACE:
-                walk_to_interface(w, r, n, p, legs, x, story, &m)
+                walk_to_interface(w, r, t, n, p, legs, x, story, &m)
             elif n.kind == POINT_TUNNEL:
                 walk_in_tunnel(w, r, t, n, p, legs, story, &m)
             elif n.kind != POINT_STORY:

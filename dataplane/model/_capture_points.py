@@ -130,7 +130,8 @@ def _interface(topology: Topology, word: str) -> Point:
     if word == INTERNET:
         return Point(kind="passage", object=_INTERNET, inside=Side(name=INTERNET, frames=False))
     words = [each.removesuffix("/eth0") for each in known_points(topology)]
-    raise UnknownPointError(f"nothing that can be captured is called {word!r}; {did_you_mean(word, words)}")
+    hint = did_you_mean(word.partition("/")[0], words)
+    raise UnknownPointError(f"nothing that can be captured is called {word!r}; {hint}")
 
 
 def _two_sides(kind: str, word: str, name: Name, **more: object) -> Point:
