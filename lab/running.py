@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +25,7 @@ from dataplane.topology import Topology
 from dataplane.topology.runtime_state import RuntimeState, TargetHealth, TargetKey, advance, carry_over
 from fastpath.worker import Worker
 from lab.change import Change, changes
+from lab.declared_captures import DeclaredCaptures
 from lab.health_watch import HealthWatch
 from lab.node_plan import NodePlan
 from lab.planning import plan_checkers, plan_nodes
@@ -64,11 +66,14 @@ class RunningLab:
         self._closed = False
         self._folder = state.path
         self._health: HealthWatch | None = None
+        self._captures: DeclaredCaptures | None = None
         self.runtime = Runtime(state) if runtime is None else runtime
         try:
             self._loaded = load(text, file_name=file)
             self.data_plane = DataPlane(self._loaded.topology())
             self.worker = Worker(self.data_plane.engine)
+            self._captures = DeclaredCaptures(self.data_plane)
+            self._captures.configure(self._loaded.lab_file.captures, Path(file).parent)
             self._watch_health(self.topology)
             self._publish_health()
             self._keep(self._planned(self.topology))
@@ -76,6 +81,8 @@ class RunningLab:
             self.worker.start()
         except BaseException:
             self._end_health()
+            if self._captures is not None:
+                self._captures.close()
             self.runtime.close()
             raise
         self.start_s = time.monotonic() - began
@@ -98,6 +105,8 @@ class RunningLab:
         with self._changing:
             # The worker first: it must not write to a descriptor whose number is somebody else's by now.
             self.worker.stop()
+            if self._captures is not None:
+                self._captures.close()
             self.runtime.close()
 
     @property
@@ -215,14 +224,14 @@ class RunningLab:
             found = changes(self._loaded.lab_file, loaded.lab_file)
             if dry_run or not found:
                 return found, ""
-            self._change_over(loaded, topology)
+            self._change_over(loaded, topology, Path(file).parent)
             self.file = file
             log.info("applied %s: %d changes", file, len(found))
             problem = self._start_programs()
         self._begin_health()
         return found, problem
 
-    def _change_over(self, loaded: LoadedFile, topology: Topology) -> None:
+    def _change_over(self, loaded: LoadedFile, topology: Topology, folder: Path) -> None:
         old_topology, old = self.topology, self._plans
         new = self._planned(topology)
         added = [plan for name, plan in new.items() if name not in old]
@@ -242,6 +251,8 @@ class RunningLab:
             for name in changed:
                 done.append(name)
                 self._update(new[name])
+            if self._captures is not None:
+                self._captures.configure(loaded.lab_file.captures, folder)
         except BaseException as error:
             log.error("apply failed, going back: %s", error)
             undo_health()

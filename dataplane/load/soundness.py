@@ -28,7 +28,7 @@ from dataplane.load.shapes import Construct, Items, Optional, Shape, Table
 LEAVES = frozenset({("instances",), ("internet", "hosts"), ("aws_services",)})
 """Sections whose entries nothing depends on without mentioning them."""
 
-CLAIMS = "checks"
+CLAIMS = ("captures", "checks")
 """What says something about the rest: nothing depends on it, and it may mean anything, so it is left out first."""
 
 
@@ -87,9 +87,9 @@ def sound_part(root: Node, shape: Construct, unread: list[str]) -> Mapping | Non
     """
     if not isinstance(root, Mapping):
         return None
-    if CLAIMS in root.entries:
-        root = Mapping(root.line, root.column, {key: each for key, each in root.entries.items() if key != CLAIMS})
-        unread = [path for path in unread if not re.match(rf"{CLAIMS}\b", path)]
+    if not root.entries.keys().isdisjoint(CLAIMS):
+        root = Mapping(root.line, root.column, {key: each for key, each in root.entries.items() if key not in CLAIMS})
+        unread = [path for path in unread if not re.match(rf"({'|'.join(CLAIMS)})\b", path)]
     sections = list(sections_of(shape))
     local = local_keys(shape)
     entries = {each: node for section in sections for each, node in _entries(root, section)}

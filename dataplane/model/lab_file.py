@@ -12,6 +12,7 @@ from dataplane.limits import Quotas
 from dataplane.model._addressing import check_addresses
 from dataplane.model._fields import doc, within
 from dataplane.model.aws_service import AwsService
+from dataplane.model.capture import Capture
 from dataplane.model.check import Check
 from dataplane.model.instance import Instance
 from dataplane.model.internet_gateway import INTERNET
@@ -54,18 +55,29 @@ class LabFile:
     aws_services: dict[str, AwsService] = field(
         default_factory=dict, metadata=doc("AWS services that programs of yours stand for: s3, dynamodb")
     )
+    captures: dict[str, Capture] = field(
+        default_factory=dict, metadata=doc("what is recorded from the start on, by name")
+    )
     checks: tuple[Check, ...] = field(default=(), metadata=doc("who reaches whom, for `vpclab check` to prove"))
 
     def check(self, topology: Topology) -> Iterator[Problem]:
         """Yield everything that is wrong, in no particular order.
 
-        Names in `checks` are looked up only once nothing else is wrong: else one slip would be told twice.
+        Names in `captures` and `checks` are looked up only once nothing else is wrong: else a slip would be told twice.
         """
         is_right = True
         for problem in self._problems(topology):
             is_right = False
             yield problem
         if is_right:
+            for name, capture in self.captures.items():
+                yield from within(f"captures.{name}", capture.check(topology, name))
+            files: dict[str, str] = {}
+            for name, capture in self.captures.items():
+                first = files.setdefault(capture.file, name)
+                if first != name:
+                    message = f"capture {first} is written to {capture.file} too"
+                    yield Problem(f"captures.{name}.file", message, "", "write another name")
             for index, check in enumerate(self.checks):
                 yield from within(f"checks[{index}]", check.check_names(topology))
 

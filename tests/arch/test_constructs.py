@@ -11,6 +11,7 @@ import pytest
 from tests.arch.tree import PACKAGES, ROOT, sources
 
 NOT_AWS = {
+    "capture": "what is recorded of a lab, ours",
     "check": "what users claim of their lab, ours",
     "internet_host": "stands for anybody on the internet",
     "lab_file": "the file as a whole, ours",

@@ -1,0 +1,161 @@
+"""Captures without a kernel: what stands in their files, and what a slow reader loses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP, TCP, UDP
+
+from dataplane.errors import LimitError
+from dataplane.model.capture import Capture as Declared
+from lab import pcapng
+from lab.capture import Capture, Stories, split_words
+from lab.control import RequestError
+from lab.declared_captures import DeclaredCaptures
+from tests.scenario.network import Network
+
+TEXT = (Path(__file__).parents[3] / "examples" / "quickstart.yaml").read_text()
+SYN = IP(src="10.0.2.10", dst="10.0.1.10") / TCP(sport=40000, dport=80, flags="S")
+
+
+def now(seconds: float) -> bool:
+    return True
+
+
+def collected(capture: Capture, ended: Callable[[float], bool] = now) -> tuple[list[pcapng.Captured], int]:
+    """The packets of its file, and how many were lost."""
+    written: list[bytes] = []
+    count = capture.run(written.append, ended)
+    file = b"".join(written)
+    packets = list(pcapng.Reader().packets(file))
+    assert len(packets) == count
+    lost = [pcapng.dropped_of(block) for kind, block in pcapng.whole_blocks(file) if kind == pcapng.STATISTICS]
+    assert len(lost) == len(capture.sides)
+    return packets, sum(lost)
+
+
+def test_a_slow_reader_loses_records_and_no_packets() -> None:
+    """The ring is full of packets that nobody reads; all of them arrive, and what is lost is counted and told."""
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["app", "web"], ring_bytes=1 << 18)
+    packet = SYN / bytes(1000)
+    arrived = sum(len(network.send("app", packet).sent) for _ in range(500))
+    assert arrived == 500
+    lost = capture.lost
+    assert 400 < lost < 1000
+    kept: list[pcapng.Captured] = []
+
+    def ended(seconds: float) -> bool:
+        """The reader has caught up; there is room again."""
+        if not kept:
+            kept.append(pcapng.Captured(pcapng.Interface("", 0), 0, b"", False, ""))
+            network.send("app", packet)
+            return False
+        return True
+
+    packets, told = collected(capture, ended)
+    assert told == lost
+    assert len(packets) + lost == 2 * 501
+    assert packets[-2].comment.endswith(f"; {lost} records lost before this one")
+    assert all("lost" not in each.comment for each in (*packets[:-2], packets[-1]))
+
+
+def test_records_go_round_the_ring() -> None:
+    """Many times its size, read as it fills, in sizes that do not divide it: nothing is lost, nothing mixed up."""
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["app", "web"], ring_bytes=1 << 18)
+    sent: list[bytes] = []
+    rounds = iter(range(60))
+
+    def ended(seconds: float) -> bool:
+        number = next(rounds, None)
+        if number is None:
+            return True
+        for size in range(0, 1400, 67):
+            packet = IP(src="10.0.2.10", dst="10.0.1.10", id=number + 1) / TCP(dport=80, flags="S") / bytes(size)
+            sent.append(bytes(packet))
+            network.send("app", packet)
+        return False
+
+    packets, lost = collected(capture, ended)
+    assert lost == 0
+    assert [each.data[14:] for each in packets if each.outgoing] == sent
+    assert sum(map(len, sent)) > 3 << 18
+
+
+def test_a_filter_chooses_at_each_point_what_is_seen_there() -> None:
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["app", "nat:nat", "example"], "src host 203.0.113.10")
+    network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=1, dport=53))
+    packets, _ = collected(capture)
+    assert [each.interface.name for each in packets] == ["example/eth0"]
+
+
+def test_points_follow_what_is_applied() -> None:
+    """A changed address is looked for from then on."""
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["web", "peering:shop-store"])
+    moved: list[str] = []
+
+    def ended(seconds: float) -> bool:
+        if len(moved) == 2:
+            return True
+        if not moved:
+            network.apply(TEXT.replace("10.0.1.10", "10.0.1.77"))
+        else:
+            network.send("app", IP(src="10.0.2.10", dst="10.0.1.77") / TCP(dport=9999, flags="S"))
+        moved.append("web")
+        return False
+
+    packets, _ = collected(capture, ended)
+    assert [each.comment.partition(" at ")[0] for each in packets] == ["DROP GROUP_INGRESS"]
+
+
+def test_at_most_sixteen_captures_and_room_again_when_one_ends() -> None:
+    network = Network(TEXT, engine="fast")
+    many = [Capture(network.plane, ["app"], ring_bytes=1 << 18) for _ in range(16)]
+    with pytest.raises(LimitError, match="at most 16 captures at once"):
+        Stories(network.plane)
+    many[3].close()
+    many.append(Capture(network.plane, ["web"]))
+    network.send("app", SYN)
+    assert [len(collected(each)[0]) for each in many] == [1, 1, 1, 0, *[1] * 13]
+    assert network.plane.engine.memo
+
+
+@pytest.mark.parametrize(
+    ("words", "points", "where"),
+    [
+        (["web"], ["web"], ""),
+        (["web", "nat:nat/inside", "tcp", "port", "80"], ["web", "nat:nat/inside"], "tcp port 80"),
+        (["web", "tcp port 80 or icmp"], ["web"], "tcp port 80 or icmp"),
+        (["internet", "host", "web"], ["internet"], "host web"),
+    ],
+)
+def test_the_filter_begins_with_the_first_word_that_is_no_point(
+    words: list[str], points: list[str], where: str
+) -> None:
+    assert split_words(Network(TEXT, engine="fast").plane.topology, words) == (points, where)
+
+
+def test_no_point_at_all_is_told_with_the_nearest() -> None:
+    with pytest.raises(RequestError, match="'wbe'; did you mean web"):
+        split_words(Network(TEXT, engine="fast").plane.topology, ["wbe", "tcp"])
+
+
+def test_declared_captures_begin_change_and_end(tmp_path: Path) -> None:
+    network = Network(TEXT, engine="fast")
+    declared = DeclaredCaptures(network.plane)
+    all_of_app = Declared(points=("app",), file="app.pcapng")
+    declared.configure({"app": all_of_app, "web": Declared(points=("web",), file="web.pcapng", filter="udp")}, tmp_path)
+    network.send("app", SYN)
+    with pytest.raises(RequestError, match="syntax error"):
+        declared.configure({"web": Declared(points=("web",), file="web.pcapng", filter="tcp prot")}, tmp_path)
+    declared.configure({"app": all_of_app, "web": Declared(points=("web",), file="w.pcapng")}, tmp_path)
+    network.send("app", SYN)
+    declared.close()
+    seen = {file.name: len(list(pcapng.Reader().packets(file.read_bytes()))) for file in tmp_path.iterdir()}
+    assert seen == {"app.pcapng": 2, "web.pcapng": 0, "w.pcapng": 1}
+    assert network.plane.engine.memo
