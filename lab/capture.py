@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from dataplane.analysis.wording import with_notes
 from dataplane.capture import PointRow, Record, comment_of, rows_of, sides_of
 from dataplane.engine import DataPlane
 from dataplane.errors import LimitError
@@ -163,7 +164,7 @@ class Stories:
             self.close()
 
     def _line(self, record: Record) -> dict[str, Any]:
-        found = story_of(record, self._data_plane.names)
+        found = with_notes(self._data_plane.topology, story_of(record, self._data_plane.names))
         return {"time_ns": record.time_ns, "lost": record.lost, "trace": found.to_json()}
 
 

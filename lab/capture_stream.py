@@ -1,14 +1,16 @@
-"""The client's end of a capture: a pcapng file that comes from the lab's daemon, passed on and counted."""
+"""The client's end of captures: a pcapng file that comes from the lab's daemon, passed on and counted, or traces."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, NamedTuple, Self
 
+from dataplane.trace import Trace
 from lab import pcapng
 from lab.control import ControlClient
 
@@ -88,6 +90,48 @@ class CaptureStream:
                 kept.append(block)
             rest = rest[at:]
             yield b"".join(kept)
+
+
+class Followed(NamedTuple):
+    """A packet that was followed."""
+
+    time_ns: int
+    """Since 1970."""
+    trace: Trace
+    """One direction: `reply` is None."""
+    lost: int
+    """Packets before this one that were not followed, because nobody kept up."""
+
+
+class StoryStream:
+    """What real packets go through, from the moment it is made."""
+
+    def __init__(self, folder: Path, filter_text: str = "") -> None:
+        self._client = ControlClient(folder)
+        try:
+            _, self._stream = self._client.stream("follow", filter=filter_text)
+        except BaseException:
+            self._client.close()
+            raise
+
+    def __iter__(self) -> Iterator[Followed]:
+        for line in self._stream:
+            told = json.loads(line)
+            yield Followed(told["time_ns"], Trace.from_json(told["trace"]), told["lost"])
+
+    def stop(self) -> None:
+        """Let the iteration end, from another thread or a signal handler."""
+        self._client.stop()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO, Self
 from dataplane.errors import LabError
 from dataplane.trace import Trace
 from lab import gc
-from lab.capture_stream import CaptureStream
+from lab.capture_stream import CaptureStream, StoryStream
 from lab.control import ControlClient, NotRunningError, RequestError
 from lab.startup import Start, launch
 from lab.state import LabState, known_labs, recorded_process
@@ -352,6 +352,20 @@ class Lab:
         `split`: the first word that names no point, and all behind it, are the filter, as on the command line.
         """
         return CaptureStream(self._state.path, points, where, split=split)
+
+    def follow(self, where: str = "") -> StoryStream:
+        """Follow real packets hop by hop, from now on: a context manager, and an iterator over `Followed`.
+
+        A packet is told once it has been decided, with all it went through; the answer to it is a packet of its own.
+        Those that go to a load balancer's target and come back from it are two.
+
+        Args:
+            where: which packets, as they came or as they left, in tcpdump's syntax; all when empty.
+
+        Raises:
+            RequestError: libpcap refuses the filter.
+        """
+        return StoryStream(self._state.path, where)
 
     def check(
         self,

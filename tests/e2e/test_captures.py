@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import pytest
 
 from lab.capture_stream import CaptureStream
 from lab.control import RequestError
+from tests.e2e.conftest import EXAMPLES
 from tests.e2e.lab.stage import need
 from vpclab import Lab
 
@@ -110,3 +113,93 @@ def test_points_and_filters_that_are_none(quickstart: Lab) -> None:
         with pytest.raises(RequestError, match=words):
             quickstart.open_capture(*points, where=where)
     assert quickstart["app"].ping("web"), "nothing is left of them"
+
+
+def test_a_capture_of_real_traffic_is_the_same_when_it_is_replayed(quickstart: Lab, tmp_path: Path) -> None:
+    """All that instances and hosts sent, curl through the NAT gateway among it, goes through the same network again."""
+    file = tmp_path / "all.pcapng"
+    with captured(quickstart, file, "web", "app", "db", "example", "nat:nat", "igw:shop", where="ip"):
+        got = quickstart["app"].run(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "http://198.51.100.10/"])
+        assert got.stdout == "200"
+        assert quickstart["app"].ping("db")
+    again = tmp_path / "again.pcapng"
+    command = [sys.executable, "-P", "-m", "vpclab", "replay", str(file), "--on", str(EXAMPLES / "quickstart.yaml")]
+    done = subprocess.run([*command, "-w", str(again)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert re.fullmatch(r"\d+ packets sent; of those seen, (\d+) are equal, 0 missing, 0 new\n", done.stdout)
+    fields = ("frame.interface_name", "ip.src", "ip.dst", "tcp.seq_raw", "tcp.len", "frame.comment")
+    assert sorted(tshark(again, *fields)) == sorted(tshark(file, *fields))
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(
+        (EXAMPLES / "quickstart.yaml").read_text().replace("elastic_ip: 203.0.113.10}", "elastic_ip: 203.0.113.11}")
+    )
+    command[-1] = str(changed)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "+ to example/eth0 tcp 203.0.113.11:" in done.stdout
+
+
+def test_a_slow_reader_loses_records_and_no_packets(quickstart: Lab, tmp_path: Path) -> None:
+    """Nobody reads the capture for a while; every ping is answered, and the file counts what is not in it."""
+    app = quickstart["app"]
+    with quickstart.open_capture("app", "web", where="icmp") as running:
+        done = app.run(["ping", "-q", "-f", "-c", "12000", "-s", "1400", "10.0.1.10"])
+        assert "12000 received" in done.stdout
+        running.stop()
+        with (tmp_path / "some.pcapng").open("wb") as stream:
+            packets = running.run(stream)
+        assert running.lost > 0
+        assert packets + running.lost == 4 * 12000
+    assert len(tshark(tmp_path / "some.pcapng", "frame.number")) == packets
+
+
+def test_real_packets_are_followed_hop_by_hop(quickstart: Lab) -> None:
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "vpclab",
+        "--lab",
+        quickstart.name,
+        "trace",
+        "--live",
+        "-c",
+        "3",
+        "icmp or port 9999",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stderr is not None
+        assert following.stderr.readline() == "following packets; Ctrl-C stops\n"
+        assert quickstart["app"].ping("198.51.100.10")
+        with pytest.raises(TimeoutError):
+            quickstart["app"].connect("web", 9999, timeout_s=0.3)
+        told = following.stdout.read()
+        assert following.wait(30) == 0
+    request, answer, dropped = told.rstrip().split("\n\n")
+    assert "app/eth0 -> 198.51.100.10   icmp 10.0.2.10 > 198.51.100.10 (type 8, code 0)" in request
+    assert re.search(r"nat-gateway shop/nat +translates.*10\.0\.1\.4", request)
+    assert " => DELIVERED to interface example/eth0" in request
+    assert "icmp 198.51.100.10 > 203.0.113.10 (type 0, code 0)" in answer
+    assert " => DELIVERED to interface app/eth0" in answer
+    assert " => DROPPED by interface web/eth0" in dropped
+
+
+def test_captures_of_the_lab_file_begin_with_the_lab(tmp_path: Path) -> None:
+    text = (EXAMPLES / "quickstart.yaml").read_text()
+    declared = "\ncaptures:\n  start:\n    points: [web, example]\n    file: start.pcapng\n    filter: {}\n"
+    lab_file = tmp_path / "lab.yaml"
+    lab_file.write_text(text + declared.format("tcp prot 80"))
+    with pytest.raises(RequestError, match=r"filter 'tcp prot 80': .*syntax error"):
+        Lab.load(lab_file).up()
+    lab_file.write_text(text + declared.format("icmp"))
+    with Lab.load(lab_file) as lab:
+        assert lab["web"].ping("198.51.100.10")
+        lab_file.write_text(text + declared.format("icmp").replace("start.pcapng", "later.pcapng"))
+        lab.apply(lab_file)
+        assert lab["web"].ping("198.51.100.10", count=2)
+    for name, pings in (("start", 1), ("later", 2)):
+        rows = tshark(tmp_path / f"{name}.pcapng", "frame.interface_name", "icmp.type")
+        assert sorted(rows) == sorted(
+            [("web/eth0", "8"), ("web/eth0", "0"), ("example/eth0", "8"), ("example/eth0", "0")] * pings
+        )

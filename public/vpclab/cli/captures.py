@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -11,8 +10,11 @@ import click
 from dataplane.errors import LabError
 from lab import pcapng
 from lab.capture_stream import CaptureStream
+from lab.replay import Seen
+from vpclab.cli.output import clock_text
 from vpclab.cli.selection import Selection, lab_option
 
+_SHOWN = 20
 _WORDS = {"ignore_unknown_options": False, "allow_interspersed_args": True}
 
 
@@ -92,18 +94,73 @@ class _Printed:
 
 def line_of(packet: pcapng.Captured) -> str:
     """Time of day, point, direction, headers, comment."""
+    seen = Seen(packet.interface.name, packet.outgoing, packet.data, packet.comment)
+    return f"{clock_text(packet.time_ns)} {_line(seen, frames=packet.interface.link_type == pcapng.ETHERNET)}"
+
+
+def _line(seen: Seen, *, frames: bool | None = None) -> str:
     from dataplane.story import packet_of  # late, as in vpclab.lab
 
-    seconds, nanoseconds = divmod(packet.time_ns, 10**9)
-    clock = time.strftime("%H:%M:%S", time.localtime(seconds))
-    data = packet.data
-    if packet.interface.link_type == pcapng.RAW_IP:
+    data = seen.data
+    if frames is None:
+        frames = _is_frame(seen.side)
+    if not frames:
         data = bytes(12) + (b"\x86\xdd" if data[:1] and data[0] >> 4 == 6 else b"\x08\x00") + data
-    seen = packet_of(data)
-    way = "from" if packet.outgoing else "to"
+    packet = packet_of(data)
+    way = "from" if seen.outgoing else "to"
     kind = "arp" if data[12:14] == b"\x08\x06" else "frame"
-    what = seen.describe() if seen.protocol else f"{kind} {seen}"
-    return f"{clock}.{nanoseconds:09} {way} {packet.interface.name} {what} {seen.length_bytes} bytes: {packet.comment}"
+    what = packet.describe() if packet.protocol else f"{kind} {packet}"
+    return f"{way} {seen.side} {what} {packet.length_bytes} bytes: {seen.fate}"
 
 
-COMMANDS = (capture,)
+def _is_frame(side: str) -> bool:
+    """Interfaces, and what is around the packets of a load balancer, have Ethernet headers."""
+    return (":" not in side and "/" in side) or side.endswith("/outer")
+
+
+@click.command()
+@click.argument("capture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--on",
+    "lab_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Lab file whose network it goes through; that of the running lab when not given.",
+)
+@click.option(
+    "-w", "--write", "target", metavar="FILE", type=click.Path(path_type=Path), help="What was seen, as pcapng."
+)
+@lab_option
+@click.pass_obj
+def replay(selection: Selection, capture: Path, lab_file: Path | None, target: Path | None) -> None:
+    """Send what instances sent in CAPTURE through a network again, and compare what is seen.
+
+    No lab is needed, and none is touched: the packets go, at the times they were recorded at, through a data plane made
+    of the lab file. Exit 1 when other packets are seen than are in CAPTURE, or something else becomes of them: so one
+    lab file is compared with another, packet by packet.
+
+    \b
+    vpclab replay way.pcapng --on changed.yaml
+    """
+    from dataplane.load import load_topology  # late, as in vpclab.lab
+    from lab.replay import replay as play
+
+    found = play(capture.read_bytes(), load_topology(lab_file or Path(selection.lab().status()["file"])))
+    if target is not None:
+        try:
+            target.write_bytes(found.file)
+        except OSError as error:
+            raise LabError(f"{target}: {error.strerror}") from error
+    for sign, packets in (("-", found.missing), ("+", found.new)):
+        for seen in packets[:_SHOWN]:
+            click.echo(f"{sign} {_line(seen)}")
+        if len(packets) > _SHOWN:
+            click.echo(f"{sign} and {len(packets) - _SHOWN} more")
+    click.echo(
+        f"{found.sent} packets sent; of those seen, {found.equal} are equal, "
+        f"{len(found.missing)} missing, {len(found.new)} new"
+    )
+    sys.exit(0 if found.is_equal else 1)
+
+
+COMMANDS = (capture, replay)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 
 import click
 
-from vpclab.cli.output import duration, format_option, show, show_json
+from lab.capture_stream import interrupt_ends
+from vpclab.cli.output import clock_text, duration, format_option, show, show_json
 from vpclab.cli.screen import print_trace
 from vpclab.cli.selection import Selection, lab_option
+from vpclab.lab import Lab
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _GATEWAYS_SIDE_BY_SIDE = 4
@@ -30,8 +33,11 @@ class Duration(click.ParamType[float]):
 
 @click.command()
 @lab_option
-@click.argument("source")
-@click.argument("destination")
+@click.argument("words", metavar="SOURCE DESTINATION | --live [FILTER]", nargs=-1)
+@click.option("--live", is_flag=True, help="Follow real packets, those that FILTER (tcpdump's syntax) lets through.")
+@click.option(
+    "-c", "--count", default=0, type=click.IntRange(0), metavar="N", help="With --live: stop after N packets."
+)
 @click.option(
     "--proto", default="tcp", show_default=True, metavar="tcp|udp|icmp|N", help="Protocol, by name or number."
 )
@@ -43,8 +49,9 @@ class Duration(click.ParamType[float]):
 @click.pass_obj
 def trace(
     selection: Selection,
-    source: str,
-    destination: str,
+    words: tuple[str, ...],
+    live: bool,
+    count: int,
     proto: str,
     port: int | None,
     src_port: int | None,
@@ -54,14 +61,39 @@ def trace(
 ) -> None:
     """Follow a packet and its answer hop by hop through live state; nothing is sent, nothing changes.
 
-    SOURCE and DESTINATION are nodes or addresses. Exit 1 when it would not arrive or not come back.
+    SOURCE and DESTINATION are nodes or addresses. Exit 1 when it would not arrive or not come back. With --live, real
+    packets are followed as they come, until Ctrl-C: vpclab trace --live tcp port 80
     """
+    if live:
+        _follow(selection.lab(), " ".join(words), count, everything, output)
+        return
+    if len(words) != 2:
+        raise click.UsageError("which way? vpclab trace SOURCE DESTINATION")
+    source, destination = words
     found = selection.lab().trace(source, destination, protocol=proto, port=port, source_port=src_port, size_bytes=size)
     if output == "json":
         show_json(found.to_json())
     else:
         print_trace(found, everything=everything)
     sys.exit(0 if found.reachable else 1)
+
+
+def _follow(lab: Lab, where: str, count: int, everything: bool, output: str) -> None:
+    with lab.follow(where) as followed, interrupt_ends(followed.stop):
+        click.echo("following packets; Ctrl-C stops", err=True)
+        for number, each in enumerate(followed, 1):
+            if each.lost:
+                click.echo(f"{each.lost} packets were not followed: what reads this did not keep up", err=True)
+            if output == "json":
+                told = {"time_ns": each.time_ns, "lost": each.lost, "trace": each.trace.to_json()}
+                click.echo(json.dumps(told, separators=(",", ":")))
+            else:
+                click.echo(clock_text(each.time_ns))
+                print_trace(each.trace, everything=everything)
+                click.echo()
+            sys.stdout.flush()
+            if number == count:
+                return
 
 
 @click.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -97,3 +98,9 @@ def complain(error: VpclabError) -> None:
             click.echo(f"vpclab: {count} problems", err=True)
         return
     click.echo(f"vpclab: {error}", err=True)
+
+
+def clock_text(time_ns: int) -> str:
+    """Time of day, here, with nanoseconds."""
+    seconds, nanoseconds = divmod(time_ns, 10**9)
+    return f"{time.strftime('%H:%M:%S', time.localtime(seconds))}.{nanoseconds:09}"

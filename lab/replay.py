@@ -1,0 +1,159 @@
+"""Replaying a capture: what instances sent then goes through a lab file's network again, without a lab.
+
+Frames that interfaces sent are put into a data plane of their own at the times they were recorded at; what is recorded
+then at the points of the file is compared with what stands in it. Time stands still but for these times, kernels do not
+take part, and choices that are left open (ports of NAT gateways) are made alike, so the same network gives the same
+packets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dataplane.capture import SEGMENTS, Record, comment_of, rows_of, sides_of
+from dataplane.engine import DataPlane
+from dataplane.errors import VpclabError
+from dataplane.topology import Topology
+from fastpath.recorder import Recorder
+from lab import pcapng
+from lab.capture import RING_BYTES, points_of
+from lab.control import RequestError
+
+_SEGMENTS = re.compile(re.escape(SEGMENTS).replace(re.escape("{}"), r"(\d+)"))
+_LOST = re.compile(r"(?:; )?\d+ records lost before this one")
+_ETHERNET, _TCP, _CHECKSUM_AT = 14, 6, 16
+_NEEDS_CHECKSUM, _GSO_TCP4, _GSO_TCP6 = 1, 1, 4
+
+
+class Seen(NamedTuple):
+    """A packet at one side of a point, and what became of it."""
+
+    side: str
+    outgoing: bool
+    data: bytes
+    fate: str
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay found."""
+
+    sent: int = 0
+    """Frames that interfaces sent."""
+    equal: int = 0
+    """Packets that are in the file, and were seen again."""
+    missing: list[Seen] = field(default_factory=list)
+    """Packets of the file that were not seen again."""
+    new: list[Seen] = field(default_factory=list)
+    """Packets that are not in the file."""
+    file: bytes = b""
+    """What was recorded, as pcapng."""
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether the same happened."""
+        return not self.missing and not self.new
+
+
+def replay(octets: bytes, topology: Topology) -> Replayed:
+    """Replay a capture in the network of a topology.
+
+    Raises:
+        RequestError: it is no capture of ours, has points that the topology has not, or nothing that was sent.
+    """
+    reader = pcapng.Reader()
+    try:
+        packets = list(reader.packets(octets))
+    except ValueError as error:
+        raise RequestError(f"cannot be replayed: {error}") from None
+    points = points_of(topology, [each.name for each in reader.interfaces])
+    sides = sides_of(points)
+    ports = {side.name for point in points if point.kind == "interface" for side in point.sides}
+    if not any(each.outgoing and each.interface.name in ports for each in packets):
+        raise RequestError("nothing can be replayed: the capture has no packets as an instance sent them")
+    plane = DataPlane(topology)
+    recorder = Recorder(rows_of(points, plane.names), capacity=RING_BYTES)
+    plane.engine.watch(recorder)
+    found = Replayed()
+    again: list[Seen] = []
+    blocks = [pcapng.section("vpclab")]
+    for side in sides:
+        link = pcapng.ETHERNET if side.frames else pcapng.RAW_IP
+        blocks.append(pcapng.interface(side.name, "replayed", capture_length=0, link_type=link))
+    now_ms = 0
+    for each in packets:
+        if not each.outgoing or each.interface.name not in ports:
+            continue
+        now_ms = max(now_ms, each.time_ns // 1_000_000)
+        frame, offload = _as_sent(each)
+        plane.process([frame], [plane.port(each.interface.name)], now_ms, [offload])
+        found.sent += 1
+        for record in _records(recorder):
+            comment = comment_of(record, plane.names)
+            again.append(Seen(sides[record.lane].name, record.outgoing, record.data, _fate(comment)))
+            way = pcapng.OUTBOUND if record.outgoing else pcapng.INBOUND
+            blocks.append(
+                pcapng.packet(
+                    record.data,
+                    time_ns=each.time_ns,
+                    length=len(record.data),
+                    direction=way,
+                    interface=record.lane,
+                    comment=comment,
+                )
+            )
+    before = [Seen(each.interface.name, each.outgoing, each.data, _fate(each.comment)) for each in packets]
+    _compare(found, before, again)
+    found.file = b"".join(blocks)
+    return found
+
+
+def _compare(found: Replayed, before: Sequence[Seen], again: Sequence[Seen]) -> None:
+    old, new = Counter(before), Counter(again)
+    found.equal = (old & new).total()
+    left = old - new
+    for seen in before:
+        if left[seen]:
+            left[seen] -= 1
+            found.missing.append(seen)
+    left = new - old
+    for seen in again:
+        if left[seen]:
+            left[seen] -= 1
+            found.new.append(seen)
+
+
+def _records(recorder: Recorder) -> Iterator[Record]:
+    while rows := recorder.read():
+        yield from (Record(*row) for row in rows)
+    if recorder.lost:
+        raise VpclabError("more packets of one packet than a capture can hold")
+
+
+def _fate(comment: str) -> str:
+    return _LOST.sub("", comment)
+
+
+def _as_sent(packet: pcapng.Captured) -> tuple[bytes, bytes | None]:
+    """The frame as its kernel gave it to the device, with the offload header if it left segments to be cut."""
+    frame = packet.data
+    segments = _SEGMENTS.search(packet.comment)
+    if segments is None:
+        return frame, None
+    is_four = frame[12:14] == b"\x08\x00"
+    head = _ETHERNET + ((frame[_ETHERNET] & 15) * 4 if is_four else 40)
+    end = _ETHERNET + (int.from_bytes(frame[16:18], "big") if is_four else 40 + int.from_bytes(frame[18:20], "big"))
+    ends = frame[26:34] if is_four else frame[22:54]
+    total = sum(int.from_bytes(ends[at : at + 2], "big") for at in range(0, len(ends), 2)) + _TCP + (end - head)
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    at = head + _CHECKSUM_AT
+    size = head + (frame[head + 12] >> 4) * 4
+    numbers = (size, int(segments[1]), head, _CHECKSUM_AT)
+    kinds = bytes((_NEEDS_CHECKSUM, _GSO_TCP4 if is_four else _GSO_TCP6))
+    offload = kinds + b"".join(number.to_bytes(2, "little") for number in numbers) + bytes(2)
+    return frame[:at] + total.to_bytes(2, "big") + frame[at + 2 :], offload

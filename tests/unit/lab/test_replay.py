@@ -1,0 +1,120 @@
+"""What was captured is the same again in the same network, and what is not is told."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.l2 import Ether
+
+from dataplane.load import load_topology
+from dataplane.model._capture_points import known_points
+from lab import pcapng
+from lab.capture import Capture
+from lab.control import RequestError
+from lab.replay import replay
+from tests.scenario.network import Network
+
+TEXT = (Path(__file__).parents[3] / "examples" / "quickstart.yaml").read_text()
+
+
+class Recorded:
+    """A network whose packets are captured at all its points."""
+
+    def __init__(self, *words: str) -> None:
+        self.network = Network(TEXT, engine="fast")
+        self.capture = Capture(self.network.plane, words or known_points(self.network.plane.topology))
+
+    def file(self) -> bytes:
+        written: list[bytes] = []
+        self.capture.run(written.append, lambda seconds: True)
+        return b"".join(written)
+
+    def converse(self) -> None:
+        """TCP, UDP and echo, through the NAT gateway and the peering, some of it dropped."""
+        network = self.network
+        for packet in (
+            IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=40000, dport=80, flags="S", seq=1),
+            IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=40001, dport=53) / b"?",
+            IP(src="10.0.2.10", dst="198.51.100.10") / ICMP(id=7),
+            IP(src="10.0.2.10", dst="10.1.1.10") / TCP(sport=40002, dport=5432, flags="S"),
+            IP(src="10.0.2.10", dst="10.0.1.10") / TCP(sport=40003, dport=9999, flags="S"),
+        ):
+            network.now += 7
+            sent = network.send("app", packet).sent
+            if sent and sent[0].node == "example" and TCP in sent[0].packet:
+                seen = sent[0].packet
+                answer = IP(src=seen.dst, dst=seen.src) / TCP(
+                    sport=80, dport=seen.sport, flags="SA", seq=9, ack=seen.seq + 1
+                )
+                network.send("example", answer)
+
+
+def test_the_same_network_gives_the_same_packets() -> None:
+    recorded = Recorded()
+    recorded.converse()
+    file = recorded.file()
+    found = replay(file, load_topology(TEXT, file_name="lab.yaml"))
+    assert found.is_equal, (found.missing, found.new)
+    assert found.sent == 6
+    assert found.equal == len(list(pcapng.Reader().packets(file))) > 25
+    assert sorted(pcapng.Reader().packets(found.file)) == sorted(pcapng.Reader().packets(file))
+
+
+def test_another_network_is_told_from_it_packet_by_packet() -> None:
+    recorded = Recorded("app", "db", "nat:nat", "example")
+    recorded.converse()
+    changed = TEXT.replace("protocol: tcp, ports: 5432", "protocol: udp, ports: 1")
+    assert changed != TEXT
+    found = replay(recorded.file(), load_topology(changed, file_name="lab.yaml"))
+    assert not found.is_equal
+    assert {seen.side for seen in found.missing} == {"app/eth0", "db/eth0"}
+    assert all(seen.fate.startswith("DROP GROUP_INGRESS at interface db/eth0") for seen in found.new)
+    assert {(seen.side, seen.data) for seen in found.new} == {(seen.side, seen.data) for seen in found.missing}
+
+
+def offloaded(network: Network) -> tuple[bytes, bytes]:
+    """A segment of 4000 bytes that app's kernel leaves to be cut, its checksum only begun."""
+    packet: Any = IP(src="10.0.2.10", dst="10.0.1.10") / TCP(sport=40000, dport=80, flags="PA", seq=2) / bytes(4000)
+    frame = bytearray(network.frame("app", packet))
+    ends = frame[26:34]
+    total = sum(struct.unpack(">4H", ends)) + 6 + len(frame) - 34
+    total = (total & 0xFFFF) + (total >> 16)
+    frame[50:52] = total.to_bytes(2, "big")
+    return bytes(frame), struct.pack("<BBHHHHH", 1, 1, 54, 1448, 34, 16, 0)
+
+
+def test_segments_that_were_left_to_hardware_are_left_to_it_again() -> None:
+    recorded = Recorded("app", "web")
+    network = recorded.network
+    network.send("app", IP(src="10.0.2.10", dst="10.0.1.10") / TCP(sport=40000, dport=80, flags="S", seq=1))
+    frame, offload = offloaded(network)
+    [outcome], emissions = network.plane.process([frame], [network.port("app")], network.now, [offload])
+    assert outcome.reason == 0
+    assert emissions[0].offload[:2] == b"\x01\x01"
+    file = recorded.file()
+    large = [each for each in pcapng.Reader().packets(file) if len(each.data) > 4000]
+    assert [each.interface.name for each in large] == ["app/eth0", "web/eth0"]
+    for each in large:
+        assert each.comment.endswith("; segments of 1448 bytes")
+        packet = Ether(each.data)
+        given = packet[TCP].chksum
+        del packet[TCP].chksum
+        assert given == Ether(bytes(packet))[TCP].chksum
+    assert replay(file, load_topology(TEXT, file_name="lab.yaml")).is_equal
+
+
+def test_what_cannot_be_replayed() -> None:
+    recorded = Recorded("nat:nat", "internet")
+    recorded.converse()
+    other = pcapng.section("x") + pcapng.interface("wbe/eth0", "", capture_length=0)
+    for file, words in (
+        (b"nothing", "cannot be replayed: no pcapng file"),
+        (other, "called 'wbe/eth0'"),
+        (recorded.file(), "no packets as an instance sent them"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            replay(file, load_topology(TEXT, file_name="lab.yaml"))
