@@ -615,7 +615,7 @@ cdef uint32_t receive_burst(core *c, arrival *rows, uint32_t count, bint limited
     if c.memo and c.t != NULL:
         look_ahead(c, rows, count)
     else:
-        if c.watch != NULL:
+        if unlikely(c.watch != NULL):
             return receive_watched(c, rows, count, limited)
         for i in range(count):
             rows[i].keyed = 0
