@@ -19,6 +19,7 @@ from dataplane.compile import Compiler, Packed
 from dataplane.errors import VpclabError
 from dataplane.names import Names
 from dataplane.nat_metrics import metrics_of
+from dataplane.observe.records import WINDOW_MS, Window, windows_of
 from dataplane.probe import ICMP, ICMPV6, TCP, UDP, Probe, protocol_number, read_probe
 from dataplane.program import Address, Context, Interface, Program
 from dataplane.topology.lowering import Lowered, lower
@@ -149,6 +150,27 @@ class DataPlane:
         https://docs.aws.amazon.com/vpc/latest/userguide/metrics-dimensions-nat-gateway.html
         """
         return {self.names[owner].path: metrics_of(row) for owner, row in self.engine.gateways().items()}
+
+    def record_flows(self, *, flows: int = 65536, waiting: int = 65536, epoch_ms: int = 0) -> None:
+        """Record flows at watched interfaces from now on, in windows of a minute.
+
+        Args:
+            flows: most flows and interfaces at once.
+            waiting: most records of windows that are over and that nobody has taken yet.
+            epoch_ms: the Unix time at which lab time was 0: windows are full minutes of Unix time.
+
+        Raises:
+            RuntimeError: they are recorded already.
+        """
+        self.engine.open_records(capacity=flows, waiting=waiting, window_ms=WINDOW_MS, phase_ms=epoch_ms)
+
+    def take_flow_records(self, *, unfinished: bool = False) -> tuple[int, dict[int, Window]]:
+        """The number of the present window (minutes of Unix time), and what has been recorded up to it, told once.
+
+        What was lost in a window may be told in a later call as well. `unfinished`: of the present window too.
+        """
+        window, rows, lost, _ = self.engine.take_records(unfinished=unfinished)
+        return window, windows_of(rows, lost)
 
     def port(self, interface: str) -> int:
         """The port number of an interface, e.g. ``"web/eth0"``.

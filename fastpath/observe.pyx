@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from fastpath.lpm cimport lpm_find
 from fastpath.memo cimport LINK_RECORDS, flow_link
-from fastpath.packet cimport ip_bytes, packet
+from fastpath.packet cimport FRAGMENT_LATER, ip_bytes, packet
 from fastpath.plan cimport *
 from fastpath.reason cimport (REASON_ACL_EGRESS, REASON_ACL_INGRESS, REASON_DESTINATION_CHECK, REASON_GROUP_EGRESS,
                               REASON_GROUP_INGRESS, VERDICT_DROP)
@@ -64,7 +64,7 @@ cdef void end_crossings(walker *w) noexcept nogil:
 # FIN, SYN, RST, and SYN with ACK, as bits of a TCP header; an ACK by itself counts as none.
 cdef inline uint8_t flags_of(const packet *p) noexcept nogil:
     cdef uint8_t flags
-    if p.proto != PROTO_TCP:
+    if p.proto != PROTO_TCP or p.fragment == FRAGMENT_LATER:
         return 0
     flags = p.tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST)
     if (p.tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK):

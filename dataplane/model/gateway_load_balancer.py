@@ -45,7 +45,7 @@ from dataplane.limits import (
     BALANCER_TCP_IDLE_S,
     VPC_MTU,
 )
-from dataplane.model import subnet
+from dataplane.model import flow_log, subnet
 from dataplane.model._cidr import host_network
 from dataplane.model._fields import doc, unknown, within
 from dataplane.model._placed import Asked, PlacedInterface, PlacedSubnet, WantedInterface
@@ -181,9 +181,11 @@ class GatewayLoadBalancer:
             other=BALANCER_OTHER_IDLE_S * 1000,
         )
         for interface in topology.balancer_nodes(vpc, name).values():
-            self._lower_node(program, interface, balancer, timeouts)
+            self._lower_node(topology, program, interface, balancer, timeouts)
 
-    def _lower_node(self, program: Program, interface: PlacedInterface, balancer: int, timeouts: Timeouts) -> None:
+    def _lower_node(
+        self, topology: Topology, program: Program, interface: PlacedInterface, balancer: int, timeouts: Timeouts
+    ) -> None:
         home, here, number = interface.subnet, node_label(interface), node_number(program, interface)
         program.flow_policies[here] = FlowPolicy(owner=number, timeouts=timeouts)
         program.interfaces[here] = Interface(
@@ -198,13 +200,15 @@ class GatewayLoadBalancer:
             **subnet.interface_fields(program, home),
         )
         entry, neighbours = f"{here}/out", subnet.label(home)
+        out = flow_log.lower_out(topology, program, interface, number, f"{here}/out/subnet")
+        gate = subnet.entering(program, home, f"{here}/in/tunnel")
+        flow_log.lower_in(topology, program, interface, number, f"{here}/in", gate)
         program.contexts.append(Context(number=number, interface=here, entry=entry, neighbours=neighbours))
         program.nodes |= {
             f"{here}/out": FlowGate(
-                object=number, policy=here, mode=GateMode.OPEN, direction=Direction.EGRESS, next=f"{here}/out/subnet"
+                object=number, policy=here, mode=GateMode.OPEN, direction=Direction.EGRESS, next=out
             ),
             f"{here}/out/subnet": subnet.outgoing(program, home, number),
-            f"{here}/in": subnet.entering(program, home, f"{here}/in/tunnel"),
             f"{here}/in/tunnel": Decapsulate(object=balancer, owner=balancer, otherwise=f"{here}/in/probes"),
             f"{here}/in/probes": FlowGate(
                 object=number,

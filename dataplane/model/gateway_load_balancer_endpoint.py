@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
 from dataplane.limits import BALANCER_OTHER_IDLE_S, BALANCER_TCP_IDLE_DEFAULT_S, ENDPOINT_MTU
-from dataplane.model import gateway_load_balancer, subnet, target_group
+from dataplane.model import flow_log, gateway_load_balancer, subnet, target_group
 from dataplane.model._cidr import Network, host_network
 from dataplane.model._fields import doc, unknown
 from dataplane.model._placed import Asked, PlacedSubnet, WantedInterface
@@ -190,19 +190,21 @@ class GatewayLoadBalancerEndpoint:
         number = program.names.intern("vpc-endpoint", f"{vpc}/{name}")
         realm = program.names.intern("vpc", vpc)
         leave = subnet.leave_label(home)
+        out = flow_log.lower_out(topology, program, interface, number, leave)
+        gate = subnet.entering(program, home, f"{here}/addressed")
+        flow_log.lower_in(topology, program, interface, number, f"{here}/own", gate)
         program.interfaces[here] = Interface(
             number=number,
             realm=realm,
             mac=interface.mac,
             address4=interface.addresses4[0],
             into=leave,  # errors about what has left it: its subnet's router sends them back the way of that subnet
-            out=leave,
+            out=out,
             mtu=ENDPOINT_MTU,
             via=Via.ENDPOINT,
             **subnet.interface_fields(program, home),
         )
         program.nodes |= {
-            f"{here}/own": subnet.entering(program, home, f"{here}/addressed"),
             f"{here}/addressed": Drop(object=number, reason=Reason.ENDPOINT_ADDRESSED),
         }
         program.fibs.setdefault(f"vpc:{vpc}/hosts", []).extend(
@@ -212,8 +214,9 @@ class GatewayLoadBalancerEndpoint:
         if self.status(topology, vpc, name) != "available":
             program.nodes[f"{here}/in"] = Drop(object=number, reason=Reason.ENDPOINT_UNAVAILABLE)
             return
+        gate = subnet.entering(program, home, f"{here}/hop")
+        flow_log.lower_in(topology, program, interface, number, f"{here}/in", gate)
         program.nodes |= {
-            f"{here}/in": subnet.entering(program, home, f"{here}/hop"),
             f"{here}/hop": Hop(
                 object=number,
                 mtu=ENDPOINT_MTU,
@@ -224,7 +227,7 @@ class GatewayLoadBalancerEndpoint:
                 next=f"{here}/tunnel",
             ),
             f"{here}/back": Hop(object=number, ttl=TtlAction.SILENT, next=f"{here}/back/cross"),
-            f"{here}/back/cross": Enter(object=number, realm=realm, interface=here, via=Via.ENDPOINT, next=leave),
+            f"{here}/back/cross": Enter(object=number, realm=realm, interface=here, via=Via.ENDPOINT, next=out),
         }
         self._lower_tunnel(topology, program, vpc, name)
 
@@ -259,7 +262,13 @@ class GatewayLoadBalancerEndpoint:
                 object=gateway_load_balancer.node_number(program, node),
                 realm=program.names.intern("vpc", provider),
                 interface=gateway_load_balancer.node_label(node),
-                next=subnet.leave_label(node.subnet),
+                next=flow_log.lower_out(
+                    topology,
+                    program,
+                    node,
+                    gateway_load_balancer.node_number(program, node),
+                    subnet.leave_label(node.subnet),
+                ),
             ),
         }
 

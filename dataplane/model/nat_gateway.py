@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
 from dataplane.limits import NAT_FLOWS_PER_DESTINATION, NAT_IDLE_S, NAT_MTU, NAT_PORTS
-from dataplane.model import network_acl, subnet
+from dataplane.model import flow_log, network_acl, subnet
 from dataplane.model._cidr import Network, host_network, inside
 from dataplane.model._fields import doc, unknown
 from dataplane.model._placed import Asked, AskedPublic, PlacedSubnet, WantedInterface
@@ -150,7 +150,9 @@ class NatGateway:
         realm = program.names.intern("vpc", vpc)
         addresses = interface.addresses4
         idle, closing = NAT_IDLE_S * 1000, topology.lab.settings.nat_closing_timeout * 1000
-        leave = subnet.leave_label(home)
+        out = flow_log.lower_out(topology, program, interface, number, subnet.leave_label(home))
+        gate = network_acl.crossing(program, home, "ingress", f"{here}/own")
+        flow_log.lower_in(topology, program, interface, number, f"{here}/in", gate)
         program.sets[here] = [host_network(address) for address in addresses]
         program.interfaces[here] = Interface(
             number=number,
@@ -159,7 +161,7 @@ class NatGateway:
             address4=addresses[0],
             address6=NAT64_PREFIX[int(addresses[0])],  # where its errors come from, as IPv6 hosts see it
             into=f"{here}/in",
-            out=leave,
+            out=out,
             mtu=NAT_MTU,
             via=Via.NAT | Via.TRACKED,
             **subnet.interface_fields(program, home),
@@ -174,7 +176,6 @@ class NatGateway:
             timeouts=Timeouts.of_gateway(tcp=idle, closing=closing, other=idle),
         )
         program.nodes |= {
-            f"{here}/in": network_acl.crossing(program, home, "ingress", f"{here}/own"),
             # An answer that comes back over a peering is addressed to the gateway itself; that one may pass.
             f"{here}/own": Guard(
                 object=number,
@@ -193,7 +194,7 @@ class NatGateway:
             ),
             f"{here}/translate": NatSession(object=number, policy=here, answer_as=here, next=f"{here}/hop"),
             f"{here}/hop": Hop(object=number, mtu=NAT_MTU, ttl=TtlAction.ANSWER, answer_as=here, next=f"{here}/cross"),
-            f"{here}/cross": Enter(object=number, realm=realm, interface=here, via=Via.NAT | Via.TRACKED, next=leave),
+            f"{here}/cross": Enter(object=number, realm=realm, interface=here, via=Via.NAT | Via.TRACKED, next=out),
         }
         program.fibs.setdefault(f"vpc:{vpc}/hosts", []).extend(
             Route(prefix=host_network(address), node=f"{here}/in", rule=number) for address in addresses

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
 from dataplane.limits import VPC_MTU
-from dataplane.model import security_group, subnet
+from dataplane.model import flow_log, security_group, subnet
 from dataplane.model._cidr import Address, Network, host_network
 from dataplane.model._fields import did_you_mean, doc, unknown, within
 from dataplane.model._placed import Asked, AskedPublic, PlacedInterface, PlacedSubnet, WantedInterface
@@ -163,8 +163,8 @@ def label(interface: PlacedInterface) -> str:
 def lower_interface(topology: Topology, program: Program, interface: PlacedInterface) -> None:
     """Make both ways of an attached interface, or a drop for one that is not.
 
-    All that is read is the interface as it is placed, and the lab's settings: `dataplane.topology.lowering` takes what
-    this made from an earlier topology as long as these are equal.
+    All that is read is the interface as it is placed, the lab's settings and flow logs, and the VPC's primary block:
+    `dataplane.topology.lowering` takes what this made from an earlier topology as long as these are equal.
     """
     home, here = interface.subnet, label(interface)
     number = program.names.intern(interface.kind, interface.path)
@@ -197,13 +197,14 @@ def lower_interface(topology: Topology, program: Program, interface: PlacedInter
         **subnet.interface_fields(program, home),
     )
     program.contexts.append(Context(number=number, interface=here, entry=f"{here}/out", neighbours=subnet.label(home)))
-    _lower_out(program, interface, number)
-    _lower_in(program, interface, number)
+    _lower_out(topology, program, interface, number)
+    _lower_in(topology, program, interface, number)
 
 
-def _lower_out(program: Program, interface: PlacedInterface, number: int) -> None:
+def _lower_out(topology: Topology, program: Program, interface: PlacedInterface, number: int) -> None:
     home, here = interface.subnet, label(interface)
     checked = interface.source_dest_check
+    gates = flow_log.lower_out(topology, program, interface, number, f"{here}/out/groups")
     program.nodes |= {
         f"{here}/out": Guard(
             object=number,
@@ -224,7 +225,7 @@ def _lower_out(program: Program, interface: PlacedInterface, number: int) -> Non
         table=here,
         reason=Reason.SOURCE_CHECK if checked else Reason.NONE,
         otherwise="" if checked else f"{here}/out/foreign",
-        next=f"{here}/out/groups",
+        next=gates,
     )
     if not checked:
         # what it forwards for others does not carry its groups
@@ -233,15 +234,16 @@ def _lower_out(program: Program, interface: PlacedInterface, number: int) -> Non
             realm=program.names.intern("vpc", home.vpc),
             interface=here,
             keep_groups=False,
-            next=f"{here}/out/groups",
+            next=gates,
         )
 
 
-def _lower_in(program: Program, interface: PlacedInterface, number: int) -> None:
+def _lower_in(topology: Topology, program: Program, interface: PlacedInterface, number: int) -> None:
     home, here = interface.subnet, label(interface)
     checked = interface.source_dest_check
+    gate = subnet.entering(program, home, f"{here}/in/groups")
+    flow_log.lower_in(topology, program, interface, number, f"{here}/in", gate)
     program.nodes |= {
-        f"{here}/in": subnet.entering(program, home, f"{here}/in/groups"),
         f"{here}/in/groups": GroupSession(
             object=number,
             policy=here,

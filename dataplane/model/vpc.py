@@ -33,6 +33,7 @@ from dataplane.model._fields import doc, within
 from dataplane.model._vpc_blocks import check_blocks
 from dataplane.model.egress_only_internet_gateway import EgressOnlyInternetGateway
 from dataplane.model.endpoint_service import EndpointService
+from dataplane.model.flow_log import FlowLog
 from dataplane.model.gateway_endpoint import GatewayEndpoint
 from dataplane.model.gateway_load_balancer import GatewayLoadBalancer
 from dataplane.model.gateway_load_balancer_endpoint import GatewayLoadBalancerEndpoint
@@ -63,6 +64,7 @@ KEPT_BY_NAME = (
     "endpoint_services",
     "gateway_load_balancer_endpoints",
     "gateway_endpoints",
+    "flow_logs",
 )
 """Keys of what a VPC has several of, each with checks of its own."""
 
@@ -114,6 +116,9 @@ class Vpc:
     )
     gateway_endpoints: dict[str, GatewayEndpoint] = field(
         default_factory=dict, metadata=doc("gateway endpoints by name: ways to S3 and DynamoDB inside of AWS")
+    )
+    flow_logs: dict[str, FlowLog] = field(
+        default_factory=dict, metadata=doc("flow logs by name: who talked to whom, in files")
     )
 
     # -- derived of this VPC alone

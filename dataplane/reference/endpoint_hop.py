@@ -15,6 +15,7 @@ from dataclasses import replace
 from dataplane.reference import geneve, resets
 from dataplane.reference.balanced_flows import BalancedFlow
 from dataplane.reference.balancer import Balancers
+from dataplane.reference.flow_logs import INSIDE
 from dataplane.reference.hops import ENDPOINT_MTU, fit_endpoint, lose_ttl
 from dataplane.reference.interfaces import enter_subnet
 from dataplane.reference.inventory import Inventory
@@ -37,6 +38,7 @@ def go_in(journey: Journey, endpoint: Endpoint, balancers: Balancers) -> Balance
     node = endpoint.node
     if node is None or (journey.packet.version == 6 and not node.dualstack):
         raise Dropped(Reason.ENDPOINT_UNAVAILABLE, endpoint.number, journey.route)
+    journey.see(endpoint.number, leaves=False)
     enter_subnet(journey, endpoint.subnet)
     lose_ttl(journey, endpoint.number)
     fit_endpoint(journey, endpoint.number)
@@ -51,12 +53,14 @@ def go_in(journey: Journey, endpoint: Endpoint, balancers: Balancers) -> Balance
     flow, target = admitted
     label = geneve.Label(endpoint.identity, flow.cookie)
     first, *rest = journey.pieces()
+    around = len(journey.packet.raw) - len(first)
     journey.packet = geneve.wrap(first, label, node.address, flow.source_port, target.address)
     journey.contents, journey.mtus, journey.identification = rest, [], 0
     journey.note(endpoint.number, "encapsulate", target.number)
     _begin(journey, node)
     journey.is_tunnelled = True
     journey.through = set()
+    journey.see(node.number, leaves=True, size=len(journey.packet.raw) + around)
     return node
 
 
@@ -96,11 +100,13 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
     lose_ttl(journey, endpoint.number)
     _begin(journey, endpoint)
     journey.through = {ENDPOINT}
+    journey.see(endpoint.number, leaves=True)
     return endpoint
 
 
 def _begin(journey: Journey, sender: BalancerNode | Endpoint) -> None:
     """Another packet begins its way: what AWS knew of the one before is lost."""
+    journey.go_on(INSIDE)
     journey.sender, journey.as_sent, journey.source_mac = sender, journey.packet, None
     journey.subnet, journey.groups = sender.subnet, frozenset()
     journey.is_made = False

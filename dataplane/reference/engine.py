@@ -258,15 +258,18 @@ class ReferencePlane:
             now_ms=self.now_ms,
             proposals=proposals,
             cause=cause,
+            watched=self.router.inventory.watched,
         )
         try:
             receiver = self.router.send(journey, frame[:6])
         except Answered as answered:
+            self.router.record(journey)
             reply = node.mac + node.router_mac + TYPES[packet.version] + answered.answer.raw
             self._emissions.append(Emission(node.number, reply, Cause.ANSWER, parent))
             journey.note(answered.object, "answer")
             return Outcome(Verdict.SERVE, Reason.NONE, answered.object, 0, tuple(journey.trace))
         except Dropped as dropped:
+            self.router.record(journey, dropped.reason)
             if dropped.error is not None:
                 sent = own_packets.send(dropped.error, journey, self.router)
                 if isinstance(sent, Reason):
@@ -275,6 +278,7 @@ class ReferencePlane:
                     self._arrive(*sent, parent)
             journey.note(dropped.object, "drop", dropped.rule)
             return Outcome(Verdict.DROP, dropped.reason, dropped.object, dropped.rule, tuple(journey.trace))
+        self.router.record(journey)
         self._arrive(journey, receiver, parent)
         journey.note(receiver.number, "deliver")
         return Outcome(Verdict.FORWARD, Reason.NONE, receiver.number, 0, tuple(journey.trace))

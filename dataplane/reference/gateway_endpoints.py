@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dataplane.reference.flow_logs import GATEWAY_ENDPOINT
 from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import ENDPOINT_MTU, fit_endpoint, lose_ttl
 from dataplane.reference.inventory import Inventory
@@ -53,6 +54,7 @@ def leave(journey: Journey, endpoint: GatewayEndpoint, inventory: Inventory, mem
     if endpoint.service in TRACKED:
         journey.have_tracked()
     _hop(journey, endpoint)
+    journey.go_on(GATEWAY_ENDPOINT)
     service = inventory.names.intern("aws-service", endpoint.service)
     host = inventory.host(packet.destination)
     if host is None or host.service != endpoint.service:

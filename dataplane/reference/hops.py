@@ -6,6 +6,7 @@ the sender is told the MTU (RFC 1191, RFC 8201). https://docs.aws.amazon.com/AWS
 
 from __future__ import annotations
 
+from dataplane.reference.flow_logs import INTERNET
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import GATEWAY, Dropped, Journey, WantedError
 from dataplane.reference.nodes import NatGateway
@@ -78,4 +79,5 @@ def cross_into_internet(journey: Journey, inventory: Inventory, gateway: int) ->
         lose_ttl(journey, gateway)
     fit(journey, gateway, INTERNET_MTU, about=journey.as_sent)
     journey.through.add(GATEWAY)
+    journey.go_on(INTERNET)
     journey.subnet, journey.groups = None, frozenset()

@@ -49,6 +49,7 @@ def go_out(journey: Journey, interface: Interface, tracking: Tracking) -> None:
         serve(journey, interface.subnet)
     if interface.source_dest_check and packet.source not in interface.addresses:
         raise Dropped(Reason.SOURCE_CHECK, interface.number)
+    journey.see(interface.number, leaves=True)
     _pass_groups(journey, interface, tracking, outgoing=True)
     # Who forwards for others does not lend them its groups.
     journey.groups = interface.groups if packet.source in interface.addresses else frozenset()
@@ -62,6 +63,7 @@ def go_in(journey: Journey, interface: Interface, tracking: Tracking) -> None:
     """
     if not interface.is_attached:
         raise Dropped(Reason.PORT_DOWN, interface.number)
+    journey.see(interface.number, leaves=False)
     enter_subnet(journey, interface.subnet)
     _pass_groups(journey, interface, tracking, outgoing=False)
     if interface.source_dest_check and journey.packet.destination not in interface.addresses:

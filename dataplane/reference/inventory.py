@@ -16,6 +16,7 @@ from dataplane.names import Names
 from dataplane.reference.acl import acls_of
 from dataplane.reference.checksum import Address
 from dataplane.reference.endpoints import endpoints_of, nodes_of
+from dataplane.reference.flow_logs import watched
 from dataplane.reference.groups import rules_of
 from dataplane.reference.lifetimes import limits_of_interface, limits_of_nat_gateways
 from dataplane.reference.nodes import BalancerNode, Endpoint, GatewayEndpoint, Host, Interface, NatGateway, Subnet
@@ -59,6 +60,7 @@ class Inventory:
                 acl=acls[vpc][declared.network_acl or "default"],
                 table=tables[vpc][declared.route_table or _main(self.lab.vpcs[vpc].route_tables)],
             )
+        self.watched = watched(topology, names)
         self.public_of = public_addresses(topology)
         """(VPC, private address) -> public address."""
         self.interfaces: list[Interface] = []

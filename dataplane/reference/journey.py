@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from dataplane.reference import geneve
+from dataplane.reference.checksum import Address
+from dataplane.reference.flow_logs import AT_AN_INTERFACE, INSIDE, REFUSED, Sight
 from dataplane.reference.fragmentation import cut
 from dataplane.reference.groups import Group
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
@@ -64,6 +66,10 @@ class Journey:
     """Whether the network made it: an ICMP error or a reset."""
     trace: list[Note] = field(default_factory=list)
     """What happened to it so far."""
+    watched: Mapping[int, frozenset[Address]] = field(default_factory=dict)
+    """Interfaces with flow logs, and addresses whose packets these do not see."""
+    seen: list[Sight] = field(default_factory=list)
+    """Where flow logs have seen it."""
 
     def note(self, object: int, action: str, rule: int = 0) -> None:
         """Something has happened to it, at `object` and by `rule` (numbers of `Names`)."""
@@ -77,6 +83,31 @@ class Journey:
         for mtu in self.mtus:
             found = [smaller for piece in found for smaller in cut(piece, mtu, self.identification)]
         return found
+
+    def see(self, interface: int, *, leaves: bool, size: int = 0) -> None:
+        """It comes to the gates of an interface, out of it or in. `size` is its own, unless another is given."""
+        unseen = self.watched.get(interface)
+        if unseen is None or self.packet.source in unseen or self.packet.destination in unseen:
+            return
+        if not leaves:
+            self.go_on(INSIDE)
+        tunnel = self.is_tunnelled, self.was_tunnelled
+        self.seen.append(Sight(interface, leaves, self.packet, size or len(self.packet.raw), tunnel))
+
+    def go_on(self, path: int) -> None:
+        """How it goes on from the interface that it left last."""
+        if self.seen and self.seen[-1].leaves and not self.seen[-1].path:
+            self.seen[-1].path = path
+
+    def end(self, reason: Reason = Reason.NONE) -> None:
+        """It has arrived, or died."""
+        if reason is Reason.NONE or reason in AT_AN_INTERFACE:
+            self.go_on(INSIDE)
+        if not self.seen or self.seen[-1].tunnel != (self.is_tunnelled, self.was_tunnelled):
+            return
+        last = self.seen[-1]
+        is_at_its_gates = not last.leaves or last.interface == self.sender.number
+        last.refused = is_at_its_gates and reason in REFUSED[last.leaves]
 
     def have_tracked(self) -> None:
         """A gateway that it comes to has its flow tracked, whatever the rules say."""

@@ -37,12 +37,17 @@ def send_reset(
 
 
 def _go(way: Journey, router: Router, *, from_subnet: bool) -> Arrival | Reason | None:
+    way.watched = router.inventory.watched
     try:
-        return way, router.give_error(way) if from_subnet else router.own_packet(way)
+        receiver = router.give_error(way) if from_subnet else router.own_packet(way)
     except Dropped as dropped:
+        router.record(way, dropped.reason)
         return dropped.reason
     except Answered:
+        router.record(way)
         return None
+    router.record(way)
+    return way, receiver
 
 
 def _error(wanted: WantedError, journey: Journey) -> Journey | None:

@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-basics.html
 
 from __future__ import annotations
 
+from dataplane.reference.flow_logs import FAR_PEER, NEAR_PEER
 from dataplane.reference.hops import INSIDE_MTU, INTER_REGION_MTU, fit, lose_ttl
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import GATEWAY, PEERING, Dropped, Journey
@@ -37,5 +38,6 @@ def cross(journey: Journey, inventory: Inventory, name: str, vpc: str) -> str:
     if not near:
         journey.groups = frozenset()
     journey.through.add(PEERING)
+    journey.go_on(NEAR_PEER if near else FAR_PEER)
     journey.subnet = None
     return peer

@@ -19,6 +19,7 @@ from dataplane.reference import (
     return_to_sender,
 )
 from dataplane.reference.balancer import Balancers
+from dataplane.reference.flow_logs import INSIDE, FlowRecords
 from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import NAT_MTU, fit, lose_ttl
 from dataplane.reference.interfaces import enter_subnet, go_in, go_out, leave_subnet, serve
@@ -54,6 +55,7 @@ class Router:
         self.balancers = Balancers()
         self.probes = FlowMemory()
         """Connections of balancers' nodes, to see whether targets are healthy."""
+        self.records = FlowRecords()
 
     def send(self, journey: Journey, destination_mac: bytes) -> Receiver:
         """A packet that a guest has sent: who gets it.
@@ -76,16 +78,24 @@ class Router:
         journey.subnet = sender.subnet
         if isinstance(sender, BalancerNode):
             self._probe(journey, sender)
+            journey.see(sender.number, leaves=True)
         else:
             go_out(journey, sender, self.tracking)
         if destination_mac != sender.subnet.router_mac:
             neighbour = self.inventory.neighbour(sender.subnet, destination_mac)
             assert neighbour is not None, "frames to nobody are not received"
             if isinstance(neighbour, Endpoint):
+                journey.see(neighbour.number, leaves=False)
                 raise Dropped(Reason.ENDPOINT_ADDRESSED, neighbour.number, journey.route)
             return self._into(journey, neighbour)
         journey.source_mac = None
         return self.leave(journey, sender.subnet)
+
+    def record(self, journey: Journey, reason: Reason = Reason.NONE) -> None:
+        """A packet has arrived, or died: tell the flow logs that have seen it."""
+        journey.end(reason)
+        for sight in journey.seen:
+            self.records.note(sight, journey.now_ms)
 
     def leave(self, journey: Journey, subnet: Subnet) -> Receiver:
         """A packet handed to the router of a subnet: to its route table, unless it is for the subnet itself."""
@@ -171,6 +181,7 @@ class Router:
             serve(journey, owner)
             raise AssertionError("a router either answers or drops")
         if isinstance(owner, Endpoint):
+            journey.see(owner.number, leaves=False)
             enter_subnet(journey, owner.subnet)
             raise Dropped(Reason.ENDPOINT_ADDRESSED, owner.number, journey.route)
         return self._into(journey, owner)
@@ -211,6 +222,7 @@ class Router:
 
     def _through_nat(self, journey: Journey, gateway: NatGateway) -> Receiver:
         """A NAT gateway: into its subnet, through it, and out of its subnet again."""
+        journey.see(gateway.number, leaves=False)
         enter_subnet(journey, gateway.subnet)
         before, counters = journey.packet, self.nat.counters(gateway)
         is_inbound = before.destination in gateway.addresses
@@ -248,10 +260,13 @@ class Router:
         journey.groups = frozenset()
         journey.through = {NAT}
         journey.subnet = gateway.subnet
+        journey.go_on(INSIDE)
+        journey.see(gateway.number, leaves=True)
         return self.leave(journey, gateway.subnet)
 
     def _to_node(self, journey: Journey, node: BalancerNode) -> Receiver:
         """A node of a balancer: what targets send back goes on, answers to what it has asked itself arrive."""
+        journey.see(node.number, leaves=False)
         enter_subnet(journey, node.subnet)
         packet = journey.packet
         if geneve.is_geneve(packet):
@@ -273,4 +288,5 @@ class Router:
     def own_packet(self, journey: Journey) -> Receiver:
         """An ICMP error or a reset of a gateway, which leaves it like anything else it sends."""
         assert isinstance(journey.sender, NatGateway | Endpoint)
+        journey.see(journey.sender.number, leaves=True)
         return self.leave(journey, journey.sender.subnet)

@@ -100,7 +100,8 @@ def _placed_alike(new: Topology, old: Topology) -> bool:
     if new.interfaces is old.interfaces:
         return True
     wanted = ([each.wanted for each in topology.interfaces] for topology in (new, old))
-    return new.lab.settings == old.lab.settings and next(wanted) == next(wanted)
+    logs = ([(name, vpc.cidr, vpc.flow_logs) for name, vpc in each.lab.vpcs.items()] for each in (new, old))
+    return new.lab.settings == old.lab.settings and next(wanted) == next(wanted) and next(logs) == next(logs)
 
 
 def _take_over(new: Program, old: Program) -> None:

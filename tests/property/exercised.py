@@ -47,6 +47,7 @@ CONSTRUCTS: Final = (
     "gateway_endpoint",
     "gateway_load_balancer_endpoint",
     "elastic_ip",
+    "flow_log",
     "internet_host",
     "prefix_list",
     "region",

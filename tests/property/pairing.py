@@ -14,6 +14,8 @@ from typing import Any
 
 from dataplane.engine import DataPlane
 from dataplane.names import Names
+from dataplane.observe.records import Window
+from dataplane.program import Direction
 from dataplane.reference import InadmissibleChoiceError, ReferencePlane
 from dataplane.reference.engine import NOBODY
 from dataplane.reference.packets import TCP, Packet, read
@@ -44,6 +46,8 @@ ROUNDS = 8
 CUT_OFF = (Reason.LOOP, Reason.PLAN_LIMIT)
 """What a packet in circles dies of."""
 FORMS = ("plain", "memo", "emptied")
+GENEVE = 6081
+"""The port of what travels between an endpoint and its targets."""
 
 
 class InCirclesError(IncomparableError):
@@ -75,6 +79,10 @@ class Pair:
         self.unseen: set[int] = set()
         """Ports of NAT gateways that had only been chosen when time passed last, by one engine or the other."""
         self.seen = Seen(self.names)
+        self.windows: dict[str, dict[int, Window]] = {form: {} for form in FORMS}
+        """What flow logs have seen, by form and number of the window."""
+        for plane in self.planes.values():
+            plane.record_flows(flows=4096)
         self._learn_gateways()
 
     @property
@@ -193,6 +201,41 @@ class Pair:
             tolerate(Difference(self, NOBODY, b"", ours, theirs))
         assert ours == theirs, f"sessions only of fast: {[*(ours - theirs)]}\nonly of reference: {[*(theirs - ours)]}"
         self._compare_balanced(rows["plain"])
+        self.compare_records()
+
+    def compare_records(self) -> None:
+        """What flow logs see is the same: every form of the fast engine to the bit, and the reference engine."""
+        for form, plane in self.planes.items():
+            for number, window in plane.take_flow_records(unfinished=True)[1].items():
+                self.windows[form].setdefault(number, Window()).add(window)
+        for form in FORMS[1:]:
+            assert self.windows[form] == self.windows["plain"], form
+        assert not any(window.lost for window in self.windows["plain"].values())
+        ours, theirs = Counter[Any](), Counter[Any]()
+        for number, window in self.windows["plain"].items():
+            for flow, count in window.flows.items():
+                ends = flow.source, flow.destination, flow.source_port, flow.destination_port
+                key = number, flow.interface, flow.direction is Direction.EGRESS, flow.refused, flow.protocol, flow.path
+                self._add(ours, key, ends, count)
+        for record, seen in self.reference.router.records.found.items():
+            ends = record.source, record.destination, record.source_port, record.destination_port
+            at = record.window, record.interface, record.leaves, record.refused, record.protocol, record.path
+            self._add(theirs, at, ends, seen)
+        if theirs:
+            self.seen.note("construct flow_log", "operation point")
+        assert ours == theirs, f"records only of fast: {[*(ours - theirs)]}\nonly of reference: {[*(theirs - ours)]}"
+
+    def _add(self, counted: Counter[Any], key: tuple[Any, ...], ends: tuple[Any, ...], count: Any) -> None:
+        """Count packets, bytes and flags of a record, without ports that a NAT gateway or an endpoint chose."""
+        source, destination, source_port, destination_port = ends
+        is_chosen = bool({int(source), int(destination)} & self.translated)
+        if destination_port == GENEVE:
+            source_port, is_chosen = 0, True
+        key = (*key, *self._end(int(source), source_port), *self._end(int(destination), destination_port))
+        counted[*key, "packets"] += count.packets
+        counted[*key, "bytes"] += count.bytes
+        if not is_chosen:
+            counted[*key, "times", count.first_ms, count.last_ms, count.tcp_flags] += 1
 
     def _compare_balanced(self, rows: Sequence[dict[str, Any]]) -> None:
         """Flows that were seen have the same target and cookie; at one endpoint no two living flows share a cookie."""

@@ -326,4 +326,15 @@ def wide_labs(draw: st.DrawFn) -> Lab:
         add_balancers(draw, lab)
     if few(draw, 3):
         add_services(draw, lab)
+    for vpc in ("shop", "store", "twin"):
+        if draw(st.integers(0, 3)):
+            lab["vpcs"][vpc]["flow_logs"] = {"log": _flow_log(draw, lab, vpc)}
     return lab
+
+
+def _flow_log(draw: st.DrawFn, lab: Lab, vpc: str) -> Lab:
+    declared = lab["vpcs"][vpc]
+    subnets = [{"subnet": name} for name in declared["subnets"]]
+    interfaces = [{"network_interface": f"{n}/eth0"} for n, each in lab["instances"].items() if each["vpc"] == vpc]
+    gateways = [{"network_interface": f"nat-gateway:{name}"} for name in declared.get("nat_gateways", {})]
+    return draw(st.sampled_from([{}, {}, *subnets, *interfaces, *gateways]))

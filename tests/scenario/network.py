@@ -15,6 +15,8 @@ from scapy.layers.l2 import Ether
 
 from dataplane.engine import DataPlane, Emission, Outcome
 from dataplane.load import load_topology
+from dataplane.observe.flow_log_lines import Services, lines, watched_interfaces
+from dataplane.observe.records import Window
 from dataplane.trace import Trace
 from dataplane.verdict import Cause, Reason, Verdict
 from tests.scenario.reference_plane import ReferenceDataPlane
@@ -73,6 +75,7 @@ class Network:
             self.plane = ReferenceDataPlane(topology)
         else:
             self.plane = DataPlane(topology, memo=memo, seed=seed, sessions=sessions)
+        self.plane.record_flows(flows=4096)
         self.now = 1_000_000
 
     def apply(self, text: str) -> None:
@@ -135,6 +138,18 @@ class Network:
         """Let lab time pass."""
         self.now += round(seconds * 1000)
         self.plane.advance(self.now)
+
+    def flow_log(self, path: str) -> list[str]:
+        """Records of flow log VPC/NAME of what has been seen since they were asked for, as if it were one interval."""
+        vpc, _, name = path.partition("/")
+        topology = self.plane.topology
+        declared = topology.vpc(vpc).flow_logs[name]
+        together = Window()
+        for window in self.plane.take_flow_records(unfinished=True)[1].values():
+            together.add(window)
+        watched = watched_interfaces(topology, self.plane.names, vpc, declared)
+        begin = self.now // 1000 // declared.max_aggregation_interval * declared.max_aggregation_interval
+        return list(lines(declared, watched, together, Services(topology), start_s=begin, epoch_ms=0))
 
     def trace(self, source: str, destination: str, **words: Any) -> Trace:
         return self.plane.trace(source, destination, now_ms=self.now, **words)

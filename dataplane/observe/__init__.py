@@ -1,0 +1,1 @@
+"""What went by, for those who asked: flow logs."""

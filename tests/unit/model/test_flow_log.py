@@ -1,0 +1,115 @@
+"""Flow logs: what is refused, what they watch, and the points in front of the gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dataplane.model.flow_log import ABSENT, DEFAULT_FORMAT, VERSION_OF, FlowLog
+from dataplane.program import Direction, Point
+from tests.unit.model.building import expect, instance, lab, problems, program, topology, vpc
+
+PATH = "vpcs.shop.flow_logs.log"
+
+
+def sections(log: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """A VPC with an instance, a NAT gateway and a flow log."""
+    own = vpc(
+        internet_gateway={},
+        subnets={"one": {"cidr": "10.0.1.0/24"}, "two": {"cidr": "10.0.2.0/24"}},
+        nat_gateways={"out": {"subnet": "two", "elastic_ip": "203.0.113.9"}},
+        flow_logs={} if log is None else {"log": log},
+        **fields,
+    )
+    return {"vpcs": {"shop": own}, "instances": {"web": instance()}}
+
+
+@pytest.mark.parametrize(
+    ("log", "path", "code", "words"),
+    [
+        ({"subnet": "onne"}, "subnet", "InvalidSubnetID.NotFound", "did you mean one?"),
+        ({"network_interface": "web/eth1"}, "network_interface", "InvalidNetworkInterfaceID.NotFound", "web/eth0"),
+        (
+            {"network_interface": "nat-gateway:oot"},
+            "network_interface",
+            "InvalidNetworkInterfaceID.NotFound",
+            "did you mean nat-gateway:out?",
+        ),
+        (
+            {"subnet": "one", "network_interface": "web/eth0"},
+            "network_interface",
+            "InvalidParameter",
+            "watches one thing",
+        ),
+        ({"max_aggregation_interval": 300}, "max_aggregation_interval", "InvalidParameter", "write 60 or 600"),
+        ({"file_format": "parquet"}, "file_format", "", "plain text only"),
+        ({"log_format": "srcaddr dstaddr"}, "log_format", "InvalidParameter", "no list of fields"),
+        ({"log_format": "${srcaddr} and ${dstaddr}"}, "log_format", "InvalidParameter", "no list of fields"),
+        ({"log_format": "${srcadr}"}, "log_format", "InvalidParameter", "did you mean srcaddr?"),
+        ({"log_format": "${srcaddr} ${srcaddr}"}, "log_format", "InvalidParameter", "written twice"),
+        ({"log_format": "${ecs-task-id}"}, "log_format", "", "no record has ecs-task-id: Amazon ECS"),
+        ({"log_format": "${resource-id}"}, "log_format", "", "no record has resource-id: regional NAT gateways"),
+    ],
+)
+def test_what_is_refused(log: dict[str, Any], path: str, code: str, words: str) -> None:
+    expect(lab(**sections(log)), f"{PATH}.{path}", code, words)
+
+
+@pytest.mark.parametrize("name", sorted(ABSENT))
+def test_fields_of_what_does_not_exist_are_refused_by_name(name: str) -> None:
+    [problem] = problems(lab(**sections({"log_format": f"${{{name}}}"})))
+    assert name in problem.message
+
+
+@pytest.mark.parametrize("name", sorted(VERSION_OF))
+def test_every_other_field_is_there(name: str) -> None:
+    assert problems(lab(**sections({"log_format": f"${{{name}}}"}))) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "version"),
+    [("srcaddr", 2), ("srcaddr vpc-id", 3), ("region srcaddr", 4), ("traffic-path vpc-id", 5), ("reject-reason", 8)],
+)
+def test_the_version_is_the_highest_of_its_fields(fields: str, version: int) -> None:
+    assert FlowLog(log_format=" ".join(f"${{{each}}}" for each in fields.split())).version == version
+
+
+def test_without_a_format_it_is_the_default_one_of_version_2() -> None:
+    assert FlowLog().fields == (
+        *("version", "account-id", "interface-id", "srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets"),
+        *("bytes", "start", "end", "action", "log-status"),
+    )
+    assert (FlowLog().version, FlowLog().log_format) == (2, DEFAULT_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("log", "watched"),
+    [
+        ({}, ["web/eth0", "shop/out"]),
+        ({"subnet": "one"}, ["web/eth0"]),
+        ({"subnet": "two"}, ["shop/out"]),
+        ({"network_interface": "web/eth0"}, ["web/eth0"]),
+        ({"network_interface": "nat-gateway:out"}, ["shop/out"]),
+    ],
+)
+def test_what_is_watched_has_a_point_on_either_side(log: dict[str, Any], watched: list[str]) -> None:
+    built = topology(**sections(log))
+    found = built.vpc("shop").flow_logs["log"].interfaces(built, "shop")
+    assert sorted(each.path for each in found) == sorted(watched)
+    lowered = program(**sections(log))
+    points = [node for node in lowered.nodes.values() if isinstance(node, Point)]
+    sides = {(lowered.names[node.object].path, node.direction) for node in points}
+    assert sides == {(path, way) for path in watched for way in (Direction.EGRESS, Direction.INGRESS)}
+
+
+def test_without_flow_logs_there_is_no_point() -> None:
+    assert not any(isinstance(node, Point) for node in program(**sections()).nodes.values())
+
+
+def test_a_declared_interface_may_be_called_by_its_name() -> None:
+    more = {"more": {"subnet": "one", "attachment": {"instance": "web", "device_index": 1}}}
+    for name in ("more", "web/eth1"):
+        built = topology(**sections({"network_interface": name}, network_interfaces=more))
+        [found] = built.vpc("shop").flow_logs["log"].interfaces(built, "shop")
+        assert found.path == "web/eth1"
