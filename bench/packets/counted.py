@@ -40,6 +40,8 @@ class Case:
     memo: bool = True
     opening: tuple[tuple[bytes, int], ...] = ()
     """Other frames with their ports, let in one by one before all that."""
+    logged: bool = False
+    """Whether flows are recorded, of interfaces that the rows watch."""
 
 
 def topology_rows(topology: Any) -> dict[str, Any]:
@@ -84,6 +86,8 @@ def main() -> int:
     for case in pickle.loads(Path(sys.argv[1]).read_bytes()):
         engine = Engine(sessions=1 << 14, flows=1 << 14, memo=case["memo"])
         engine.swap(Snapshot(case["rows"], generation=1))
+        if case["logged"]:
+            engine.open_records(capacity=1 << 14)
         replay = build.kernels().Replay(engine)
         for frame, port in case["opening"]:
             engine.process([frame], [port], 1000)

@@ -40,6 +40,7 @@ vpcs:
       private: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:out"}]}
     nat_gateways:
       out: {subnet: public, elastic_ip: 203.0.113.11}
+    flow_logs: {}
 instances:
   app: {vpc: app, subnet: private, private_ip: 10.0.1.10}
 internet:
@@ -62,6 +63,7 @@ vpcs:
         ingress:
 {rules}
           - {{protocol: udp, ports: {last}, source: 10.0.0.0/17}}
+    flow_logs: {logs}
 instances:
 {instances}
 """
@@ -105,8 +107,9 @@ class Traffic:
 class NatLab:
     """An instance behind a NAT gateway, and a host on the internet."""
 
-    def __init__(self, flows: int, sessions: int, *, memo: bool = True) -> None:
-        topology = load_topology(_NAT, file_name="bench")
+    def __init__(self, flows: int, sessions: int, *, memo: bool = True, logged: bool = False) -> None:
+        text = _NAT.replace("flow_logs: {}", "flow_logs: {log: {}}") if logged else _NAT
+        topology = load_topology(text, file_name="bench")
         self.plane = DataPlane(topology, sessions=sessions, flows=flows, memo=memo)
         self.replay = build.kernels().Replay(self.plane.engine)
         self.inside, self.outside = self.plane.port("app/eth0"), self.plane.port("server/eth0")
@@ -137,14 +140,15 @@ class NatLab:
         return Traffic(frames, SIZE, array("I", [self.inside]) * count)
 
 
-def neighbours(interfaces: int, rules: int = 1, last: int = 7) -> Topology:
-    """Instances in one subnet, with a group of `rules` rules of which the last lets UDP in."""
+def neighbours(interfaces: int, rules: int = 1, last: int = 7, *, logged: bool = False) -> Topology:
+    """Instances in one subnet, with a group of `rules` rules of which the last lets UDP in; with a flow log or none."""
     lines = "\n".join(
         f"          - {{protocol: udp, ports: {1000 + number}, source: 172.16.{number // 256}.{number % 256}/32}}"
         for number in range(rules - 1)
     )
     instances = "\n".join(f"  i{k}: {{vpc: shop, subnet: many, security_groups: [many]}}" for k in range(interfaces))
-    text = _NEIGHBOURS.format(rules=lines, last=f"{last}-9", instances=instances)
+    logs = "{log: {}}" if logged else "{}"
+    text = _NEIGHBOURS.format(rules=lines, last=f"{last}-9", instances=instances, logs=logs)
     return load_topology(text, file_name="bench")
 
 
