@@ -26,6 +26,7 @@ from dataplane.topology.runtime_state import RuntimeState, TargetHealth, TargetK
 from fastpath.worker import Worker
 from lab.change import Change, changes
 from lab.declared_captures import DeclaredCaptures
+from lab.flow_logs import FlowLogs, lost_by_crash
 from lab.health_watch import HealthWatch
 from lab.node_plan import NodePlan
 from lab.planning import plan_checkers, plan_nodes
@@ -74,10 +75,16 @@ class RunningLab:
             self.worker = Worker(self.data_plane.engine)
             self._captures = DeclaredCaptures(self.data_plane)
             self._captures.configure(self._loaded.lab_file.captures, Path(file).parent)
+            self.flow_logs = FlowLogs(state, self.data_plane, epoch_ms=_epoch_ms(self.worker))
+            self.lost_records = lost_by_crash(state)
+            if self.lost_records:
+                log.warning("%s", self.lost_records)
             self._watch_health(self.topology)
             self._publish_health()
             self._keep(self._planned(self.topology))
             self._attach(self.runtime.add_nodes(self._plans.values()))
+            self.data_plane.advance(self.now_ms())  # what is recorded has the right time from the beginning
+            self.flow_logs.configure()
             self.worker.start()
         except BaseException:
             self._end_health()
@@ -107,6 +114,10 @@ class RunningLab:
             self.worker.stop()
             if self._captures is not None:
                 self._captures.close()
+            try:
+                self.flow_logs.close()
+            except OSError as error:
+                log.error("flow logs cannot be written: %s", error)
             self.runtime.close()
 
     @property
@@ -260,6 +271,10 @@ class RunningLab:
             raise
         self._loaded = loaded
         self._keep(new)
+        try:
+            self.flow_logs.configure()
+        except (OSError, VpclabError):
+            log.exception("flow logs")
         # Nothing may fail from here on: what is taken away now could not be given back with its connections.
         try:
             for name in removed:
@@ -335,6 +350,11 @@ class RunningLab:
     def _detach(self, ports: Iterable[int]) -> None:
         for port in ports:
             self.worker.detach(port)
+
+
+def _epoch_ms(worker: Worker) -> int:
+    """The Unix time, in milliseconds, at which lab time was 0."""
+    return time.time_ns() // 1_000_000 - worker.now_ms()
 
 
 def _nothing() -> None:

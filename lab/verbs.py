@@ -53,6 +53,7 @@ class Verbs:
             "check": self.check,
             "clock": self.clock,
             "down": self.down,
+            "flow_logs": self.flow_logs,
             "flows": self.flows,
             "follow": self.follow,
             "nat": self.nat,
@@ -91,7 +92,7 @@ class Verbs:
             "pid": os.getpid(),
             "lab_id": lab.runtime.lab_id,
             "rootless": lab.runtime.rootless,
-            "warnings": list(lab.runtime.warnings),
+            "warnings": [*lab.runtime.warnings, *filter(None, [lab.lost_records])],
             "uptime_s": time.time() - lab.started,
             "start_s": lab.start_s,
             "clock_offset_s": lab.worker.clock_offset_ms / 1000,
@@ -175,6 +176,20 @@ class Verbs:
     def flows(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Tracked flows, the latest first."""
         return tables.flows(self._lab.data_plane, limit=_within(arguments, "limit", 1, _FLOWS_LIMIT))
+
+    def flow_logs(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of each flow log, and records: those written after one, or those of intervals that are still open."""
+        lab = self._lab
+        after, is_open = _within(arguments, "after", 0, 1 << 62), _argument(arguments, "open", bool)
+        found = lab.flow_logs.open() if is_open else lab.flow_logs.written(after)
+        return {
+            "fields": {
+                f"{vpc}/{name}": list(declared.fields)
+                for vpc, each in lab.topology.lab.vpcs.items()
+                for name, declared in each.flow_logs.items()
+            },
+            "records": [each._asdict() for each in found],
+        }
 
     def targets(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Targets of load balancers: how they are, and what they carry."""

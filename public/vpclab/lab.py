@@ -312,6 +312,21 @@ class Lab:
         found: list[dict[str, Any]] = self.ask("flows", limit=limit)
         return found
 
+    def flow_logs(self, *, after: int = 0, unfinished: bool = False) -> list[dict[str, str]]:
+        """Records of flow logs, the oldest first: field -> value, with ``log`` (``VPC/NAME``) and ``number``.
+
+        Args:
+            after: only those written since the one of this number (the last 100,000 are kept; files have them all).
+            unfinished: those of intervals that are not over, as they would be written now; their number is 0.
+        """
+        found = self.ask("flow_logs", after=after, open=unfinished)
+        fields: dict[str, list[str]] = found["fields"]
+        return [
+            {"log": each["log"], "number": str(each["number"])}
+            | dict(zip(fields.get(each["log"], []), each["text"].split(" "), strict=False))
+            for each in found["records"]
+        ]
+
     def targets(self) -> list[dict[str, Any]]:
         """Targets of load balancers: ``state``, ``reason`` and ``description`` in AWS's words, and what they carry now.
 

@@ -1,10 +1,11 @@
-"""Verbs that look at live state without changing it (trace, routes, nat, flows, targets), and the clock."""
+"""Verbs that look at live state without changing it (trace, routes, nat, flows, flow-logs, targets), and the clock."""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
+import time
 
 import click
 
@@ -16,6 +17,8 @@ from vpclab.lab import Lab
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _GATEWAYS_SIDE_BY_SIDE = 4
+_POLL_S = 0.5
+"""Between two looks at what flow logs have written."""
 
 
 class Duration(click.ParamType[float]):
@@ -188,6 +191,41 @@ def flows(selection: Selection, limit: int, output: str) -> None:
     show(found, columns, output, title="flows")
 
 
+@click.command("flow-logs")
+@lab_option
+@click.argument("log", required=False, metavar="[VPC/NAME]")
+@click.option("-f", "--follow", is_flag=True, help="Go on, with records as they are written.")
+@click.option("--open", "is_open", is_flag=True, help="Records of intervals that are not over yet, as they are now.")
+@click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Lines as in files, or JSON lines.",
+)
+@click.pass_obj
+def flow_logs(selection: Selection, log: str | None, follow: bool, is_open: bool, output: str) -> None:
+    """Records of flow logs: of all, or of one; who talked to whom, as AWS would write it down.
+
+    A record is written when its interval of one or ten minutes is over. Files with all of them are below flow-logs in
+    the folder of the lab.
+    """
+    if follow and is_open:
+        raise click.UsageError("--follow shows what is written, --open what is not: write one of them")
+    lab = selection.lab()
+    number = 0
+    while True:
+        for record in lab.flow_logs(after=number, unfinished=is_open):
+            number = max(number, int(record.pop("number")))
+            if log in (None, record["log"]):
+                name = record.pop("log")
+                click.echo(json.dumps({"log": name, **record}) if output == "json" else " ".join(record.values()))
+        if not follow:
+            return
+        time.sleep(_POLL_S)
+
+
 @click.command()
 @lab_option
 @format_option
@@ -238,4 +276,4 @@ def clock_show(selection: Selection) -> None:
     click.echo(f"the clock is {duration(selection.lab().clock.offset_s)} ahead of real time")
 
 
-COMMANDS = (trace, routes, nat, flows, targets, clock)
+COMMANDS = (trace, routes, nat, flows, flow_logs, targets, clock)

@@ -163,6 +163,21 @@ def test_a_frame_left_to_hardware_counts_as_its_packets() -> None:
     assert (packets, size) == (2 + 3 * 6, 2 * 40 + 3 * (payload + 6 * 40))  # six segments, with headers each
 
 
+@pytest.mark.parametrize("memo", [True, False])
+def test_a_stream_in_large_frames_is_recorded_like_the_same_stream_in_small_ones(memo: bool) -> None:
+    """Offloads on and off: what the sender's kernel leaves to hardware is what it would have sent otherwise."""
+    found = []
+    for segments in ([1000] * 16, [7000, 7000, 2000]):
+        hosts = watched(memo=memo)
+        send(hosts, tcp("S"), tcp("SA", back=True), tcp("A"))
+        for payload in segments:
+            vnet = struct.pack("<BBHHHHH", 1, 1, 14 + 40, 1000, 14 + 20, 16, 0) if payload > 1000 else None
+            send(hosts, tcp("A", 40 + payload), offload=vnet)
+        found.append(taken(hosts, unfinished=True))
+    assert found[0] == found[1]
+    assert found[0][1, hosts.b.port, IN, 0, "10.0.1.10", "10.0.2.10", 5, 80][:2] == (2 + 16, 2 * 40 + 16 * 1040)
+
+
 def test_addresses_that_are_not_seen_are_not_recorded() -> None:
     hosts = watched()
     assert send(hosts, IP(src="10.0.1.10", dst="10.0.2.99") / UDP()) == [(Verdict.DROP, Reason.NO_ROUTE)]

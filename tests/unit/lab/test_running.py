@@ -123,6 +123,9 @@ class FakeState:
     name = "fake"
     path = Path("no folder")
 
+    def read(self, name: str) -> None:
+        """There was no earlier run."""
+
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningLab]:

@@ -1,0 +1,252 @@
+"""Flow logs of a running lab: records taken from the data plane, put together by interval, and written as files.
+
+    engine ── windows of a minute ── FlowLogs: one open interval per flow log ── LAB/flow-logs/AWSLogs/...
+
+A file is there as a whole or not at all. ``flow-logs.json`` says, while the lab runs, since when nothing has been
+written: a lab that was killed loses what was open then, and says so when it starts the next time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from dataplane.engine import DataPlane
+from dataplane.model.flow_log import FlowLog
+from dataplane.observe.flow_log_lines import Services, Watched, header, lines, log_id, watched_interfaces
+from dataplane.observe.records import Window
+from dataplane.observe.s3_keys import file_key
+from dataplane.topology import Topology
+from lab.state import LabState
+
+FOLDER, MARK = "flow-logs", "flow-logs.json"
+TICK_S = 1.0
+KEPT_LINES = 100_000
+"""Of what was written last, to be shown."""
+MOST_IDLE = 60
+"""Intervals without traffic that are told of when the clock leaps over more of them."""
+log = logging.getLogger(__name__)
+
+
+class Line(NamedTuple):
+    """One record that was written."""
+
+    number: int
+    log: str
+    """``VPC/NAME``."""
+    text: str
+
+
+@dataclass(slots=True)
+class _Open:
+    """A flow log and its intervals that are not written yet, by number."""
+
+    declared: FlowLog
+    watched: dict[int, Watched]
+    next: int
+    """The interval to write next."""
+    intervals: dict[int, Window] = field(default_factory=dict)
+
+
+class FlowLogs:
+    """The flow logs of one lab. Methods may be called from any thread.
+
+    Args:
+        state: the lab's state; files are below its folder.
+        plane: whose records they are.
+        epoch_ms: the Unix time at which lab time was 0.
+    """
+
+    def __init__(self, state: LabState, plane: DataPlane, *, epoch_ms: int) -> None:
+        self._state, self._plane, self._epoch_ms = state, plane, epoch_ms
+        self._lock = threading.Lock()
+        self._topology: Topology | None = None
+        self._services: Services
+        self._logs: dict[tuple[str, str], _Open] = {}
+        self._written: deque[Line] = deque(maxlen=KEPT_LINES)
+        self._count = 0
+        self._is_recording = False
+        self._marked: dict[str, int] | None = None
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- from outside -----------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Begin with the flow logs of the topology that runs now, and end those that are gone, with all they know."""
+        with self._lock:
+            topology = self._plane.topology
+            wanted = {
+                (vpc, name): declared
+                for vpc, each in topology.lab.vpcs.items()
+                for name, declared in each.flow_logs.items()
+            }
+            if not wanted and not self._is_recording:
+                return
+            if not self._is_recording:
+                self._plane.record_flows(epoch_ms=self._epoch_ms)
+                self._is_recording = True
+            present = self._take(unfinished=True)
+            for key in [key for key, each in self._logs.items() if wanted.get(key) != each.declared]:
+                self._write_all(key, self._logs.pop(key), present)
+            self._topology, self._services = topology, Services(topology)
+            for (vpc, name), declared in wanted.items():
+                watched = watched_interfaces(topology, self._plane.names, vpc, declared)
+                before = self._logs.get((vpc, name))
+                if before is None:
+                    self._logs[vpc, name] = _Open(declared, watched, _interval(declared, present))
+                else:
+                    before.watched = watched
+            self._mark()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="flow-logs", daemon=True)
+            self._thread.start()
+
+    def collect(self) -> None:
+        """Write every interval that is over."""
+        with self._lock:
+            if not self._is_recording:
+                return
+            present = self._take()
+            for key, each in self._logs.items():
+                self._write_until(key, each, _interval(each.declared, present))
+            self._mark()
+
+    def close(self) -> None:
+        """Write what there is, open intervals too. The worker must have stopped."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            if self._is_recording:
+                present = self._take(unfinished=True)
+                for key, each in self._logs.items():
+                    self._write_all(key, each, present)
+                self._logs.clear()
+                with contextlib.suppress(FileNotFoundError):
+                    (self._state.path / MARK).unlink()
+
+    def written(self, after: int = 0) -> list[Line]:
+        """Records written since the one with the number `after`, as far as they are kept."""
+        self.collect()
+        with self._lock:
+            return [line for line in self._written if line.number > after]
+
+    def open(self) -> list[Line]:
+        """Records as they would be written if all intervals ended now; numbers are 0."""
+        with self._lock:
+            if not self._is_recording:
+                return []
+            self._take(unfinished=True)
+            return [
+                Line(0, "/".join(key), text)
+                for key, each in self._logs.items()
+                for number in sorted(each.intervals)
+                for text in self._lines(each, number)
+            ]
+
+    # -- within -----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._ended.wait(TICK_S):
+            try:
+                self.collect()
+            except OSError as error:
+                log.error("flow logs cannot be written: %s", error)
+
+    def _take(self, *, unfinished: bool = False) -> int:
+        """Take records to their flow logs; the number of the present window."""
+        present, windows = self._plane.take_flow_records(unfinished=unfinished)
+        for number, window in windows.items():
+            for each in self._logs.values():
+                interval = max(each.next, _interval(each.declared, number))
+                kept = Window(
+                    {flow: count for flow, count in window.flows.items() if flow.interface in each.watched},
+                    {point: packets for point, packets in window.lost.items() if point in each.watched},
+                )
+                each.intervals.setdefault(interval, Window()).add(kept)
+        return present
+
+    def _write_all(self, key: tuple[str, str], each: _Open, present: int) -> None:
+        self._write_until(key, each, _interval(each.declared, present) + 1)
+
+    def _write_until(self, key: tuple[str, str], each: _Open, end: int) -> None:
+        """Write the intervals before `end`."""
+        for number in sorted({*each.intervals, *range(max(each.next, end - MOST_IDLE), end)}):
+            if number < end:
+                self._write(key, each, number)
+                each.intervals.pop(number, None)
+        each.next = max(each.next, end)
+
+    def _write(self, key: tuple[str, str], each: _Open, number: int) -> None:
+        found = list(self._lines(each, number))
+        assert self._topology is not None
+        if not found:
+            return
+        vpc, name = key
+        text = "\n".join([header(each.declared), *found, ""]).encode()
+        content = gzip.compress(text, mtime=0) if each.declared.gzip else text
+        path = file_key(
+            each.declared,
+            account=next(iter(each.watched.values())).facts["account-id"],
+            region=next(iter(each.watched.values())).facts["region"],
+            log_id=log_id(vpc, name),
+            end_s=(number + 1) * each.declared.max_aggregation_interval,
+            content=content,
+        )
+        _put(self._state.path / FOLDER / path, content)
+        for line in found:
+            self._count += 1
+            self._written.append(Line(self._count, f"{vpc}/{name}", line))
+
+    def _lines(self, each: _Open, number: int) -> Iterator[str]:
+        return lines(
+            each.declared,
+            each.watched,
+            each.intervals.get(number, Window()),
+            self._services,
+            start_s=number * each.declared.max_aggregation_interval,
+            epoch_ms=self._epoch_ms,
+        )
+
+    def _mark(self) -> None:
+        """Say since when nothing has been written."""
+        begins = {"/".join(key): each.next * each.declared.max_aggregation_interval for key, each in self._logs.items()}
+        if begins != self._marked:
+            self._state.write(MARK, begins)
+            self._marked = begins
+
+
+def lost_by_crash(state: LabState) -> str:
+    """What an earlier run of the lab could not write any more, in a sentence; an empty text when it ended well."""
+    begins = state.read(MARK)
+    with contextlib.suppress(FileNotFoundError):
+        (state.path / MARK).unlink()
+    if not isinstance(begins, dict) or not begins:
+        return ""
+    told = (f"{name} from {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M} on" for name, since in begins.items())
+    return f"the lab was killed before: flow log records of the intervals open then are lost ({', '.join(told)})"
+
+
+def _interval(declared: FlowLog, window: int) -> int:
+    return window * 60 // declared.max_aggregation_interval
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file that is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}")
+    with open(draft, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

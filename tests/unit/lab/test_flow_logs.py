@@ -1,0 +1,237 @@
+"""Flow logs as files: intervals in lab time, names as in S3, and what a crash leaves."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scapy.layers.inet import IP, UDP
+
+from dataplane.engine import DataPlane
+from dataplane.load import load_topology
+from dataplane.observe.aws_ids import aws_id
+from dataplane.observe.flow_log_lines import log_id
+from lab.flow_logs import FOLDER, MOST_IDLE, FlowLogs, lost_by_crash
+from lab.state import LabState
+
+BEGIN_S = 1_700_000_400
+"""Lab time 0: a full ten minutes of Unix time."""
+WEB, DB = (aws_id("eni", f"interface {name}/eth0") for name in ("web", "db"))
+
+
+def text(logs: str) -> str:
+    return f"""
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    subnets: {{s: {{cidr: 10.0.1.0/24, availability_zone: a}}}}
+    security_groups: {{closed: {{description: nobody may come in}}}}
+    flow_logs: {{{logs}}}
+instances:
+  web: {{vpc: v, subnet: s, private_ip: 10.0.1.10}}
+  db: {{vpc: v, subnet: s, private_ip: 10.0.1.20, security_groups: [closed]}}
+"""
+
+
+class Logged:
+    """A data plane with flow logs, whose clock is stepped by hand."""
+
+    def __init__(self, logs: str, **room: int) -> None:
+        self.state = LabState("logged")
+        self.state.acquire()
+        self.lost = lost_by_crash(self.state)
+        self.plane = DataPlane(load_topology(text(logs), file_name="test.yaml"))
+        if room:
+            record = self.plane.record_flows
+            self.plane.record_flows = lambda **given: record(**{**given, **room})  # type: ignore[method-assign]
+        self.logs = FlowLogs(self.state, self.plane, epoch_ms=BEGIN_S * 1000)
+        self.logs.configure()
+
+    def send(self, second: float, count: int = 1, sport: int = 5) -> None:
+        port = self.plane.port("web/eth0")
+        packet = IP(src="10.0.1.10", dst="10.0.1.20") / UDP(sport=sport, dport=6) / bytes(72)
+        interface, peer = self.plane.interface(port), self.plane.interface(self.plane.port("db/eth0"))
+        frame = peer.mac + interface.mac + b"\x08\0" + bytes(packet)
+        self.plane.process([frame] * count, [port] * count, round(second * 1000))
+
+    def wait(self, second: float) -> None:
+        self.plane.advance(round(second * 1000))
+        self.logs.collect()
+
+    def files(self) -> dict[str, list[str]]:
+        """By key: lines of all files."""
+        found = {}
+        folder = self.state.path / FOLDER
+        for path in sorted(folder.rglob("*.log*")):
+            content = path.read_bytes()
+            plain = gzip.decompress(content) if path.suffix == ".gz" else content
+            found[str(path.relative_to(folder))] = plain.decode().splitlines()
+        return found
+
+    def lines(self) -> list[str]:
+        return [line for content in self.files().values() for line in content[1:]]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+FORMAT = 'log_format: "${interface-id} ${packets} ${start} ${end} ${flow-direction} ${action} ${log-status}"'
+
+
+def row(interface: str, packets: int, first: int, last: int, way: str, action: str = "ACCEPT") -> str:
+    return f"{interface} {packets} {BEGIN_S + first} {BEGIN_S + last} {way} {action} OK"
+
+
+def test_an_interval_is_written_once_it_is_over() -> None:
+    lab = Logged(f"log: {{max_aggregation_interval: 60, {FORMAT}}}")
+    lab.send(10, 3)
+    lab.send(30, 2)
+    lab.wait(59.9)
+    assert lab.files() == {}
+    lab.wait(60)
+    rejected = row(DB, 5, 10, 30, "ingress", "REJECT")
+    assert lab.lines() == [row(WEB, 5, 10, 30, "egress"), rejected]
+    assert [each.text for each in lab.logs.written()] == lab.lines()
+    lab.wait(119)
+    assert len(lab.files()) == 1
+
+
+def test_ten_minutes_are_one_record() -> None:
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    for minute in range(10):
+        lab.send(60 * minute + 7, 2)
+        lab.logs.collect()
+    assert lab.files() == {}
+    lab.wait(600)
+    assert lab.lines() == [row(WEB, 20, 7, 547, "egress")]
+
+
+def test_files_are_called_as_in_s3() -> None:
+    lab = Logged(
+        "plain: {network_interface: web/eth0, gzip: false}, packed: {network_interface: web/eth0}, "
+        "hive: {network_interface: web/eth0, hive_compatible_partitions: true, per_hour_partition: true}"
+    )
+    lab.send(1)
+    lab.wait(600)
+    names = {name: log_id("v", name) for name in ("plain", "packed", "hive")}
+    day, account, time = "us-east-1/2023/11/14", "123456789012", "20231114T2230Z"
+    hive = f"aws-account-id={account}/aws-service=vpcflowlogs/aws-region=us-east-1/year=2023/month=11/day=14/hour=22"
+    expected = {
+        f"AWSLogs/{account}/vpcflowlogs/{day}/{account}_vpcflowlogs_us-east-1_{names['plain']}_{time}_": ".log",
+        f"AWSLogs/{account}/vpcflowlogs/{day}/{account}_vpcflowlogs_us-east-1_{names['packed']}_{time}_": ".log.gz",
+        f"AWSLogs/{hive}/{account}_vpcflowlogs_us-east-1_{names['hive']}_{time}_": ".log.gz",
+    }
+    found = lab.files()
+    assert len(found) == 3
+    for begin, end in expected.items():
+        [name] = [each for each in found if each.startswith(begin)]
+        hash_, _, rest = name.removeprefix(begin).partition(".")
+        assert len(hash_) == 8
+        assert f".{rest}" == end
+    begin = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end"
+    assert {content[0] for content in found.values()} == {f"{begin} action log-status"}
+
+
+def test_a_flow_log_may_want_one_action_only() -> None:
+    lab = Logged(
+        f"yes: {{traffic_type: ACCEPT, gzip: false, {FORMAT}}}, no: {{traffic_type: REJECT, gzip: false, {FORMAT}}}"
+    )
+    lab.send(1)
+    lab.wait(600)
+    assert sorted(lab.lines()) == sorted([row(WEB, 1, 1, 1, "egress"), row(DB, 1, 1, 1, "ingress", "REJECT")])
+
+
+def test_silence_is_written_down() -> None:
+    lab = Logged("log: {max_aggregation_interval: 60, network_interface: web/eth0}")
+    lab.wait(120)
+    begins = (BEGIN_S, BEGIN_S + 60)
+    assert lab.lines() == [f"2 123456789012 {WEB} - - - - - - - {each} {each + 60} - NODATA" for each in begins]
+
+
+def test_of_a_leap_of_the_clock_the_last_intervals_are_written() -> None:
+    lab = Logged("log: {max_aggregation_interval: 60, network_interface: web/eth0}")
+    lab.send(1)
+    lab.wait(86_400)
+    found = lab.lines()
+    assert len(found) == 1 + MOST_IDLE
+    assert found[0].endswith("ACCEPT OK")
+
+
+def test_what_there_was_no_room_for_is_told() -> None:
+    lab = Logged("log: {max_aggregation_interval: 60, network_interface: web/eth0}", flows=1)
+    lab.send(1, sport=1)
+    lab.send(2, sport=2)
+    lab.wait(60)
+    [kept, skipped] = lab.lines()
+    assert kept.endswith("OK")
+    assert skipped == f"2 123456789012 {WEB} - - - - - - - {BEGIN_S} {BEGIN_S + 60} - SKIPDATA"
+
+
+def test_the_end_of_a_lab_writes_what_is_open() -> None:
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    lab.send(5)
+    lab.logs.close()
+    assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
+    assert lost_by_crash(lab.state) == ""
+
+
+def test_a_crash_loses_what_was_open_and_the_next_start_says_so() -> None:
+    lab = Logged("log: {max_aggregation_interval: 60, network_interface: web/eth0}")
+    assert lab.lost == ""
+    lab.send(5)
+    lab.wait(60)
+    lab.send(61)
+    lab.wait(119)
+    lab.logs._ended.set()  # it is killed here: nothing is written any more
+    before = lab.files()
+    lab.state.release()
+    again = Logged("log: {max_aggregation_interval: 60, network_interface: web/eth0}")
+    assert again.lost == (
+        "the lab was killed before: flow log records of the intervals open then are lost "
+        "(v/log from 2023-11-14 22:21 on)"
+    )
+    assert again.files() == before
+    again.logs.close()
+
+
+def test_open_intervals_can_be_looked_at_and_are_written_whole_all_the_same() -> None:
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    lab.send(5)
+    assert [each.text for each in lab.logs.open()] == [row(WEB, 1, 5, 5, "egress")]
+    lab.send(9)
+    assert [each.text for each in lab.logs.open()] == [row(WEB, 2, 5, 9, "egress")]
+    lab.wait(600)
+    assert lab.lines() == [row(WEB, 2, 5, 9, "egress")]
+
+
+def test_lines_are_numbered_so_that_a_reader_can_go_on() -> None:
+    lab = Logged(f"log: {{max_aggregation_interval: 60, network_interface: web/eth0, {FORMAT}}}")
+    lab.send(5)
+    lab.wait(60)
+    [first] = lab.logs.written()
+    lab.send(65)
+    lab.wait(120)
+    [second] = lab.logs.written(first.number)
+    assert (second.log, second.text) == ("v/log", row(WEB, 1, 65, 65, "egress"))
+
+
+def test_flow_logs_come_and_go_with_the_lab_file() -> None:
+    lab = Logged("")
+    lab.send(5)
+    lab.wait(60)
+    assert lab.files() == {}
+    changed: list[Any] = [text(f"log: {{network_interface: web/eth0, {FORMAT}}}"), text("")]
+    lab.plane.apply(load_topology(changed[0], file_name="test.yaml"))
+    lab.logs.configure()
+    lab.send(70)
+    lab.plane.apply(load_topology(changed[1], file_name="test.yaml"))
+    lab.logs.configure()
+    assert lab.lines() == [row(WEB, 1, 70, 70, "egress")]
+    lab.send(80)
+    lab.wait(1200)
+    assert len(lab.lines()) == 1
