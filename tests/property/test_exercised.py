@@ -8,8 +8,8 @@ from dataplane.verdict import Reason
 from tests.property.exercised import CONSTRUCTS, UNREACHED, Tally, required, required_thoroughly
 
 ROOT = Path(__file__).parents[2]
-MEETS_NO_PACKET = {"check", "lab_file", "program_spec"}
-"""What is claimed of a lab, the file as a whole, and programs that nodes run."""
+MEETS_NO_PACKET = {"capture", "check", "lab_file", "program_spec"}
+"""Captures that begin with the lab, what is claimed of it, the file as a whole, and programs that nodes run."""
 
 
 def test_every_construct_must_be_met() -> None:
