@@ -44,6 +44,7 @@ cdef class Engine:
     cdef dict slots                 # of counters, by the number of their translator; kept as long as the engine
     cdef void acquire(self) noexcept nogil
     cdef void release(self) noexcept nogil
+    cdef uint32_t settled(self, const uint32_t *number) noexcept nogil
     cdef void take(self, taken *t) noexcept nogil
     cdef int _process_slice(self, frames, contexts, offloads, uint32_t first, uint64_t now, bint traced, list outcomes,
                             list emissions) except -1

@@ -134,6 +134,14 @@ cdef class Engine:
     cdef void release(self) noexcept nogil:
         pthread_mutex_unlock(&self.lock)
 
+    # A number of `c`, as it is when nobody changes it.
+    cdef uint32_t settled(self, const uint32_t *number) noexcept nogil:
+        cdef uint32_t value
+        self.acquire()
+        value = number[0]
+        self.release()
+        return value
+
     # Copy what has been emitted, count it as sent and forget it; the lock is held.
     cdef void take(self, taken *t) noexcept nogil:
         cdef core *c = &self.c
@@ -178,7 +186,12 @@ cdef class Engine:
     @property
     def now_ms(self):
         """The engine's time, in milliseconds: the latest it was told."""
-        return self.c.now
+        cdef uint64_t now
+        with nogil:
+            self.acquire()
+            now = self.c.now
+            self.release()
+        return now
 
     def swap(self, Snapshot snapshot not None):
         """Use these tables from the next packet on: one pointer, between two bursts. Sessions stay.
@@ -632,7 +645,9 @@ cdef class Engine:
         cdef uint32_t i, r
         cdef dict rows = {}
         cdef port_counters *copy
-        cdef uint32_t count = self.c.port_count
+        cdef uint32_t count
+        with nogil:
+            count = self.settled(&self.c.port_count)
         if count == 0:
             return rows
         copy = <port_counters *>malloc(count * sizeof(port_counters))
@@ -662,7 +677,9 @@ cdef class Engine:
         cdef gateway *g
         cdef uint64_t *active
         cdef session *s
-        cdef uint32_t i, count = self.c.gateway_count
+        cdef uint32_t i, count
+        with nogil:
+            count = self.settled(&self.c.gateway_count)
         copy = <gateway *>malloc((count + 1) * sizeof(gateway))
         active = <uint64_t *>calloc(count + 1, sizeof(uint64_t))
         if copy == NULL or active == NULL:
@@ -698,11 +715,18 @@ cdef class Engine:
 
     def statistics(self):
         """Sizes of what is kept: sessions, flow entries and their limits, hits and misses of these, waiting fragments."""
+        cdef uint32_t sessions, flows, waiting
+        cdef uint64_t hits, misses
+        with nogil:
+            self.acquire()
+            sessions, flows, waiting = self.c.sessions.live, self.c.flows.live, self.c.fragments.waiting
+            hits, misses = self.c.flows.hits, self.c.flows.misses
+            self.release()
         return {
-            "sessions": self.c.sessions.live, "session_limit": self.c.sessions.capacity,
-            "flows": self.c.flows.live, "flow_limit": self.c.flows.capacity,
-            "flow_hits": self.c.flows.hits, "flow_misses": self.c.flows.misses,
-            "fragments_waiting": self.c.fragments.waiting,
+            "sessions": sessions, "session_limit": self.c.sessions.capacity,
+            "flows": flows, "flow_limit": self.c.flows.capacity,
+            "flow_hits": hits, "flow_misses": misses,
+            "fragments_waiting": waiting,
         }
 
     def selfcheck(self):

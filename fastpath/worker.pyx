@@ -65,6 +65,14 @@ cdef extern from "<sys/syscall.h>" nogil:
     long SYS_read
     long SYS_write
 
+cdef extern from *:
+    """
+    static inline void set_flag(int *flag, int value) { __atomic_store_n(flag, value, __ATOMIC_RELEASE); }
+    static inline int read_flag(int *flag) { return __atomic_load_n(flag, __ATOMIC_ACQUIRE); }
+    """
+    void set_flag(bint *flag, bint value) nogil
+    bint read_flag(bint *flag) nogil
+
 cdef enum:
     ROUND = 32              # frames read from one port before the next one's turn
     EVENTS = 64
@@ -154,11 +162,12 @@ cdef class Worker:
     cdef uint64_t spin          # nanoseconds to spin, as things are
     cdef uint64_t spin_most
     cdef uint64_t offset
-    cdef bint stopping
+    cdef bint stopping          # see `read_flag`: the one thing that is read without the engine's lock
     cdef long thread
     cdef counts n
+    cdef uint64_t waited        # since the lock was last held: of the thread alone
     cdef object runner
-    cdef object control         # one attach or detach at a time
+    cdef object control         # one attach, detach, start or stop at a time
 
     def __cinit__(self, Engine engine not None, *, spin_us=None):
         self.engine = engine
@@ -204,25 +213,32 @@ cdef class Worker:
             OSError: the kernel refuses it.
         """
         cdef epoll_event event
-        cdef int own
+        cdef int own, error
+        cdef bint occupied, failed
         if os.get_blocking(descriptor):
             raise ValueError("the descriptor of a port must be non-blocking")
         if port == 0:
             raise ValueError("port 0 means none")
         with self.control:
             self._grow(port + 1)
-            if self.ports[port].descriptor >= 0:
-                raise ValueError(f"port {port} is attached already")
             own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
             event.events = EPOLLIN
             event.data.u64 = port
-            self.ports[port].ask = 1
-            self.ports[port].full = False
-            self.ports[port].descriptor = own
-            if epoll_ctl(self.epoll, EPOLL_CTL_ADD, own, &event) < 0:
-                self.ports[port].descriptor = -1
+            with nogil:
+                self.engine.acquire()
+                occupied = self.ports[port].descriptor >= 0
+                failed = occupied or epoll_ctl(self.epoll, EPOLL_CTL_ADD, own, &event) < 0
+                error = errno
+                if not failed:
+                    self.ports[port].ask = 1
+                    self.ports[port].full = False
+                    self.ports[port].descriptor = own
+                self.engine.release()
+            if failed:
                 os.close(own)
-                raise OSError(errno, "epoll_ctl")
+                if occupied:
+                    raise ValueError(f"port {port} is attached already")
+                raise OSError(error, "epoll_ctl")
 
     def detach(self, unsigned int port):
         """Forget the port; when this returns the worker no longer uses it, nor holds it open."""
@@ -269,20 +285,22 @@ cdef class Worker:
 
     def start(self):
         """Start the thread. Raises RuntimeError when it runs already."""
-        if self.runner is not None:
-            raise RuntimeError("the worker runs already")
-        self.stopping = False
-        self.runner = threading.Thread(target=self._run, name="vpclab-worker", daemon=True)
-        self.runner.start()
+        with self.control:
+            if self.runner is not None:
+                raise RuntimeError("the worker runs already")
+            set_flag(&self.stopping, False)
+            self.runner = threading.Thread(target=self._run, name="vpclab-worker", daemon=True)
+            self.runner.start()
 
     def stop(self):
         """End the thread and wait for it. Ports stay attached."""
-        if self.runner is None:
-            return
-        self.stopping = True
-        os.eventfd_write(self.wake, 1)
-        self.runner.join()
-        self.runner = None
+        with self.control:
+            if self.runner is None:
+                return
+            set_flag(&self.stopping, True)
+            os.eventfd_write(self.wake, 1)
+            self.runner.join()
+            self.runner = None
 
     def set_clock_offset(self, unsigned long long ms):
         """Put the engine's clock this much ahead of CLOCK_MONOTONIC; it can only grow."""
@@ -298,41 +316,65 @@ cdef class Worker:
     @property
     def clock_offset_ms(self):
         """How far lab time is ahead of CLOCK_MONOTONIC."""
-        return self.offset
+        cdef uint64_t offset
+        with nogil:
+            self.engine.acquire()
+            offset = self.offset
+            self.engine.release()
+        return offset
 
     def now_ms(self):
         """Lab time, in milliseconds."""
-        return monotonic_ms() + self.offset
+        cdef uint64_t now
+        with nogil:
+            self.engine.acquire()
+            now = monotonic_ms() + self.offset
+            self.engine.release()
+        return now
 
     @property
     def running(self):
         """Whether the thread lives."""
-        return self.runner is not None and self.runner.is_alive()
+        runner = self.runner        # which `stop` may forget meanwhile
+        return runner is not None and runner.is_alive()
 
     @property
     def thread_id(self):
         """The kernel's number of the thread; 0 before it ran."""
-        return self.thread
+        cdef long thread
+        with nogil:
+            self.engine.acquire()
+            thread = self.thread
+            self.engine.release()
+        return thread
 
     def statistics(self):
         """Since the start: rounds, frames, and system calls: reads, writes, waits (also those that did not sleep)."""
-        return {"rounds": self.n.rounds, "frames": self.n.frames, "reads": self.n.reads, "writes": self.n.writes,
-                "waits": self.n.waits}
+        cdef counts n
+        with nogil:
+            self.engine.acquire()
+            n = self.n
+            self.engine.release()
+        return {"rounds": n.rounds, "frames": n.frames, "reads": n.reads, "writes": n.writes, "waits": n.waits}
 
     def _run(self):
         with nogil:
+            self.engine.acquire()
             self.thread = syscall(SYS_gettid)
+            self.engine.release()
             self._loop()
 
     cdef void _loop(self) noexcept nogil:
         cdef epoll_event events[EVENTS]
         cdef int count, i
         cdef uint64_t value
-        while not self.stopping:
+        while not read_flag(&self.stopping):
             count = self._wait(events)
             self.engine.acquire()
             set_time(&self.engine.c, monotonic_ms() + self.offset)
             self.n.rounds += 1
+            self.n.waits += self.waited
+            self.waited = 0
             self._flush()           # what left because time has passed
             for i in range(count):
                 if events[i].data.u64 == WAKE:
@@ -375,7 +417,7 @@ cdef class Worker:
         return count
 
     cdef int _ready(self, epoll_event *events, int timeout_ms) noexcept nogil:
-        self.n.waits += 1
+        self.waited += 1
         return epoll_wait(self.epoll, events, EVENTS, timeout_ms)
 
     # --- reading ---------------------------------------------------------------------------------------------------
