@@ -149,14 +149,20 @@ wheel-smoke: develop  ## sdist, wheel, clean environment, smoke test from anothe
 
 # -- builds for looking inside -----------------------------------------------------------------------------------------
 
-.PHONY: debug asan annotate bench bench-smoke bench-report clean
+# None of these but `debug` changes the modules that everything else uses: they have folders of their own in `build`.
+.PHONY: debug asan tsan annotate bench bench-smoke bench-report clean
 debug: $(VENV)/.builds  ## compiled modules without optimisation, with bounds checks
 	@VPCLAB_DEBUG=1 $(PY) setup.py --quiet build_ext --inplace --parallel $(shell nproc)
 	@rm -f $(VENV)/.extensions
 
-asan: $(VENV)/.builds  ## compiled modules with sanitizers (CONTRIBUTING.md says how to run them)
-	@VPCLAB_ASAN=1 $(PY) setup.py --quiet build_ext --inplace --parallel $(shell nproc)
-	@rm -f $(VENV)/.extensions
+# Hypothesis draws few examples here: what sanitizers look for shows in the tests of every operation.
+asan: develop  ## all tests that touch compiled code, with address and undefined-behaviour sanitizers
+	@HYPOTHESIS_PROFILE=quick PYTHONPATH=. $(PY) -P -m tools.sanitized address \
+	$(if $(strip $(ARGS)),$(ARGS),-m 'not e2e' tests/unit tests/scenario tests/conformance tests/property)
+
+tsan: develop  ## the worker against everybody who controls it, with a thread sanitizer
+	@PYTHONPATH=. $(PY) -P -m tools.sanitized thread $(if $(strip $(ARGS)),$(ARGS),tests/unit/fastpath/test_worker.py \
+	tests/unit/fastpath/test_worker_threads.py)
 
 annotate: $(VENV)/.builds  ## HTML of where compiled code touches Python, in build/cython-release/fastpath
 	@VPCLAB_ANNOTATE=1 $(PY) setup.py --quiet build_ext --inplace --force --parallel $(shell nproc)

@@ -3,7 +3,9 @@
 Switches, set in the environment to anything:
 
     VPCLAB_DEBUG     no optimisation, bounds checks on
-    VPCLAB_ASAN      address and undefined-behaviour sanitizers (run with PYTHONMALLOC=malloc: pymalloc hides overruns)
+    VPCLAB_ASAN      address and undefined-behaviour sanitizers (tools/sanitized builds and runs these)
+    VPCLAB_TSAN      thread sanitizer
+    VPCLAB_FUZZ      what libFuzzer wants to know of the way a packet took; needs CC=clang
     VPCLAB_TRACE     line tracing for coverage; the C goes beside the .pyx, where coverage looks for it
     VPCLAB_ANNOTATE  HTML that shows which lines touch Python
 """
@@ -15,19 +17,32 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-debug, asan, trace, annotate = (bool(os.environ.get(f"VPCLAB_{x}")) for x in ("DEBUG", "ASAN", "TRACE", "ANNOTATE"))
-variant = "-".join(name for name, on in (("debug", debug), ("asan", asan), ("trace", trace)) if on) or "release"
+SWITCHES = ("DEBUG", "ASAN", "TSAN", "FUZZ", "TRACE")
+on = {name for name in (*SWITCHES, "ANNOTATE") if os.environ.get(f"VPCLAB_{name}")}
+debug, trace, annotate = "DEBUG" in on, "TRACE" in on, "ANNOTATE" in on
+variant = "-".join(name.lower() for name in SWITCHES if name in on) or "release"
+sanitized = on & {"ASAN", "TSAN", "FUZZ"}
 
-# Written only when the switches change: an extension older than this file is built again.
-switches = Path("build/switches")
+# Written only when the switches change: an extension older than this file is built again. What is sanitized is built in
+# a folder of its own, so it leaves the file that ordinary builds look at alone.
+switches = Path(f"build/switches-{variant}" if sanitized else "build/switches")
 if not switches.exists() or switches.read_text() != variant:
     switches.parent.mkdir(exist_ok=True)
     switches.write_text(variant)
 
-flags = ["-O1" if debug or asan else "-O3", "-fno-strict-aliasing", "-fwrapv", "-g"]
+flags = ["-O1" if debug or sanitized else "-O3", "-fno-strict-aliasing", "-fwrapv", "-g"]
 flags += ["-Wno-sign-compare"]  # of what Cython makes from `for i in range(unsigned)`
-sanitizers = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer"] if asan else []
-checks = debug or asan
+sanitizers = ["-fno-omit-frame-pointer"] if sanitized else []
+if "ASAN" in on:
+    # The first report ends the run: what goes on after undefined behaviour proves nothing.
+    sanitizers += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+if "TSAN" in on:
+    sanitizers += ["-fsanitize=thread"]
+if "FUZZ" in on:
+    sanitizers += ["-fsanitize=fuzzer-no-link"]
+    flags += ["-Wno-unused-function"]  # clang warns of inline functions of ours too
+# Neither with sanitizers: a checked index would raise where the sanitizer would have seen what the release does.
+checks = debug
 
 extension = Extension(
     "fastpath.*",

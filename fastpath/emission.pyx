@@ -12,6 +12,7 @@ from fastpath.edit cimport apply_header, complete_checksum, next_fragment
 from fastpath.geneve cimport OUTER_SIZE, clamp_mss, next_segment, write_outer
 from fastpath.packet cimport parse_ip, write_offload
 from fastpath.reason cimport CAUSE_FRAGMENT, REASON_EMISSION_LIMIT, REASON_MTU_EXCEEDED, REASON_NONE
+from fastpath.sanitizer cimport GAP, forbid, permit
 from fastpath.wire cimport ETH_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, store16
 
 cdef enum:
@@ -33,18 +34,20 @@ cdef void outbox_close(outbox *o) noexcept nogil:
 
 
 cdef void outbox_clear(outbox *o) noexcept nogil:
+    permit(o.scratch, o.used)
     o.count = 0
     o.used = 0
 
 
 # Room for a frame the router makes, with SLOT_HEADROOM in front; NULL when this burst has made too many.
 cdef uint8_t *scratch_frame(outbox *o, uint32_t size) noexcept nogil:
-    cdef uint32_t need = (SLOT_HEADROOM + size + STRIDE - 1) & 0xFFFFFFF0U
+    cdef uint32_t need = (SLOT_HEADROOM + size + STRIDE - 1 + GAP) & 0xFFFFFFF0U
     cdef uint8_t *frame
     if need > <uint32_t>SCRATCH - o.used:
         return NULL
     frame = o.scratch + o.used + SLOT_HEADROOM
     o.used += need
+    forbid(frame + size, need - SLOT_HEADROOM - size)
     return frame
 
 

@@ -26,6 +26,7 @@ from fastpath.reason cimport *
 from fastpath.records cimport (LOST_POINTS, lost_at, record, record_table, records_close, records_flush, records_open,
                                records_turn)
 from fastpath.recorder cimport MAX_RECORDERS, Recorder, point, recording, recording_close, recording_open
+from fastpath.sanitizer cimport GAP, forbid
 from fastpath.session cimport *
 from fastpath.shown cimport *
 from fastpath.snapshot cimport Snapshot
@@ -359,8 +360,8 @@ cdef class Engine:
             if offload is not None:
                 memcpy(vnet[i], PyBytes_AS_STRING(offload), VNET_HEADER)
                 rows[i].vnet = vnet[i]
-            size += SLOT_HEADROOM + rows[i].length
-        arena = <uint8_t *>malloc(size + 1)
+            size += SLOT_HEADROOM + rows[i].length + GAP
+        arena = <uint8_t *>malloc(size if size else 1)
         if traced:
             stories = <trace_buffer *>calloc(SLICE, sizeof(trace_buffer))
         if arena == NULL or (traced and stories == NULL):
@@ -373,6 +374,8 @@ cdef class Engine:
             rows[i].frame = arena + at
             memcpy(arena + at, PyBytes_AS_STRING(frame), rows[i].length)
             at += rows[i].length
+            forbid(arena + at, GAP)
+            at += GAP
             if stories != NULL:
                 rows[i].trace = &stories[i]
         with nogil:

@@ -22,8 +22,8 @@ os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/
 # Shells start what runs in the background with interrupts ignored, and so would be all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# dev: while writing code. ci: every push. nightly: when a machine has hours. No deadlines: CI machines stall. No
-# explaining of failures: it traces every line that ran, for minutes where packets are built by scapy.
+# dev: while writing code. ci: every push. nightly: when a machine has hours. quick: under sanitizers. No deadlines: CI
+# machines stall. No explaining of failures: it traces every line that ran, for minutes where scapy builds packets.
 PHASES = [phase for phase in Phase if phase is not Phase.explain]
 settings.register_profile("dev", max_examples=50, deadline=None, phases=PHASES)
 settings.register_profile(
@@ -32,6 +32,7 @@ settings.register_profile(
 settings.register_profile(
     "nightly", max_examples=20_000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("quick", max_examples=10, deadline=None, phases=PHASES, suppress_health_check=[*HealthCheck])
 settings.register_profile("loud", max_examples=10, deadline=None, verbosity=Verbosity.verbose)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
 
@@ -170,6 +171,12 @@ class Exercised:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    compiled = os.environ.get("VPCLAB_COMPILED")
+    if compiled:  # whoever asks for modules built in a special way gets those or nothing
+        import fastpath.engine
+
+        if not fastpath.engine.__file__.startswith(f"{compiled}{os.sep}"):
+            raise pytest.UsageError(f"{fastpath.engine.__file__} is not of {compiled}")
     config.pluginmanager.register(Exercised(), "vpclab-exercised")
     if hasattr(config, "workerinput"):
         config.pluginmanager.register(Apart(), "vpclab-apart")

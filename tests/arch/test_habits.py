@@ -60,8 +60,8 @@ def test_nothing_names_a_folder_of_one_machine() -> None:
 
 def test_nothing_generated_by_the_build_is_committed() -> None:
     tracked = subprocess.run(["git", "-C", ROOT, "ls-files"], capture_output=True, text=True, check=False).stdout
-    # the peers of benchmarks are the only C that is written by hand
-    built = re.compile(r"\.(so|o|html|egg-info|pyc)$|^(?!bench/native/).*\.c$|^(build|dist|\.venv)/")
+    # the only C that is written by hand: peers of benchmarks, and what sanitizers are shown and fuzzers linked with
+    built = re.compile(r"\.(so|o|html|egg-info|pyc)$|^(?!bench/native/|tools/).*\.c$|^(build|dist|\.venv)/")
     assert [name for name in tracked.splitlines() if built.search(name)] == []
 
 
