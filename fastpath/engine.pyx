@@ -699,7 +699,8 @@ cdef class Engine:
                 s = &self.c.sessions.rows[i]
                 if s.live and s.gateway and s.gateway <= count and s.key[0].tuple.proto == 6 and s.state != STATE_CLOSING:
                     active[s.gateway - 1] += 1
-            memcpy(copy, self.c.sessions.gateways, count * sizeof(gateway))
+            if count:
+                memcpy(copy, self.c.sessions.gateways, count * sizeof(gateway))    # NULL before the first swap
             self.release()
         try:
             rows = {}
