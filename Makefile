@@ -1,6 +1,6 @@
 # Everything a person or CI does with this tree. `make` alone prints what there is.
 # Variables: PYTHON (interpreter for the virtual environment, 3.11 or newer), ARGS (passed on to pytest or the benchmarks),
-# MINUTES (of `make test-thorough`).
+# MINUTES (of `make test-thorough` and `make fuzz`).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -150,7 +150,7 @@ wheel-smoke: develop  ## sdist, wheel, clean environment, smoke test from anothe
 # -- builds for looking inside -----------------------------------------------------------------------------------------
 
 # None of these but `debug` changes the modules that everything else uses: they have folders of their own in `build`.
-.PHONY: debug asan tsan annotate bench bench-smoke bench-report clean
+.PHONY: debug asan tsan fuzz annotate bench bench-smoke bench-report clean
 debug: $(VENV)/.builds  ## compiled modules without optimisation, with bounds checks
 	@VPCLAB_DEBUG=1 $(PY) setup.py --quiet build_ext --inplace --parallel $(shell nproc)
 	@rm -f $(VENV)/.extensions
@@ -163,6 +163,9 @@ asan: develop  ## all tests that touch compiled code, with address and undefined
 tsan: develop  ## the worker against everybody who controls it, with a thread sanitizer
 	@PYTHONPATH=. $(PY) -P -m tools.sanitized thread $(if $(strip $(ARGS)),$(ARGS),tests/unit/fastpath/test_worker.py \
 	tests/unit/fastpath/test_worker_threads.py)
+
+fuzz: develop  ## fuzz packets, GENEVE, lab files and the control socket for MINUTES (30)
+	@PYTHONPATH=.:public $(PY) -P -m tools.fuzz --minutes $(MINUTES) $(ARGS)
 
 annotate: $(VENV)/.builds  ## HTML of where compiled code touches Python, in build/cython-release/fastpath
 	@VPCLAB_ANNOTATE=1 $(PY) setup.py --quiet build_ext --inplace --force --parallel $(shell nproc)

@@ -1,0 +1,107 @@
+"""The labs that fuzzed packets meet: each one a lab and what it becomes, so that tables can be swapped meanwhile.
+
+They were drawn once (`python -m tests.fuzz.draw_worlds`) and are kept as text, so that an input found today means
+the same packets tomorrow, whatever Hypothesis draws by then.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import dataclass
+from functools import cache
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from dataplane.compile import Compiler
+from dataplane.names import Names
+from dataplane.topology.lowering import lower
+from fastpath.snapshot import Snapshot
+from tests.property.quick_load import topology_of
+
+FILE = Path(__file__).parent / "worlds.json.gz"
+EVERYBODY = ("0.0.0.0", "255.255.255.255", "224.0.0.1", "127.0.0.1", "169.254.169.253", "198.51.100.250", "10.9.9.9")
+EVERYBODY6 = ("::", "::1", "ff02::1", "fe80::1", "fd00:ec2::253", "2001:db8:ffff::1")
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Who can send: the number of its context, its MAC and its router's, its addresses."""
+
+    port: int
+    mac: bytes
+    router: bytes
+    own4: tuple[bytes, ...]
+    own6: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What packets are made for, and the tables they meet, in the order in which they are swapped in."""
+
+    snapshots: tuple[Snapshot, ...]
+    ends: tuple[End, ...]
+    addresses4: tuple[bytes, ...]
+    addresses6: tuple[bytes, ...]
+    macs: tuple[bytes, ...]
+
+
+def compiled(stages: list[dict[str, Any]]) -> World:
+    """A world of these labs."""
+    names, compiler = Names(), Compiler()
+    lowered = packed = None
+    snapshots, ends = [], {}
+    four = {ip_address(each).packed for each in EVERYBODY}
+    six = {ip_address(each).packed for each in EVERYBODY6}
+    macs: set[bytes] = set()
+    for generation, lab in enumerate([*stages, stages[0]], start=1):
+        lowered = lower(topology_of(lab), names, lowered)
+        packed = compiler.compile(lowered.program, generation=generation, before=packed)
+        snapshots.append(packed.snapshot)
+        program = lowered.program
+        for context in program.contexts:
+            interface = program.interfaces[context.interface]
+            own = [
+                prefix.network_address
+                for prefix, mac in program.neighbours[context.neighbours]
+                if mac == interface.mac and prefix.prefixlen == prefix.max_prefixlen
+            ]
+            ends[context.number] = End(
+                context.number, interface.mac, interface.router_mac,
+                tuple(a.packed for a in own if a.version == 4), tuple(a.packed for a in own if a.version == 6),
+            )  # fmt: skip
+        for rows in program.neighbours.values():
+            for prefix, mac in rows:
+                if mac is not None:
+                    macs.add(mac)
+                if prefix.prefixlen == prefix.max_prefixlen:
+                    (four if prefix.version == 4 else six).add(prefix.network_address.packed)
+        for routes in program.fibs.values():
+            for route in routes:
+                if route.prefix.prefixlen == route.prefix.max_prefixlen:
+                    (four if route.prefix.version == 4 else six).add(route.prefix.network_address.packed)
+        for rewrite in program.maps.values():
+            for pair in rewrite:
+                four.update((pair.inside.packed, pair.outside.packed))
+        for policy in program.nat_policies.values():
+            four.update(address.packed for address in policy.addresses)
+            if policy.prefix6 is not None:  # IPv4 behind NAT64 (RFC 6052)
+                six.update(policy.prefix6.network_address.packed[:12] + each for each in four)
+    return World(
+        snapshots=tuple(snapshots), ends=tuple(ends[number] for number in sorted(ends)), macs=tuple(sorted(macs)),
+        addresses4=tuple(sorted(four)), addresses6=tuple(sorted(six)),
+    )  # fmt: skip
+
+
+@cache
+def stored() -> list[list[dict[str, Any]]]:
+    """The labs of all worlds."""
+    worlds: list[list[dict[str, Any]]] = json.loads(gzip.decompress(FILE.read_bytes()))
+    return worlds
+
+
+@cache
+def world(number: int) -> World:
+    """World `number`, modulo how many there are."""
+    return compiled(stored()[number % len(stored())])
