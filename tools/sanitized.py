@@ -178,8 +178,9 @@ class Run:
         """Run pytest; its exit status, or 1 when something was reported.
 
         Its own capturing of file descriptors is off: it would keep what a process says that dies of a report.
+        Tests may take long: they do, on a busy machine.
         """
-        options = ["-p", "no:cacheprovider", "--capture=sys"]
+        options = ["-p", "no:cacheprovider", "--capture=sys", "--timeout=3600"]
         status = self.run(["-m", "pytest", *options, "-o", f"pythonpath={self.modules} . public", *arguments])
         said = self.reported()
         print(said or "== no report")
