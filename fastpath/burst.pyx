@@ -431,13 +431,11 @@ cdef bint uses_living(core *c, uint32_t row) noexcept nogil:
     return True
 
 
-# What an entry asks that opens packets. False: this one does not fit. Else it is counted.
+# What an entry asks that opens packets. False: this one does not fit.
 cdef inline bint fits_inside(core *c, const arrival *a, uint32_t row, const facts *q) noexcept nogil:
-    cdef flow_wide *wide = &c.flows.wide[row]
-    if a.came.ttl <= wide.spent_outside or (wide.mtu and q.wire > wide.mtu) or not (c.now < wide.until or uses_living(c, row)):
-        return False
-    wide.came += a.came.bytes
-    return True
+    cdef const flow_wide *wide = &c.flows.wide[row]
+    return (a.came.ttl > wide.spent_outside and not (wide.mtu and q.wire > wide.mtu)
+            and (c.now < wide.until or uses_living(c, row)))
 
 
 # What has come out of another packet has no Ethernet header yet; MACs that the entry changes are still to be written.
@@ -490,6 +488,8 @@ cdef bint hit_rarely(core *c, arrival *a, uint32_t row, const interface *to) noe
         return False
     if f.flags & FLOW_OBSERVED:
         observe_hit(&c.sessions, row)
+    if f.flags & FLOW_OPENS:
+        wide.came += a.came.bytes
     count_hit(c, a, row, q, <uint32_t>c.now)
     if f.flags & FLOW_NOTES:
         note_all(c, row, q)
@@ -536,9 +536,13 @@ cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interface
             if q.ttl <= f.spent or not fits_inside(c, a, row, q):
                 return False
             write_ethernet(c, a, q, f)
+            # not before what was counted in the window before this one has been told
+            if f.flags & FLOW_OBSERVED:
+                observe_hit(&c.sessions, row)
+            c.flows.wide[row].came += a.came.bytes
         elif q.ttl <= f.spent:
             return False
-        if f.flags & FLOW_OBSERVED:
+        elif f.flags & FLOW_OBSERVED:
             observe_hit(&c.sessions, row)
     elif unlikely(q.ttl <= f.spent):
         return False
