@@ -564,7 +564,10 @@ cdef class Engine:
                     self.acquire()
                     records_turn(t, self.c.now)
                     self.c.flows.records = t
-                    flows_retire(&self.c.sessions)      # what they know of points is that nobody counts
+                    # what entries know of points is that nobody counts: that is found out one by one, too
+                    self.c.flows.epoch += 1
+                    if self.c.flows.epoch == 0:
+                        flows_retire(&self.c.sessions)
                     self.release()
             if not opened:
                 raise MemoryError

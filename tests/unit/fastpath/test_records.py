@@ -238,6 +238,17 @@ def test_room_and_windows_must_make_sense(wrong: dict[str, int]) -> None:
         TwoHosts().engine.open_records(**wrong)
 
 
+def test_to_begin_to_count_deletes_no_entry() -> None:
+    """Who makes a hundred thousand entries go at once keeps packets waiting; what each knew is found out one by one."""
+    hosts = TwoHosts(seen=True)
+    send(hosts, *(udp(sport=sport) for sport in range(1, 9)))
+    hosts.engine.open_records()
+    assert hosts.engine.statistics()["flows"] == 8
+    send(hosts, *(udp(sport=sport) for sport in range(1, 9)))
+    assert sum(value[0] for value in taken(hosts, unfinished=True).values()) == 2 * 8
+    hosts.engine.selfcheck()
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.integers(0, 3), st.booleans(), st.sampled_from(["udp", "A", "S", "F"])),
