@@ -24,7 +24,7 @@ from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.records cimport (LOST_POINTS, lost_at, record, record_table, records_close, records_flush, records_open,
-                               records_turn)
+                               records_take, records_turn)
 from fastpath.recorder cimport MAX_RECORDERS, Recorder, point, recording, recording_close, recording_open
 from fastpath.sanitizer cimport GAP, forbid
 from fastpath.session cimport *
@@ -36,6 +36,7 @@ from fastpath.wire cimport ETH_HEADER, VNET_HEADER
 cdef enum:
     SLICE = BURST           # frames per locked slice of process
     COPY_ROWS = 4096        # sessions copied per locked slice of sessions()
+    RECORD_ROWS = 256       # flow entries asked, records put into the ring and taken out of it per locked slice
     MOST_ROWS = 1 << 28     # a reference is row * 2 + 1 in 32 bits
     LONGEST_FRAME = 131072
     MOST_REPLAYED = 1 << 31  # offsets have 32 bits
@@ -584,7 +585,7 @@ cdef class Engine:
         cdef record *copy
         cdef record *r
         cdef flow_table *flows = &self.c.flows
-        cdef uint32_t first = 0, count = 0, i, target = 0, window = 0, size = 0
+        cdef uint32_t settled = 0, flushed = 0, entries = 0, size = 0, count, i, target = 0, window = 0
         cdef uint64_t elsewhere = 0
         cdef bint more = True
         cdef list rows = [], lost = []
@@ -593,37 +594,32 @@ cdef class Engine:
             t = flows.records
             if t == NULL:
                 return 0, rows, lost, 0
-            copy = <record *>malloc(COPY_ROWS * sizeof(record))
+            copy = <record *>malloc(RECORD_ROWS * sizeof(record))
             if copy == NULL:
                 raise MemoryError
-            with nogil:
-                self.acquire()
-                window = t.window
-                target = window + unfinished
-                self.release()
-                # what entries have counted before that; who hits one in the meantime has it tell by himself
-                while more:
-                    self.acquire()
-                    for i in range(first, first + COPY_ROWS if first + COPY_ROWS < flows.used else flows.used):
-                        if flows.rows[i].packets and flows.rows[i].flags & FLOW_OBSERVED:
-                            flow_settle(&self.c.sessions, i)
-                    first += COPY_ROWS
-                    more = first < flows.used
-                    self.release()
-            first = 0
-            size = t.used
             try:
-                while first < size or count:
+                with nogil:
+                    self.acquire()
+                    window = t.window
+                    target = window + unfinished
+                    entries = flows.used
+                    size = t.used
+                    self.release()
+                while more:
                     with nogil:
                         self.acquire()
-                        if first < size:
-                            records_flush(t, first, COPY_ROWS, target)
-                            first += COPY_ROWS
-                        count = t.ring_count if t.ring_count < COPY_ROWS else COPY_ROWS
-                        for i in range(count):
-                            copy[i] = t.ring[(t.ring_first + i) % t.ring_size]
-                        t.ring_first = (t.ring_first + count) % t.ring_size
-                        t.ring_count -= count
+                        count = records_take(t, copy, RECORD_ROWS)
+                        i = 0
+                        # what entries have counted before that; who hits one in the meantime has it tell by himself
+                        while settled < entries and i < RECORD_ROWS and (
+                                t.ring_count == 0 or t.ring_size - t.ring_count >= MAX_CROSSINGS):
+                            if flows.rows[settled].packets and flows.rows[settled].flags & FLOW_OBSERVED:
+                                flow_settle(&self.c.sessions, settled)
+                            settled += 1
+                            i += 1
+                        if settled >= entries and flushed < size:
+                            flushed = records_flush(t, flushed, RECORD_ROWS, target)
+                        more = settled < entries or flushed < size or t.ring_count
                         self.release()
                     for i in range(count):
                         r = &copy[i]

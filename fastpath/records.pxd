@@ -72,7 +72,10 @@ cdef uint32_t record_of(record_table *t, const record_key *key, uint64_t now, ui
 cdef void record_begin(record_table *t, uint32_t row, uint64_t now) noexcept nogil
 # So many packets went by, the last of them at `seen`.
 cdef void record_add(record_table *t, uint32_t row, uint64_t packets, uint64_t bytes, uint64_t seen, uint8_t tcp_flags) noexcept nogil
-# Put rows first..first+count-1 that are of a window before `window` into the ring, and free those nobody counts for.
-cdef void records_flush(record_table *t, uint32_t first, uint32_t count, uint32_t window) noexcept nogil
+# Put rows first..first+count-1 that are of a window before `window` into the ring, as far as it has room, and free those
+# nobody counts for. Returns the row to go on with.
+cdef uint32_t records_flush(record_table *t, uint32_t first, uint32_t count, uint32_t window) noexcept nogil
+# Take up to `count` records out of the ring. Returns how many there were.
+cdef uint32_t records_take(record_table *t, record *out, uint32_t count) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
 cdef const char *records_broken(const record_table *t, uint32_t *where) noexcept nogil

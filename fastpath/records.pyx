@@ -182,16 +182,30 @@ cdef void forget(record_table *t, uint32_t row) noexcept nogil:
     t.live -= 1
 
 
-cdef void records_flush(record_table *t, uint32_t first, uint32_t count, uint32_t window) noexcept nogil:
-    cdef uint32_t row
+cdef uint32_t records_flush(record_table *t, uint32_t first, uint32_t count, uint32_t window) noexcept nogil:
+    cdef uint32_t row, end = first + count if first + count < t.used else t.used
     cdef record *r
-    for row in range(first, first + count if first + count < t.used else t.used):
+    for row in range(first, end):
         r = &t.rows[row]
         if not r.live or r.window >= window:
             continue
+        if r.packets and t.ring_count == t.ring_size:
+            return row
         roll(t, r, r.window)
         if r.flows == 0:
             forget(t, row)
+    return first + count
+
+
+cdef uint32_t records_take(record_table *t, record *out, uint32_t count) noexcept nogil:
+    cdef uint32_t i
+    if count > t.ring_count:
+        count = t.ring_count
+    for i in range(count):
+        out[i] = t.ring[(t.ring_first + i) % t.ring_size]
+    t.ring_first = (t.ring_first + count) % t.ring_size
+    t.ring_count -= count
+    return count
 
 
 cdef const char *records_broken(const record_table *t, uint32_t *where) noexcept nogil:

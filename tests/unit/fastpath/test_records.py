@@ -249,6 +249,15 @@ def test_to_begin_to_count_deletes_no_entry() -> None:
     hosts.engine.selfcheck()
 
 
+def test_who_takes_loses_nothing_for_want_of_room() -> None:
+    hosts = watched(waiting=4)
+    send(hosts, *(udp(sport=sport) for sport in range(1, 31)))
+    hosts.engine.advance(2 * MINUTE)
+    window, records, lost, elsewhere = hosts.engine.take_records()
+    assert (window, len(records), lost, elsewhere) == (2, 60, [], 0)
+    assert hosts.engine.take_records() == (2, [], [], 0)
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.integers(0, 3), st.booleans(), st.sampled_from(["udp", "A", "S", "F"])),
