@@ -59,6 +59,8 @@ cdef void records_turn(record_table *t, uint64_t now) noexcept nogil:
 cdef void lose(record_table *t, uint32_t point, uint32_t window, uint64_t packets) noexcept nogil:
     cdef uint32_t i, at = (point * 0x9E3779B1U + window) % LOST_POINTS
     cdef lost_at *gone
+    if packets == 0:
+        return          # the record of somebody who has yet to tell
     for i in range(16):
         gone = &t.lost[(at + i) % LOST_POINTS]
         if gone.point == 0 or (gone.point == point and gone.window == window):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 
 from dataplane.program import Direction
@@ -219,6 +219,18 @@ def test_windows_that_nobody_takes_are_lost_once_there_is_no_room() -> None:
     told.update({(window, point): packets for window, point, packets in lost})
     assert told == {(window, point): 1 for window in (1, 2, 3) for point in (hosts.a.port, hosts.b.port)}
     assert lost
+
+
+def test_a_record_of_nothing_is_not_lost() -> None:
+    """What a flow entry has yet to tell begins a record; that one has no packets when a fragment begins the next."""
+    hosts = watched(waiting=1)
+    send(hosts, udp(), udp(), now=MINUTE)
+    send(hosts, udp(), now=2 * MINUTE)
+    send(hosts, *fragment(udp(3000), 1000)[:1], now=3 * MINUTE)
+    hosts.engine.advance(4 * MINUTE)
+    _, records, lost, _ = hosts.engine.take_records()
+    assert sum(record[11] for record in records) + sum(packets for _, _, packets in lost) == 2 * 4
+    assert all(packets for _, _, packets in lost)
 
 
 def test_nobody_is_recorded_before_somebody_asks() -> None:
