@@ -191,6 +191,8 @@ cdef uint32_t records_flush(record_table *t, uint32_t first, uint32_t count, uin
         r = &t.rows[row]
         if not r.live or r.window >= window:
             continue
+        if r.packets == 0 and r.first:
+            continue    # it keeps when its first packet came until that is told
         if r.packets and t.ring_count == t.ring_size:
             return row
         roll(t, r, r.window)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import sys
+import threading
 from collections import Counter
 from ipaddress import ip_address
 from typing import Any
@@ -60,6 +62,14 @@ def taken(hosts: TwoHosts, **how: Any) -> dict[tuple[Any, ...], tuple[int, ...]]
 
 def udp(size: int = 100, sport: int = 5) -> IP:
     return IP(src="10.0.1.10", dst="10.0.2.10") / UDP(sport=sport, dport=6) / bytes(size - 28)
+
+
+def many(hosts: TwoHosts, count: int) -> tuple[list[bytes], list[int]]:
+    """Frames of so many flows from a to b, each of 100 bytes of IPv4, and their ports."""
+    template, port = frame(hosts, IP(src="10.0.1.10", dst="10.0.2.10") / UDP(sport=0, dport=6, chksum=0) / bytes(72))
+    at = 14 + 20
+    frames = [template[:at] + struct.pack(">H", 1 + n) + template[at + 2 :] for n in range(count)]
+    return frames, [port] * count
 
 
 def tcp(flags: str, size: int = 40, back: bool = False) -> IP:
@@ -231,6 +241,50 @@ def test_a_record_of_nothing_is_not_lost() -> None:
     _, records, lost, _ = hosts.engine.take_records()
     assert sum(record[11] for record in records) + sum(packets for _, _, packets in lost) == 2 * 4
     assert all(packets for _, _, packets in lost)
+
+
+def test_a_record_begins_with_its_first_packet_whenever_somebody_asks() -> None:
+    """Between asking the entries and asking the records a packet may begin a window."""
+    hosts = watched(capacity=1 << 14, flows=1 << 13, sessions=1 << 13, waiting=1 << 14)
+    # entries are asked in order of their rows, and so are records: here the first entry counts for the last records
+    packets, ports = many(hosts, 6002)
+    hosts.engine.process(packets[:6001], ports[:6001], NOW)
+    send(hosts, *fragment(udp(3000, sport=6002), 1000)[:1])
+    hosts.engine.forget(~1 & (1 << 64) - 1)
+    hosts.engine.process(packets[1:], ports[1:], NOW)
+    packets, ports = packets[-1:], ports[-1:]
+    found: dict[int, list[int]] = {}
+    asks, done = threading.Event(), threading.Event()
+
+    def note(records: list[Any]) -> None:
+        for window, _point, side, *_, sport, _dport, count, _size, first, _last, _flags in records:
+            if side == OUT and sport == 6002 and count:
+                entry = found.setdefault(window, [0, first])
+                entry[0] += count
+                entry[1] = min(entry[1], first)
+
+    def take() -> None:
+        while not done.is_set():
+            asks.set()
+            note(hosts.engine.take_records(unfinished=True)[1])
+
+    taker, interval = threading.Thread(target=take), sys.getswitchinterval()
+    windows = range(2, 502)
+    sys.setswitchinterval(1e-6)
+    taker.start()
+    try:
+        for window in windows:
+            hosts.engine.advance(window * MINUTE)
+            asks.clear()
+            assert asks.wait(60)
+            for now in (7, 9, 11):
+                hosts.engine.process(packets, ports, window * MINUTE + now)
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        taker.join()
+    note(hosts.engine.take_records(unfinished=True)[1])
+    assert {window: found[window] for window in windows} == {w: [3, w * MINUTE + 7] for w in windows}
 
 
 def test_nobody_is_recorded_before_somebody_asks() -> None:
