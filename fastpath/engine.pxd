@@ -41,6 +41,7 @@ cdef class Engine:
     cdef bint wants_memo
     cdef list recorders             # in the order of `c.watch.recorders`
     cdef object control             # one swap at a time
+    cdef object taking              # one `take_records` at a time
     cdef dict slots                 # of counters, by the number of their translator; kept as long as the engine
     cdef void acquire(self) noexcept nogil
     cdef void release(self) noexcept nogil

@@ -20,6 +20,7 @@ from fastpath.emission cimport *
 from fastpath.fragment cimport fragments_close, fragments_open
 from fastpath.flow cimport arrival, outcome
 from fastpath.memo cimport FLOW_OBSERVED, flow_table, flows_broken, flows_close, flows_open
+from fastpath.observe cimport is_before_window
 from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
@@ -104,6 +105,7 @@ cdef class Engine:
         if not 16 <= sessions <= MOST_ROWS or not 16 <= flows <= MOST_ROWS:
             raise ValueError("sessions and flows must be from 16 to 2**28")
         self.control = threading.Lock()
+        self.taking = threading.Lock()
         self.slots = {}
         self.recorders = []
         pthread_mutex_init(&self.lock, NULL)
@@ -590,21 +592,23 @@ cdef class Engine:
         cdef bint more = True
         cdef list rows = [], lost = []
         cdef lost_at gone[LOST_POINTS]
-        with self.control:
-            t = flows.records
+        with self.taking:
+            with nogil:
+                self.acquire()
+                t = flows.records
+                if t != NULL:
+                    window = t.window
+                    target = window + unfinished
+                    if unfinished or t.told != window:      # else nobody has anything to tell
+                        entries = flows.used
+                        size = t.used
+                self.release()
             if t == NULL:
                 return 0, rows, lost, 0
             copy = <record *>malloc(RECORD_ROWS * sizeof(record))
             if copy == NULL:
                 raise MemoryError
             try:
-                with nogil:
-                    self.acquire()
-                    window = t.window
-                    target = window + unfinished
-                    entries = flows.used
-                    size = t.used
-                    self.release()
                 while more:
                     with nogil:
                         self.acquire()
@@ -613,7 +617,8 @@ cdef class Engine:
                         # what entries have counted before that; who hits one in the meantime has it tell by himself
                         while settled < entries and i < RECORD_ROWS and (
                                 t.ring_count == 0 or t.ring_size - t.ring_count >= MAX_CROSSINGS):
-                            if flows.rows[settled].packets and flows.rows[settled].flags & FLOW_OBSERVED:
+                            if flows.rows[settled].packets and flows.rows[settled].flags & FLOW_OBSERVED and (
+                                    unfinished or is_before_window(flows, settled)):
                                 flow_settle(&self.c.sessions, settled)
                             settled += 1
                             i += 1
@@ -634,6 +639,7 @@ cdef class Engine:
                 memset(t.lost, 0, sizeof(gone))
                 elsewhere = t.lost_unnamed
                 t.lost_unnamed = 0
+                t.told = window
                 self.release()
             for i in range(LOST_POINTS):
                 if gone[i].point:

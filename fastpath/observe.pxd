@@ -11,6 +11,7 @@
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
+from fastpath.memo cimport flow_table
 from fastpath.plan cimport crossing, plan, walker
 from fastpath.records cimport record_table
 from fastpath.session cimport session_table
@@ -35,7 +36,12 @@ cdef inline void pass_on(walker *w, uint32_t path) noexcept nogil:
         x.path = <uint8_t>path
 
 
+# Was an entry last used before the present window began?
+cdef inline bint is_before_window(const flow_table *t, uint32_t row) noexcept nogil:
+    return <int32_t>(t.rows[row].last_seen - t.records.since) < 0
+
+
 # A packet has an entry with FLOW_OBSERVED, which has not counted it yet. All there is to do is for the first in a window.
 cdef inline void observe_hit(session_table *t, uint32_t row) noexcept nogil:
-    if <int32_t>(t.flows.rows[row].last_seen - t.flows.records.since) < 0:
+    if is_before_window(t.flows, row):
         begin_window(t, row)

@@ -52,6 +52,7 @@ cdef struct record_table:
     uint32_t ring_first
     uint32_t ring_count
     uint32_t window         # the present one: (now + phase) // length
+    uint32_t told           # all of windows before this one has been taken
     uint32_t since          # when it began: milliseconds, the lower half
     uint64_t until          # and when it ends
     uint64_t length         # milliseconds

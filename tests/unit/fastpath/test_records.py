@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 import threading
+import time
 from collections import Counter
 from ipaddress import ip_address
 from typing import Any
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 
+from dataplane.compile import compile_program
 from dataplane.program import Direction
 from dataplane.verdict import Reason, Verdict
 from tests.unit.fastpath.two_hosts import TwoHosts
@@ -285,6 +287,56 @@ def test_a_record_begins_with_its_first_packet_whenever_somebody_asks() -> None:
         taker.join()
     note(hosts.engine.take_records(unfinished=True)[1])
     assert {window: found[window] for window in windows} == {w: [3, w * MINUTE + 7] for w in windows}
+
+
+def test_who_asks_in_the_midst_of_a_window_asks_no_entry() -> None:
+    """The writer asks each second; there is something to tell once in a minute."""
+    hosts = watched(capacity=1 << 16, waiting=1 << 16, flows=1 << 15, sessions=1 << 15)
+    frames, ports = many(hosts, 20_000)
+
+    def spent(now: int) -> float:
+        hosts.engine.process(frames, ports, now)
+        before = time.thread_time()
+        hosts.engine.take_records()
+        return time.thread_time() - before
+
+    hosts.engine.process(frames, ports, NOW)
+    hosts.engine.process(frames, ports, NOW)
+    assert hosts.engine.statistics()["flow_hits"] > 19_000
+    assert hosts.engine.take_records() == (1, [], [], 0)
+    lasting = min(spent(NOW + n) for n in range(1, 6))
+    assert lasting * 20 < spent(2 * MINUTE)
+    assert sum(record[11] for record in hosts.engine.take_records(unfinished=True)[1]) == 2 * 20_000
+
+
+def test_tables_change_while_somebody_takes() -> None:
+    """What Python makes of many records takes a while, in which nobody who changes tables has to wait."""
+    hosts = watched(capacity=1 << 16, waiting=1 << 16, flows=1 << 15, sessions=1 << 15)
+    frames, ports = many(hosts, 20_000)
+    generation, deadline = 2, time.monotonic() + 60
+    taken_in: list[float] = []
+
+    def take() -> None:
+        taken_in.append(time.monotonic())
+        hosts.engine.take_records(unfinished=True)
+        taken_in.append(time.monotonic())
+
+    while True:
+        hosts.engine.process(frames, ports, NOW)
+        swapped = []
+        taken_in.clear()
+        taker = threading.Thread(target=take)
+        taker.start()
+        while taker.is_alive():
+            before = time.monotonic()
+            hosts.engine.swap(compile_program(hosts.program, generation=generation))
+            generation += 1
+            swapped.append((before, time.monotonic()))
+        taker.join()
+        begin, end = taken_in
+        if any(begin + (end - begin) / 4 < a and b < end - (end - begin) / 4 for a, b in swapped):
+            return
+        assert time.monotonic() < deadline, "no swap began and ended while records were taken"
 
 
 def test_nobody_is_recorded_before_somebody_asks() -> None:
