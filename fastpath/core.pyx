@@ -201,7 +201,7 @@ cdef void inject_error(core *c, plan *x, uint32_t parent) noexcept nogil:
         watch_walk(c.watch, c.t, &q, &legs, &c.error_work, story)
     commit(c, &c.error_work, &q)
     if c.error_work.crossing_count:
-        observe(c.flows.records, &c.error_work, c.now)
+        observe(&c.sessions, &c.error_work, c.now)
     reason = c.error_work.reason
     if c.error_work.verdict == VERDICT_FORWARD:
         reason = send(&c.out, c.error_work.p, &c.error_work.edit, CAUSE_RESET if x.error == ERROR_RESET else CAUSE_ERROR, parent)
@@ -292,7 +292,7 @@ cdef void forward(core *c, const context *x, packet *p, uint8_t cause, uint32_t 
         watch_walk(c.watch, c.t, p, &legs, w, trace)
     commit(c, w, p)
     if w.crossing_count:
-        observe(c.flows.records, w, c.now)
+        observe(&c.sessions, w, c.now)
     give(result, w.verdict, w.reason, w.object, w.rule)
     if w.verdict == VERDICT_FORWARD:
         if a != NULL and a.keyed:

@@ -20,12 +20,12 @@ from fastpath.emission cimport *
 from fastpath.fragment cimport fragments_close, fragments_open
 from fastpath.flow cimport arrival, outcome
 from fastpath.memo cimport FLOW_OBSERVED, flow_table, flows_broken, flows_close, flows_open
-from fastpath.observe cimport is_before_window
+from fastpath.observe cimport is_before_window, records_flush, unlose
 from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
-from fastpath.records cimport (LOST_POINTS, lost_at, record, record_table, records_close, records_flush, records_open,
-                               records_take, records_turn)
+from fastpath.records cimport (LOST_POINTS, lost_at, record, record_table, records_close, records_open, records_take,
+                               records_turn)
 from fastpath.recorder cimport MAX_RECORDERS, Recorder, point, recording, recording_close, recording_open
 from fastpath.sanitizer cimport GAP, forbid
 from fastpath.session cimport *
@@ -587,7 +587,7 @@ cdef class Engine:
         cdef record *copy
         cdef record *r
         cdef flow_table *flows = &self.c.flows
-        cdef uint32_t settled = 0, flushed = 0, entries = 0, size = 0, count, i, target = 0, window = 0
+        cdef uint32_t settled = 0, flushed = 0, entries = 0, size = 0, room = 0, count, i, target = 0, window = 0
         cdef uint64_t elsewhere = 0
         cdef bint more = True
         cdef list rows = [], lost = []
@@ -623,8 +623,13 @@ cdef class Engine:
                             settled += 1
                             i += 1
                         if settled >= entries and flushed < size:
-                            flushed = records_flush(t, flushed, RECORD_ROWS, target)
-                        more = settled < entries or flushed < size or t.ring_count
+                            flushed = records_flush(&self.c.sessions, flushed, RECORD_ROWS, target)
+                            if flushed >= size:
+                                room = t.capacity - t.live
+                        elif room and t.lost_flows:
+                            i = unlose(&self.c.sessions, RECORD_ROWS if RECORD_ROWS < room else room)
+                            room -= i
+                        more = settled < entries or flushed < size or t.ring_count or (room and t.lost_flows)
                         self.release()
                     for i in range(count):
                         r = &copy[i]

@@ -81,15 +81,17 @@ cdef void write_shell(flow_shell *shell, const plan *x) noexcept nogil:
     shell.mtu = <uint16_t>x.path_mtu[LAYER_AROUND]
 
 
-# Tie the entry to the records that its packets count for. False: there was no room for one of them, or for a link.
+# Tie the entry to the records that its packets count for, or to points where there is no room for one: a flow that is not
+# recorded is not to be slower for it. False: there was no room for a link.
 cdef bint tie_records(flow_table *t, session_table *sessions, uint32_t row, const plan *x) noexcept nogil:
     cdef uint32_t i
     for i in range(x.crossing_count if t.records != NULL else 0):
         if not x.crossings[i].flags & FLAG_RECORDED:
             continue
         if x.crossings[i].record == NO_RECORD:
-            return False
-        if not flow_tie(sessions, row, LINK_RECORDS, x.crossings[i].record, 0, x.crossings[i].layer):
+            if not flow_tie(sessions, row, LINK_LOST, x.crossings[i].point, 0, x.crossings[i].layer):
+                return False
+        elif not flow_tie(sessions, row, LINK_RECORDS, x.crossings[i].record, 0, x.crossings[i].layer):
             return False
         t.rows[row].flags |= FLOW_OBSERVED
     return x.crossing_count < MAX_CROSSINGS     # else some may have seen it that are not told

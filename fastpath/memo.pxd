@@ -87,11 +87,12 @@ cdef enum link_kind:
     LINK_USES = 2           # one that must be there as it is
     LINK_LACKS = 3          # there must be no session in a bucket that was not there then
     LINK_RECORDS = 4        # a record that each packet of the flow counts for
+    LINK_LOST = 5           # there was no room for a record of it
 
 # Ties an entry to something that it stands or falls with. Link 0 is none.
 cdef struct flow_link:
     uint32_t flow
-    uint32_t target         # row of a session; LACKS: bucket of the session table; RECORDS: row of a record
+    uint32_t target         # row of a session; LACKS: bucket of the session table; RECORDS: row of a record; LOST: point
     uint32_t next           # of the same target
     uint32_t previous
     uint32_t more           # of the same entry

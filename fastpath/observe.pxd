@@ -13,7 +13,6 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from fastpath.memo cimport flow_table
 from fastpath.plan cimport crossing, plan, walker
-from fastpath.records cimport record_table
 from fastpath.session cimport session_table
 from fastpath.snapshot cimport DIRECTION_EGRESS, node
 
@@ -21,8 +20,13 @@ from fastpath.snapshot cimport DIRECTION_EGRESS, node
 cdef void cross(walker *w, const node *n) noexcept nogil
 # The walk is over.
 cdef void end_crossings(walker *w) noexcept nogil
-# Tell those who want to know. `records` may be NULL.
-cdef void observe(record_table *records, plan *x, uint64_t now) noexcept nogil
+# Tell those who want to know.
+cdef void observe(session_table *t, plan *x, uint64_t now) noexcept nogil
+# Put rows first..first+count-1 of records that are of a window before `window` into the ring, as far as it has room, and free
+# those nobody counts for. Who counted nothing for a whole window is made to count no more. Returns the row to go on with.
+cdef uint32_t records_flush(session_table *t, uint32_t first, uint32_t count, uint32_t window) noexcept nogil
+# Delete up to `count` entries that count for what is lost, as there is room for records again. Returns how many there were.
+cdef uint32_t unlose(session_table *t, uint32_t count) noexcept nogil
 cdef void begin_window(session_table *t, uint32_t row) noexcept nogil
 
 

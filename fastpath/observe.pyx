@@ -14,10 +14,14 @@ from fastpath.packet cimport FRAGMENT_LATER, ip_bytes, packet
 from fastpath.plan cimport *
 from fastpath.reason cimport (REASON_ACL_EGRESS, REASON_ACL_INGRESS, REASON_DESTINATION_CHECK, REASON_GROUP_EGRESS,
                               REASON_GROUP_INGRESS, VERDICT_DROP)
-from fastpath.records cimport NO_RECORD, record_add, record_begin, record_key, record_of
-from fastpath.session cimport flow_settle
+from fastpath.records cimport (NO_RECORD, record, record_add, record_begin, record_forget, record_key, record_of, record_table,
+                               record_tell, records_lose)
+from fastpath.session cimport flow_retire, flow_settle, retire_tied
 from fastpath.snapshot cimport DIRECTION_INGRESS, FLAG_RECORDED
 from fastpath.wire cimport PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN
+
+cdef enum:
+    CANDIDATES = 16         # records among which one has to be over when all are taken
 
 
 cdef void cross(walker *w, const node *n) noexcept nogil:
@@ -72,7 +76,58 @@ cdef inline uint8_t flags_of(const packet *p) noexcept nogil:
     return flags
 
 
-cdef void count_crossing(record_table *t, crossing *x, uint64_t now) noexcept nogil:
+# Free the row, of a window that is over, and delete the entries that count for it. False: the ring has no room for it.
+cdef bint give_up(session_table *t, uint32_t row) noexcept nogil:
+    cdef record_table *records = t.flows.records
+    if not record_tell(records, row):
+        return False
+    retire_tied(t, &records.rows[row].flows)
+    if not record_tell(records, row):       # what they had yet to tell
+        return False
+    record_forget(records, row)
+    return True
+
+
+# All rows are taken: is there one of a window that is over among those that the hand passes?
+cdef bint make_room(session_table *t) noexcept nogil:
+    cdef record_table *records = t.flows.records
+    cdef uint32_t _
+    for _ in range(CANDIDATES):
+        records.hand = records.hand + 1 if records.hand + 1 < records.used else 0
+        if records.rows[records.hand].live and records.rows[records.hand].window != records.window and give_up(t, records.hand):
+            return True
+    return False
+
+
+cdef uint32_t records_flush(session_table *t, uint32_t first, uint32_t count, uint32_t window) noexcept nogil:
+    cdef record_table *records = t.flows.records
+    cdef uint32_t row, end = first + count if first + count < records.used else records.used
+    cdef record *r
+    for row in range(first, end):
+        r = &records.rows[row]
+        if not r.live or r.window >= window:
+            continue
+        if r.packets == 0 and r.window + 1 < records.window:
+            if not give_up(t, row):
+                return row
+            continue
+        if not record_tell(records, row):
+            return row
+        if r.flows == 0:
+            record_forget(records, row)
+    return first + count
+
+
+cdef uint32_t unlose(session_table *t, uint32_t count) noexcept nogil:
+    cdef uint32_t done = 0
+    while done < count and t.flows.records.lost_flows:
+        flow_retire(t, t.flows.links[t.flows.records.lost_flows].flow)
+        done += 1
+    return done
+
+
+cdef void count_crossing(session_table *t, crossing *x, uint64_t now) noexcept nogil:
+    cdef record_table *records = t.flows.records
     cdef record_key key
     cdef uint32_t packets = x.p.segments if x.p.segments else 1     # what the router makes itself stands for one
     memset(&key, 0, sizeof(record_key))
@@ -87,16 +142,20 @@ cdef void count_crossing(record_table *t, crossing *x, uint64_t now) noexcept no
     if key.proto == PROTO_TCP or key.proto == PROTO_UDP:
         key.sport = x.h.sport
         key.dport = x.h.dport
-    x.record = record_of(t, &key, now, packets)
-    if x.record != NO_RECORD:
-        record_add(t, x.record, packets, x.size, now, flags_of(x.p))
+    x.record = record_of(records, &key, now)
+    if x.record == NO_RECORD and make_room(t):
+        x.record = record_of(records, &key, now)
+    if x.record == NO_RECORD:
+        records_lose(records, x.point, records.window, packets)
+    else:
+        record_add(records, x.record, packets, x.size, now, flags_of(x.p))
 
 
-cdef void observe(record_table *records, plan *x, uint64_t now) noexcept nogil:
+cdef void observe(session_table *t, plan *x, uint64_t now) noexcept nogil:
     cdef uint32_t i
     for i in range(x.crossing_count):
-        if x.crossings[i].flags & FLAG_RECORDED and records != NULL:
-            count_crossing(records, &x.crossings[i], now)
+        if x.crossings[i].flags & FLAG_RECORDED and t.flows.records != NULL:
+            count_crossing(t, &x.crossings[i], now)
 
 
 # A flow entry is about to count a packet, the first since the window began: what it has counted is of another window.

@@ -48,6 +48,8 @@ cdef struct record_table:
     uint32_t used           # rows 0..used-1 have been in use at some time
     uint32_t free
     uint32_t live
+    uint32_t hand           # where the search for a row that can be had goes on
+    uint32_t lost_flows     # first of the links to flow entries that count for what is lost; 0: none
     uint32_t ring_size
     uint32_t ring_first
     uint32_t ring_count
@@ -67,15 +69,18 @@ cdef void records_close(record_table *t) noexcept nogil
 # The window that holds `now` is the present one.
 cdef void records_turn(record_table *t, uint64_t now) noexcept nogil
 cdef uint32_t window_of(const record_table *t, uint64_t now) noexcept nogil
-# The row of this flow, for something that goes by now. NO_RECORD: there is no room, and that is counted.
-cdef uint32_t record_of(record_table *t, const record_key *key, uint64_t now, uint64_t packets) noexcept nogil
+# The row of this flow, for something that goes by now. NO_RECORD: there is no room.
+cdef uint32_t record_of(record_table *t, const record_key *key, uint64_t now) noexcept nogil
 # Somebody who counts for this row has seen the first packet of the present window.
 cdef void record_begin(record_table *t, uint32_t row, uint64_t now) noexcept nogil
 # So many packets went by, the last of them at `seen`.
 cdef void record_add(record_table *t, uint32_t row, uint64_t packets, uint64_t bytes, uint64_t seen, uint8_t tcp_flags) noexcept nogil
-# Put rows first..first+count-1 that are of a window before `window` into the ring, as far as it has room, and free those
-# nobody counts for. Returns the row to go on with.
-cdef uint32_t records_flush(record_table *t, uint32_t first, uint32_t count, uint32_t window) noexcept nogil
+# So many packets went by at this point, that are in no record.
+cdef void records_lose(record_table *t, uint32_t point, uint32_t window, uint64_t packets) noexcept nogil
+# Put what a row has to tell into the ring. False: that has no room.
+cdef bint record_tell(record_table *t, uint32_t row) noexcept nogil
+# Free a row that has nothing to tell and nobody counts for.
+cdef void record_forget(record_table *t, uint32_t row) noexcept nogil
 # Take up to `count` records out of the ring. Returns how many there were.
 cdef uint32_t records_take(record_table *t, record *out, uint32_t count) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.

@@ -1,8 +1,9 @@
 """Records of flows: what went by at a point of the graph, counted per flow and window of time.
 
-A record is found by its point, side and tuple, and lives as long as a flow entry counts for it or its window lasts. Packets
-that walk are counted at once; those that have a flow entry are counted there, and told when the entry is settled, or when the
-first of them in another window goes by (fastpath.observe). What is over lies in a ring until somebody takes it.
+A record is found by its point, side and tuple, and lives as long as its window lasts, and as a flow entry counts for it that
+is not silent for a whole window. Packets that walk are counted at once; those that have a flow entry are counted there, and
+told when the entry is settled, or when the first of them in another window goes by (fastpath.observe). What is over lies in
+a ring until somebody takes it.
 
 Nothing grows: where a row or a place in the ring is missing the packets are counted as lost, at their point.
 """
@@ -56,7 +57,7 @@ cdef void records_turn(record_table *t, uint64_t now) noexcept nogil:
 
 # --- what is over --------------------------------------------------------------------------------------------------
 
-cdef void lose(record_table *t, uint32_t point, uint32_t window, uint64_t packets) noexcept nogil:
+cdef void records_lose(record_table *t, uint32_t point, uint32_t window, uint64_t packets) noexcept nogil:
     cdef uint32_t i, at = (point * 0x9E3779B1U + window) % LOST_POINTS
     cdef lost_at *gone
     if packets == 0:
@@ -73,7 +74,7 @@ cdef void lose(record_table *t, uint32_t point, uint32_t window, uint64_t packet
 
 cdef void push(record_table *t, const record *r) noexcept nogil:
     if t.ring_count == t.ring_size:
-        lose(t, r.key.point, r.window, r.packets)
+        records_lose(t, r.key.point, r.window, r.packets)
         return
     t.ring[(t.ring_first + t.ring_count) % t.ring_size] = r[0]
     t.ring_count += 1
@@ -112,7 +113,7 @@ cdef inline bint same_record(const record_key *a, const record_key *b) noexcept 
     return differ == 0
 
 
-cdef uint32_t record_of(record_table *t, const record_key *key, uint64_t now, uint64_t packets) noexcept nogil:
+cdef uint32_t record_of(record_table *t, const record_key *key, uint64_t now) noexcept nogil:
     cdef uint32_t chain = chain_of(t, key), row = t.buckets[chain]
     while row != NO_RECORD:
         if same_record(&t.rows[row].key, key):
@@ -126,7 +127,6 @@ cdef uint32_t record_of(record_table *t, const record_key *key, uint64_t now, ui
             row = t.used
             t.used += 1
         else:
-            lose(t, key.point, t.window, packets)
             return NO_RECORD
         memset(&t.rows[row], 0, sizeof(record))
         t.rows[row].key = key[0]
@@ -173,7 +173,7 @@ cdef void record_add(record_table *t, uint32_t row, uint64_t packets, uint64_t b
         r.last = seen
 
 
-cdef void forget(record_table *t, uint32_t row) noexcept nogil:
+cdef void record_forget(record_table *t, uint32_t row) noexcept nogil:
     cdef uint32_t *at = &t.buckets[chain_of(t, &t.rows[row].key)]
     while at[0] != row:
         at = &t.rows[at[0]].next
@@ -184,21 +184,13 @@ cdef void forget(record_table *t, uint32_t row) noexcept nogil:
     t.live -= 1
 
 
-cdef uint32_t records_flush(record_table *t, uint32_t first, uint32_t count, uint32_t window) noexcept nogil:
-    cdef uint32_t row, end = first + count if first + count < t.used else t.used
-    cdef record *r
-    for row in range(first, end):
-        r = &t.rows[row]
-        if not r.live or r.window >= window:
-            continue
-        if r.packets == 0 and r.first:
-            continue    # it keeps when its first packet came until that is told
-        if r.packets and t.ring_count == t.ring_size:
-            return row
-        roll(t, r, r.window)
-        if r.flows == 0:
-            forget(t, row)
-    return first + count
+cdef bint record_tell(record_table *t, uint32_t row) noexcept nogil:
+    if t.rows[row].packets == 0:
+        return True     # when its first packet came it keeps until that is told
+    if t.ring_count == t.ring_size:
+        return False
+    roll(t, &t.rows[row], t.rows[row].window)
+    return True
 
 
 cdef uint32_t records_take(record_table *t, record *out, uint32_t count) noexcept nogil:
@@ -209,6 +201,8 @@ cdef uint32_t records_take(record_table *t, record *out, uint32_t count) noexcep
         out[i] = t.ring[(t.ring_first + i) % t.ring_size]
     t.ring_first = (t.ring_first + count) % t.ring_size
     t.ring_count -= count
+    if t.ring_count == 0:
+        t.ring_first = 0        # memory is touched as used
     return count
 
 

@@ -126,6 +126,8 @@ cdef void flow_settle(session_table *t, uint32_t row) noexcept nogil
 cdef void settle(session_table *t, const session *s) noexcept nogil
 # The only way that an entry ends.
 cdef void flow_retire(session_table *t, uint32_t row) noexcept nogil
+# Delete all entries in a list of links.
+cdef void retire_tied(session_table *t, const uint32_t *head) noexcept nogil
 # Look at so many rows more for entries that no packet will be met by again; the whole table comes by in turn.
 cdef void flows_age(session_table *t, uint32_t count) noexcept nogil
 cdef void flows_settle(session_table *t) noexcept nogil

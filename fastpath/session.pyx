@@ -20,10 +20,10 @@ the latest when it is *retired*. A session that changes or goes takes the entrie
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastpath.memo cimport (LINK_LACKS, LINK_RECORDS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete, link_new,
-                            new_secret)
+from fastpath.memo cimport (LINK_LACKS, LINK_LOST, LINK_RECORDS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete,
+                            link_new, new_secret)
 from fastpath.geneve cimport OUTER_SIZE
-from fastpath.records cimport record_add, record_table, records_broken
+from fastpath.records cimport record_add, record_table, records_broken, records_lose, window_of
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_FIN, TCP_RST
 
 
@@ -230,6 +230,8 @@ cdef inline uint32_t *head_of(session_table *t, const flow_link *tie) noexcept n
         return &t.absent[tie.target]
     if tie.kind == LINK_RECORDS:
         return &t.flows.records.rows[tie.target].flows
+    if tie.kind == LINK_LOST:
+        return &t.flows.records.lost_flows
     return &t.rows[tie.target].flows
 
 
@@ -276,6 +278,8 @@ cdef void flow_settle(session_table *t, uint32_t row) noexcept nogil:
         link = tie.more
         if tie.kind == LINK_RECORDS:
             record_add(t.flows.records, tie.target, f.packets, bytes[tie.layer], seen, 0)
+        elif tie.kind == LINK_LOST:
+            records_lose(t.flows.records, tie.target, window_of(t.flows.records, seen), f.packets)
         if tie.kind != LINK_TOUCHES:
             continue
         s = &t.rows[tie.target]
@@ -377,14 +381,16 @@ cdef const char *links_broken(session_table *t, uint32_t *where) noexcept nogil:
             if t.flows.links[link].flow != row:
                 return b"a link is of another flow entry"
             link = t.flows.links[link].more
-    for row in range(t.used + t.mask + 1 + (records.used if records != NULL else 0)):
+    for row in range(t.used + t.mask + 1 + (records.used + 1 if records != NULL else 0)):
         where[0] = row
         if row < t.used:
             link = t.rows[row].flows
         elif row <= t.used + t.mask:
             link = t.absent[row - t.used]
-        else:
+        elif row <= t.used + t.mask + records.used:
             link = records.rows[row - t.used - t.mask - 1].flows
+        else:
+            link = records.lost_flows
         if link and row < t.used and not t.rows[row].live:
             return b"a flow entry depends on a dead session"
         behind = 0

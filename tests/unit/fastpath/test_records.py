@@ -339,6 +339,64 @@ def test_tables_change_while_somebody_takes() -> None:
         assert time.monotonic() < deadline, "no swap began and ended while records were taken"
 
 
+def test_a_flow_that_is_silent_keeps_no_room_though_its_entry_would_last() -> None:
+    """Nothing tracks these; what is remembered of them may be silent for hours."""
+    hosts = watched(capacity=8)
+    frames, ports = many(hosts, 12)
+    for minute in range(1, 40, 3):
+        first = 4 * (minute % 2)
+        hosts.engine.process(frames[first : first + 4], ports[:4], minute * MINUTE)
+        for later in range(1, 4):
+            hosts.engine.advance((minute + later) * MINUTE)
+            _, records, lost, elsewhere = hosts.engine.take_records()
+            assert (lost, elsewhere) == ([], 0)
+            assert sum(record[11] for record in records) == (8 if later == 1 else 0)
+    assert hosts.engine.statistics()["flows"] == 0
+    hosts.engine.selfcheck()
+
+
+def test_a_flow_that_goes_on_keeps_its_entry() -> None:
+    hosts = watched()
+    for minute in range(1, 30):
+        send(hosts, udp(), now=minute * MINUTE + 500)
+        hosts.engine.take_records()
+    assert hosts.engine.statistics()["flow_hits"] == 28
+
+
+def test_what_is_over_makes_room_though_nobody_takes_it() -> None:
+    hosts = watched(capacity=8)
+    frames, ports = many(hosts, 12)
+    for minute in range(3):
+        for _ in range(2):
+            hosts.engine.process(frames[4 * minute : 4 * minute + 4], ports[:4], (1 + minute) * MINUTE)
+        hosts.engine.selfcheck()
+    _, records, lost, elsewhere = hosts.engine.take_records(unfinished=True)
+    assert (lost, elsewhere) == ([], 0)
+    assert Counter(record[0] for record in records for _ in range(record[11])) == {1: 16, 2: 16, 3: 16}
+
+
+def test_a_flow_that_there_is_no_record_for_is_no_slower() -> None:
+    """It is counted as lost by its flow entry, and recorded once there is room."""
+    hosts = watched(capacity=8)
+    frames, ports = many(hosts, 12)
+    for _ in range(10):
+        hosts.engine.process(frames, ports, NOW)
+    assert hosts.engine.statistics()["flow_hits"] == 9 * 12
+    _, records, lost, elsewhere = hosts.engine.take_records(unfinished=True)
+    assert sum(record[11] for record in records) == 10 * 8
+    assert Counter({point: packets for _, point, packets in lost}) == {hosts.a.port: 80, hosts.b.port: 80}
+    assert elsewhere == 0
+    for minute in range(2, 5):
+        hosts.engine.process(frames[8:], ports[:4], minute * MINUTE)
+        hosts.engine.selfcheck()
+        hosts.engine.take_records()
+    hosts.engine.process(frames[8:], ports[:4], 4 * MINUTE)
+    _, records, lost, _ = hosts.engine.take_records(unfinished=True)
+    assert lost == []
+    assert sum(record[11] for record in records) == 2 * 4 + 2 * 4
+    hosts.engine.selfcheck()
+
+
 def test_nobody_is_recorded_before_somebody_asks() -> None:
     hosts = TwoHosts(seen=True)
     send(hosts, udp(), udp())
@@ -428,3 +486,39 @@ def test_a_dict_would_tell_the_same(steps: list[tuple[Any, ...]]) -> None:
         hosts.engine.selfcheck()
     note(taken(hosts, unfinished=True))
     assert found == expected
+
+
+@given(steps=STEPS, capacity=st.integers(1, 9), waiting=st.integers(1, 9))
+def test_each_packet_is_recorded_or_lost(steps: list[tuple[Any, ...]], capacity: int, waiting: int) -> None:
+    """However little room there is; and that changes nothing of what becomes of a packet."""
+    hosts, without, now = watched(capacity=capacity, waiting=waiting), TwoHosts(), MINUTE
+    sent, told = Counter[tuple[int, int]](), Counter[tuple[int, int]]()
+
+    def take(unfinished: bool) -> None:
+        _, records, lost, elsewhere = hosts.engine.take_records(unfinished=unfinished)
+        assert elsewhere == 0
+        for record in records:
+            told[record[0], record[1]] += record[11]
+        for window, point, packets in lost:
+            assert packets
+            told[window, point] += packets
+
+    for name, *details in steps:
+        if name == "wait":
+            now += details[0]
+            assert hosts.engine.advance(now) == without.engine.advance(now)
+        elif name == "forget":
+            hosts.engine.forget(details[0])
+        elif name == "take":
+            take(False)
+        else:
+            number, back, kind = details
+            ports = {"sport": 80 + number, "dport": 5} if not back else {"sport": 5, "dport": 80 + number}
+            ends = {"src": "10.0.2.10", "dst": "10.0.1.10"} if back else {"src": "10.0.1.10", "dst": "10.0.2.10"}
+            layer = UDP(**ports) if kind == "udp" else TCP(**ports, flags=kind)
+            bytes_, port = frame(hosts, IP(**ends) / layer)
+            assert hosts.engine.process([bytes_], [port], now) == without.engine.process([bytes_], [port], now)
+            sent.update((now // MINUTE, point) for point in (hosts.a.port, hosts.b.port))
+        hosts.engine.selfcheck()
+    take(True)
+    assert +told == sent
