@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dataplane.topology.runtime_state import RuntimeState
 
 TRACE_SOURCE_PORT = 40000
+MOST_RECORDS = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,18 +152,26 @@ class DataPlane:
         """
         return {self.names[owner].path: metrics_of(row) for owner, row in self.engine.gateways().items()}
 
-    def record_flows(self, *, flows: int = 65536, waiting: int = 65536, epoch_ms: int = 0) -> None:
+    def record_flows(self, *, flows: int | None = None, waiting: int | None = None, epoch_ms: int = 0) -> None:
         """Record flows at watched interfaces from now on, in windows of a minute.
 
         Args:
-            flows: most flows and interfaces at once.
-            waiting: most records of windows that are over and that nobody has taken yet.
+            flows: most flows and interfaces at once; when omitted, four times as many as flow entries, each of
+                which may count at several interfaces (about 110 bytes each, touched as used).
+            waiting: most records of windows that are over and that nobody has taken yet; when omitted, as many.
             epoch_ms: the Unix time at which lab time was 0: windows are full minutes of Unix time.
 
         Raises:
             RuntimeError: they are recorded already.
         """
-        self.engine.open_records(capacity=flows, waiting=waiting, window_ms=WINDOW_MS, phase_ms=epoch_ms)
+        if flows is None:
+            flows = min(4 * self.engine.statistics()["flow_limit"], MOST_RECORDS)
+        self.engine.open_records(
+            capacity=flows,
+            waiting=flows if waiting is None else waiting,
+            window_ms=WINDOW_MS,
+            phase_ms=epoch_ms,
+        )
 
     def take_flow_records(self, *, unfinished: bool = False) -> tuple[int, dict[int, Window]]:
         """The number of the present window (minutes of Unix time), and what has been recorded up to it, told once.
