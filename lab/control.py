@@ -159,6 +159,10 @@ class ControlServer:
                         client.sendall(answer)
                         client.settimeout(None)  # a slow reader is its own trouble
                         stream.run(client)
+                    except OSError:
+                        raise
+                    except Exception:  # a bug of ours: the client sees that its end is missing
+                        log.exception("a stream ended early")
                     finally:
                         stream.close()
                     return

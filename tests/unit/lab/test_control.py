@@ -51,7 +51,24 @@ def wait(arguments: Mapping[str, Any]) -> Any:
     return None
 
 
-VERBS = {"echo": echo, "wrong": wrong_file, "full": full, "refused": refused, "buggy": buggy, "wait": wait}
+def broken_stream(arguments: Mapping[str, Any]) -> control.Stream:
+    def run(client: socket.socket) -> None:
+        client.sendall(b"begun")
+        raise ValueError("filedescriptor out of range")
+
+    return control.Stream(None, run, ended.set)
+
+
+ended = threading.Event()
+VERBS = {
+    "broken": broken_stream,
+    "echo": echo,
+    "wrong": wrong_file,
+    "full": full,
+    "refused": refused,
+    "buggy": buggy,
+    "wait": wait,
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +137,14 @@ def test_errors_arrive_as_what_they_were(client: ControlClient, verb: str, error
     with pytest.raises(error, match=text):
         client.call(verb)
     assert client.call("echo") == {}, "the connection lives on"
+
+
+def test_a_bug_in_a_stream_ends_it_and_is_in_the_log(client: ControlClient, caplog: pytest.LogCaptureFixture) -> None:
+    ended.clear()
+    _, stream = client.stream("broken")
+    assert stream.read() == b"begun"
+    assert ended.wait(20)
+    assert "ValueError: filedescriptor out of range" in caplog.text
 
 
 @pytest.mark.parametrize(
