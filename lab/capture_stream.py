@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
+from dataplane.errors import LabError
 from dataplane.trace import Trace
 from lab import pcapng
 from lab.control import ControlClient
@@ -35,13 +36,15 @@ class CaptureStream:
         """The interfaces of the file."""
         self.lost = 0
         """Records that the lab had no room for because nobody read them; known when `run` has returned."""
-        self._packets = 0
+        self._packets = self._ended = 0
 
     def run(self, stream: BinaryIO, *, count: int = 0, seconds: float = 0.0) -> int:
         """Write a whole pcapng file to `stream`, flushed whenever something has come; returns its number of packets.
 
         Ends after `count` packets or `seconds` seconds (0: no limit), on `stop`, on Ctrl-C, when the lab goes down, or
         when nobody reads the stream any more.
+
+        Raises LabError when the file's end did not come: the lab has died. What came before is written.
         """
         timer = threading.Timer(seconds, self.stop) if seconds else None
         with contextlib.suppress(BrokenPipeError), interrupt_ends(self.stop):
@@ -54,6 +57,8 @@ class CaptureStream:
             finally:
                 if timer is not None:
                     timer.cancel()
+            if self._ended < len(self.sides):
+                raise LabError(f"the capture ended early, after {self._packets} packets: more may have been recorded")
         return self._packets
 
     def stop(self) -> None:
@@ -73,13 +78,14 @@ class CaptureStream:
     def _blocks(self, count: int) -> Iterator[bytes]:
         """Whole blocks as they come, packets after the `count`th left out."""
         rest = b""
-        while chunk := self._stream.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
+        while chunk := self._next():
             rest += chunk
             kept: list[bytes] = []
             at = 0
             for kind, block in pcapng.whole_blocks(rest):
                 at += len(block)
                 if kind == pcapng.STATISTICS:
+                    self._ended += 1
                     self.lost += pcapng.dropped_of(block)
                 elif kind == pcapng.PACKET:
                     if count and self._packets == count:
@@ -90,6 +96,13 @@ class CaptureStream:
                 kept.append(block)
             rest = rest[at:]
             yield b"".join(kept)
+
+    def _next(self) -> bytes:
+        try:
+            chunk: bytes = self._stream.read1(_CHUNK_BYTES)  # type: ignore[attr-defined]
+        except ConnectionError:
+            return b""
+        return chunk
 
 
 class Followed(NamedTuple):

@@ -42,6 +42,8 @@ CONNECTION_LIMIT = 32
 """Clients served at the same time; one more is told to come back."""
 IDLE_LIMIT_S = 60.0
 """A client that says nothing for this long is hung up on."""
+STREAM_GRACE_S = 2.0
+"""For how long a server that closes waits for streams to come to their end."""
 
 Verb = Callable[[Mapping[str, Any]], Any]
 
@@ -81,7 +83,9 @@ class ControlServer:
         self._verbs = dict(verbs)
         self._slots = threading.BoundedSemaphore(CONNECTION_LIMIT)
         self._clients: set[socket.socket] = set()
+        self._streams: set[socket.socket] = set()
         self._lock = threading.Lock()
+        self._streams_end = threading.Condition(self._lock)
         self._closed = False
         self._path = folder / SOCKET_NAME
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -106,14 +110,14 @@ class ControlServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening, hang up on everybody and remove the socket."""
+        """Stop listening, hang up on everybody and remove the socket; streams get a while to come to their end."""
+        # shutdown, unlike close, wakes the thread that sits in accept() or recv().
         with self._lock:
             self._closed = True
-            clients = list(self._clients)
-        # shutdown, unlike close, wakes the thread that sits in accept() or recv().
-        for end in (self._listener, *clients):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+            _shut(socket.SHUT_RDWR, self._listener, *self._clients - self._streams)
+            _shut(socket.SHUT_RD, *self._streams)  # as if their clients had asked for the end
+            self._streams_end.wait_for(lambda: not self._streams, STREAM_GRACE_S)
+            _shut(socket.SHUT_RDWR, *self._clients)
         self._listener.close()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
@@ -155,6 +159,8 @@ class ControlServer:
                     if stream is None:
                         client.sendall(answer)
                         continue
+                    with self._lock:
+                        self._streams.add(client)
                     try:
                         client.sendall(answer)
                         client.settimeout(None)  # a slow reader is its own trouble
@@ -171,6 +177,8 @@ class ControlServer:
         finally:
             with self._lock:
                 self._clients.discard(client)
+                self._streams.discard(client)
+                self._streams_end.notify_all()
             client.close()
             self._slots.release()
 
@@ -314,6 +322,12 @@ _PROBLEM_FIELDS = ("path", "message", "code", "hint", "file", "line", "column")
 
 def _encode(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def _shut(how: int, *ends: socket.socket) -> None:
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(how)
 
 
 def _refuse(client: socket.socket, kind: str, message: str) -> None:

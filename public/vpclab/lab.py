@@ -357,6 +357,7 @@ class Lab:
         Raises:
             RequestError: no such point, or libpcap refuses the filter.
             LimitError: there are 16 captures already.
+            LabError: the lab died, so that the file has no end; what came is written.
         """
         with self.open_capture(*points, where=where) as running:
             return running.run(stream, count=count, seconds=seconds)

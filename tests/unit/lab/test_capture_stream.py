@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import resource
 import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from scapy.layers.inet import IP, TCP
 
-from lab.verbs import _has_ended
+from dataplane.errors import LabError
+from lab import control, pcapng
+from lab.capture_stream import CaptureStream
+from lab.control import ControlServer
+from lab.verbs import Verbs, _has_ended
+from tests.scenario.network import Network
 
+TEXT = (Path(__file__).parents[3] / "examples" / "quickstart.yaml").read_text()
+SYN = IP(src="10.0.2.10", dst="10.0.1.10") / TCP(sport=40000, dport=80, flags="S")
 BEYOND_SELECT = 1100
 """A descriptor that select(2) has no bit for: it ends at FD_SETSIZE, 1024."""
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network(TEXT, engine="fast")
+
+
+@pytest.fixture
+def server(network: Network, tmp_path: Path) -> Iterator[ControlServer]:
+    lab = Mock(data_plane=network.plane, topology=network.plane.topology)
+    made = ControlServer(tmp_path, Verbs(lab, Mock()).table())
+    made.start()
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -31,3 +57,37 @@ def test_the_end_is_seen_with_more_descriptors_than_select_takes() -> None:
         assert not _has_ended(client, 0.001)
         theirs.shutdown(socket.SHUT_WR)
         assert _has_ended(client, 10)
+
+
+def test_a_capture_ends_whole_when_the_lab_goes_down(
+    network: Network, server: ControlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was recorded until then is there, and what was lost is counted."""
+    monkeypatch.setattr(control, "STREAM_GRACE_S", 30.0)
+    out = io.BytesIO()
+    counts: list[int] = []
+    with CaptureStream(tmp_path, ["app", "web"]) as running:
+        for _ in range(600):
+            network.send("app", SYN / bytes(9000))
+        thread = threading.Thread(target=lambda: counts.append(running.run(out)))
+        thread.start()
+        server.close()
+        thread.join(20)
+        assert counts == [len(list(pcapng.Reader().packets(out.getvalue())))]
+        assert running.lost > 0
+        assert counts[0] + running.lost == 2 * 600
+
+
+def test_what_nobody_reads_keeps_no_lab_from_going_down_and_is_not_taken_for_whole(
+    network: Network, server: ControlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "STREAM_GRACE_S", 0.2)
+    out = io.BytesIO()
+    with CaptureStream(tmp_path, ["app", "web"]) as running:
+        for _ in range(100):
+            network.send("app", SYN / bytes(9000))
+        server.close()
+        with pytest.raises(LabError, match=r"ended early, after \d+ packets: more may have been recorded"):
+            running.run(out)
+    packets = list(pcapng.Reader().packets(out.getvalue()))
+    assert 0 < len(packets) < 200
