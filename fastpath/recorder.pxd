@@ -78,6 +78,7 @@ cdef struct recording:
     uint16_t came_gso
     trace_buffer story
     trace_buffer other      # of a packet of the router's own, or one that had waited
+    outbox around           # of a packet that died inside of another: what would have left
 
 cdef recording *recording_open() noexcept nogil
 cdef void recording_close(recording *w) noexcept nogil

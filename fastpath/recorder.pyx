@@ -15,7 +15,8 @@ from libc.string cimport memcpy, memset
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastpath.edit cimport apply_header, complete_checksum
-from fastpath.packet cimport addr_eq, header, start_header
+from fastpath.emission cimport NO_PARENT, outbox_clear, outbox_close, outbox_open, scratch_frame, send
+from fastpath.packet cimport addr_eq, edit, header, start_header
 from fastpath.plan cimport DETAIL_DECAPSULATED, DETAIL_DROPPED, DETAIL_ENCAPSULATED, hop
 from fastpath.reason cimport *
 from fastpath.shown cimport hops_at
@@ -123,7 +124,7 @@ cdef recording *recording_open() noexcept nogil:
         return NULL
     w.came = <uint8_t *>malloc(LONGEST_RECORDED)
     w.copy = <uint8_t *>malloc(LONGEST_RECORDED)
-    if w.came == NULL or w.copy == NULL:
+    if w.came == NULL or w.copy == NULL or not outbox_open(&w.around):
         recording_close(w)
         return NULL
     return w
@@ -133,6 +134,7 @@ cdef void recording_close(recording *w) noexcept nogil:
     if w != NULL:
         free(w.came)
         free(w.copy)
+        outbox_close(&w.around)
         free(w)
 
 
@@ -221,6 +223,35 @@ cdef void keep_at(recording *w, recorder *r, uint32_t lane, packet *p, const leg
     keep(r, w.now_ns, lane, q.frame + q.l3, q.end - q.l3, True, m)
 
 
+# What a packet that died inside of another would have left as, in `w.around`: in front of the interface it died at it has
+# the MACs from there, elsewhere none.
+cdef void build_around(recording *w, tables *t, const plan *x) noexcept nogil:
+    cdef edit e = x.edit
+    cdef packet q = x.p[0]
+    cdef const interface *to
+    cdef uint32_t i
+    outbox_clear(&w.around)
+    if x.verdict != VERDICT_DROP or not e.around.used or q.frame == NULL or q.end > LONGEST_RECORDED:
+        return
+    for i in range(t.interface_count):
+        to = &t.interfaces[i]
+        if to.realm == x.meta.realm and to.has4 and to.address4.lo == e.around.dst:
+            memcpy(e.dst_mac, to.mac, 6)
+            memcpy(e.src_mac, to.router_mac, 6)
+    q.frame = scratch_frame(&w.around, q.end)
+    memcpy(q.frame, x.p.frame, q.end)
+    if send(&w.around, &q, &e, CAUSE_FORWARDED, NO_PARENT):
+        outbox_clear(&w.around)
+
+
+cdef void keep_around(recording *w, recorder *r, uint32_t lane, remark *m) noexcept nogil:
+    cdef uint32_t i
+    m.outgoing = False
+    m.gso_size = 0
+    for i in range(w.around.count):
+        keep(r, w.now_ns, lane, w.around.rows[i].frame, w.around.rows[i].length, False, m)
+
+
 # A packet that came to an interface's door and died there: its groups, its checks, or its subnet's ACL. It has the MACs
 # that it would have had behind the door.
 cdef void walk_to_interface(recording *w, recorder *r, tables *t, const point *n, packet *p, const leg_room *legs, const plan *x,
@@ -233,6 +264,9 @@ cdef void walk_to_interface(recording *w, recorder *r, tables *t, const point *n
         return
     last = &story.hops[story.count - 1]
     if x.object != n.object and not (x.reason == REASON_ACL_INGRESS and last.realm == n.realm and is_one_of(n, last.to.dst)):
+        return
+    if w.around.count:
+        keep_around(w, r, n.inside, m)
         return
     if not rebuild(w, p, legs, last.leg, &last.to, &q) or q.l3 < ETH_HEADER:
         return
@@ -286,6 +320,7 @@ cdef void walk_in_tunnel(recording *w, recorder *r, tables *t, const point *n, p
         if x.detail == DETAIL_ENCAPSULATED and is_tunnel_of(t, n, x.object):
             m.member = x.rule
             keep_at(w, r, n.inside, p, legs, story, <int>i - 1, m, False)
+            keep_around(w, r, n.outside, m)
         elif x.detail == DETAIL_DECAPSULATED and is_tunnel_of(t, n, x.object):
             m.member = x.rule
             m.outgoing = True
@@ -314,6 +349,7 @@ cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const p
     m.reason = x.reason
     m.verdict = x.verdict
     m.own = p.generated or story == &w.other
+    build_around(w, t, x)
     for i in range(w.count):
         r = w.recorders[i]
         for k in range(r.point_count):

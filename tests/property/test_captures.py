@@ -17,8 +17,9 @@ from dataplane.model._capture_points import find_point, known_points
 from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.recorder import Recorder
 from tests.property.strategies import RandomLab, labs, steps
-from tests.property.test_memo import Triplet, internet_sum
+from tests.property.test_memo import TYPES, Triplet, internet_sum
 
+ARP = b"\x08\x06"
 STORY: tuple[Any, ...] = ("story", 0, 0, 0, 0, None, [])
 
 
@@ -77,6 +78,9 @@ class Watched(Triplet):
         self.found[f"{kind}{' dropped' if record.verdict == Verdict.DROP else ''}"] += 1
         if not side.frames:
             assert packet[0] >> 4 in (4, 6)
+        elif not record.outgoing:
+            assert record.data[12:14] == {4: TYPES[4], 6: TYPES[6]}.get(packet[0] >> 4, ARP)
+            assert any(record.data[:6])
         if packet[:1] == b"\x45":
             assert internet_sum(packet[:20]) == 0
         if record.verdict == Verdict.DROP:
