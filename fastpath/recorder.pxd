@@ -52,12 +52,15 @@ cdef struct record_head:
     uint8_t cause           # of what left; 0: it was on its way
     uint8_t outgoing        # from whom the point belongs to
     uint8_t own             # of a packet of the router's own
+    uint32_t emission       # number of the one in the outbox, from 1; 0: none
 
 # One capture. The producer has the engine's lock; one reader has none.
 cdef struct recorder:
     uint8_t *bytes
     uint64_t capacity       # a power of two
     uint64_t written        # by the producer, not all of it published yet
+    uint64_t begun          # where records of the present packet begin
+    uint64_t flushed        # records of emissions before here have been told whether their port took them
     uint64_t head           # published
     uint64_t tail           # read
     uint64_t lost
@@ -71,6 +74,7 @@ cdef struct recorder:
 cdef struct recording:
     recorder *recorders[MAX_RECORDERS]
     uint32_t count
+    bint waits              # records are published when what left has been written to ports
     uint64_t now_ns
     uint8_t *came           # the frame as it came: what is received is edited in place
     uint8_t *copy
@@ -86,7 +90,9 @@ cdef void watch_arrival(recording *w, arrival *a) noexcept nogil
 cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const plan *x, const trace_buffer *story) noexcept nogil
 cdef void watch_done(recording *w, tables *t, const arrival *a, const outbox *o, uint32_t first) noexcept nogil
 cdef void watch_left(recording *w, const outbox *o, uint32_t first) noexcept nogil
-cdef void watch_lost(recording *w, const emission *e, uint16_t reason) noexcept nogil
+cdef void watch_waits(recording *w, bint waits) noexcept nogil
+cdef void watch_lost(recording *w, const emission *e, uint32_t number, uint16_t reason) noexcept nogil
+cdef void watch_flushed(recording *w) noexcept nogil
 cdef void watch_held(recording *w, uint32_t port, const uint8_t *frame, uint32_t length, uint16_t reason) noexcept nogil
 
 

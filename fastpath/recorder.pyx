@@ -45,6 +45,7 @@ cdef struct remark:
     uint32_t object
     uint32_t rule
     uint32_t member
+    uint32_t emission
     uint16_t reason
     uint16_t gso_size
     uint8_t verdict
@@ -99,6 +100,7 @@ cdef void put_record(recorder *r, uint64_t now_ns, uint32_t lane, const uint8_t 
     head.cause = m.cause
     head.outgoing = m.outgoing
     head.own = m.own
+    head.emission = m.emission
     r.lost_before = 0
     memcpy(at + sizeof(record_head), bytes, length)
     if hop_count:
@@ -113,7 +115,9 @@ cdef void keep(recorder *r, uint64_t now_ns, uint32_t lane, const uint8_t *bytes
 cdef void publish(recording *w) noexcept nogil:
     cdef uint32_t i
     for i in range(w.count):
-        given(&w.recorders[i].head, w.recorders[i].written)
+        w.recorders[i].begun = w.recorders[i].written
+    if not w.waits:
+        watch_flushed(w)
 
 
 # --- one packet ----------------------------------------------------------------------------------------------------
@@ -364,8 +368,9 @@ cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const p
 
 # --- frames --------------------------------------------------------------------------------------------------------
 
-# A frame that leaves, at its interface, and outside of the tunnel that it leaves through.
-cdef void keep_emission(recording *w, const emission *e, remark *m, tables *t, const trace_buffer *story) noexcept nogil:
+# A frame that leaves, at its interface, and outside of the tunnel that it leaves through. `only`: for this recorder, or NULL.
+cdef void keep_emission(recording *w, const emission *e, remark *m, tables *t, const trace_buffer *story,
+                        const recorder *only) noexcept nogil:
     cdef uint32_t i, k, h
     cdef const point *n
     cdef recorder *r
@@ -375,6 +380,8 @@ cdef void keep_emission(recording *w, const emission *e, remark *m, tables *t, c
     m.gso_size = segment_size(e.vnet)
     for i in range(w.count):
         r = w.recorders[i]
+        if only != NULL and only != r:
+            continue
         for k in range(r.point_count):
             n = &r.points[k]
             if not ((n.kind == POINT_INTERFACE and n.port == e.port) or (n.kind == POINT_TUNNEL and story != NULL)):
@@ -405,7 +412,7 @@ cdef bint tells(recorder *r, recording *w, const outbox *o, uint32_t first) noex
 
 # An arrival is told what became of it; so is what a walk has recorded of a packet that died only as it left.
 cdef void correct(recorder *r, const remark *m) noexcept nogil:
-    cdef uint64_t at = r.head
+    cdef uint64_t at = r.begun
     cdef record_head *head
     while at < r.written:
         head = <record_head *>(r.bytes + (at & (r.capacity - 1)))
@@ -448,7 +455,8 @@ cdef void watch_done(recording *w, tables *t, const arrival *a, const outbox *o,
         left.reason = REASON_NONE
         left.object = o.rows[i].port
         left.rule = 0 if left.own else m.rule
-        keep_emission(w, &o.rows[i], &left, t, a.trace)
+        left.emission = i + 1
+        keep_emission(w, &o.rows[i], &left, t, a.trace, NULL)
     publish(w)
 
 
@@ -462,20 +470,56 @@ cdef void watch_left(recording *w, const outbox *o, uint32_t first) noexcept nog
     for i in range(first, o.count):
         m.cause = o.rows[i].cause
         m.object = o.rows[i].port
-        keep_emission(w, &o.rows[i], &m, NULL, NULL)
+        m.emission = i + 1
+        keep_emission(w, &o.rows[i], &m, NULL, NULL, NULL)
     publish(w)
 
 
-# What was to leave, and its port did not take.
-cdef void watch_lost(recording *w, const emission *e, uint16_t reason) noexcept nogil:
+# Whether what leaves from here on is written to ports at once, and nobody is to read before that it left.
+cdef void watch_waits(recording *w, bint waits) noexcept nogil:
+    w.waits = waits
+
+
+# Emissions have been written to ports, or lost.
+cdef void watch_flushed(recording *w) noexcept nogil:
+    cdef uint32_t i
+    cdef recorder *r
+    for i in range(w.count):
+        r = w.recorders[i]
+        r.begun = r.flushed = r.written
+        given(&r.head, r.written)
+
+
+# The records of an emission, which was lost, are told. False: there is none.
+cdef bint tell_lost(recorder *r, uint32_t number, const remark *m) noexcept nogil:
+    cdef uint64_t at = r.flushed
+    cdef record_head *head
+    cdef bint found = False
+    while at < r.written:
+        head = <record_head *>(r.bytes + (at & (r.capacity - 1)))
+        if head.lane != NO_LANE and head.emission > number:
+            break
+        at += head.size
+        if head.lane != NO_LANE and head.emission == number:
+            found = True
+            head.verdict, head.reason, head.object, head.rule = m.verdict, m.reason, m.object, m.rule
+    r.flushed = at
+    return found
+
+
+# What was to leave, and its port did not take: the `number`th of the outbox, from 1. Emissions are told in their order. What
+# is published already, because the clock was moved, gets a record of its own.
+cdef void watch_lost(recording *w, const emission *e, uint32_t number, uint16_t reason) noexcept nogil:
     cdef remark m
+    cdef uint32_t i
     memset(&m, 0, sizeof(remark))
     m.verdict = VERDICT_DROP
     m.reason = reason
     m.cause = e.cause
     m.object = e.port
-    keep_emission(w, e, &m, NULL, NULL)
-    publish(w)
+    for i in range(w.count):
+        if not tell_lost(w.recorders[i], number, &m):
+            keep_emission(w, e, &m, NULL, NULL, w.recorders[i])
 
 
 # A frame that was held, and died so.

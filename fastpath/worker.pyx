@@ -26,7 +26,7 @@ from fastpath.emission cimport *
 from fastpath.engine cimport Engine, read_waiting
 from fastpath.flow cimport arrival
 from fastpath.reason cimport REASON_OFFLOAD_MALFORMED, REASON_PORT_DOWN, REASON_PORT_QUEUE_FULL
-from fastpath.recorder cimport watch_lost
+from fastpath.recorder cimport watch_flushed, watch_lost, watch_waits
 from fastpath.wire cimport VNET_HEADER
 
 cdef extern from "<unistd.h>" nogil:
@@ -371,6 +371,8 @@ cdef class Worker:
         while not read_flag(&self.stopping):
             count = self._wait(events)
             self.engine.acquire()
+            if self.engine.c.watch != NULL:
+                watch_waits(self.engine.c.watch, True)
             set_time(&self.engine.c, monotonic_ms() + self.offset)
             self.n.rounds += 1
             self.n.waits += self.waited
@@ -382,6 +384,8 @@ cdef class Worker:
                 else:
                     self._read_port(<uint32_t>events[i].data.u64)
             self._take()
+            if self.engine.c.watch != NULL:
+                watch_waits(self.engine.c.watch, False)
             self.engine.release()
             while read_waiting(&self.engine.waiting):
                 sched_yield()
@@ -486,24 +490,26 @@ cdef class Worker:
             e = &c.out.rows[i]
             descriptor = self.ports[e.port].descriptor if e.port < self.port_count else -1
             if descriptor < 0:
-                self._lost(e, REASON_PORT_DOWN)
+                self._lost(i, REASON_PORT_DOWN)
                 continue
             memcpy(e.frame - VNET_HEADER, e.vnet, VNET_HEADER)
             self.n.writes += 1
             if write_frame(descriptor, e.frame - VNET_HEADER, VNET_HEADER + e.length) >= 0:
                 count_sent(c, e)
             elif errno == EAGAIN:
-                self._lost(e, REASON_PORT_QUEUE_FULL)
+                self._lost(i, REASON_PORT_QUEUE_FULL)
             elif errno == EINVAL:
-                self._lost(e, REASON_OFFLOAD_MALFORMED)
+                self._lost(i, REASON_OFFLOAD_MALFORMED)
             else:
-                self._lost(e, REASON_PORT_DOWN)
+                self._lost(i, REASON_PORT_DOWN)
         outbox_clear(&c.out)
+        if c.watch != NULL:
+            watch_flushed(c.watch)
 
     # The port did not take it.
-    cdef void _lost(self, const emission *e, uint16_t reason) noexcept nogil:
+    cdef void _lost(self, uint32_t number, uint16_t reason) noexcept nogil:
         cdef core *c = &self.engine.c
-        count_reason(c, e.port, reason)
+        count_reason(c, c.out.rows[number].port, reason)
         if c.watch != NULL:
             watch_begins(c)
-            watch_lost(c.watch, e, reason)
+            watch_lost(c.watch, &c.out.rows[number], number + 1, reason)

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from scapy.layers.inet import ICMP, IP
 
-from dataplane.verdict import Reason
+from dataplane.capture import Record
+from dataplane.verdict import Reason, Verdict
+from fastpath.recorder import Recorder
 from fastpath.worker import SPIN_LIMIT_US, Worker
 from tests.unit.fastpath.two_hosts import TwoHosts
 
@@ -63,6 +65,33 @@ def test_a_full_queue_is_counted(lab: tuple[TwoHosts, Worker, socket.socket, soc
         a.send(NO_OFFLOAD + hosts.a.ether() + PING)
     full = Reason.PORT_QUEUE_FULL
     eventually(lambda: full in hosts.engine.counters().get(hosts.b.port, {}).get("reasons", {}))
+
+
+def test_what_a_port_did_not_take_is_recorded_once(lab: tuple[TwoHosts, Worker, socket.socket, socket.socket]) -> None:
+    """What stands there as forwarded was received, byte by byte; the rest is told as what it was: a full queue."""
+    hosts, _, a, b = lab
+    recorder = Recorder([("interface", 1, hosts.b.port, 1, 0, None, [])], capacity=1 << 20)
+    hosts.engine.watch(recorder)
+    seen: list[Record] = []
+
+    def all_told() -> bool:
+        seen.extend(Record(*row) for row in recorder.read())
+        return len(seen) >= 2000
+
+    for number in range(2000):  # more than a socket holds
+        ping = IP(src="10.0.1.10", dst="10.0.2.10", id=number) / ICMP(id=1) / b"x"
+        a.send(NO_OFFLOAD + hosts.a.ether() + PING[:2] + bytes(ping))
+    eventually(all_told)
+    assert [int.from_bytes(each.data[18:20], "big") for each in seen] == list(range(2000))
+    arrived = [each for each in seen if each.verdict == Verdict.FORWARD]
+    assert 0 < len(arrived) < 2000
+    assert [b.recv(2000)[12:] for _ in arrived] == [each.data for each in arrived]
+    lost = [each for each in seen if each.verdict != Verdict.FORWARD]
+    assert {(each.verdict, each.reason, each.object) for each in lost} == {
+        (Verdict.DROP, Reason.PORT_QUEUE_FULL, hosts.b.port)
+    }
+    assert not recorder.read()
+    assert recorder.lost == 0
 
 
 def test_after_detach_nothing_is_delivered_nor_held_open(
