@@ -547,7 +547,7 @@ cdef void sweep(core *c) noexcept nogil:
             c.timed_out += 1
         d.state = DATAGRAM_FREE
     if c.watch != NULL:
-        watch_left(c.watch, &c.out, first)
+        watch_left(c.watch, c.t, &c.out, first)
 
 
 # The clock of all packet state. It never goes back, and what is dead does not count as living for long.

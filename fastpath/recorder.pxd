@@ -80,6 +80,7 @@ cdef struct recording:
     uint8_t *copy
     uint32_t came_length
     uint16_t came_gso
+    uint32_t leaves_through  # owner of the tunnel that the last emission left through, or 0
     trace_buffer story
     trace_buffer other      # of a packet of the router's own, or one that had waited
     outbox around           # of a packet that died inside of another: what would have left
@@ -89,9 +90,9 @@ cdef void recording_close(recording *w) noexcept nogil
 cdef void watch_arrival(recording *w, arrival *a) noexcept nogil
 cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const plan *x, const trace_buffer *story) noexcept nogil
 cdef void watch_done(recording *w, tables *t, const arrival *a, const outbox *o, uint32_t first) noexcept nogil
-cdef void watch_left(recording *w, const outbox *o, uint32_t first) noexcept nogil
+cdef void watch_left(recording *w, tables *t, const outbox *o, uint32_t first) noexcept nogil
 cdef void watch_waits(recording *w, bint waits) noexcept nogil
-cdef void watch_lost(recording *w, const emission *e, uint32_t number, uint16_t reason) noexcept nogil
+cdef void watch_lost(recording *w, tables *t, const emission *e, uint32_t number, uint16_t reason) noexcept nogil
 cdef void watch_flushed(recording *w) noexcept nogil
 cdef void watch_held(recording *w, uint32_t port, const uint8_t *frame, uint32_t length, uint16_t reason) noexcept nogil
 

@@ -16,12 +16,15 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from fastpath.edit cimport apply_header, complete_checksum
 from fastpath.emission cimport NO_PARENT, outbox_clear, outbox_close, outbox_open, scratch_frame, send
+from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE
 from fastpath.packet cimport addr_eq, edit, header, start_header
 from fastpath.plan cimport DETAIL_DECAPSULATED, DETAIL_DROPPED, DETAIL_ENCAPSULATED, hop
 from fastpath.reason cimport *
 from fastpath.shown cimport hops_at
-from fastpath.snapshot cimport OP_DECAPSULATE, OP_ENCAPSULATE, OP_FILTER, OP_GROUP_SESSION, interface, tunnel, tunnel_of
-from fastpath.wire cimport ETH_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, VNET_NEEDS_CSUM, fold, load16_le, store16, sum_bytes
+from fastpath.snapshot cimport (OP_DECAPSULATE, OP_ENCAPSULATE, OP_FILTER, OP_GROUP_SESSION, interface, spread, tunnel, tunnel_of,
+                                tunnel_with_id)
+from fastpath.wire cimport (ETH_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, PROTO_UDP, VNET_NEEDS_CSUM, fold, load16, load16_le,
+                            load32, load64, store16, sum_bytes)
 
 cdef extern from *:
     """
@@ -35,6 +38,7 @@ cdef enum:
     LEAST_RING = 1 << 18        # holds any record
     MOST_RING = 1 << 30
     OWN_ARRIVAL = 2             # a record of what has come: its verdict is still to be told
+    OPTION_OF_ENDPOINT = 0x01080102     # the first one behind a GENEVE header of the router's
 
 KINDS = {"interface": POINT_INTERFACE, "translator": POINT_TRANSLATOR, "border": POINT_BORDER, "passage": POINT_PASSAGE,
          "tunnel": POINT_TUNNEL, "story": POINT_STORY}
@@ -368,15 +372,42 @@ cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const p
 
 # --- frames --------------------------------------------------------------------------------------------------------
 
+# The tunnel that a frame leaves inside of, or NULL: it has the headers of the router's making (`write_outer`). Later
+# fragments do not, but follow the first one.
+cdef const tunnel *tunnel_around(recording *w, tables *t, const emission *e) noexcept nogil:
+    cdef const uint8_t *ip = e.frame + ETH_HEADER
+    cdef const tunnel *tn = NULL
+    if t != NULL and e.length >= ETH_HEADER + 28 and load16(e.frame + 12) == ETHERTYPE_IPV4 and ip[0] == 0x45 \
+            and ip[9] == PROTO_UDP:
+        if load16(ip + 6) & 0x1FFF:
+            tn = tunnel_of(t, w.leaves_through)
+        elif e.length >= ETH_HEADER + OUTER_SIZE and load16(ip + 22) == GENEVE_PORT and load32(ip + 36) == OPTION_OF_ENDPOINT:
+            tn = tunnel_with_id(t, load64(ip + 40))
+    if tn != NULL and tn.source != load32(ip + 12):
+        tn = NULL
+    w.leaves_through = tn.owner if tn != NULL else 0
+    return tn
+
+
+cdef uint32_t member_at(tables *t, const tunnel *tn, uint32_t address) noexcept nogil:
+    cdef const spread *s = &t.spreads[tn.spread]
+    cdef uint32_t i
+    for i in range(s.first, s.first + s.count):
+        if t.members[i].address == address:
+            return t.members[i].number
+    return 0
+
+
 # A frame that leaves, at its interface, and outside of the tunnel that it leaves through. `only`: for this recorder, or NULL.
-cdef void keep_emission(recording *w, const emission *e, remark *m, tables *t, const trace_buffer *story,
-                        const recorder *only) noexcept nogil:
-    cdef uint32_t i, k, h
+cdef void keep_emission(recording *w, const emission *e, remark *m, tables *t, const recorder *only) noexcept nogil:
+    cdef uint32_t i, k
     cdef const point *n
     cdef recorder *r
+    cdef const tunnel *tn
     cdef bint copied = False
     if e.length > LONGEST_RECORDED:
         return
+    tn = tunnel_around(w, t, e)
     m.gso_size = segment_size(e.vnet)
     for i in range(w.count):
         r = w.recorders[i]
@@ -384,7 +415,8 @@ cdef void keep_emission(recording *w, const emission *e, remark *m, tables *t, c
             continue
         for k in range(r.point_count):
             n = &r.points[k]
-            if not ((n.kind == POINT_INTERFACE and n.port == e.port) or (n.kind == POINT_TUNNEL and story != NULL)):
+            if not ((n.kind == POINT_INTERFACE and n.port == e.port)
+                    or (n.kind == POINT_TUNNEL and tn != NULL and tn.balancer == n.object)):
                 continue
             if not copied:
                 memcpy(w.copy, e.frame, e.length)
@@ -392,12 +424,10 @@ cdef void keep_emission(recording *w, const emission *e, remark *m, tables *t, c
                 copied = True
             if n.kind == POINT_INTERFACE:
                 keep(r, w.now_ns, n.inside, w.copy, e.length, False, m)
-            elif m.cause == CAUSE_FORWARDED or m.cause == CAUSE_FRAGMENT:
-                for h in range(story.count):
-                    if story.hops[h].detail == DETAIL_ENCAPSULATED and is_tunnel_of(t, n, story.hops[h].object):
-                        m.member = story.hops[h].rule
-                        keep(r, w.now_ns, n.outside, w.copy, e.length, False, m)
-                        m.member = 0
+            else:
+                m.member = member_at(t, tn, load32(w.copy + ETH_HEADER + 16))
+                keep(r, w.now_ns, n.outside, w.copy, e.length, False, m)
+                m.member = 0
 
 
 cdef bint tells(recorder *r, recording *w, const outbox *o, uint32_t first) noexcept nogil:
@@ -446,6 +476,7 @@ cdef void watch_done(recording *w, tables *t, const arrival *a, const outbox *o,
                 m.member = a.context
                 put_record(r, w.now_ns, n.inside, w.came, w.came_length, &m, a.trace.hops, a.trace.count)
                 m.member = 0
+    w.leaves_through = 0
     left = m
     left.outgoing = False
     for i in range(first, o.count):
@@ -456,22 +487,23 @@ cdef void watch_done(recording *w, tables *t, const arrival *a, const outbox *o,
         left.object = o.rows[i].port
         left.rule = 0 if left.own else m.rule
         left.emission = i + 1
-        keep_emission(w, &o.rows[i], &left, t, a.trace, NULL)
+        keep_emission(w, &o.rows[i], &left, t, NULL)
     publish(w)
 
 
 # What left without anything having come.
-cdef void watch_left(recording *w, const outbox *o, uint32_t first) noexcept nogil:
+cdef void watch_left(recording *w, tables *t, const outbox *o, uint32_t first) noexcept nogil:
     cdef remark m
     cdef uint32_t i
     memset(&m, 0, sizeof(remark))
     m.verdict = VERDICT_FORWARD
     m.own = True
+    w.leaves_through = 0
     for i in range(first, o.count):
         m.cause = o.rows[i].cause
         m.object = o.rows[i].port
         m.emission = i + 1
-        keep_emission(w, &o.rows[i], &m, NULL, NULL, NULL)
+        keep_emission(w, &o.rows[i], &m, t, NULL)
     publish(w)
 
 
@@ -509,7 +541,7 @@ cdef bint tell_lost(recorder *r, uint32_t number, const remark *m) noexcept nogi
 
 # What was to leave, and its port did not take: the `number`th of the outbox, from 1. Emissions are told in their order. What
 # is published already, because the clock was moved, gets a record of its own.
-cdef void watch_lost(recording *w, const emission *e, uint32_t number, uint16_t reason) noexcept nogil:
+cdef void watch_lost(recording *w, tables *t, const emission *e, uint32_t number, uint16_t reason) noexcept nogil:
     cdef remark m
     cdef uint32_t i
     memset(&m, 0, sizeof(remark))
@@ -519,7 +551,7 @@ cdef void watch_lost(recording *w, const emission *e, uint32_t number, uint16_t 
     m.object = e.port
     for i in range(w.count):
         if not tell_lost(w.recorders[i], number, &m):
-            keep_emission(w, e, &m, NULL, NULL, w.recorders[i])
+            keep_emission(w, e, &m, t, w.recorders[i])
 
 
 # A frame that was held, and died so.

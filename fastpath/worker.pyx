@@ -512,4 +512,4 @@ cdef class Worker:
         count_reason(c, c.out.rows[number].port, reason)
         if c.watch != NULL:
             watch_begins(c)
-            watch_lost(c.watch, &c.out.rows[number], number + 1, reason)
+            watch_lost(c.watch, c.t, &c.out.rows[number], number + 1, reason)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scapy.layers.inet import IP, TCP
+from scapy.layers.inet import IP, TCP, UDP, fragment
 from scapy.layers.l2 import Ether
 
 from dataplane.verdict import Verdict
@@ -80,3 +80,17 @@ def test_what_dies_at_the_door_of_an_appliance_is_there_inside_of_geneve() -> No
         assert len(seen[0].data) + SHELL_BYTES + 14 == len(frame)
         assert all(each.comment.startswith("DROP GROUP_INGRESS at interface fw/eth0") for each in seen)
         assert "; target 10.80.1.10" in seen[1].comment
+
+
+def test_fragments_that_had_waited_are_outside_of_the_tunnel_too() -> None:
+    network = Network(TEXT, engine="fast")
+    capture = begun(network, "fw", OUTER)
+    first, *later = fragment(IP(src="10.80.1.10", dst="10.80.2.10", id=7) / UDP(sport=5, dport=53) / bytes(2000), 1000)
+    network.send_all("shop", [*later, first])
+    seen = read(capture)
+    assert names(seen) == ["fw/eth0", OUTER] * 3
+    for at_fw, outside in zip(seen[::2], seen[1::2], strict=True):
+        assert at_fw.data == outside.data
+        assert not outside.outgoing
+        assert outside.comment.endswith("; target 10.80.1.10")
+    assert ["had waited" in each.comment for each in seen[::2]] == [False, True, True]
