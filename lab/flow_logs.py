@@ -55,6 +55,31 @@ class _Open:
     next: int
     """The interval to write next."""
     intervals: dict[int, Window] = field(default_factory=dict)
+    former: dict[int, tuple[Watched, int]] = field(default_factory=dict)
+    """Interfaces that are gone, until the interval in which they went is written."""
+
+    def watch(self, watched: dict[int, Watched], interval: int) -> None:
+        """Watch these from now on; `interval` is the present one, and still has what others saw in it."""
+        last = max(self.next, interval)
+        self.former |= {number: (each, last) for number, each in self.watched.items()}
+        self.former = {number: each for number, each in self.former.items() if number not in watched}
+        self.watched = watched
+
+    def watches(self, number: int) -> bool:
+        """Whether it watches an interface, or has done so in an interval that is not written yet."""
+        return number in self.watched or number in self.former
+
+    def of(self, interval: int) -> dict[int, Watched]:
+        """What an interval has records of: all it watches, and what is gone and had traffic then."""
+        window = self.intervals.get(interval, Window())
+        seen = {flow.interface for flow in window.flows} | window.lost.keys()
+        return {number: each for number, (each, _) in self.former.items() if number in seen} | self.watched
+
+    def wrote(self, interval: int) -> None:
+        """An interval is written, and all before it."""
+        self.intervals.pop(interval, None)
+        self.next = max(self.next, interval + 1)
+        self.former = {number: (each, last) for number, (each, last) in self.former.items() if last >= self.next}
 
 
 class FlowLogs:
@@ -105,7 +130,7 @@ class FlowLogs:
                 if before is None:
                     self._logs[vpc, name] = _Open(declared, watched, _interval(declared, present))
                 else:
-                    before.watched = watched
+                    before.watch(watched, _interval(declared, present))
             self._mark()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="flow-logs", daemon=True)
@@ -170,8 +195,8 @@ class FlowLogs:
             for each in self._logs.values():
                 interval = max(each.next, _interval(each.declared, number))
                 kept = Window(
-                    {flow: count for flow, count in window.flows.items() if flow.interface in each.watched},
-                    {point: packets for point, packets in window.lost.items() if point in each.watched},
+                    {flow: count for flow, count in window.flows.items() if each.watches(flow.interface)},
+                    {point: packets for point, packets in window.lost.items() if each.watches(point)},
                 )
                 each.intervals.setdefault(interval, Window()).add(kept)
         return present
@@ -184,8 +209,8 @@ class FlowLogs:
         for number in sorted({*each.intervals, *range(max(each.next, end - MOST_IDLE), end)}):
             if number < end:
                 self._write(key, each, number)
-                each.intervals.pop(number, None)
-        each.next = max(each.next, end)
+                each.wrote(number)
+        each.wrote(end - 1)
 
     def _write(self, key: tuple[str, str], each: _Open, number: int) -> None:
         found = list(self._lines(each, number))
@@ -193,12 +218,13 @@ class FlowLogs:
         if not found:
             return
         vpc, name = key
+        facts = next(iter(each.of(number).values())).facts
         text = "\n".join([header(each.declared), *found, ""]).encode()
         content = gzip.compress(text, mtime=0) if each.declared.gzip else text
         path = file_key(
             each.declared,
-            account=next(iter(each.watched.values())).facts["account-id"],
-            region=next(iter(each.watched.values())).facts["region"],
+            account=facts["account-id"],
+            region=facts["region"],
             log_id=log_id(vpc, name),
             end_s=(number + 1) * each.declared.max_aggregation_interval,
             content=content,
@@ -211,7 +237,7 @@ class FlowLogs:
     def _lines(self, each: _Open, number: int) -> Iterator[str]:
         return lines(
             each.declared,
-            each.watched,
+            each.of(number),
             each.intervals.get(number, Window()),
             self._services,
             start_s=number * each.declared.max_aggregation_interval,

@@ -61,6 +61,11 @@ class Logged:
         self.plane.advance(round(second * 1000))
         self.logs.collect()
 
+    def change(self, lab_file: str) -> None:
+        """Change over to another lab file, as `vpclab apply` does."""
+        self.plane.apply(load_topology(lab_file, file_name="test.yaml"))
+        self.logs.configure()
+
     def files(self) -> dict[str, list[str]]:
         """By key: lines of all files."""
         found = {}
@@ -235,3 +240,49 @@ def test_flow_logs_come_and_go_with_the_lab_file() -> None:
     lab.send(80)
     lab.wait(1200)
     assert len(lab.lines()) == 1
+
+
+def without(name: str, logs: str) -> str:
+    """The lab file without an instance."""
+    return "".join(line for line in text(logs).splitlines(keepends=True) if not line.startswith(f"  {name}:"))
+
+
+def test_an_interface_that_goes_leaves_its_part_of_the_interval() -> None:
+    """And no word of silence in those in which it was not there any more."""
+    logs = f"log: {{max_aggregation_interval: 60, {FORMAT}}}"
+    lab = Logged(logs)
+    lab.send(10, 3)
+    lab.change(without("web", logs))
+    lab.wait(60)
+    assert sorted(lab.lines()) == sorted([row(WEB, 3, 10, 10, "egress"), row(DB, 3, 10, 10, "ingress", "REJECT")])
+    lab.wait(120)
+    [silence] = lab.lines()[2:]
+    assert silence == f"{DB} - {BEGIN_S + 60} {BEGIN_S + 120} - - NODATA"
+
+
+def test_what_goes_and_comes_back_has_lost_nothing() -> None:
+    logs = f"log: {{network_interface: web/eth0, {FORMAT}}}"
+    whole = f"log: {{subnet: s, {FORMAT}}}"
+    for wanted, gone in ((whole, without("web", whole)), (logs, text(""))):
+        lab = Logged(wanted)
+        lab.send(10, 3)
+        lab.change(gone)
+        lab.change(text(wanted))
+        lab.send(20)
+        lab.wait(600)
+        found = [line.split() for line in lab.lines() if line.startswith(WEB) and line.endswith("egress ACCEPT OK")]
+        assert sum(int(each[1]) for each in found) == 4
+        lab.logs.close()
+        lab.state.remove()
+        lab.state.release()
+
+
+def test_all_interfaces_of_a_flow_log_may_go() -> None:
+    logs = f"log: {{subnet: s, {FORMAT}}}"
+    lab = Logged(logs)
+    lab.send(10, 3)
+    lab.change(text(logs).partition("instances:")[0])
+    lab.wait(600)
+    assert sorted(lab.lines()) == sorted([row(WEB, 3, 10, 10, "egress"), row(DB, 3, 10, 10, "ingress", "REJECT")])
+    lab.wait(1200)
+    assert len(lab.lines()) == 2
