@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dataplane.engine import DataPlane
+from dataplane.errors import LabError
 from dataplane.model.flow_log import FlowLog
 from dataplane.observe.flow_log_lines import Services, Watched, header, lines, log_id, watched_interfaces
 from dataplane.observe.records import Window
 from dataplane.observe.s3_keys import file_key
-from dataplane.topology import Topology
 from lab.state import LabState
 
 FOLDER, MARK = "flow-logs", "flow-logs.json"
@@ -82,6 +82,17 @@ class _Open:
         self.former = {number: (each, last) for number, (each, last) in self.former.items() if last >= self.next}
 
 
+class _Ending(NamedTuple):
+    """A flow log that is gone, and not written to its end yet."""
+
+    key: tuple[str, str]
+    log: _Open
+    end: int
+    """The interval before which it ended."""
+    services: Services
+    """As they were then."""
+
+
 class FlowLogs:
     """The flow logs of one lab. Methods may be called from any thread.
 
@@ -94,9 +105,10 @@ class FlowLogs:
     def __init__(self, state: LabState, plane: DataPlane, *, epoch_ms: int) -> None:
         self._state, self._plane, self._epoch_ms = state, plane, epoch_ms
         self._lock = threading.Lock()
-        self._topology: Topology | None = None
         self._services: Services
         self._logs: dict[tuple[str, str], _Open] = {}
+        self._ending: list[_Ending] = []
+        self._complaints: dict[str, str] = {}
         self._written: deque[Line] = deque(maxlen=KEPT_LINES)
         self._count = 0
         self._is_recording = False
@@ -122,8 +134,8 @@ class FlowLogs:
                 self._is_recording = True
             present = self._take(unfinished=True)
             for key in [key for key, each in self._logs.items() if wanted.get(key) != each.declared]:
-                self._write_all(key, self._logs.pop(key), present)
-            self._topology, self._services = topology, Services(topology)
+                self._end(key, self._logs.pop(key), present)
+            self._services = Services(topology)
             for (vpc, name), declared in wanted.items():
                 watched = watched_interfaces(topology, self._plane.names, vpc, declared)
                 before = self._logs.get((vpc, name))
@@ -131,23 +143,28 @@ class FlowLogs:
                     self._logs[vpc, name] = _Open(declared, watched, _interval(declared, present))
                 else:
                     before.watch(watched, _interval(declared, present))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="flow-logs", daemon=True)
+                self._thread.start()
+            self._write_ended()
             self._mark()
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="flow-logs", daemon=True)
-            self._thread.start()
 
     def collect(self) -> None:
-        """Write every interval that is over."""
+        """Write every interval that is over. What cannot be written now is tried again the next time."""
         with self._lock:
             if not self._is_recording:
                 return
             present = self._take()
             for key, each in self._logs.items():
-                self._write_until(key, each, _interval(each.declared, present))
+                self._write_until(key, each, _interval(each.declared, present), self._services)
+            self._write_ended()
             self._mark()
 
     def close(self) -> None:
-        """Write what there is, open intervals too. The worker must have stopped."""
+        """Write what there is, open intervals too. The worker must have stopped.
+
+        The mark stays when something could not be written.
+        """
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -155,10 +172,12 @@ class FlowLogs:
             if self._is_recording:
                 present = self._take(unfinished=True)
                 for key, each in self._logs.items():
-                    self._write_all(key, each, present)
+                    self._end(key, each, present)
                 self._logs.clear()
-                with contextlib.suppress(FileNotFoundError):
-                    (self._state.path / MARK).unlink()
+                self._write_ended()
+                self._mark()
+                if not self._ending:
+                    (self._state.path / MARK).unlink(missing_ok=True)
 
     def written(self, after: int = 0) -> list[Line]:
         """Records written since the one with the number `after`, as far as they are kept."""
@@ -176,8 +195,13 @@ class FlowLogs:
                 Line(0, "/".join(key), text)
                 for key, each in self._logs.items()
                 for number in sorted(each.intervals)
-                for text in self._lines(each, number)
+                for text in self._lines(each, number, self._services)
             ]
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """What cannot be written at the moment, and why, in sentences."""
+        return tuple(self._complaints.copy().values())
 
     # -- within -----------------------------------------------------------------------------------------------
 
@@ -185,8 +209,8 @@ class FlowLogs:
         while not self._ended.wait(TICK_S):
             try:
                 self.collect()
-            except OSError as error:
-                log.error("flow logs cannot be written: %s", error)
+            except Exception:  # whatever it is, the next interval is another one
+                log.exception("flow logs")
 
     def _take(self, *, unfinished: bool = False) -> int:
         """Take records to their flow logs; the number of the present window."""
@@ -201,20 +225,35 @@ class FlowLogs:
                 each.intervals.setdefault(interval, Window()).add(kept)
         return present
 
-    def _write_all(self, key: tuple[str, str], each: _Open, present: int) -> None:
-        self._write_until(key, each, _interval(each.declared, present) + 1)
+    def _end(self, key: tuple[str, str], each: _Open, present: int) -> None:
+        """End a flow log with the present interval."""
+        self._ending.append(_Ending(key, each, _interval(each.declared, present) + 1, self._services))
 
-    def _write_until(self, key: tuple[str, str], each: _Open, end: int) -> None:
-        """Write the intervals before `end`."""
-        for number in sorted({*each.intervals, *range(max(each.next, end - MOST_IDLE), end)}):
-            if number < end:
-                self._write(key, each, number)
-                each.wrote(number)
+    def _write_ended(self) -> None:
+        self._ending = [last for last in self._ending if not self._write_until(*last)]
+
+    def _write_until(self, key: tuple[str, str], each: _Open, end: int, services: Services) -> bool:
+        """Write the intervals before `end`; whether that could be done. What could not is still there."""
+        try:
+            for number in sorted({*each.intervals, *range(max(each.next, end - MOST_IDLE), end)}):
+                if number < end:
+                    self._write(key, each, number, services)
+                    each.wrote(number)
+        except OSError as error:
+            self._complain("/".join(key), f"flow log {'/'.join(key)} cannot be written: {error.strerror}")
+            return False
         each.wrote(end - 1)
+        self._complaints.pop("/".join(key), None)
+        return True
 
-    def _write(self, key: tuple[str, str], each: _Open, number: int) -> None:
-        found = list(self._lines(each, number))
-        assert self._topology is not None
+    def _complain(self, subject: str, what: str) -> None:
+        """Say what is wrong, once: it is tried again each second."""
+        if self._complaints.get(subject) != what:
+            self._complaints[subject] = what
+            log.error("%s", what)
+
+    def _write(self, key: tuple[str, str], each: _Open, number: int, services: Services) -> None:
+        found = list(self._lines(each, number, services))
         if not found:
             return
         vpc, name = key
@@ -234,22 +273,29 @@ class FlowLogs:
             self._count += 1
             self._written.append(Line(self._count, f"{vpc}/{name}", line))
 
-    def _lines(self, each: _Open, number: int) -> Iterator[str]:
+    def _lines(self, each: _Open, number: int, services: Services) -> Iterator[str]:
         return lines(
             each.declared,
             each.of(number),
             each.intervals.get(number, Window()),
-            self._services,
+            services,
             start_s=number * each.declared.max_aggregation_interval,
             epoch_ms=self._epoch_ms,
         )
 
     def _mark(self) -> None:
         """Say since when nothing has been written."""
-        begins = {"/".join(key): each.next * each.declared.max_aggregation_interval for key, each in self._logs.items()}
+        begins: dict[str, int] = {}
+        for key, each in [*((last.key, last.log) for last in self._ending), *self._logs.items()]:
+            begins.setdefault("/".join(key), each.next * each.declared.max_aggregation_interval)
         if begins != self._marked:
-            self._state.write(MARK, begins)
-            self._marked = begins
+            try:
+                self._state.write(MARK, begins)
+            except LabError as error:
+                self._complain(MARK, str(error))
+            else:
+                self._marked = begins
+                self._complaints.pop(MARK, None)
 
 
 def lost_by_crash(state: LabState) -> str:
@@ -271,8 +317,12 @@ def _put(path: Path, content: bytes) -> None:
     """Write a file that is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}")
-    with open(draft, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with open(draft, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise

@@ -92,7 +92,7 @@ class Verbs:
             "pid": os.getpid(),
             "lab_id": lab.runtime.lab_id,
             "rootless": lab.runtime.rootless,
-            "warnings": [*lab.runtime.warnings, *filter(None, [lab.lost_records])],
+            "warnings": [*lab.runtime.warnings, *filter(None, [lab.lost_records]), *lab.flow_logs.complaints],
             "uptime_s": time.time() - lab.started,
             "start_s": lab.start_s,
             "clock_offset_s": lab.worker.clock_offset_ms / 1000,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
+import threading
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -13,7 +16,8 @@ from dataplane.engine import DataPlane
 from dataplane.load import load_topology
 from dataplane.observe.aws_ids import aws_id
 from dataplane.observe.flow_log_lines import log_id
-from lab.flow_logs import FOLDER, MOST_IDLE, FlowLogs, lost_by_crash
+from lab import flow_logs
+from lab.flow_logs import FOLDER, MARK, MOST_IDLE, FlowLogs, lost_by_crash
 from lab.state import LabState
 
 BEGIN_S = 1_700_000_400
@@ -286,3 +290,106 @@ def test_all_interfaces_of_a_flow_log_may_go() -> None:
     assert sorted(lab.lines()) == sorted([row(WEB, 3, 10, 10, "egress"), row(DB, 3, 10, 10, "ingress", "REJECT")])
     lab.wait(1200)
     assert len(lab.lines()) == 2
+
+
+def blocked(lab: Logged, folder: str) -> Path:
+    """A file where a folder should be: nothing can be written there until it is removed."""
+    path = lab.state.path / FOLDER / folder
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    return path
+
+
+PLAIN = "AWSLogs/123456789012"
+
+
+def test_what_cannot_be_written_while_a_flow_log_is_replaced_is_written_later() -> None:
+    """And the new one has begun nevertheless."""
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    lab.send(5, 2)
+    path = blocked(lab, PLAIN)
+    lab.change(text(f"log: {{network_interface: web/eth0, gzip: false, {FORMAT}}}, more: {{subnet: s, {FORMAT}}}"))
+    lab.send(15, 3)
+    lab.wait(30)
+    assert lab.state.read(MARK) == {"v/log": BEGIN_S, "v/more": BEGIN_S}
+    [complaint] = lab.logs.complaints
+    assert complaint == "flow log v/log cannot be written: Not a directory"
+    path.unlink()
+    lab.wait(31)
+    assert lab.lines() == [row(WEB, 2, 5, 5, "egress")]
+    assert lab.logs.complaints == ()
+    lab.wait(600)
+    more = [row(WEB, 3, 15, 15, "egress"), row(DB, 3, 15, 15, "ingress", "REJECT")]
+    assert sorted(lab.lines()) == sorted([row(WEB, 2, 5, 5, "egress"), row(WEB, 3, 15, 15, "egress"), *more])
+
+
+def test_one_flow_log_that_cannot_be_written_keeps_no_other_from_it() -> None:
+    lab = Logged(
+        f"a: {{network_interface: web/eth0, {FORMAT}}}, "
+        f"b: {{network_interface: web/eth0, hive_compatible_partitions: true, {FORMAT}}}"
+    )
+    lab.send(5)
+    path = blocked(lab, PLAIN)
+    lab.wait(600)
+    [name] = lab.files()
+    assert "aws-account-id" in name
+    assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
+    lab.send(605)
+    lab.logs.close()
+    assert len(lab.files()) == 2
+    assert lab.state.read(MARK) == {"v/a": BEGIN_S}, "what is missing is told of"
+    path.unlink()
+
+
+def test_what_was_written_before_a_failure_is_not_written_again() -> None:
+    lab = Logged(f"log: {{network_interface: web/eth0, per_hour_partition: true, gzip: false, {FORMAT}}}")
+    lab.send(5)
+    lab.send(605)
+    path = blocked(lab, f"{PLAIN}/vpcflowlogs/us-east-1/2023/11/14/23")
+    lab.wait(3000)  # 23:10 UTC: intervals that ended up to 22:50 have another folder
+    path.unlink()
+    lab.wait(3001)
+    ends = [line.split()[2:4] for line in lab.lines() if line.endswith("NODATA")]
+    assert ends == [[str(BEGIN_S + begin), str(BEGIN_S + begin + 600)] for begin in (1200, 1800, 2400)]
+    assert [line for line in lab.lines() if line.endswith("OK")] == [
+        row(WEB, 1, 5, 5, "egress"),
+        row(WEB, 1, 605, 605, "egress"),
+    ]
+
+
+def test_nothing_of_a_file_that_cannot_be_written_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    lab.send(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        lab.wait(600)
+        assert lab.logs.complaints == ("flow log v/log cannot be written: No space left on device",)
+    assert not [path for path in (lab.state.path / FOLDER).rglob("*") if path.is_file()]
+    lab.wait(601)
+    assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
+
+
+def test_an_error_does_not_end_the_thread_that_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_logs, "TICK_S", 0.01)
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    take, failed = lab.plane.take_flow_records, threading.Event()
+
+    def fail_once(*, unfinished: bool = False) -> Any:
+        if failed.is_set():
+            return take(unfinished=unfinished)
+        failed.set()
+        raise RuntimeError("once")
+
+    lab.plane.take_flow_records = fail_once  # type: ignore[method-assign]
+    assert failed.wait(30)
+    lab.send(5)
+    lab.plane.advance(600_000)
+    end = monotonic() + 30
+    while not lab.logs._written:  # asking properly would write what the thread should
+        assert monotonic() < end
+        sleep(0.01)
+    assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
+    lab.logs.close()
