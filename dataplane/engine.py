@@ -88,6 +88,8 @@ class DataPlane:
         self._in_use = threading.RLock()
         """Held while tables and what is known of them here change together, and while a trace needs both."""
         self.compiler = Compiler()
+        self._records_taken = 0
+        """The window in which flow records were taken last."""
         self._lowered: Lowered | None = None
         self._packed: Packed | None = None
         self.topology: Topology
@@ -172,14 +174,22 @@ class DataPlane:
             window_ms=WINDOW_MS,
             phase_ms=epoch_ms,
         )
+        self._records_taken = self.engine.take_records()[0]
 
     def take_flow_records(self, *, unfinished: bool = False) -> tuple[int, dict[int, Window]]:
         """The number of the present window (minutes of Unix time), and what has been recorded up to it, told once.
 
-        What was lost in a window may be told in a later call as well. `unfinished`: of the present window too.
+        What was lost in a window may be told in a later call as well. `unfinished`: of the present window too. What was
+        lost nobody knows where is told in all windows in which it may have been: those since the last call, of more
+        than an hour the first and the last ones.
         """
-        window, rows, lost, _ = self.engine.take_records(unfinished=unfinished)
-        return window, windows_of(rows, lost)
+        window, rows, lost, elsewhere = self.engine.take_records(unfinished=unfinished)
+        windows = windows_of(rows, lost)
+        if elsewhere:
+            for number in {self._records_taken, *range(max(self._records_taken, window - 59), window + 1)}:
+                windows.setdefault(number, Window()).lost_anywhere += elsewhere
+        self._records_taken = window
+        return window, windows
 
     def port(self, interface: str) -> int:
         """The port number of an interface, e.g. ``"web/eth0"``.

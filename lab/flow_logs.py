@@ -73,7 +73,11 @@ class _Open:
         """What an interval has records of: all it watches, and what is gone and had traffic then."""
         window = self.intervals.get(interval, Window())
         seen = {flow.interface for flow in window.flows} | window.lost.keys()
-        return {number: each for number, (each, _) in self.former.items() if number in seen} | self.watched
+        return {
+            number: each
+            for number, (each, last) in self.former.items()
+            if number in seen or (window.lost_anywhere and interval <= last)
+        } | self.watched
 
     def wrote(self, interval: int) -> None:
         """An interval is written, and all before it."""
@@ -221,6 +225,7 @@ class FlowLogs:
                 kept = Window(
                     {flow: count for flow, count in window.flows.items() if each.watches(flow.interface)},
                     {point: packets for point, packets in window.lost.items() if each.watches(point)},
+                    window.lost_anywhere,
                 )
                 each.intervals.setdefault(interval, Window()).add(kept)
         return present

@@ -104,7 +104,7 @@ def lines(
     """The records of one aggregation interval that began at `start_s` (Unix time), by interface.
 
     `epoch_ms` is the Unix time at which lab time was 0. An interface without traffic has a record that says so, and so
-    has one of which some was lost.
+    has one of which some was or may have been lost.
     """
     mine: dict[int, list[tuple[Flow, Count]]] = {number: [] for number in watched}
     for flow, count in window.flows.items():
@@ -117,7 +117,7 @@ def lines(
             if log.traffic_type in ("ALL", values["action"]):
                 yield _line(log, interface, values)
         ends = {"start": str(start_s), "end": str(start_s + log.max_aggregation_interval)}
-        if number in window.lost:
+        if number in window.lost or window.lost_anywhere:
             yield _line(log, interface, {**ends, "log-status": "SKIPDATA"})
         elif not found:
             yield _line(log, interface, {**ends, "log-status": "NODATA"})

@@ -57,6 +57,8 @@ class Window:
     flows: dict[Flow, Count] = field(default_factory=dict)
     lost: dict[int, int] = field(default_factory=dict)
     """Number of an interface -> packets there that there was no room to record."""
+    lost_anywhere: int = 0
+    """Packets that may have been lost in it, at any interface: there was no room to remember at which."""
 
     def add(self, other: Window) -> None:
         """Another window is part of this one."""
@@ -64,6 +66,7 @@ class Window:
             self.count(flow, count)
         for number, packets in other.lost.items():
             self.lost[number] = self.lost.get(number, 0) + packets
+        self.lost_anywhere += other.lost_anywhere
 
     def count(self, flow: Flow, count: Count) -> None:
         """Add a piece of a record."""

@@ -210,7 +210,7 @@ class Pair:
                 self.windows[form].setdefault(number, Window()).add(window)
         for form in FORMS[1:]:
             assert self.windows[form] == self.windows["plain"], form
-        assert not any(window.lost for window in self.windows["plain"].values())
+        assert not any(window.lost or window.lost_anywhere for window in self.windows["plain"].values())
         ours, theirs = Counter[Any](), Counter[Any]()
         for number, window in self.windows["plain"].items():
             for flow, count in window.flows.items():

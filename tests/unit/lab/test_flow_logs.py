@@ -181,6 +181,26 @@ def test_what_there_was_no_room_for_is_told() -> None:
     assert skipped == f"2 123456789012 {WEB} - - - - - - - {BEGIN_S} {BEGIN_S + 60} - SKIPDATA"
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_loss_that_nobody_can_name_is_told_of_every_interface(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
+    """So many windows lack something that there is no room to remember them all: any of the last ones may."""
+    monkeypatch.setattr(flow_logs, "TICK_S", 1000.0)  # taken once, at the end
+    logs, minutes = f"log: {{gzip: false, {FORMAT}}}", 600
+    lab = Logged(logs, flows=1)
+    for minute in range(minutes):
+        for each in range(2):
+            lab.send(60 * minute + 1 + each, sport=1 + 2 * minute + each)
+    if gone:
+        lab.change(without("db", logs))
+    lab.wait(60 * minutes)
+    skipped = [line.split() for line in lab.lines() if line.endswith("SKIPDATA")]
+    for interface in (WEB, DB):
+        begins = [(int(start) - BEGIN_S) // 60 for name, _, start, *_ in skipped if name == interface]
+        assert begins[0] == 0
+        assert begins[-6:] == [540, 550, 560, 570, 580, 590]
+    assert lab.plane.take_flow_records(unfinished=True)[1] == {}, "told once"
+
+
 def test_the_end_of_a_lab_writes_what_is_open() -> None:
     lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
     lab.send(5)
