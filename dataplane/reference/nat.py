@@ -136,7 +136,10 @@ class NatTables:
         else:
             if found is not None:
                 memory.forget(found, of_silence=False)
-            found = self._open(gateway, packet, now_ms)
+            if found is None or is_gone:
+                found = self._open(gateway, packet, now_ms)
+            else:
+                found = self._reopen(gateway, packet, now_ms, found)
             if found is None:
                 return Reason.NAT_PORTS_EXHAUSTED
         self._settle(gateway, found, now_ms, proposals)
@@ -203,13 +206,26 @@ class NatTables:
                 memory.expire(now_ms, memory.ports.rivals(*place))
         for place in places:
             if memory.ports.count(*place) < MOST_PER_DESTINATION:
-                found = Connection(packet.flow, Lifetime.begin(packet, now_ms, gateway.limits))
-                memory.by_client[packet.flow] = found
+                found = self._begin(gateway, packet, now_ms)
                 memory.ports.take_lowest(found, place[0])
-                memory.counters.attempts += packet.protocol == TCP
                 return found
         memory.counters.exhausted += 1
         return None
+
+    def _reopen(self, gateway: NatGateway, packet: Packet, now_ms: int, former: Connection) -> Connection:
+        """A connection that was closed begins again, with the address and port it had (RFC 7857, section 2.1)."""
+        found = self._begin(gateway, packet, now_ms)
+        self._memory(gateway.number).ports.take(found, former.address, former.port)
+        found.is_seen = former.is_seen
+        return found
+
+    def _begin(self, gateway: NatGateway, packet: Packet, now_ms: int) -> Connection:
+        """A connection that has no port yet."""
+        memory = self._memory(gateway.number)
+        found = Connection(packet.flow, Lifetime.begin(packet, now_ms, gateway.limits))
+        memory.by_client[packet.flow] = found
+        memory.counters.attempts += packet.protocol == TCP
+        return found
 
     def _settle(self, gateway: NatGateway, connection: Connection, now_ms: int, proposals: Proposals) -> None:
         """Adopt address and port that are proposed; when nobody proposes, what was chosen counts."""

@@ -19,6 +19,7 @@ from tests.property.disagreements import IncomparableError
 from tests.property.geneve_frames import bounce
 from tests.property.pairing import ROUNDS, InCirclesError, Pair, rounds
 from tests.scenario.gwlb import ONE, balancer
+from tests.scenario.labs import SHOP
 from tests.scenario.test_return_to_sender import APP, DB, LAB, NAT
 
 CLOSED = LAB.replace("db: {vpc: far, subnet: data, private_ip: 10.1.1.10, security_groups: [open]",
@@ -114,6 +115,21 @@ def test_port_that_was_seen_is_compared() -> None:
     fast, reference = pair.chosen_ports()
     assert fast == reference
     send(pair, "db", error_about(IP(frame[14:])[UDP].sport))
+    assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"]
+
+
+def test_port_of_a_connection_that_begins_again_is_compared() -> None:
+    """It has the one that was seen (RFC 7857, section 2.1), though what begins it dies behind the gateway."""
+    pair = Pair(load_topology(SHOP, file_name="lab.yaml"))
+    begin = IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6)
+    send(pair, "app", begin)
+    [(_, frame)] = pair.news
+    seen = IP(frame[14:])
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6, flags="R"))
+    begin[IP].ttl = 2
+    send(pair, "app", begin)
+    assert not pair.news
+    send(pair, "example", IP(src="198.51.100.10", dst=seen.src) / TCP(sport=6, dport=seen.sport, flags="SA"))
     assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"]
 
 
