@@ -65,6 +65,7 @@ class Capture:
         self._recorder = _recorder(
             rows_of(self._points, data_plane.names),
             filter_text,
+            self._topology,
             frames=any(side.frames for side in self.sides),
             bare=not all(side.frames for side in self.sides),
             ring_bytes=ring_bytes,
@@ -147,7 +148,9 @@ class Stories:
         """Begin to follow packets that match a filter as they came, or as they left; errors as of `Capture`."""
         self._data_plane = data_plane
         row: PointRow = ("story", 0, 0, 0, 0, None, [])
-        self._recorder = _recorder([row], filter_text, frames=True, bare=False, ring_bytes=RING_BYTES)
+        self._recorder = _recorder(
+            [row], filter_text, data_plane.topology, frames=True, bare=False, ring_bytes=RING_BYTES
+        )
         _begin(data_plane, self._recorder)
 
     def close(self) -> None:
@@ -215,12 +218,26 @@ def head_of(points: Sequence[Point], sides: Sequence[Any]) -> bytes:
 
 
 def _recorder(
-    rows: Sequence[tuple[Any, ...]], filter_text: str, *, frames: bool, bare: bool, ring_bytes: int
+    rows: Sequence[tuple[Any, ...]], filter_text: str, topology: Topology, *, frames: bool, bare: bool, ring_bytes: int
 ) -> Recorder:
     if not filter_text.strip():
         return Recorder(rows, capacity=ring_bytes)
-    chosen = PacketFilter(filter_text, frames=frames, bare=bare)
+    chosen = PacketFilter(filter_text, _addresses(topology), frames=frames, bare=bare)
     return Recorder(rows, capacity=ring_bytes, keeps=chosen.keeps, programs=chosen.programs, owner=chosen)
+
+
+def _addresses(topology: Topology) -> dict[str, list[str]]:
+    """What filters may call by name: nodes, at all of their interfaces."""
+    found: dict[str, list[str]] = {}
+    for each in topology.interfaces:
+        if each.kind == "interface" and each.is_attached:
+            name = each.path.partition("/")[0]
+            found.setdefault(name, []).extend(map(str, (*each.addresses4, *each.addresses6)))
+    for name, host in topology.lab.internet.hosts.items():
+        found[name] = [str(address) for address in (host.address, host.ipv6_address) if address]
+    for name, service in topology.lab.aws_services.items():
+        found[name] = [str(service.host_address(name))]
+    return found
 
 
 def _begin(data_plane: DataPlane, recorder: Recorder) -> None:

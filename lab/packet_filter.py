@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import threading
+from collections.abc import Mapping, Sequence
 
 from dataplane.errors import LabError
 from lab.control import RequestError
+from lab.filter_names import with_addresses
 from lab.preflight import PCAP_PACKAGE, apt_line
 
 _NAMES = ("libpcap.so.0.8", "libpcap.so.1")
@@ -30,19 +32,29 @@ class PacketFilter:
     The recorder calls libpcap by `keeps` with `programs`; they are valid as long as this object lives.
     """
 
-    def __init__(self, text: str, *, frames: bool = True, bare: bool = True) -> None:
+    def __init__(
+        self, text: str, nodes: Mapping[str, Sequence[str]] | None = None, *, frames: bool = True, bare: bool = True
+    ) -> None:
         """Compile a filter for points where packets have an Ethernet header (`frames`), and where not (`bare`).
 
+        `nodes`: what names of hosts may stand in it, and their addresses.
+
         Raises:
-            RequestError: libpcap refuses it, for the reason it gives.
+            RequestError: libpcap refuses it, for the reason it gives; or it has a name that is no node's.
             LabError: libpcap is not installed.
         """
+        self._text = text
+        text, unknown = with_addresses(text, nodes or {})
         self._library = _load()
         self._compiled: list[_Program] = []
         self.keeps: int = ctypes.cast(self._library.bpf_filter, ctypes.c_void_p).value or 0
         wanted = ((frames, _ETHERNET), (bare, _RAW_IP))
         first, second = (self._compile(text, link) if wants else 0 for wants, link in wanted)
         self.programs = (first, second)
+        if unknown:
+            raise RequestError(
+                f"filter {self._text!r}: no node is called {unknown!r}; others are named by their addresses"
+            )
 
     def matches(self, data: bytes, *, bare: bool = False) -> bool:
         """Whether a packet passes."""
@@ -57,7 +69,7 @@ class PacketFilter:
                 if library.pcap_compile(handle, ctypes.byref(program), text.encode(), 1, _NETMASK_UNKNOWN) != 0:
                     why = library.pcap_geterr(handle).decode(errors="replace")
                     where = "" if link == _ETHERNET else " (packets have no Ethernet header at this point)"
-                    raise RequestError(f"filter {text!r}: {why}{where}")
+                    raise RequestError(f"filter {self._text!r}: {why}{where}")
             finally:
                 library.pcap_close(handle)
         self._compiled.append(program)

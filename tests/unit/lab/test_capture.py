@@ -93,6 +93,18 @@ def test_a_filter_chooses_at_each_point_what_is_seen_there() -> None:
     assert [each.interface.name for each in packets] == ["example/eth0"]
 
 
+def test_a_filter_knows_nodes_by_their_names() -> None:
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["app"], "host web or host example")
+    network.send("app", SYN)
+    network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=1, dport=53))
+    network.send("app", IP(src="10.0.2.10", dst="198.51.100.11") / UDP(sport=1, dport=53))
+    packets, _ = collected(capture)
+    assert [IP(each.data[14:]).dst for each in packets] == ["10.0.1.10", "198.51.100.10"]
+    with pytest.raises(RequestError, match="no node is called 'wbe'; others are named by their addresses"):
+        Stories(network.plane, "host wbe")
+
+
 def test_points_follow_what_is_applied() -> None:
     """A changed address is looked for from then on."""
     network = Network(TEXT, engine="fast")

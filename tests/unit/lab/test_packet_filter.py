@@ -12,6 +12,7 @@ from scapy.layers.l2 import ARP, Ether
 from dataplane.errors import LabError
 from lab import packet_filter
 from lab.control import RequestError
+from lab.filter_names import with_addresses
 from lab.packet_filter import PacketFilter
 
 SYN = IP(src="10.0.1.10", dst="10.0.2.10") / TCP(sport=40000, dport=443, flags="S")
@@ -57,6 +58,46 @@ def test_a_filter_that_libpcap_refuses(text: str, words: str) -> None:
     with pytest.raises(RequestError, match=words) as refused:
         PacketFilter(text)
     assert repr(text) in str(refused.value)
+
+
+NODES = {"web": ["10.0.1.10"], "db-1": ["10.0.2.11", "2001:db8::11"], "www": ["192.0.2.1"]}
+
+AS_THEY_ARE = [
+    "tcp port http or https",
+    "ip proto ospf or ip proto \\udp",
+    "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0 or net 10.0/16",
+    "icmp[icmptype] = icmp-echo or ip6 host ::ffff:1",
+    "udp[0x8:2] = 0xbeef and ether host 02:00:00:00:00:0a",
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        *((text, text) for text in AS_THEY_ARE),
+        ("host web", "host 10.0.1.10"),
+        ("src web and dst db-1", "src 10.0.1.10 and dst (10.0.2.11 or 2001:db8::11)"),
+        ("tcp port www and host www", "tcp port www and host 192.0.2.1"),
+        (
+            "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0 or net 10.0/16",
+            "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0 or net 10.0/16",
+        ),
+        (
+            "udp[0x8:2] = 0xbeef and ether host 02:00:00:00:00:0a",
+            "udp[0x8:2] = 0xbeef and ether host 02:00:00:00:00:0a",
+        ),
+    ],
+)
+def test_names_in_a_filter_are_those_of_nodes(text: str, meant: str) -> None:
+    assert with_addresses(text, NODES) == (meant, "")
+    assert PacketFilter(text, NODES, bare=False).programs[0]
+
+
+@pytest.mark.parametrize("name", ["db.internal.example.", "wbe", "3com.example", "localhost", "nat:nta"])
+def test_other_names_are_refused_and_asked_of_nobody(name: str) -> None:
+    """libpcap would resolve `localhost`; that it is refused shows that it is not asked."""
+    with pytest.raises(RequestError, match="by their addresses"):
+        PacketFilter(f"host {name}", NODES)
 
 
 def test_filters_come_and_go() -> None:
