@@ -26,6 +26,20 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_uint), ("instructions", ctypes.c_void_p))
 
 
+class _Instruction(ctypes.Structure):
+    """``struct bpf_insn``."""
+
+    _fields_ = (("code", ctypes.c_uint16), ("jt", ctypes.c_uint8), ("jf", ctypes.c_uint8), ("k", ctypes.c_uint32))
+
+
+_NOTHING = _Instruction(0x06, 0, 0, 0)
+"""``ret #0``: no packet passes."""
+_CLASS, _MODE, _LOADS, _ABSOLUTE = 0x07, 0xE0, (0, 1), 0x20
+_ANCILLARY = 0xFFFFF000
+"""Loads from here on ask Linux's socket for what stands in no packet (``SKF_AD_OFF``)."""
+_REJECTS_ALL = "rejects all packets"
+
+
 class PacketFilter:
     """One filter, for frames and for packets without an Ethernet header.
 
@@ -37,6 +51,8 @@ class PacketFilter:
     ) -> None:
         """Compile a filter for points where packets have an Ethernet header (`frames`), and where not (`bare`).
 
+        Where packets have no Ethernet header, one that can never match there (`arp`) keeps nothing, unless that is all.
+
         `nodes`: what names of hosts may stand in it, and their addresses.
 
         Raises:
@@ -44,12 +60,14 @@ class PacketFilter:
             LabError: libpcap is not installed.
         """
         self._text = text
+        if not all(each.isprintable() or each.isspace() for each in text):
+            raise RequestError(f"filter {text!r} has characters that are no text")
         text, unknown = with_addresses(text, nodes or {})
         self._library = _load()
         self._compiled: list[_Program] = []
         self.keeps: int = ctypes.cast(self._library.bpf_filter, ctypes.c_void_p).value or 0
         wanted = ((frames, _ETHERNET), (bare, _RAW_IP))
-        first, second = (self._compile(text, link) if wants else 0 for wants, link in wanted)
+        first, second = (self._compile(text, link, other=frames) if wants else 0 for wants, link in wanted)
         self.programs = (first, second)
         if unknown:
             raise RequestError(
@@ -61,18 +79,25 @@ class PacketFilter:
         found: int = self._library.bpf_filter(self.programs[bare], data, len(data), len(data))
         return found != 0
 
-    def _compile(self, text: str, link: int) -> int:
+    def _compile(self, text: str, link: int, *, other: bool) -> int:
         library, program = self._library, _Program()
         with _compiling:
             handle = library.pcap_open_dead(link, _SNAPLEN)
             try:
                 if library.pcap_compile(handle, ctypes.byref(program), text.encode(), 1, _NETMASK_UNKNOWN) != 0:
                     why = library.pcap_geterr(handle).decode(errors="replace")
+                    if other and link == _RAW_IP and _REJECTS_ALL in why:
+                        return ctypes.addressof(_NOTHING)
                     where = "" if link == _ETHERNET else " (packets have no Ethernet header at this point)"
                     raise RequestError(f"filter {self._text!r}: {why}{where}")
             finally:
                 library.pcap_close(handle)
         self._compiled.append(program)
+        rows = ctypes.cast(program.instructions, ctypes.POINTER(_Instruction))
+        for each in rows[: program.length]:
+            if each.code & _CLASS in _LOADS and each.code & _MODE == _ABSOLUTE and each.k >= _ANCILLARY:
+                why = "directions and interfaces are those of points; leave them out"
+                raise RequestError(f"filter {self._text!r}: {why}")
         return int(program.instructions)
 
     def __del__(self) -> None:

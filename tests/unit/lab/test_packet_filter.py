@@ -45,6 +45,14 @@ def test_what_has_to_do_with_frames_only() -> None:
         PacketFilter("ether src 02:00:00:00:00:01")
 
 
+def test_what_can_match_frames_only_keeps_nothing_elsewhere() -> None:
+    chosen = PacketFilter("arp")
+    assert chosen.matches(bytes(Ether(dst="ff:ff:ff:ff:ff:ff") / ARP()))
+    assert not any(chosen.matches(bytes(each), bare=True) for each in ALL)
+    with pytest.raises(RequestError, match="rejects all packets"):
+        PacketFilter("arp", frames=False)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -52,6 +60,11 @@ def test_what_has_to_do_with_frames_only() -> None:
         ("port 70000", "70000"),
         ("port 80 and", "syntax error"),
         ("tcp and udp and less 3", "rejects all packets"),
+        ("inbound", "directions and interfaces are those of points"),
+        ("tcp and not outbound", "directions and interfaces are those of points"),
+        ("ifindex 2", "directions and interfaces are those of points"),
+        ("tcp \udcff", "characters that are no text"),
+        ("tcp\0 and udp", "characters that are no text"),
     ],
 )
 def test_a_filter_that_libpcap_refuses(text: str, words: str) -> None:
