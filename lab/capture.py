@@ -171,8 +171,10 @@ class Stories:
         return {"time_ns": record.time_ns, "lost": record.lost, "trace": found.to_json()}
 
 
-def split_words(topology: Topology, words: Sequence[str]) -> tuple[list[str], str]:
+def split_words(topology: Topology, words: Sequence[str]) -> tuple[list[str], str, str]:
     """Points and filter of a command line: the words that name points, and all from the first that does not.
+
+    The third is why that one names no point, or "": it may be misspelt.
 
     Raises RequestError when not even the first is one.
     """
@@ -183,9 +185,9 @@ def split_words(topology: Topology, words: Sequence[str]) -> tuple[list[str], st
         except UnknownPointError as error:
             if not points:
                 raise RequestError(str(error)) from None
-            return points, " ".join(words[index:])
+            return points, " ".join(words[index:]), str(error)
         points.append(word)
-    return points, ""
+    return points, "", ""
 
 
 def points_of(topology: Topology, words: Sequence[str]) -> list[Point]:

@@ -200,10 +200,13 @@ class Verbs:
         words = _argument(arguments, "points", list)
         if not all(isinstance(word, str) for word in words):
             raise RequestError("points are texts")
-        where = _argument(arguments, "filter", str)
+        where, no_point = _argument(arguments, "filter", str), ""
         if _argument(arguments, "split", bool):
-            words, where = split_words(self._lab.topology, words)
-        made = Capture(self._lab.data_plane, words, where)
+            words, where, no_point = split_words(self._lab.topology, words)
+        try:
+            made = Capture(self._lab.data_plane, words, where)
+        except RequestError as error:
+            raise RequestError(f"{error}; or is it a point? {no_point}" if no_point else str(error)) from None
         first = {"sides": [side.name for side in made.sides]}
         return Stream(first, lambda client: made.run(client.sendall, functools.partial(_has_ended, client)), made.close)
 

@@ -17,7 +17,7 @@ from scapy.layers.inet import IP, TCP
 from dataplane.errors import LabError
 from lab import control, pcapng
 from lab.capture_stream import CaptureStream
-from lab.control import ControlServer
+from lab.control import ControlServer, RequestError
 from lab.verbs import Verbs, _has_ended
 from tests.scenario.network import Network
 
@@ -91,3 +91,11 @@ def test_what_nobody_reads_keeps_no_lab_from_going_down_and_is_not_taken_for_who
             running.run(out)
     packets = list(pcapng.Reader().packets(out.getvalue()))
     assert 0 < len(packets) < 200
+
+
+@pytest.mark.usefixtures("server")
+def test_a_misspelt_second_point_is_told_with_the_nearest(tmp_path: Path) -> None:
+    """It is read as a filter, which libpcap refuses for reasons that help nobody."""
+    for word, nearest in (("nat:nta", "did you mean nat:shop/nat"), ("ap", "did you mean app")):
+        with pytest.raises(RequestError, match=f"filter '{word}': .*; or is it a point\\? .*{nearest}"):
+            CaptureStream(tmp_path, ["web", word], split=True)
