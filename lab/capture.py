@@ -158,13 +158,18 @@ class Stories:
         self._data_plane.engine.unwatch(self._recorder)
 
     def run(self, write: Write, ended: Ended) -> None:
-        """Write a line for each packet until the end."""
+        """Write a line for each packet until the end, and a last one: how many packets were lost in all."""
         try:
             for records in _batches(self._recorder, ended, lambda: None):
-                lines = [json.dumps(self._line(record), separators=(",", ":")) + "\n" for record in records]
-                write("".join(lines).encode())
+                write(b"".join(map(self._told, records)))
         finally:
             self.close()
+        while rows := self._recorder.read(BATCH):  # what came before the end
+            write(b"".join(self._told(Record(*row)) for row in rows))
+        write(_json_line({"ended": True, "lost": self._recorder.lost}))
+
+    def _told(self, record: Record) -> bytes:
+        return _json_line(self._line(record))
 
     def _line(self, record: Record) -> dict[str, Any]:
         found = with_notes(self._data_plane.topology, story_of(record, self._data_plane.names))
@@ -226,6 +231,10 @@ def _recorder(
         return Recorder(rows, capacity=ring_bytes)
     chosen = PacketFilter(filter_text, _addresses(topology), frames=frames, bare=bare)
     return Recorder(rows, capacity=ring_bytes, keeps=chosen.keeps, programs=chosen.programs, owner=chosen)
+
+
+def _json_line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
 def _addresses(topology: Topology) -> dict[str, list[str]]:

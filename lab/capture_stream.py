@@ -120,6 +120,8 @@ class StoryStream:
     """What real packets go through, from the moment it is made."""
 
     def __init__(self, folder: Path, filter_text: str = "") -> None:
+        self.lost = 0
+        """Packets that were not followed because nobody kept up, in all; known when the iteration has ended."""
         self._client = ControlClient(folder)
         try:
             _, self._stream = self._client.stream("follow", filter=filter_text)
@@ -130,7 +132,12 @@ class StoryStream:
     def __iter__(self) -> Iterator[Followed]:
         for line in self._stream:
             told = json.loads(line)
+            if "ended" in told:
+                self.lost = told["lost"]
+                return
             yield Followed(told["time_ns"], Trace.from_json(told["trace"]), told["lost"])
+
+        raise LabError("following ended early: more packets may have passed")
 
     def stop(self) -> None:
         """Let the iteration end, from another thread or a signal handler."""

@@ -84,12 +84,14 @@ def trace(
 def _follow(lab: Lab, where: str, count: int, everything: bool, output: str) -> None:
     with lab.follow(where) as followed, interrupt_ends(followed.stop):
         click.echo("following packets; Ctrl-C stops", err=True)
+        told = 0
         for number, each in enumerate(followed, 1):
+            told += each.lost
             if each.lost:
                 click.echo(f"{each.lost} packets were not followed: what reads this did not keep up", err=True)
             if output == "json":
-                told = {"time_ns": each.time_ns, "lost": each.lost, "trace": each.trace.to_json()}
-                click.echo(json.dumps(told, separators=(",", ":")))
+                line = {"time_ns": each.time_ns, "lost": each.lost, "trace": each.trace.to_json()}
+                click.echo(json.dumps(line, separators=(",", ":")))
             else:
                 click.echo(clock_text(each.time_ns))
                 print_trace(each.trace, everything=everything)
@@ -97,6 +99,8 @@ def _follow(lab: Lab, where: str, count: int, everything: bool, output: str) -> 
             sys.stdout.flush()
             if number == count:
                 return
+        if followed.lost > told:
+            click.echo(f"{followed.lost - told} packets were not followed: what reads this did not keep up", err=True)
 
 
 @click.command()

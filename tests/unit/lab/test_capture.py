@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -123,6 +124,18 @@ def test_points_follow_what_is_applied() -> None:
 
     packets, _ = collected(capture, ended)
     assert [each.comment.partition(" at ")[0] for each in packets] == ["DROP GROUP_INGRESS"]
+
+
+def test_all_that_was_followed_is_told_at_the_end_and_what_was_lost() -> None:
+    network = Network(TEXT, engine="fast")
+    stories = Stories(network.plane)
+    for _ in range(600):  # more than are written at once
+        network.send("app", SYN)
+    lines: list[bytes] = []
+    stories.run(lines.append, now)
+    *told, last = map(json.loads, b"".join(lines).splitlines())
+    assert len(told) == 600
+    assert last == {"ended": True, "lost": 0}
 
 
 def test_at_most_sixteen_captures_and_room_again_when_one_ends() -> None:
