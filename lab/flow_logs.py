@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import logging
 import os
 import threading
@@ -265,15 +266,18 @@ class FlowLogs:
         facts = next(iter(each.of(number).values())).facts
         text = "\n".join([header(each.declared), *found, ""]).encode()
         content = gzip.compress(text, mtime=0) if each.declared.gzip else text
-        path = file_key(
-            each.declared,
-            account=facts["account-id"],
-            region=facts["region"],
-            log_id=log_id(vpc, name),
-            end_s=(number + 1) * each.declared.max_aggregation_interval,
-            content=content,
-        )
-        _put(self._state.path / FOLDER / path, content)
+        for same in itertools.count():
+            path = self._state.path / FOLDER / file_key(
+                each.declared,
+                account=facts["account-id"],
+                region=facts["region"],
+                log_id=log_id(vpc, name),
+                end_s=(number + 1) * each.declared.max_aggregation_interval,
+                content=content + b"\0" * same,
+            )
+            if not path.exists():  # it is there when one of the same name ended in this interval and said the same
+                break
+        _put(path, content)
         for line in found:
             self._count += 1
             self._written.append(Line(self._count, f"{vpc}/{name}", line))

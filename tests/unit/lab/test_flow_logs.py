@@ -413,3 +413,14 @@ def test_an_error_does_not_end_the_thread_that_writes(monkeypatch: pytest.Monkey
         sleep(0.01)
     assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
     lab.logs.close()
+
+
+def test_two_flow_logs_of_one_name_and_interval_have_two_files_though_they_say_the_same() -> None:
+    logs = 'log: {network_interface: web/eth0, gzip: false, log_format: "${interface-id} ${packets}"}'
+    lab = Logged(logs)
+    for second in (5, 25):
+        lab.send(second)
+        lab.change(text(""))
+        lab.change(text(logs))
+    assert lab.lines() == [f"{WEB} 1"] * 2
+    assert len({name.rpartition("_")[0] for name in lab.files()}) == 1
