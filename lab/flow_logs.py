@@ -267,13 +267,17 @@ class FlowLogs:
         text = "\n".join([header(each.declared), *found, ""]).encode()
         content = gzip.compress(text, mtime=0) if each.declared.gzip else text
         for same in itertools.count():
-            path = self._state.path / FOLDER / file_key(
-                each.declared,
-                account=facts["account-id"],
-                region=facts["region"],
-                log_id=log_id(vpc, name),
-                end_s=(number + 1) * each.declared.max_aggregation_interval,
-                content=content + b"\0" * same,
+            path = (
+                self._state.path
+                / FOLDER
+                / file_key(
+                    each.declared,
+                    account=facts["account-id"],
+                    region=facts["region"],
+                    log_id=log_id(vpc, name),
+                    end_s=(number + 1) * each.declared.max_aggregation_interval,
+                    content=content + b"\0" * same,
+                )
             )
             if not path.exists():  # it is there when one of the same name ended in this interval and said the same
                 break
