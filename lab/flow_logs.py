@@ -1,6 +1,6 @@
 """Flow logs of a running lab: records taken from the data plane, put together by interval, and written as files.
 
-    engine ── windows of a minute ── FlowLogs: one open interval per flow log ── LAB/flow-logs/AWSLogs/...
+    engine ── windows of a minute ── FlowLogs: one open interval per flow log ── FOLDER/AWSLogs/...
 
 A file is there as a whole or not at all. ``flow-logs.json`` says, while the lab runs, since when nothing has been
 written: a lab that was killed loses what was open then, and says so when it starts the next time.
@@ -53,6 +53,8 @@ class _Open:
 
     declared: FlowLog
     watched: dict[int, Watched]
+    folder: Path
+    """Its files are below it."""
     next: int
     """The interval to write next."""
     intervals: dict[int, Window] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class FlowLogs:
     """The flow logs of one lab. Methods may be called from any thread.
 
     Args:
-        state: the lab's state; files are below its folder.
+        state: the lab's state; files are below its folder, unless a flow log names another.
         plane: whose records they are.
         epoch_ms: the Unix time at which lab time was 0.
     """
@@ -123,8 +125,11 @@ class FlowLogs:
 
     # -- from outside -----------------------------------------------------------------------------------------
 
-    def configure(self) -> None:
-        """Begin with the flow logs of the topology that runs now, and end those that are gone, with all they know."""
+    def configure(self, folder: Path = Path()) -> None:
+        """Begin with the flow logs of the topology that runs now, and end those that are gone, with all they know.
+
+        Folders that they name are in or below `folder`.
+        """
         with self._lock:
             topology = self._plane.topology
             wanted = {
@@ -145,8 +150,11 @@ class FlowLogs:
                 watched = watched_interfaces(topology, self._plane.names, vpc, declared)
                 before = self._logs.get((vpc, name))
                 if before is None:
-                    self._logs[vpc, name] = _Open(declared, watched, _interval(declared, present))
+                    self._logs[vpc, name] = _Open(
+                        declared, watched, self._place(declared, folder), _interval(declared, present)
+                    )
                 else:
+                    before.folder = self._place(declared, folder)
                     before.watch(watched, _interval(declared, present))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="flow-logs", daemon=True)
@@ -231,6 +239,9 @@ class FlowLogs:
                 each.intervals.setdefault(interval, Window()).add(kept)
         return present
 
+    def _place(self, declared: FlowLog, folder: Path) -> Path:
+        return self._state.path / FOLDER if declared.folder is None else folder / declared.folder
+
     def _end(self, key: tuple[str, str], each: _Open, present: int) -> None:
         """End a flow log with the present interval."""
         self._ending.append(_Ending(key, each, _interval(each.declared, present) + 1, self._services))
@@ -267,17 +278,13 @@ class FlowLogs:
         text = "\n".join([header(each.declared), *found, ""]).encode()
         content = gzip.compress(text, mtime=0) if each.declared.gzip else text
         for same in itertools.count():
-            path = (
-                self._state.path
-                / FOLDER
-                / file_key(
-                    each.declared,
-                    account=facts["account-id"],
-                    region=facts["region"],
-                    log_id=log_id(vpc, name),
-                    end_s=(number + 1) * each.declared.max_aggregation_interval,
-                    content=content + b"\0" * same,
-                )
+            path = each.folder / file_key(
+                each.declared,
+                account=facts["account-id"],
+                region=facts["region"],
+                log_id=log_id(vpc, name),
+                end_s=(number + 1) * each.declared.max_aggregation_interval,
+                content=content + b"\0" * same,
             )
             if not path.exists():  # it is there when one of the same name ended in this interval and said the same
                 break

@@ -84,7 +84,7 @@ class RunningLab:
             self._keep(self._planned(self.topology))
             self._attach(self.runtime.add_nodes(self._plans.values()))
             self.data_plane.advance(self.now_ms())  # what is recorded has the right time from the beginning
-            self.flow_logs.configure()
+            self.flow_logs.configure(Path(file).parent)
             self.worker.start()
         except BaseException:
             self._end_health()
@@ -272,7 +272,7 @@ class RunningLab:
         self._loaded = loaded
         self._keep(new)
         try:
-            self.flow_logs.configure()
+            self.flow_logs.configure(folder)
         except (OSError, VpclabError):
             log.exception("flow logs")
         # Nothing may fail from here on: what is taken away now could not be given back with its connections.

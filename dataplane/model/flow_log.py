@@ -10,8 +10,8 @@ https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html
     out: guest -> source check -> **seen** -> groups -> ACL      in: **seen** -> ACL -> groups -> guest
 
 Packets are not touched by it. Not seen, as on AWS: what goes to or comes from the subnet's router, Amazon's DNS,
-metadata, time and licence servers; ARP and DHCP. Files have the names that S3 would have them by, below ``flow-logs``
-of the lab's state:
+metadata, time and licence servers; ARP and DHCP. Files have the names that S3 would have them by, below `folder`, or
+without one below ``flow-logs`` of the lab's state, which ``vpclab down`` removes:
 https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html
 
 Deviations from AWS:
@@ -108,6 +108,14 @@ class FlowLog:
     gzip: bool = field(default=True, metadata=doc("whether files are compressed (.log.gz), as AWS does"))
     hive_compatible_partitions: bool = field(default=False, metadata=doc("whether folders are called KEY=VALUE"))
     per_hour_partition: bool = field(default=False, metadata=doc("whether each hour has a folder of its own"))
+    folder: str | None = field(
+        default=None,
+        metadata=doc(
+            "where files are kept, from the folder of the lab file on (AWS has a bucket there); without it they are in "
+            "the lab's state, and gone when the lab is taken down",
+            "logs",
+        ),
+    )
 
     def check(self, topology: Topology, vpc: str, name: str) -> Iterator[Problem]:
         """Yield what AWS would refuse, and what does not exist here."""
@@ -128,6 +136,8 @@ class FlowLog:
         if self.file_format != "plain-text":
             message = "files are written as plain text only"
             yield Problem("file_format", message, "", "write plain-text, or leave it out")
+        if self.folder == "":
+            yield Problem("folder", "it has no name", "", "write for example logs")
         yield from self._check_format()
 
     def _check_format(self) -> Iterator[Problem]:

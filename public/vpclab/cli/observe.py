@@ -212,8 +212,8 @@ def flows(selection: Selection, limit: int, output: str) -> None:
 def flow_logs(selection: Selection, log: str | None, follow: bool, is_open: bool, output: str) -> None:
     """Records of flow logs: of all, or of one; who talked to whom, as AWS would write it down.
 
-    A record is written when its interval of one or ten minutes is over. Files with all of them are below flow-logs in
-    the folder of the lab.
+    A record is written when its interval of one or ten minutes is over. Files with all of them are in the folder
+    that the flow log names, or below flow-logs in the folder of the lab: those go when the lab is taken down.
     """
     if follow and is_open:
         raise click.UsageError("--follow shows what is written, --open what is not: write one of them")

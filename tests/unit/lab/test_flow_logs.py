@@ -424,3 +424,16 @@ def test_two_flow_logs_of_one_name_and_interval_have_two_files_though_they_say_t
         lab.change(text(logs))
     assert lab.lines() == [f"{WEB} 1"] * 2
     assert len({name.rpartition("_")[0] for name in lab.files()}) == 1
+
+
+def test_a_folder_that_a_flow_log_names_outlives_the_lab(tmp_path: Path) -> None:
+    lab = Logged("")
+    logs = f"kept: {{network_interface: web/eth0, folder: logs, gzip: false, {FORMAT}}}, gone: {{subnet: s}}"
+    lab.plane.apply(load_topology(text(logs), file_name="test.yaml"))
+    lab.logs.configure(tmp_path)
+    lab.send(5)
+    lab.logs.close()
+    lab.state.remove()
+    [path] = (path for path in tmp_path.rglob("*.log*") if path.is_file())
+    assert path.relative_to(tmp_path).parts[:2] == ("logs", "AWSLogs")
+    assert path.read_text().splitlines()[1:] == [row(WEB, 1, 5, 5, "egress")]

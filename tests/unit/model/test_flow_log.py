@@ -44,6 +44,7 @@ def sections(log: dict[str, Any] | None = None, **fields: Any) -> dict[str, Any]
         ),
         ({"max_aggregation_interval": 300}, "max_aggregation_interval", "InvalidParameter", "write 60 or 600"),
         ({"file_format": "parquet"}, "file_format", "", "plain text only"),
+        ({"folder": ""}, "folder", "", "no name"),
         ({"log_format": "srcaddr dstaddr"}, "log_format", "InvalidParameter", "no list of fields"),
         ({"log_format": "${srcaddr} and ${dstaddr}"}, "log_format", "InvalidParameter", "no list of fields"),
         ({"log_format": "${srcadr}"}, "log_format", "InvalidParameter", "did you mean srcaddr?"),
