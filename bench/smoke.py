@@ -36,6 +36,10 @@ ROOM |= dict.fromkeys(("bytes", "allocations", "times"), 1.0)
 where keys go is decided by a secret that is new each time."""
 LOOSE = 0.9
 LOGGED = ", logged"
+HIT = "hit"
+TRIES = 3
+"""Once in a while several of 1,024 flows meet in one bucket, as a secret has it, and one then has no entry: the best
+of some tries is what hits take."""
 FLOWS = 10_000
 PACKETS = 1024
 
@@ -78,6 +82,7 @@ def instructions() -> dict[str, float] | None:
             cases += [
                 counted.Case(f"{way}, {name}", rows, each.frames, each.length, each.ports, warm, memo, logged=logged)
                 for way, (warm, memo) in WAYS.items()
+                for _ in range(TRIES if way == HIT else 1)
             ]
     return counted.count(cases)
 
