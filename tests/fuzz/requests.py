@@ -66,6 +66,7 @@ def served() -> tuple[ControlServer, RunningLab]:
     verbs = {name: verb for name, verb in Verbs(lab, lambda reason: None).table().items() if name not in WAITS}
     with tempfile.TemporaryDirectory() as folder:
         server = ControlServer(Path(folder), verbs)
+        server.close()
     return server, lab
 
 

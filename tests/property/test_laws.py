@@ -190,6 +190,9 @@ def renamed(draw: st.DrawFn, lab: dict[str, Any]) -> tuple[dict[str, Any], dict[
                     found[key] = name(item)
                 elif key in ("source", "destination", "target"):
                     found[key] = reference(item)
+                elif key == "network_interface":
+                    owner, slash, device = item.partition("/")
+                    found[key] = reference(item) if ":" in item else name(owner) + slash + device
                 else:
                     found[key] = walk(item)
             return found

@@ -190,7 +190,7 @@ def test_both_engines_say_the_same_of_every_pair(name: str) -> None:
                     assert leg is not None
                     assert (leg.object, leg.rule, leg.reason) == (walk.object, walk.rule, walk.reason), str(check)
                 compared += 1
-    assert compared >= 16
+    assert compared >= 8  # four kinds of packets each way, between two
 
 
 def test_nobody_in_the_subnet_has_the_address() -> None:
