@@ -8,10 +8,11 @@ and at the end of the file. Memory: `RING_BYTES` for each capture, at most 16 ca
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from dataplane.analysis.wording import with_notes
@@ -86,16 +87,10 @@ class Capture:
         """Write a pcapng file until the end; returns how many packets it has. What `write` raises ends it, too."""
         seen: Counter[int] = Counter()
         write(head_of(self._points, self.sides))
-        try:
-            for records in _batches(self._recorder, ended, self._follow):
-                write(b"".join(self._block(record) for record in records))
+        with contextlib.closing(_batches(self._recorder, ended, self._follow, self.close)) as batches:
+            for records in batches:
+                write(b"".join(map(self._block, records)))
                 seen.update(record.lane for record in records)
-        finally:
-            self.close()
-        while rows := self._recorder.read(BATCH):  # what came before the end
-            records = [Record(*row) for row in rows]
-            write(b"".join(self._block(record) for record in records))
-            seen.update(record.lane for record in records)
         write(self._statistics(seen))
         return seen.total()
 
@@ -159,13 +154,9 @@ class Stories:
 
     def run(self, write: Write, ended: Ended) -> None:
         """Write a line for each packet until the end, and a last one: how many packets were lost in all."""
-        try:
-            for records in _batches(self._recorder, ended, lambda: None):
+        with contextlib.closing(_batches(self._recorder, ended, lambda: None, self.close)) as batches:
+            for records in batches:
                 write(b"".join(map(self._told, records)))
-        finally:
-            self.close()
-        while rows := self._recorder.read(BATCH):  # what came before the end
-            write(b"".join(self._told(Record(*row)) for row in rows))
         write(_json_line({"ended": True, "lost": self._recorder.lost}))
 
     def _told(self, record: Record) -> bytes:
@@ -258,11 +249,22 @@ def _begin(data_plane: DataPlane, recorder: Recorder) -> None:
         raise LimitError(str(error)) from None
 
 
-def _batches(recorder: Recorder, ended: Ended, idle: Callable[[], None]) -> Iterator[list[Record]]:
-    while True:
-        rows = recorder.read(BATCH)
-        if rows:
-            yield [Record(*row) for row in rows]
-        if ended(0.0 if rows else PATIENCE_S):
-            return
-        idle()
+def _batches(
+    recorder: Recorder, ended: Ended, idle: Callable[[], None], close: Callable[[], None]
+) -> Generator[list[Record], None, None]:
+    """Records as they come until the end, then, once no more are recorded, those that came before it.
+
+    Closed at any time, it sees to it that no more are recorded.
+    """
+    try:
+        while True:
+            rows = recorder.read(BATCH)
+            if rows:
+                yield [Record(*row) for row in rows]
+            if ended(0.0 if rows else PATIENCE_S):
+                break
+            idle()
+    finally:
+        close()
+    while rows := recorder.read(BATCH):
+        yield [Record(*row) for row in rows]

@@ -18,7 +18,33 @@ from lab.control import ControlClient
 _CHUNK_BYTES = 1 << 18
 
 
-class CaptureStream:
+class _Stream:
+    """What a lab sends until it is asked to stop, from the moment this is made."""
+
+    def __init__(self, folder: Path, verb: str, **arguments: Any) -> None:
+        self._client = ControlClient(folder)
+        try:
+            self._answer, self._stream = self._client.stream(verb, **arguments)
+        except BaseException:
+            self._client.close()
+            raise
+
+    def stop(self) -> None:
+        """Let it come to its end, from another thread or a signal handler."""
+        self._client.stop()
+
+    def close(self) -> None:
+        """Hang up; nobody may read it any more."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class CaptureStream(_Stream):
     """A running capture: packets are recorded from the moment it is made."""
 
     def __init__(self, folder: Path, points: Sequence[str], filter_text: str = "", *, split: bool = False) -> None:
@@ -26,13 +52,8 @@ class CaptureStream:
 
         `split`: the points end with the first word that names none, which begins the filter.
         """
-        self._client = ControlClient(folder)
-        try:
-            answer, self._stream = self._client.stream("capture", points=list(points), filter=filter_text, split=split)
-        except BaseException:
-            self._client.close()
-            raise
-        self.sides: list[str] = answer["sides"]
+        super().__init__(folder, "capture", points=list(points), filter=filter_text, split=split)
+        self.sides: list[str] = self._answer["sides"]
         """The interfaces of the file."""
         self.lost = 0
         """Records that the lab had no room for because nobody read them; known when `run` has returned."""
@@ -60,20 +81,6 @@ class CaptureStream:
             if self._ended < len(self.sides):
                 raise LabError(f"the capture ended early, after {self._packets} packets: more may have been recorded")
         return self._packets
-
-    def stop(self) -> None:
-        """Make `run` come to its end, from another thread or a signal handler."""
-        self._client.stop()
-
-    def close(self) -> None:
-        """Hang up; `run` must have returned."""
-        self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _blocks(self, count: int) -> Iterator[bytes]:
         """Whole blocks as they come, packets after the `count`th left out."""
@@ -116,18 +123,13 @@ class Followed(NamedTuple):
     """Packets before this one that were not followed, because nobody kept up."""
 
 
-class StoryStream:
+class StoryStream(_Stream):
     """What real packets go through, from the moment it is made."""
 
     def __init__(self, folder: Path, filter_text: str = "") -> None:
         self.lost = 0
         """Packets that were not followed because nobody kept up, in all; known when the iteration has ended."""
-        self._client = ControlClient(folder)
-        try:
-            _, self._stream = self._client.stream("follow", filter=filter_text)
-        except BaseException:
-            self._client.close()
-            raise
+        super().__init__(folder, "follow", filter=filter_text)
 
     def __iter__(self) -> Iterator[Followed]:
         for line in self._stream:
@@ -136,22 +138,7 @@ class StoryStream:
                 self.lost = told["lost"]
                 return
             yield Followed(told["time_ns"], Trace.from_json(told["trace"]), told["lost"])
-
         raise LabError("following ended early: more packets may have passed")
-
-    def stop(self) -> None:
-        """Let the iteration end, from another thread or a signal handler."""
-        self._client.stop()
-
-    def close(self) -> None:
-        """Hang up."""
-        self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 @contextlib.contextmanager
