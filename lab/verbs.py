@@ -207,13 +207,11 @@ class Verbs:
             made = Capture(self._lab.data_plane, words, where)
         except RequestError as error:
             raise RequestError(f"{error}; or is it a point? {no_point}" if no_point else str(error)) from None
-        first = {"sides": [side.name for side in made.sides]}
-        return Stream(first, lambda client: made.run(client.sendall, functools.partial(_has_ended, client)), made.close)
+        return _streamed({"sides": [side.name for side in made.sides]}, made)
 
     def follow(self, arguments: Mapping[str, Any]) -> Stream:
         """What real packets go through, a line of JSON for each."""
-        made = Stories(self._lab.data_plane, _argument(arguments, "filter", str))
-        return Stream(None, lambda client: made.run(client.sendall, functools.partial(_has_ended, client)), made.close)
+        return _streamed(None, Stories(self._lab.data_plane, _argument(arguments, "filter", str)))
 
     def check(self, arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Prove checks with packets: those of the lab's own file, or those given as the text of a list."""
@@ -263,6 +261,11 @@ class Verbs:
         if name not in self._lab.plans:
             raise RequestError(sight.no_such_node(self._lab, name))
         return name
+
+
+def _streamed(first: Any, made: Capture | Stories) -> Stream:
+    """What is recorded, sent to the client as it comes."""
+    return Stream(first, lambda client: made.run(client.sendall, functools.partial(_has_ended, client)), made.close)
 
 
 def _has_ended(client: socket.socket, seconds: float) -> bool:

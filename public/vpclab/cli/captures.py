@@ -51,14 +51,14 @@ def capture(selection: Selection, words: tuple[str, ...], target: str | None, co
     with selection.lab().open_capture(*words, split=True) as running:
         if target is None:
             running.run(_Printed(), count=count, seconds=seconds)  # type: ignore[arg-type]
-            _tell_lost(running)
         elif target == "-":
             if sys.stdout.isatty():
                 raise click.UsageError("standard output is a terminal: use -w FILE, or pipe it: | wireshark -k -i -")
             running.run(sys.stdout.buffer, count=count, seconds=seconds)
-            _tell_lost(running)
         else:
             _to_file(running, target, count, seconds)
+        if running.lost:
+            click.echo(f"{running.lost} packets were not recorded: what reads the capture did not keep up", err=True)
 
 
 def _to_file(running: CaptureStream, target: str, count: int, seconds: float) -> None:
@@ -69,12 +69,6 @@ def _to_file(running: CaptureStream, target: str, count: int, seconds: float) ->
     except OSError as error:
         raise LabError(f"{target}: {error.strerror}") from error
     click.echo(f"{packets} packets in {target}", err=True)
-    _tell_lost(running)
-
-
-def _tell_lost(running: CaptureStream) -> None:
-    if running.lost:
-        click.echo(f"{running.lost} packets were not recorded: what reads the capture did not keep up", err=True)
 
 
 class _Printed:
