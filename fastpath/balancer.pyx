@@ -11,9 +11,9 @@ comes or goes moves no other member's flows.
 from libc.string cimport memcmp, memset
 
 from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, open_geneve, port_of_cookie, read_geneve
-from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_PORTS, L4_QUERY, MAX_CUTS, QUERY_ECHO,
-                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr_eq, addr_lt, check_addresses, outer, packet,
-                              start_header, tuple5)
+from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, MAX_CUTS, QUERY_ECHO,
+                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr_eq, addr_lt, check_addresses, icmp_kind,
+                              outer, packet, start_header, tuple5)
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
@@ -273,8 +273,9 @@ cdef bint follow_flow(packet *q, const tuple5 *flow) noexcept nogil:
         else:
             q.icmp_type = 14 if t.query & 1 else 13
     elif t.query:
-        q.kind = L4_ICMP
+        # an error may be of a flow of its own (`lone_tuple`): its pieces are an error as well, about nothing that is told
         q.icmp_type = <uint8_t>t.sport
+        q.kind = icmp_kind(q.family, q.icmp_type)
         q.sport = 0
         q.dport = 0
     return True

@@ -136,6 +136,21 @@ cdef struct edit:
     uint8_t src_mac[6]
 
 
+# ICMP: is this type a query, a query's reply, an error, or neither?
+cdef inline uint8_t icmp_kind(uint8_t family, uint8_t icmp_type) noexcept nogil:
+    if family == 4:
+        if icmp_type == 8 or icmp_type == 0 or icmp_type == 13 or icmp_type == 14:
+            return L4_QUERY
+        if icmp_type == 3 or icmp_type == 11 or icmp_type == 12 or icmp_type == 4:
+            return L4_ERROR
+    else:
+        if icmp_type == 128 or icmp_type == 129:
+            return L4_QUERY
+        if icmp_type < 128:
+            return L4_ERROR
+    return L4_ICMP
+
+
 # The header values of a packet as it is.
 cdef inline void start_header(header *h, const packet *p) noexcept nogil:
     h.src = p.src

@@ -17,21 +17,6 @@ cdef enum:
     MAX_EXTENSIONS = 8
 
 
-# ICMP: is this type a query, a query's reply, an error, or neither?
-cdef inline int icmp_kind(uint8_t family, uint8_t icmp_type) noexcept nogil:
-    if family == 4:
-        if icmp_type == 8 or icmp_type == 0 or icmp_type == 13 or icmp_type == 14:
-            return L4_QUERY
-        if icmp_type == 3 or icmp_type == 11 or icmp_type == 12 or icmp_type == 4:
-            return L4_ERROR
-    else:
-        if icmp_type == 128 or icmp_type == 129:
-            return L4_QUERY
-        if icmp_type < 128:
-            return L4_ERROR
-    return L4_ICMP
-
-
 cdef inline uint8_t query_of(uint8_t family, uint8_t icmp_type) noexcept nogil:
     if family == 4:
         if icmp_type == 13:
@@ -171,7 +156,7 @@ cdef int parse_l4(packet *p) noexcept nogil:
             return REASON_FRAGMENT_MALFORMED if p.fragment else REASON_L4_TRUNCATED
         p.icmp_type = h[0]
         p.icmp_code = h[1]
-        p.kind = <uint8_t>icmp_kind(p.family, h[0])
+        p.kind = icmp_kind(p.family, h[0])
         if p.kind == L4_QUERY:
             p.query = query_of(p.family, h[0])
             if p.query & 1:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
+from scapy.packet import Raw
 
 from dataplane.verdict import Cause, Reason, Verdict
 from tests.scenario.gwlb import (
@@ -175,6 +176,22 @@ def test_an_error_about_a_flow_changes_nothing_of_it(engine: str) -> None:
     assert (about.target, about.identity) == (got.target, got.identity)
     net.wait(1)
     assert delivered(net.send("app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6))).target != got.target
+
+
+@pytest.mark.parametrize(("number", "tracked"), [(3, False), (11, False), (8, True), (17, True)])
+def test_a_later_fragment_of_an_error_that_an_appliance_cut_opens_nothing(
+    engine: str, number: int, tracked: bool
+) -> None:
+    """What it is a piece of follows from its flow, and about an error no answer is to be expected; a query, and what
+    asks nothing, are tracked (EC2 User Guide, "Connection tracking")."""
+    net = Network(ONE, engine=engine)
+    unknown = IP(src=DB, dst=APP) / TCP(sport=10, dport=80)
+    got = delivered(net.send("app", IP(src=APP, dst=DB) / ICMP(type=number) / unknown))
+    later = IP(src=APP, dst=DB, proto=1, id=2, frag=4, ttl=63) / Raw(b"end")
+    assert send_back(net, got, inside=bytes(later)).to == "db"
+    db = net.plane.names.find("interface", "db/eth0")
+    tracks = [row for row in net.plane.engine.sessions() if (row["kind"], row["owner"]) == ("group", db)]
+    assert bool(tracks) is tracked
 
 
 def test_a_flow_of_a_service_does_not_live_on_by_packets_of_another_vpc(engine: str) -> None:
