@@ -254,13 +254,13 @@ API uint32_t loop_run(struct loop *t, uint8_t *slots, const uint8_t *frames, uin
             if (rows[i] == t->capacity || !same(&r->key, &keys[i])) {
                 /* rare: a tag twice in a bucket, or a bucket that spilled */
                 r = NULL;
-                for (uint32_t b = hashes[i] & t->mask, step = 0; r == NULL && step < 8; b = (b + 1) & t->mask, step++)
-                    for (uint32_t way = 0; way < 8; way++) {
-                        const struct bucket *at_b = &t->buckets[b];
-                        if (at_b->tags[way] == tag_of(hashes[i])
-                            && same(&t->records[at_b->rows[way]].key, &keys[i]))
-                            r = &t->records[at_b->rows[way]];
-                    }
+                for (uint32_t at_b = hashes[i] & t->mask; r == NULL; at_b = (at_b + 1) & t->mask) {
+                    const struct bucket *b = &t->buckets[at_b];
+                    for (uint32_t way = 0; way < 8; way++)
+                        if (b->tags[way] == tag_of(hashes[i]) && same(&t->records[b->rows[way]].key, &keys[i]))
+                            r = &t->records[b->rows[way]];
+                    if (!b->tags[7]) break; /* nothing spilled from here */
+                }
                 if (r == NULL) continue;
             }
             rewrite(frame, r);
