@@ -22,7 +22,7 @@ from lab.control import NotRunningError, RequestError
 from vpclab.clock import Clock
 from vpclab.lab import Lab
 from vpclab.node import Node, PingResult
-from vpclab.version import __version__
+from vpclab.version import installed_version
 
 __all__ = [
     "REASON_TEXT",
@@ -49,3 +49,9 @@ __all__ = [
     "__version__",
     "render",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        return installed_version()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.arch.tree import OURS, PACKAGES, ROOT, Import, committed_files, imports, module_name, sources
+from vpclab.cli import MODULE_OF
 
 LAYERS = list(PACKAGES)
 OUTSIDE_WORLD = {"asyncio", "fcntl", "pyroute2", "random", "secrets", "select", "socket", "subprocess", "time"}
@@ -150,3 +153,18 @@ def test_relative_python_imports_are_seen(tmp_path: Path) -> None:
 def test_the_tree_was_found() -> None:
     assert {"pyproject.toml", "setup.py"} <= {path.name for path in committed_files()}
     assert all(sources(package) for package in ("dataplane", "fastpath", "lab"))
+
+
+def test_the_command_begins_without_the_model_and_without_tables() -> None:
+    """What acts in a running lab asks its daemon: a shell in a node should be there as soon as any shell."""
+    play = "import sys; import vpclab.cli.nodes; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-P", "-c", play], capture_output=True, text=True, check=True
+    ).stdout.split()
+    heavy = ("dataplane.model", "dataplane.engine", "fastpath", "rich", "ruamel", "importlib.metadata")
+    assert [name for name in loaded if name.startswith(heavy)] == []
+
+
+def test_each_verb_is_found_where_it_is() -> None:
+    modules = {name: importlib.import_module(f"vpclab.cli.{name}") for name in MODULE_OF.values()}
+    assert {verb.name: name for name, module in modules.items() for verb in module.COMMANDS} == MODULE_OF

@@ -6,6 +6,7 @@ the operating system. `exec` and `shell` exit with the status of what they ran.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Any
@@ -13,12 +14,21 @@ from typing import Any
 import click
 
 from dataplane.errors import VpclabError
-from vpclab.cli import captures, checks, learn, lifecycle, nodes, observe, pictures
 from vpclab.cli.output import complain
 from vpclab.cli.selection import Selection
-from vpclab.version import __version__
+from vpclab.version import installed_version
 
 EXIT_INTERRUPTED = 130
+MODULE_OF = {
+    **dict.fromkeys(("capture", "replay"), "captures"),
+    **dict.fromkeys(("check", "verify"), "checks"),
+    **dict.fromkeys(("learn",), "learn"),
+    **dict.fromkeys(("up", "down", "apply", "validate", "status", "report", "gc", "labs", "version"), "lifecycle"),
+    **dict.fromkeys(("exec", "shell", "ping", "restart"), "nodes"),
+    **dict.fromkeys(("trace", "routes", "nat", "flows", "flow-logs", "targets", "clock"), "observe"),
+    **dict.fromkeys(("graph", "top"), "pictures"),
+}
+"""Verb: the module it is in. Only that one is imported: `vpclab exec` should begin as soon as a shell would."""
 
 
 class VpclabGroup(click.Group):
@@ -28,6 +38,18 @@ class VpclabGroup(click.Group):
     """
 
     debug = False
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs there are."""
+        return sorted(MODULE_OF)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb of this name."""
+        module = MODULE_OF.get(cmd_name)
+        if module is None:
+            return None
+        verbs: tuple[click.Command, ...] = importlib.import_module(f"vpclab.cli.{module}").COMMANDS
+        return next(verb for verb in verbs if verb.name == cmd_name)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command and exit."""
@@ -52,18 +74,19 @@ class VpclabGroup(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
+def _tell_version(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"vpclab, version {installed_version()}")
+        context.exit()
+
+
 @click.group(cls=VpclabGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.option("--lab", "lab_name", metavar="NAME", help="Which running lab; not needed while only one runs.")
 @click.option("--debug", is_flag=True, help="Show the Python traceback of an error.")
-@click.version_option(__version__, prog_name="vpclab")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_tell_version, help="Show it.")
 @click.pass_context
 def cli(context: click.Context, lab_name: str | None, debug: bool) -> None:
     """A cloud network you can ping: an AWS VPC on this machine, with real packets."""
     context.obj = Selection(lab_name)
     if isinstance(context.command, VpclabGroup):
         context.command.debug = debug
-
-
-for _module in (lifecycle, nodes, captures, observe, checks, pictures, learn):
-    for _command in _module.COMMANDS:
-        cli.add_command(_command)

@@ -10,7 +10,6 @@ import click
 from dataplane.errors import LabError
 from lab import pcapng
 from lab.capture_stream import CaptureStream
-from lab.replay import Seen
 from vpclab.cli.output import clock_text
 from vpclab.cli.selection import Selection, lab_option
 
@@ -88,23 +87,21 @@ class _Printed:
 
 def line_of(packet: pcapng.Captured) -> str:
     """Time of day, point, direction, headers, comment."""
-    seen = Seen(packet.interface.name, packet.outgoing, packet.data, packet.comment)
-    return f"{clock_text(packet.time_ns)} {_line(seen, frames=packet.interface.link_type == pcapng.ETHERNET)}"
+    is_frame = packet.interface.link_type == pcapng.ETHERNET
+    line = _line(packet.interface.name, packet.outgoing, packet.data, packet.comment, is_frame=is_frame)
+    return f"{clock_text(packet.time_ns)} {line}"
 
 
-def _line(seen: Seen, *, frames: bool | None = None) -> str:
+def _line(side: str, outgoing: bool, data: bytes, fate: str, *, is_frame: bool) -> str:
     from dataplane.story import packet_of  # late, as in vpclab.lab
 
-    data = seen.data
-    if frames is None:
-        frames = _is_frame(seen.side)
-    if not frames:
+    if not is_frame:
         data = bytes(12) + (b"\x86\xdd" if data[:1] and data[0] >> 4 == 6 else b"\x08\x00") + data
     packet = packet_of(data)
-    way = "from" if seen.outgoing else "to"
+    way = "from" if outgoing else "to"
     kind = "arp" if data[12:14] == b"\x08\x06" else "frame"
     what = packet.describe() if packet.protocol else f"{kind} {packet}"
-    return f"{way} {seen.side} {what} {packet.length_bytes} bytes: {seen.fate}"
+    return f"{way} {side} {what} {packet.length_bytes} bytes: {fate}"
 
 
 def _is_frame(side: str) -> bool:
@@ -147,7 +144,7 @@ def replay(selection: Selection, capture: Path, lab_file: Path | None, target: P
             raise LabError(f"{target}: {error.strerror}") from error
     for sign, packets in (("-", found.missing), ("+", found.new)):
         for seen in packets[:_SHOWN]:
-            click.echo(f"{sign} {_line(seen)}")
+            click.echo(f"{sign} {_line(*seen, is_frame=_is_frame(seen.side))}")
         if len(packets) > _SHOWN:
             click.echo(f"{sign} and {len(packets) - _SHOWN} more")
     click.echo(

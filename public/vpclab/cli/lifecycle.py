@@ -16,7 +16,7 @@ from lab.gc import Removed
 from vpclab.cli.output import console, duration, format_option, show, show_json
 from vpclab.cli.selection import Selection, lab_option
 from vpclab.lab import Lab
-from vpclab.version import __version__
+from vpclab.version import installed_version
 
 _file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -243,9 +243,9 @@ def labs(output: str) -> None:
 def version(output: str) -> None:
     """The version of vpclab."""
     if output == "json":
-        show_json({"version": __version__})
+        show_json({"version": installed_version()})
     else:
-        click.echo(f"vpclab {__version__}")
+        click.echo(f"vpclab {installed_version()}")
 
 
 COMMANDS = (up, down, apply, validate, status, report, gc, labs, version)

@@ -6,14 +6,14 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from dataplane.errors import ConfigurationError, VpclabError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Width when the output is not a terminal: nothing is folded, so that `grep` finds whole rows.
 _PIPE_WIDTH = 1000
@@ -24,6 +24,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def console() -> Console:
     """Standard output; colours only on a terminal."""
+    from rich.console import Console  # late: many verbs print no table
+
     terminal = sys.stdout.isatty()
     return Console(highlight=False, soft_wrap=False, width=None if terminal else _PIPE_WIDTH)
 
@@ -48,6 +50,9 @@ def show(rows: Sequence[Row], columns: Mapping[str, str], output: str, *, title:
     if output == "json":
         show_json(list(rows))
         return
+    from rich.markup import escape
+    from rich.table import Table
+
     screen = console()
     if not rows:
         screen.print(f"{title}: {empty}" if title else empty)

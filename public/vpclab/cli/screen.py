@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-from rich.text import Text
-
 from dataplane.trace import Trace
 from dataplane.trace_text import render
 from vpclab.cli.output import console
@@ -17,6 +15,8 @@ _ALIVE = re.compile(r"^ => (DELIVERED|ANSWERED).*")
 
 def print_trace(trace: Trace, *, everything: bool = False) -> None:
     """Draw both directions; the verdict in colour where there are colours."""
+    from rich.text import Text  # late, as in vpclab.cli.output
+
     screen = console()
     width = min(screen.width, _WIDTH) if screen.is_terminal else _WIDTH
     for line in render(trace, width=width, everything=everything).splitlines():
