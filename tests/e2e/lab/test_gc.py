@@ -139,6 +139,7 @@ def test_a_lab_that_starts_is_left_alone(state_home: Path) -> None:
             env={**os.environ, LAB_VARIABLE: "vpclabgc-0123456789abcdef"},
         )
         spawner.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, spawner.pid, os.WSTOPPED | os.WNOWAIT)  # until then `exec` may still be under way
         return spawner
 
     spawner = start()
