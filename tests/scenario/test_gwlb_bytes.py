@@ -60,6 +60,20 @@ def test_outer_packet() -> None:
     assert outer[UDP].chksum  # that it is right is checked wherever a packet leaves
 
 
+def test_outer_checksum_that_comes_out_as_zero_is_sent_as_all_ones() -> None:
+    """RFC 768; zero would say that there is none. Of the first packet and of those that follow it."""
+    net = Network(ONE)
+
+    def outer(payload: bytes) -> Any:
+        return IP(delivered(net.send("app", IP(src=APP, dst=DB, proto=253) / Raw(payload))).outer)
+
+    missing = outer(bytes(2))[UDP].chksum  # what has to be added for the sum to be 0xFFFF, and its complement zero
+    for fresh in (False, True):
+        if fresh:
+            net = Network(ONE)
+        assert outer(missing.to_bytes(2))[UDP].chksum == 0xFFFF
+
+
 def test_packet_inside_is_the_senders_one_hop_further() -> None:
     expected = PING.copy()
     expected.ttl = 63

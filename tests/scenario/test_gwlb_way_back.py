@@ -115,6 +115,16 @@ def test_any_order_of_options_and_unknown_ones_are_tolerated() -> None:
         assert send_back(net, got, geneve=header + options).to == "db"
 
 
+def test_options_may_take_63_words() -> None:
+    """The length field has six bits, in words of four bytes (RFC 8926, section 3.4)."""
+    net, got = begun()
+    endpoint, cookie = got.geneve[8:20], got.geneve[32:40]
+    unknown = bytes.fromhex("0102801f") + bytes(124) + bytes.fromhex("01028019") + bytes(100)
+    for options in (endpoint + cookie + unknown, unknown + endpoint + cookie):
+        assert len(options) == 252
+        assert send_back(net, got, geneve=geneve(got, first="3f000800", options=options)).to == "db"
+
+
 # -- what is malformed
 
 

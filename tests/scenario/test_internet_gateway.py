@@ -31,6 +31,19 @@ def test_inside_sees_its_private_address(shop: Network) -> None:
     assert (seen.src, seen.dst, seen[TCP].dport) == ("198.51.100.77", "10.0.1.10", 80)
 
 
+def test_a_udp_checksum_that_becomes_zero_is_all_ones(shop: Network) -> None:
+    """RFC 768: zero says that there is none. A walk, and then packets of a flow that is known."""
+
+    def query(source: str, payload: bytes) -> IP:
+        return IP(bytes(IP(src=source, dst="198.51.100.10", ttl=64) / UDP(sport=5000, dport=53) / payload))
+
+    payload = query("203.0.113.20", bytes(2))[UDP].chksum.to_bytes(2)  # the sum it lacks to 0xFFFF
+    assert query("10.0.1.10", payload)[UDP].chksum != 0xFFFF
+    for _ in range(3):
+        seen = shop.send("web", query("10.0.1.10", payload)).packet
+        assert (seen.src, seen[UDP].chksum) == ("203.0.113.20", 0xFFFF)
+
+
 @pytest.mark.parametrize("protocol", [4, 47, 50, 132, 253])
 def test_any_protocol_number_passes(shop: Network, protocol: int) -> None:
     result = shop.send("web", IP(src="10.0.1.10", dst="198.51.100.10", proto=protocol) / b"whatever it is")

@@ -47,6 +47,23 @@ def test_one_flow_keeps_its_port_and_two_flows_never_share_one(shop: Network) ->
     assert len({port for _, _, port in ports}) == 6
 
 
+def test_a_udp_checksum_that_becomes_zero_is_all_ones_both_ways(shop: Network) -> None:
+    """RFC 768: zero says that there is none."""
+
+    def datagram(source: str, destination: str, sport: int, dport: int, payload: bytes) -> IP:
+        return IP(bytes(IP(src=source, dst=destination) / UDP(sport=sport, dport=dport) / payload))
+
+    port = shop.send("app", datagram(APP, EXAMPLE, 33000, 53, bytes(2))).packet[UDP].sport
+    # what the sums of the translated datagrams lack to 0xFFFF
+    asked = datagram(EIP, EXAMPLE, port, 53, bytes(2))[UDP].chksum.to_bytes(2)
+    answered = datagram(EXAMPLE, APP, 53, 33000, bytes(2))[UDP].chksum.to_bytes(2)
+    for _ in range(3):
+        seen = shop.send("app", datagram(APP, EXAMPLE, 33000, 53, asked)).packet
+        assert (seen.src, seen[UDP].sport, seen[UDP].chksum) == (EIP, port, 0xFFFF)
+        seen = shop.send("example", datagram(EXAMPLE, EIP, 53, port, answered)).packet
+        assert (seen.dst, seen[UDP].dport, seen[UDP].chksum) == (APP, 33000, 0xFFFF)
+
+
 def test_unsolicited_packet_from_outside_is_dropped(shop: Network) -> None:
     port = shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80)).packet[TCP].sport
     for sender, address, sport, dport in (
