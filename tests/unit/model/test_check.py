@@ -87,6 +87,27 @@ def test_what_is_wrong(fields: dict[str, Any], path: str, words: str) -> None:
     expect(lab(**two_vpcs(), checks=[fields]), f"checks[0]{path}", "", words)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"can": "app -> web", "port": 1},
+        {"can": "app -> web", "protocol": "udp", "port": 65535},
+        {"can": "app -> web", "protocol": 1},
+        {"can": "app -> web", "protocol": 254},
+        {"can": "app -> web", "protocol": "icmp", "packet_size": 68},
+        {"can": "app -> web", "protocol": "icmp", "packet_size": 9001},
+        {"can": "site -> web", "protocol": "icmp", "packet_size": 1500},
+        {"can": "app -> 64:ff9b::c633:6450", "port": 80, "source_seen": "203.0.113.20"},
+    ],
+)
+def test_what_is_just_right(fields: dict[str, Any]) -> None:
+    declared = two_vpcs()
+    declared["vpcs"]["shop"]["ipv6_cidrs"] = ["2001:db8::/56"]
+    six = {"ipv6_cidr": "2001:db8::/64", "assign_ipv6_address_on_creation": True}
+    declared["vpcs"]["shop"]["subnets"]["one"] |= six
+    assert problems(lab(**declared, checks=[fields])) == []
+
+
 def test_names_are_looked_up_only_when_the_lab_is_right() -> None:
     declared = lab(vpcs={"shop": vpc("10.0.0.0/8")}, checks=[{"can": "a -> b", "port": 1}, {"can": "a -> b"}])
     assert {each.path for each in problems(declared)} == {"vpcs.shop.cidr", "checks[1].port"}
