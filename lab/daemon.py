@@ -4,7 +4,7 @@ Started by `lab.startup.launch` in an interpreter and a session of its own. It r
 from its standard input (one JSON object, see `lab.startup.Start`), says on an inherited pipe that the lab is up, or
 why not, and runs until SIGTERM, the verb ``down``, the end of its spawner, or, when it was started to belong to
 another process, the end of that process (seen as the end of a pipe, so that not even ``kill -9`` of a test run
-leaves a lab).
+leaves a lab). When nobody waits for it to be up any more, as after a ``kill -9`` of `vpclab up`, it ends as well.
 
     main thread      waits for one of these ends
     control threads  one per client, run the verbs (`lab.verbs`)
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 LOG_NAME = "daemon.log"
 _SPAWNER = "the process that keeps its nodes ended"
+_UNHEARD = "the command that started it ended before it was up"
 log = logging.getLogger(__name__)
 
 
@@ -103,6 +104,8 @@ def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, sign
         selector.register(lab.runtime.fileno(), selectors.EVENT_READ, _SPAWNER)
         if tie is not None:
             selector.register(tie, selectors.EVENT_READ, "the process it belonged to ended")
+        # Nothing ever comes this way: it is ready when the other end is closed (POLLERR, poll(2)).
+        selector.register(ready, selectors.EVENT_READ, _UNHEARD)
         threading.Thread(target=settle, name="programs", daemon=True).start()
         while True:
             for key, _ in selector.select():
@@ -113,11 +116,13 @@ def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, sign
                     _say(ready, {"error": error_to_json(LabError(f"lab {start.name} went down at once: {why}"))})
                     return str(why)
                 selector.unregister(settled)
+                selector.unregister(ready)
                 problem = problems[0] if problems else "internal error, see daemon.log"
                 if problem and start.strict:
                     raise LabError(problem)
+                if not _say(ready, {"problem": problem}):
+                    return _UNHEARD
                 log.info("lab %s is up", start.name)
-                _say(ready, {"problem": problem})
 
 
 class _EndSignals:
@@ -159,10 +164,14 @@ def _log_to(state: LabState) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
 
 
-def _say(ready: IO[bytes], answer: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody waits any more
+def _say(ready: IO[bytes], answer: Mapping[str, Any]) -> bool:
+    """Say it, if nothing has been said yet; whether anybody waits for it."""
+    try:
         ready.write(json.dumps(answer).encode() + b"\n")
         ready.close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def main(arguments: list[str]) -> int:
