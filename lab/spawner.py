@@ -40,6 +40,7 @@ from lab.tap import check_tun
 
 _REAPING_LIMIT_S = 0.5
 """How long to wait for others to reap what has ended."""
+_INIT_ENDED = "process 1 of the lab has ended, and everything in the lab with it"
 RESTART_GRACE_S = 0.5
 """How long a program may take to end before it is killed, when it is to be started again."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,100}")
@@ -123,14 +124,17 @@ class Spawner:
     def _answer(self) -> None:
         (name, *arguments), _ = self._channel.receive()
         try:
-            self._channel.send(("done", getattr(self, f"do_{name}")(*arguments)))
+            answer = ("done", getattr(self, f"do_{name}")(*arguments))
         except LabError as error:
-            self._channel.send(("refused", str(error)))
+            answer = ("refused", str(error))
         except ChannelClosed:
             raise
         except Exception as error:
-            traceback.print_exc()
-            self._channel.send(("refused", f"internal error: {type(error).__name__}: {error} (details in daemon.log)"))
+            _log(traceback.format_exc())
+            answer = ("refused", f"internal error: {type(error).__name__}: {error} (details in daemon.log)")
+        if self._init and processes.find(self._init) is None:
+            raise SystemExit(_INIT_ENDED)  # what failed did so for that: nothing can be started any more (ENOMEM)
+        self._channel.send(answer)
 
     def do_add(self, plans: list[NodePlan]) -> dict[str, dict[str, Any]]:
         """Make nodes; their TAP descriptors go ahead of the answer. All or none."""
@@ -307,7 +311,7 @@ class Spawner:
                 return
             if pid == self._init:
                 self._init = 0
-                raise SystemExit("process 1 of the lab has ended, and everything in the lab with it")
+                raise SystemExit(_INIT_ENDED)
             code = os.waitstatus_to_exitcode(status)
             program = self._supervisor.ended(pid, code, time.monotonic())
             if program is not None and not program.stopping:
@@ -330,8 +334,10 @@ def _prepare_init(etc: Path) -> None:
 
 
 def _log(message: str) -> None:
-    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} spawner: {message}\n")
-    sys.stderr.flush()
+    # The log is a file: a full disk must not end the lab.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} spawner: {message}\n")
+        sys.stderr.flush()
 
 
 def main() -> None:

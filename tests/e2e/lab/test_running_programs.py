@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from lab import processes
 from lab.enter import open_socket
 from lab.node_plan import ProgramPlan, RestartPolicy
 from lab.runtime import ProgramStatus, Runtime
+from lab.state import RUNTIME, LabState
 from tests.e2e.lab.stage import DEADLINE_S, eventually, interface, is_done_within, plan
 
 pytestmark = pytest.mark.e2e
@@ -135,6 +137,20 @@ def test_a_killed_program_is_started_again(runtime: Runtime) -> None:
     assert again.pid != first
     assert (again.state, again.exit_status) == ("running", -signal.SIGKILL)
     eventually(lambda: log.read_text() == "begun\nbegun\n", "both runs wrote to one log")
+
+
+def test_without_process_1_nothing_is_said_to_be_started(runtime: Runtime, state: LabState) -> None:
+    """It takes a while to be gone after it was killed; what is forked meanwhile gets "Cannot allocate memory"."""
+    run(runtime, script("exec sleep 30"))
+    facts = state.read(RUNTIME)
+    os.kill(facts["pid"], signal.SIGSTOP)  # so that the request is there before anybody has noticed
+    os.kill(facts["init"], signal.SIGKILL)
+    with ThreadPoolExecutor() as threads:
+        restarted = threads.submit(runtime.restart, "web")
+        eventually(restarted.running, "the request is made")
+        os.kill(facts["pid"], signal.SIGCONT)
+        with pytest.raises(LabError, match="has ended"):
+            restarted.result(DEADLINE_S)
 
 
 def test_programs_are_started_again_on_demand(runtime: Runtime) -> None:
