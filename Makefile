@@ -1,6 +1,6 @@
 # Everything a person or CI does with this tree. `make` alone prints what there is.
 # Variables: PYTHON (interpreter for the virtual environment, 3.11 or newer), ARGS (passed on to pytest or the benchmarks),
-# MINUTES (of `make test-thorough` and `make fuzz`).
+# MINUTES (of `make test-thorough` and `make fuzz`), ROUNDS, FROM and SEED (of `make crash-rounds`).
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -18,6 +18,8 @@ NO_PYTHON := vpclab: no Python 3.11 or newer found; run: apt-get install -y gcc 
 VENV := .venv
 PY := $(VENV)/bin/python
 MINUTES := 30
+ROUNDS := 500
+FROM := 1
 LAB_FILE := examples/quickstart.yaml
 COMPILED := $(patsubst fastpath/%.pyx,fastpath.%,$(wildcard fastpath/*.pyx))
 
@@ -80,7 +82,7 @@ lab-down:  ## stop the quickstart lab
 # End-to-end tests mostly wait for kernels and programs, so more of them at once than there are processors.
 SIDE_BY_SIDE := -n 3 --dist loadgroup
 
-.PHONY: test test-thorough unit e2e rootless
+.PHONY: test test-thorough crash-rounds unit e2e rootless
 test: develop  ## all tests; as root also the end-to-end tests as an ordinary user
 	@$(PY) -P lab/preflight.py lab
 	@$(PY) -P lab/preflight.py test
@@ -94,6 +96,10 @@ endif
 
 test-thorough: develop  ## both engines over fresh random labs for MINUTES (30), resumed where the log stands
 	@PYTHONPATH=.:public $(PY) -P -m tests.property.thorough --minutes $(MINUTES) $(ARGS)
+
+crash-rounds: develop  ## ROUNDS (500) of kill -9 at any moment of up, apply and down; SEED and FROM repeat some; long
+	@$(PY) -P lab/preflight.py lab
+	@PYTHONPATH=.:public $(PY) -P -m tests.crashes.rounds --rounds $(ROUNDS) --from $(FROM) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 unit: develop  ## everything that needs no namespaces, on all processors
 	@$(PY) -P -m pytest -m 'not e2e' -n auto $(ARGS)

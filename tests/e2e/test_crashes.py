@@ -27,6 +27,13 @@ internet:
 """
 
 
+def test_rounds_of_kills_leave_the_machine_as_it_was() -> None:
+    """The short form of ``make crash-rounds``, with other victims and moments each time."""
+    line = [sys.executable, "-P", "-m", "tests.crashes.rounds", "--rounds", "4"]
+    done = subprocess.run(line, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_lab_whose_up_was_killed_goes_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     file = tmp_path / "slow.yaml"

@@ -1,0 +1,106 @@
+"""What a machine holds, so that two moments can be compared: namespaces, processes, links, mounts, files, sockets.
+
+The machine is what `alone` gives a program: PID, mount, network and IPC namespaces of its own, in which nobody else's
+work comes and goes. So what differs between two looks was made, or taken, by the program and what it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+NAMES = Path("/run/netns")
+_SOCKETS = ("unix", "packet", "tcp", "tcp6", "udp", "udp6", "raw", "raw6", "icmp", "icmp6", "udplite")
+_ALONE = "VPCLAB_CRASHES_ALONE"
+
+
+def alone(arguments: Sequence[str], *, limits: bool = False) -> None:
+    """Go on, in a process of its own, on a machine of its own; in the first process this never returns.
+
+    As an ordinary user that is inside a user namespace, in which it is root; see `ordinary`. With `limits` it is so as
+    root, too, so that limits of namespaces (/proc/sys/user) are the machine's own.
+    """
+    if _ALONE not in os.environ:
+        user = ["--user", "--map-root-user"] if limits or os.geteuid() else []
+        spaces = ["--mount", "--pid", "--fork", "--net", "--ipc", "--mount-proc", "--kill-child"]
+        os.environ[_ALONE] = "user" if os.geteuid() else "root"
+        os.execvp("unshare", ["unshare", *user, *spaces, sys.executable, *arguments])
+    if os.getpid() == 1:
+        if os.environ[_ALONE] == "root" and not limits:
+            from lab.syscalls import mount
+
+            NAMES.mkdir(exist_ok=True)
+            mount("none", str(NAMES), "tmpfs")
+        if child := os.fork():
+            _reap_until(child)
+
+
+def ordinary() -> list[str]:
+    """Prefix of a command line that runs the rest as an ordinary user, if such a one started us; else nothing."""
+    return ["unshare", "--map-user=1000", "--map-group=1000"] if os.environ[_ALONE] == "user" else []
+
+
+def _reap_until(child: int) -> NoReturn:
+    """As process 1: bury whoever has no other parent, and end as the child does."""
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def look(folder: Path) -> frozenset[str]:
+    """Everything there is, one line each; files are those below `folder`, and the names of network namespaces."""
+    return frozenset({*_processes(), *_links(), *_mounts(), *_files(folder), *_sockets()})
+
+
+def _processes() -> Iterator[str]:
+    for process in Path("/proc").iterdir():
+        if not process.name.isdecimal():
+            continue
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            comm = (process / "comm").read_text().strip()
+            yield f"process {process.name} ({comm}) {words[:160]}"
+            yield from (f"namespace {name}" for name in _held(process))
+
+
+def _held(process: Path) -> Iterator[str]:
+    """Namespaces that a process is in, or holds open."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # it is just ending
+        for link in (*(process / "ns").iterdir(), *(process / "fd").iterdir()):
+            with contextlib.suppress(FileNotFoundError):
+                if re.fullmatch(r"(?!socket|pipe)[a-z_]+:\[\d+\]", target := os.readlink(link)):
+                    yield target
+
+
+def _links() -> Iterator[str]:
+    return (f"link {index} {name}" for index, name in socket.if_nameindex())
+
+
+def _mounts() -> Iterator[str]:
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        words = line.split(" ")
+        kind, source = line.partition(" - ")[2].split(" ")[:2]
+        yield f"mount {kind} {source} {words[3]} at {words[4]}"
+
+
+def _files(folder: Path) -> Iterator[str]:
+    for top in (folder, NAMES):
+        for path in sorted(top.rglob("*")):
+            with contextlib.suppress(FileNotFoundError):
+                yield f"file {path} inode {path.lstat().st_ino}"
+
+
+def _sockets() -> Iterator[str]:
+    for kind in _SOCKETS:
+        with contextlib.suppress(FileNotFoundError):
+            for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+                words = line.split()
+                # Columns of counters change by themselves; these do not.
+                yield f"socket {kind} {' '.join(words[5:]) if kind == 'unix' else ' '.join(words[1:3])}"
