@@ -23,9 +23,12 @@ from lab import pcapng
 from lab.capture import RING_BYTES, points_of
 from lab.control import RequestError
 
-_SEGMENTS = re.compile(re.escape(SEGMENTS).replace(re.escape("{}"), r"(\d+)"))
+_SEGMENTS = re.compile(re.escape(SEGMENTS).replace(re.escape("{}"), r"(\d{1,5})(?!\d)"))
+_MOST_SEGMENT = 0xFFFF
 _LOST = re.compile(r"(?:; )?\d+ records lost before this one")
-_ETHERNET, _TCP, _CHECKSUM_AT = 14, 6, 16
+_ETHERNET, _LEAST_IPV4, _IPV6, _LEAST_TCP = 14, 20, 40, 20
+_TCP, _CHECKSUM_AT = 6, 16
+_LONGEST_FRAME = 131072
 _NEEDS_CHECKSUM, _GSO_TCP4, _GSO_TCP6 = 1, 1, 4
 
 
@@ -63,7 +66,8 @@ def replay(octets: bytes, topology: Topology) -> Replayed:
     """Replay a capture in the network of a topology.
 
     Raises:
-        RequestError: it is no capture of ours, has points that the topology has not, or nothing that was sent.
+        RequestError: it is no capture of ours, has points that the topology has not, frames longer than any, or
+            nothing that was sent.
     """
     reader = pcapng.Reader()
     try:
@@ -75,6 +79,9 @@ def replay(octets: bytes, topology: Topology) -> Replayed:
     ports = {side.name for point in points if point.kind == "interface" for side in point.sides}
     if not any(each.outgoing and each.interface.name in ports for each in packets):
         raise RequestError("nothing can be replayed: the capture has no packets as an instance sent them")
+    longest = max(len(each.data) for each in packets)
+    if longest > _LONGEST_FRAME:
+        raise RequestError(f"cannot be replayed: a packet of {longest} bytes; no frame has more than {_LONGEST_FRAME}")
     plane = DataPlane(topology)
     recorder = Recorder(rows_of(points, plane.names), capacity=RING_BYTES)
     plane.engine.watch(recorder)
@@ -138,14 +145,25 @@ def _fate(comment: str) -> str:
     return _LOST.sub("", comment)
 
 
+def _segment_bytes(comment: str) -> int:
+    """How large the segments are that were left to be cut; 0: none were, or the comment is none of ours."""
+    found = _SEGMENTS.search(comment)
+    size = int(found[1]) if found else 0
+    return size if size <= _MOST_SEGMENT else 0
+
+
 def _as_sent(packet: pcapng.Captured) -> tuple[bytes, bytes | None]:
     """The frame as its kernel gave it to the device, with the offload header if it left segments to be cut."""
-    frame = packet.data
-    segments = _SEGMENTS.search(packet.comment)
-    if segments is None:
+    frame, segment = packet.data, _segment_bytes(packet.comment)
+    if not segment:
         return frame, None
     is_four = frame[12:14] == b"\x08\x00"
-    head = _ETHERNET + ((frame[_ETHERNET] & 15) * 4 if is_four else 40)
+    words = frame[_ETHERNET] & 15 if len(frame) > _ETHERNET else 0
+    head = _ETHERNET + (words * 4 if is_four else _IPV6)
+    kind = _GSO_TCP4 if is_four else _GSO_TCP6
+    if head < _ETHERNET + _LEAST_IPV4 or len(frame) < head + _LEAST_TCP:
+        # nothing that can be cut: refused when it was captured, for whatever it had in the place of these zeros
+        return frame, bytes((0, kind, 0, 0)) + segment.to_bytes(2, "little") + bytes(6)
     end = _ETHERNET + (int.from_bytes(frame[16:18], "big") if is_four else 40 + int.from_bytes(frame[18:20], "big"))
     ends = frame[26:34] if is_four else frame[22:54]
     total = sum(int.from_bytes(ends[at : at + 2], "big") for at in range(0, len(ends), 2)) + _TCP + (end - head)
@@ -153,7 +171,6 @@ def _as_sent(packet: pcapng.Captured) -> tuple[bytes, bytes | None]:
         total = (total & 0xFFFF) + (total >> 16)
     at = head + _CHECKSUM_AT
     size = head + (frame[head + 12] >> 4) * 4
-    numbers = (size, int(segments[1]), head, _CHECKSUM_AT)
-    kinds = bytes((_NEEDS_CHECKSUM, _GSO_TCP4 if is_four else _GSO_TCP6))
-    offload = kinds + b"".join(number.to_bytes(2, "little") for number in numbers) + bytes(2)
+    numbers = (size, segment, head, _CHECKSUM_AT)
+    offload = bytes((_NEEDS_CHECKSUM, kind)) + b"".join(number.to_bytes(2, "little") for number in numbers) + bytes(2)
     return frame[:at] + total.to_bytes(2, "big") + frame[at + 2 :], offload

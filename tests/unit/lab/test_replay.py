@@ -17,6 +17,7 @@ from lab.capture import Capture
 from lab.control import RequestError
 from lab.replay import replay
 from tests.scenario.network import Network
+from vpclab.cli.captures import line_of
 
 TEXT = (Path(__file__).parents[3] / "examples" / "quickstart.yaml").read_text()
 
@@ -118,3 +119,40 @@ def test_what_cannot_be_replayed() -> None:
     ):
         with pytest.raises(RequestError, match=words):
             replay(file, load_topology(TEXT, file_name="lab.yaml"))
+
+
+ODD = {
+    "shorter than a header": (b"\x02" * 14 + b"\x45", "segments of 1448 bytes"),
+    "without one": (b"\x02" * 12 + b"\x08\0", "segments of 1448 bytes"),
+    "of a header without addresses": (b"\x02" * 12 + b"\x08\0\x40" + bytes(80), "segments of 1448 bytes"),
+    "of IPv6 without TCP": (b"\x02" * 12 + b"\x86\xdd\x60" + bytes(45), "segments of 1448 bytes"),
+    "of more than 16 bits": (b"\x02" * 60, "segments of 65536 bytes"),
+    "of more digits than a number has": (b"\x02" * 60, f"segments of {'9' * 5000} bytes"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_segments_that_cannot_be_are_replayed_as_they_came(what: str) -> None:
+    """Anybody may have written a file: what no kernel left to be cut dies of what it died of, or is told as new."""
+    data, comment = ODD[what]
+    file = pcapng.section("x") + pcapng.interface("web/eth0", "", capture_length=0)
+    file += pcapng.packet(data, time_ns=1, length=len(data), direction=pcapng.OUTBOUND, comment=comment)
+    found = replay(file, load_topology(TEXT, file_name="lab.yaml"))
+    assert (found.sent, len(found.missing), [each.data for each in found.new]) == (1, 1, [data])
+    assert replay(found.file, load_topology(TEXT, file_name="lab.yaml")).is_equal
+
+
+def test_a_packet_longer_than_any_frame_is_refused() -> None:
+    data = bytes(131073)
+    file = pcapng.section("x") + pcapng.interface("web/eth0", "", capture_length=0)
+    file += pcapng.packet(data, time_ns=1, length=len(data), direction=pcapng.OUTBOUND)
+    with pytest.raises(RequestError, match="a packet of 131073 bytes; no frame has more than 131072"):
+        replay(file, load_topology(TEXT, file_name="lab.yaml"))
+
+
+def test_what_a_file_says_does_not_steer_the_terminal_it_is_shown_on() -> None:
+    told = pcapng.Captured(pcapng.Interface("web\x1b[2J/eth0", pcapng.ETHERNET), 1, bytes(14), True, "a\n\x1b]0;b")
+    line = line_of(told)
+    assert line.isprintable()
+    assert "web\\x1b[2J/eth0" in line
+    assert line.endswith("a\\n\\x1b]0;b")
