@@ -11,6 +11,7 @@ it under version control with what mends it. Exit status 1: there was one.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import os
@@ -24,6 +25,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from tests.fuzz.kept import found, seeds
 from tests.fuzz.targets import TARGETS
 from tools.sanitized import FUZZED, ROOT, TOOLS, MissingError, Run
 
@@ -58,12 +60,9 @@ class Fuzzing:
         for name in TARGETS:
             folder = self.corpus / name
             folder.mkdir(parents=True, exist_ok=True)
-            seeds = SEEDS / f"{name}.tar.gz"
-            if seeds.exists():
-                with tarfile.open(seeds) as kept:
-                    kept.extractall(folder, filter="data")
-            for case in (FOUND / name).glob("*"):
-                shutil.copy(case, folder)
+            kept = [*(seeds(name) if (SEEDS / f"{name}.tar.gz").exists() else ()), *found(name)]
+            for octets in kept:
+                (folder / hashlib.sha1(octets).hexdigest()).write_bytes(octets)  # as libFuzzer calls it
         for folder in (self.tallies, self.logs):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
@@ -79,16 +78,16 @@ class Fuzzing:
 
     def fuzz(self, name: str, number: int, seconds: int) -> bool:
         """Fuzz a target for so long; whether nothing was found."""
-        target, found = TARGETS[name], FOUND / name
-        found.mkdir(parents=True, exist_ok=True)
-        before = set(found.iterdir())
+        target, kept = TARGETS[name], FOUND / name
+        kept.mkdir(parents=True, exist_ok=True)
+        before = set(kept.iterdir())
         arguments = [
-            f"-max_total_time={seconds}", f"-max_len={target.longest}", f"-artifact_prefix={found}/", "-timeout=300",
+            f"-max_total_time={seconds}", f"-max_len={target.longest}", f"-artifact_prefix={kept}/", "-timeout=300",
             "-rss_limit_mb=4096", "-report_slow_units=300", "-detect_leaks=0", "-print_final_stats=1",
             "-reload=1", "-use_value_profile=1", str(self.corpus / name),
         ]  # fmt: skip
         status = self._worker(name, f"{name}-{number}", arguments)
-        return status == 0 and set(found.iterdir()) == before
+        return status == 0 and set(kept.iterdir()) == before
 
     def _worker(self, name: str, label: str, arguments: Sequence[str]) -> int:
         tally = self.tallies / f"{label}.json"
@@ -104,9 +103,11 @@ class Fuzzing:
         shutil.rmtree(fewest, ignore_errors=True)
         fewest.mkdir(parents=True)
         status = self._worker(
-            name, f"merge-{name}", ["-merge=1", "-detect_leaks=0", str(fewest), str(self.corpus / name)]
+            name,
+            f"merge-{name}",
+            ["-set_cover_merge=1", "-use_counters=0", "-detect_leaks=0", str(fewest), str(self.corpus / name)],
         )
-        if status:
+        if status or not any(fewest.iterdir()):
             raise RuntimeError(f"merging inputs of {name} failed: see {self.logs}")
         SEEDS.mkdir(exist_ok=True)
         inputs = sorted(path.read_bytes() for path in fewest.iterdir())

@@ -44,15 +44,19 @@ STARTS = (1_000, 0, (1 << 32) - 5_000, 1 << 40)
 """When it begins, in milliseconds: the memo keeps the lower half of the time."""
 
 
+Outcomes = Sequence[tuple[int, int, int, int]]
+"""(verdict, reason, object, rule) of each frame."""
+Emissions = Sequence[tuple[int, bytes, int, int, bytes]]
+"""(port, frame, cause, parent, offload) of what left."""
+
+
 class Tally:
     """What packets met, over all inputs."""
 
     def __init__(self) -> None:
         self.met: Counter[str] = Counter()
 
-    def count(
-        self, outcomes: Sequence[tuple[int, int, int, int]], emissions: Sequence[tuple[int, bytes, int, int, bytes]]
-    ) -> None:
+    def count(self, outcomes: Outcomes, emissions: Emissions) -> None:
         """Count verdicts, reasons and causes."""
         for verdict, reason, *_ in outcomes:
             self.met[f"verdict {Verdict(verdict).name}"] += 1
@@ -68,12 +72,14 @@ TALLY = Tally()
 class Play:
     """One input in its world."""
 
-    def __init__(self, data: bytes, moves: Sequence[Callable[[Any], None]]) -> None:
+    engines_with_memo: tuple[bool, ...] = (False, True)
+
+    def __init__(self, data: bytes, moves: Sequence[Callable[[Any], None]], of: Callable[[int], World] = world) -> None:
         self.octets = Octets(data)
         self.moves = moves
-        self.world: World = world(self.octets.one())
+        self.world = of(self.octets.one())
         sessions, flows = self.octets.among(ROOMS)
-        self.engines = [Engine(sessions=sessions, flows=flows, seed=1, memo=memo) for memo in (False, True)]
+        self.engines = [Engine(sessions=sessions, flows=flows, seed=1, memo=memo) for memo in self.engines_with_memo]
         self.overlay = Overlay()
         self.now = self.octets.among(STARTS)
         self.stage = 0
@@ -90,22 +96,32 @@ class Play:
             steps += 1
         for engine in self.engines:
             engine.selfcheck()
-        plain, memo = self.engines
-        assert plain.counters() == memo.counters(), "what is counted differs with the memo"
-        TALLY.met["memo hit"] += memo.statistics()["flow_hits"]
+        counted = [engine.counters() for engine in self.engines]
+        assert all(each == counted[0] for each in counted), "what is counted differs with the memo"
+        TALLY.met["memo hit"] += self.engines[1].statistics()["flow_hits"]
 
     # -- what is sent
 
     def _put(self, port: int, made: Sequence[bytes], offload: bytes | None = None) -> None:
         results = [engine.process(made, [port] * len(made), self.now, [offload] * len(made)) for engine in self.engines]
-        assert results[0] == results[1], ("the memo changes what happens", port, made, results)
+        assert all(each == results[0] for each in results), ("the memo changes what happens", port, made, results)
         outcomes, emissions = results[0]
         TALLY.count(outcomes, emissions)
+        # between neighbours a frame keeps the sender's MAC
+        TALLY.met["operation bridge"] += sum(
+            cause == Cause.FORWARDED and frame[6:12] == made[parent][6:12] for _, frame, cause, parent, _ in emissions
+        )
         for frame in made[:2]:
             self.sent.append((port, frame, offload))
         for to, frame, _, _, vnet in emissions[-REMEMBERED:]:
             check(frame, vnet)
             self.left.append((to, frame))
+        self.happened(port, made, offload, outcomes, emissions)
+
+    def happened(
+        self, port: int, made: Sequence[bytes], offload: bytes | None, outcomes: Outcomes, emissions: Emissions
+    ) -> None:
+        """What became of frames that came in there, or of nothing but time: for whoever looks closer."""
 
     def _framed(self, end: End, type_: bytes, raw: bytes) -> bytes:
         """A frame to the router, mostly."""
@@ -206,8 +222,9 @@ class Play:
         """Time passes."""
         self.now = min(self.now + self.octets.among(WAITS), (1 << 63) - 1)
         results = [engine.advance(self.now) for engine in self.engines]
-        assert results[0] == results[1], "time passes otherwise with the memo"
+        assert all(each == results[0] for each in results), "time passes otherwise with the memo"
         TALLY.count(*results[0])
+        self.happened(0, (), None, *results[0])
 
     def swap(self) -> None:
         """The lab becomes another."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import lab_files, playing, requests, returned
+from tests.fuzz import captures, lab_files, observed, playing, requests, returned
 
 
 class Target(NamedTuple):
@@ -24,8 +24,12 @@ class Target(NamedTuple):
 TARGETS: dict[str, Target] = {
     "packets": Target(playing.play, share=4, longest=1024),
     "geneve": Target(returned.play, share=2, longest=512),
+    "observed": Target(observed.play, share=2, longest=1024),
     "lab_files": Target(
         lab_files.play, share=1, longest=1024, traced=("dataplane.load", "dataplane.model", "dataplane.topology")
+    ),
+    "captures": Target(
+        captures.play, share=1, longest=1024, traced=("lab.pcapng", "lab.replay", "lab.capture", "vpclab.cli.captures")
     ),
     "requests": Target(requests.play, share=1, longest=512, traced=("lab.", "dataplane.trac", "dataplane.engine")),
 }

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import random
-import tarfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.fuzz import frames, playing
+from tests.fuzz.kept import found, seeds
 from tests.fuzz.targets import TARGETS
 
-HERE = Path(__file__).parent
 BLOCKS = 4
 """Parts of the seeds of one target, so that several processes share them."""
 DRAWN = 5
-
-
-def seeds(name: str) -> Iterator[bytes]:
-    with tarfile.open(HERE / "seeds" / f"{name}.tar.gz") as kept:
-        for member in kept:
-            content = kept.extractfile(member)
-            assert content is not None
-            yield content.read()
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
@@ -36,8 +25,8 @@ def test_seeds(name: str, block: int) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_found(name: str) -> None:
-    for case in sorted((HERE / "found" / name).glob("*")):
-        TARGETS[name].run(case.read_bytes())
+    for octets in found(name):
+        TARGETS[name].run(octets)
 
 
 @pytest.mark.parametrize("name", TARGETS)

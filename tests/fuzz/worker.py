@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -85,7 +86,9 @@ def main(name: str, driver: str, tally: Path, arguments: Sequence[str]) -> int:
             tally.write_text(json.dumps({"inputs": runs, **TALLY.met}))
         return 0
 
-    words = [b"fuzz", *(os.fsencode(each) for each in arguments)]
+    # libFuzzer starts itself anew to merge, as a shell would by the first word
+    itself = shlex.join([sys.executable, "-P", "-m", "tests.fuzz.worker", name, driver, str(tally)])
+    words = [os.fsencode(each) for each in (itself, *arguments)]
     vector = (ctypes.c_char_p * (len(words) + 1))(*words, None)
     return int(library.fuzz_run(len(words), vector, run))
 

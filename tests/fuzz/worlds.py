@@ -16,11 +16,15 @@ from typing import Any
 
 from dataplane.compile import Compiler
 from dataplane.names import Names
+from dataplane.program import Program
+from dataplane.topology import Topology
 from dataplane.topology.lowering import lower
 from fastpath.snapshot import Snapshot
 from tests.property.quick_load import topology_of
 
 FILE = Path(__file__).parent / "worlds.json.gz"
+UNLOGGED = 4
+"""One VPC in so many has no flow log at a time."""
 EVERYBODY = ("0.0.0.0", "255.255.255.255", "224.0.0.1", "127.0.0.1", "169.254.169.253", "198.51.100.250", "10.9.9.9")
 EVERYBODY6 = ("::", "::1", "ff02::1", "fe80::1", "fd00:ec2::253", "2001:db8:ffff::1")
 
@@ -36,11 +40,14 @@ class End:
     own6: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class World:
     """What packets are made for, and the tables they meet, in the order in which they are swapped in."""
 
     snapshots: tuple[Snapshot, ...]
+    topologies: tuple[Topology, ...]
+    programs: tuple[Program, ...]
+    names: Names
     ends: tuple[End, ...]
     addresses4: tuple[bytes, ...]
     addresses6: tuple[bytes, ...]
@@ -51,15 +58,18 @@ def compiled(stages: list[dict[str, Any]]) -> World:
     """A world of these labs."""
     names, compiler = Names(), Compiler()
     lowered = packed = None
-    snapshots, ends = [], {}
+    snapshots, topologies, programs, ends = [], [], [], {}
     four = {ip_address(each).packed for each in EVERYBODY}
     six = {ip_address(each).packed for each in EVERYBODY6}
     macs: set[bytes] = set()
     for generation, lab in enumerate([*stages, stages[0]], start=1):
-        lowered = lower(topology_of(lab), names, lowered)
+        topology = topology_of(lab)
+        lowered = lower(topology, names, lowered)
         packed = compiler.compile(lowered.program, generation=generation, before=packed)
         snapshots.append(packed.snapshot)
+        topologies.append(topology)
         program = lowered.program
+        programs.append(program)
         for context in program.contexts:
             interface = program.interfaces[context.interface]
             own = [
@@ -89,7 +99,8 @@ def compiled(stages: list[dict[str, Any]]) -> World:
             if policy.prefix6 is not None:  # IPv4 behind NAT64 (RFC 6052)
                 six.update(policy.prefix6.network_address.packed[:12] + each for each in four)
     return World(
-        snapshots=tuple(snapshots), ends=tuple(ends[number] for number in sorted(ends)), macs=tuple(sorted(macs)),
+        snapshots=tuple(snapshots), topologies=tuple(topologies), programs=tuple(programs), names=names,
+        ends=tuple(ends[number] for number in sorted(ends)), macs=tuple(sorted(macs)),
         addresses4=tuple(sorted(four)), addresses6=tuple(sorted(six)),
     )  # fmt: skip
 
@@ -101,7 +112,26 @@ def stored() -> list[list[dict[str, Any]]]:
     return worlds
 
 
-@cache
 def world(number: int) -> World:
     """World `number`, modulo how many there are."""
-    return compiled(stored()[number % len(stored())])
+    return _world(number % len(stored()), False)
+
+
+def logged_world(number: int) -> World:
+    """The same with flow logs: of all that is in a VPC but in one of its stages, so that they come and go."""
+    return _world(number % len(stored()), True)
+
+
+@cache
+def _world(number: int, logged: bool) -> World:
+    stages = stored()[number]
+    return compiled([with_flow_logs(lab, stage) for stage, lab in enumerate(stages)] if logged else stages)
+
+
+def with_flow_logs(lab: dict[str, Any], stage: int) -> dict[str, Any]:
+    """A lab with a flow log on each of its VPCs but those whose turn it is to have none."""
+    vpcs = {
+        name: vpc if (number + stage) % UNLOGGED == UNLOGGED - 1 else {**vpc, "flow_logs": {"all": {}}}
+        for number, (name, vpc) in enumerate(sorted(lab["vpcs"].items()))
+    }
+    return {**lab, "vpcs": vpcs}
