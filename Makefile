@@ -82,7 +82,7 @@ lab-down:  ## stop the quickstart lab
 # End-to-end tests mostly wait for kernels and programs, so more of them at once than there are processors.
 SIDE_BY_SIDE := -n 3 --dist loadgroup
 
-.PHONY: test test-thorough crash-rounds unit e2e rootless
+.PHONY: test test-thorough crash-rounds hostile unit e2e rootless
 test: develop  ## all tests; as root also the end-to-end tests as an ordinary user
 	@$(PY) -P lab/preflight.py lab
 	@$(PY) -P lab/preflight.py test
@@ -111,6 +111,10 @@ e2e: develop  ## everything with real kernel stacks, as the user you are
 
 rootless: develop  ## as root: the end-to-end tests as an ordinary user
 	@tools/rootless $(SIDE_BY_SIDE)
+
+hostile: develop  ## an instance that plays foul on the wire, 20000 times: about half an hour
+	@$(PY) -P lab/preflight.py lab
+	@HYPOTHESIS_PROFILE=nightly $(PY) -P -m pytest -o faulthandler_timeout=0 tests/e2e/test_hostile_instance.py $(ARGS)
 
 .PHONY: conformance
 conformance: develop  ## what AWS says packets do, asserted one by one; writes docs/conformance.md
