@@ -146,6 +146,25 @@ def target_for_an_address_that_nobody_has_seen(difference: Difference) -> bool:
     return bool(ends & (reference - fast))
 
 
+def cookie_of_an_end_that_nobody_has_seen(difference: Difference) -> bool:
+    """A cookie seems to be another flow's: the same one's, from when a port or address stood in for the real one.
+
+    The first packet of the flow to get through a NAT gateway and the endpoint behind it was a later fragment, which
+    shows the cookie, and no port. No disagreement, for the same reason.
+    """
+    if not isinstance(difference.reference, InadmissibleChoiceError):
+        return False
+    fast, reference = difference.pair.chosen_ports()
+    wanted = difference.reference.flow
+    held = [each.flow for _, each in difference.pair.reference.router.balancers.all(difference.pair.now)]
+    return any(
+        each.protocol == wanted.protocol
+        and (int(each.source), each.source_port) in reference - fast
+        and (each.destination, each.destination_port) == (wanted.destination, wanted.destination_port)
+        for each in held
+    )
+
+
 KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_nobody_has_seen,
     port_between_two_gateways,
@@ -154,6 +173,7 @@ KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_a_later_hop_had_remembered,
     port_that_a_reset_shows,
     target_for_an_address_that_nobody_has_seen,
+    cookie_of_an_end_that_nobody_has_seen,
 )
 
 

@@ -232,6 +232,29 @@ def test_target_for_an_address_that_was_seen_is_compared() -> None:
         send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=1, dport=6))
 
 
+def test_cookie_of_an_end_that_nobody_has_seen_ends_the_comparison() -> None:
+    """The first fragment dies of its TTL behind the gateway, the later one gets a cookie, and shows no port."""
+    pair = Pair(load_topology(LATE, file_name="lab.yaml"))
+    whole = IP(src="10.0.2.10", dst="198.51.100.10", id=7) / UDP(sport=5, dport=6) / bytes(48)
+    first, later = fragment(whole, 32)
+    first.ttl = 2
+    send(pair, "app", first)
+    send(pair, "app", later)
+    assert [pair.names[port].path for port, _ in pair.news] == ["fw1/eth0"]
+    with pytest.raises(IncomparableError, match="cookie_of_an_end"):
+        send(pair, "app", whole)
+
+
+def test_cookie_of_another_flow_is_compared() -> None:
+    pair = Pair(load_topology(LATE, file_name="lab.yaml"))
+    first, second = (IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=port, dport=6) for port in (1, 2))
+    send(pair, "app", first)
+    [(_, other)] = pair.reference.router.balancers.all(pair.now)
+    taken = patch("dataplane.reference.balanced_flows.BalancedFlows.with_cookie", return_value=other)
+    with taken, pytest.raises(InadmissibleChoiceError, match="which Flow"):
+        send(pair, "app", second)
+
+
 CIRCLE = balancer(
     LATE.replace(
         "      gwlbe:\n        routes:\n          - {destination: 0.0.0.0/0, target: internet-gateway}",
