@@ -33,6 +33,10 @@ FOLDER, MARK = "flow-logs", "flow-logs.json"
 TICK_S = 1.0
 KEPT_LINES = 100_000
 """Of what was written last, to be shown."""
+MOST_RECORDS = 262_144
+"""Flows at interfaces that are counted at once, and those of minutes that are over until they are taken."""
+MOST_OPEN = 262_144
+"""Records of intervals that are not written yet, of all flow logs together."""
 MOST_IDLE = 60
 """Intervals without traffic that are told of when the clock leaps over more of them."""
 log = logging.getLogger(__name__)
@@ -71,6 +75,29 @@ class _Open:
     def watches(self, number: int) -> bool:
         """Whether it watches an interface, or has done so in an interval that is not written yet."""
         return number in self.watched or number in self.former
+
+    @property
+    def held(self) -> int:
+        """Records that are not written yet."""
+        return sum(len(window.flows) for window in self.intervals.values())
+
+    def keep(self, interval: int, seen: Window, room: int) -> int:
+        """Put what was seen in a window to an interval; returns how many new records that made, at most `room`.
+
+        What finds no room is lost, as AWS's capacity may be: the interval gets SKIPDATA for the interface.
+        """
+        kept = self.intervals.setdefault(interval, Window())
+        lost = {point: packets for point, packets in seen.lost.items() if self.watches(point)}
+        before = len(kept.flows)
+        for flow, count in seen.flows.items():
+            if not self.watches(flow.interface):
+                continue
+            if flow in kept.flows or len(kept.flows) - before < room:
+                kept.count(flow, count)
+            else:
+                lost[flow.interface] = lost.get(flow.interface, 0) + count.packets
+        kept.add(Window(lost=lost, lost_anywhere=seen.lost_anywhere))
+        return len(kept.flows) - before
 
     def of(self, interval: int) -> dict[int, Watched]:
         """What an interval has records of: all it watches, and what is gone and had traffic then."""
@@ -140,7 +167,7 @@ class FlowLogs:
             if not wanted and not self._is_recording:
                 return
             if not self._is_recording:
-                self._plane.record_flows(epoch_ms=self._epoch_ms)
+                self._plane.record_flows(flows=MOST_RECORDS, epoch_ms=self._epoch_ms)
                 self._is_recording = True
             present = self._take(unfinished=True)
             for key in [key for key, each in self._logs.items() if wanted.get(key) != each.declared]:
@@ -211,6 +238,11 @@ class FlowLogs:
                 for text in self._lines(each, number, self._services)
             ]
 
+    def sizes(self) -> tuple[int, int] | None:
+        """Records that are not written yet, and lines that can be shown; None where nothing is recorded."""
+        with self._lock:
+            return (self._held(), len(self._written)) if self._is_recording else None
+
     @property
     def complaints(self) -> tuple[str, ...]:
         """What cannot be written at the moment, and why, in sentences."""
@@ -228,16 +260,14 @@ class FlowLogs:
     def _take(self, *, unfinished: bool = False) -> int:
         """Take records to their flow logs; the number of the present window."""
         present, windows = self._plane.take_flow_records(unfinished=unfinished)
+        room = MOST_OPEN - self._held()
         for number, window in windows.items():
             for each in self._logs.values():
-                interval = max(each.next, _interval(each.declared, number))
-                kept = Window(
-                    {flow: count for flow, count in window.flows.items() if each.watches(flow.interface)},
-                    {point: packets for point, packets in window.lost.items() if each.watches(point)},
-                    window.lost_anywhere,
-                )
-                each.intervals.setdefault(interval, Window()).add(kept)
+                room -= each.keep(max(each.next, _interval(each.declared, number)), window, room)
         return present
+
+    def _held(self) -> int:
+        return sum(each.held for each in [*self._logs.values(), *(last.log for last in self._ending)])
 
     def _place(self, declared: FlowLog, folder: Path) -> Path:
         return self._state.path / FOLDER if declared.folder is None else folder / declared.folder

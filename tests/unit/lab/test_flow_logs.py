@@ -181,6 +181,25 @@ def test_what_there_was_no_room_for_is_told() -> None:
     assert skipped == f"2 123456789012 {WEB} - - - - - - - {BEGIN_S} {BEGIN_S + 60} - SKIPDATA"
 
 
+def test_an_interval_holds_as_many_records_as_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many minutes and flows it has: what is there is counted on, and that there was more is told."""
+    monkeypatch.setattr(flow_logs, "MOST_OPEN", 3)
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    for minute in range(3):
+        for sport in (1, 2 + minute, 12 + minute):
+            lab.send(60 * minute + 1, sport=sport)
+        lab.logs.collect()
+    assert lab.logs.sizes() == (3, 0)
+    lab.wait(600)
+    *kept, skipped = lab.lines()
+    assert kept == [row(WEB, 1, 1, 1, "egress"), row(WEB, 1, 1, 1, "egress"), row(WEB, 3, 1, 121, "egress")]
+    assert skipped == f"{WEB} - {BEGIN_S} {BEGIN_S + 600} - - SKIPDATA"
+    assert lab.logs.sizes() == (0, 4)
+    lab.send(601, sport=7)
+    lab.wait(1200)
+    assert lab.lines()[4:] == [row(WEB, 1, 601, 601, "egress")], "there is room again"
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_a_loss_that_nobody_can_name_is_told_of_every_interface(monkeypatch: pytest.MonkeyPatch, gone: bool) -> None:
     """So many windows lack something that there is no room to remember them all: any of the last ones may."""
