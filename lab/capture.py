@@ -35,6 +35,9 @@ BATCH = 256
 PATIENCE_S = 0.02
 """How long to wait for more when there is nothing."""
 
+_running: dict[Recorder, DataPlane] = {}
+"""Everything that records at the moment, and whose packets."""
+
 Write = Callable[[bytes], object]
 Ended = Callable[[float], bool]
 """Waits at most so many seconds; whether the capture is to end."""
@@ -81,7 +84,7 @@ class Capture:
 
     def close(self) -> None:
         """Record no more."""
-        self._data_plane.engine.unwatch(self._recorder)
+        _stop(self._data_plane, self._recorder)
 
     def run(self, write: Write, ended: Ended) -> int:
         """Write a pcapng file until the end; returns how many packets it has. What `write` raises ends it, too."""
@@ -150,7 +153,7 @@ class Stories:
 
     def close(self) -> None:
         """Follow no more."""
-        self._data_plane.engine.unwatch(self._recorder)
+        _stop(self._data_plane, self._recorder)
 
     def run(self, write: Write, ended: Ended) -> None:
         """Write a line for each packet until the end, and a last one: how many packets were lost in all."""
@@ -165,6 +168,11 @@ class Stories:
     def _line(self, record: Record) -> dict[str, Any]:
         found = with_notes(self._data_plane.topology, story_of(record, self._data_plane.names))
         return {"time_ns": record.time_ns, "lost": record.lost, "trace": found.to_json()}
+
+
+def running_captures(data_plane: DataPlane) -> int:
+    """How many captures, and followers of live packets, there are at the moment."""
+    return sum(each is data_plane for each in list(_running.values()))
 
 
 def split_words(topology: Topology, words: Sequence[str]) -> tuple[list[str], str, str]:
@@ -247,6 +255,12 @@ def _begin(data_plane: DataPlane, recorder: Recorder) -> None:
         data_plane.engine.watch(recorder)
     except ValueError as error:
         raise LimitError(str(error)) from None
+    _running[recorder] = data_plane
+
+
+def _stop(data_plane: DataPlane, recorder: Recorder) -> None:
+    data_plane.engine.unwatch(recorder)
+    _running.pop(recorder, None)
 
 
 def _batches(

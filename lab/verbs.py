@@ -22,7 +22,7 @@ from dataplane.errors import VpclabError
 from dataplane.load.checks import read_checks
 from dataplane.picture import draw
 from dataplane.probe import protocol_number
-from lab import sight, tables, targets, traffic
+from lab import bounds, sight, tables, targets, traffic
 from lab.capture import Capture, Stories, split_words
 from lab.checking import prove
 from lab.control import RequestError, Stream, Verb
@@ -56,6 +56,7 @@ class Verbs:
             "flow_logs": self.flow_logs,
             "flows": self.flows,
             "follow": self.follow,
+            "limits": self.limits,
             "nat": self.nat,
             "node": self.node,
             "nodes": self.nodes,
@@ -99,6 +100,10 @@ class Verbs:
             "engine": lab.data_plane.engine.statistics(),
             "nodes": nodes,
         }
+
+    def limits(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What packets can fill, how much memory that takes at most, and how much the daemon takes now."""
+        return bounds.limits(self._lab)
 
     def nodes(self, arguments: Mapping[str, Any]) -> list[str]:
         """Names of the nodes, in the order of the lab file."""

@@ -255,6 +255,18 @@ class Lab:
         found: dict[str, Any] = self.ask("status")
         return found
 
+    def limits(self) -> dict[str, Any]:
+        """What packets can fill, as `vpclab status --limits`.
+
+        ``limits`` are rows: ``what``, ``now``, ``most``, ``bytes`` of memory, and what happens when it is ``full``;
+        ``bytes`` is their sum, and ``resident_bytes`` what the daemon takes now.
+
+        The daemon never takes more than ``bytes`` on top of what it took before the first packet, unless it is asked
+        for more.
+        """
+        found: dict[str, Any] = self.ask("limits")
+        return found
+
     def trace(
         self,
         source: Node | str,

@@ -124,6 +124,8 @@ def test_trace_names_the_table_that_lacks_the_route(shop: Command) -> None:
 
 def test_tables(shop: Command) -> None:
     assert "http running" in shop.run("status").stdout
+    assert "SESSION_LIMIT" in shop.run("status", "--limits").stdout
+    assert 0 < shop.json("status", "--limits")["bytes"] < 512 << 20
     names = [node["name"] for node in shop.json("status")["nodes"]]
     assert names == ["web", "app", "db", "example", "visitor"]
     assert {row["table"] for row in shop.json("routes")} == {"shop/main", "shop/public", "shop/private", "store/main"}

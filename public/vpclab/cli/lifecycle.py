@@ -13,7 +13,7 @@ import click
 
 from dataplane.errors import ConfigurationError, LabError
 from lab.gc import Removed
-from vpclab.cli.output import console, duration, format_option, show, show_json
+from vpclab.cli.output import console, duration, format_option, memory, show, show_json
 from vpclab.cli.selection import Selection, lab_option
 from vpclab.lab import Lab
 from vpclab.version import installed_version
@@ -116,13 +116,17 @@ def validate(file: Path, output: str) -> None:
 
 
 @click.command()
+@click.option("--limits", is_flag=True, help="Show what packets can fill instead, and how much memory that takes.")
 @format_option
 @lab_option
 @click.pass_obj
-def status(selection: Selection, output: str) -> None:
+def status(selection: Selection, limits: bool, output: str) -> None:
     """Nodes, their addresses, programs and packet counts."""
     if output == "table" and selection.name is None and not Lab.running():
         click.echo("no lab is running")
+        return
+    if limits:
+        _show_limits(selection.lab().limits(), output)
         return
     report = selection.lab().status()
     if output == "json":
@@ -161,6 +165,19 @@ def status(selection: Selection, output: str) -> None:
                 screen.print(
                     f"{node['name']}: {program['name']} {program['state']}: {program['message']}; {program['log']}"
                 )
+
+
+def _show_limits(found: dict[str, Any], output: str) -> None:
+    if output == "json":
+        show_json(found)
+        return
+    rows = [{**row, "bytes": memory(row["bytes"]) if row["bytes"] else None} for row in found["limits"]]
+    columns = {"what": "what", "now": "now", "at most": "most", "memory": "bytes", "when that is full": "full"}
+    show(rows, columns, output)
+    console().print(
+        f"packets can make the lab take {memory(found['bytes'])} at most, on top of what it took before the first; "
+        f"it takes {memory(found['resident_bytes'])} now"
+    )
 
 
 @click.command()

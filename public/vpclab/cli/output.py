@@ -93,6 +93,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
 
 
+def memory(count: int) -> str:
+    """An amount of memory, rounded up: ``11 MiB``."""
+    return f"{-(-count >> 20)} MiB"
+
+
 def complain(error: VpclabError) -> None:
     """Print an error to standard error, one line per problem."""
     if isinstance(error, ConfigurationError):
