@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from hypothesis import currently_in_test_context, event
 
 from dataplane.reference import InadmissibleChoiceError
+from dataplane.reference.balanced_flows import reduced
 from dataplane.reference.packets import Packet, read
 from tests.property.geneve_frames import as_received, is_geneve
 
@@ -165,6 +166,30 @@ def cookie_of_an_end_that_nobody_has_seen(difference: Difference) -> bool:
     )
 
 
+def sticky_flows_that_have_parted(difference: Difference) -> bool:
+    """Flows that stickiness keeps together had different targets, and one of them gets another target.
+
+    They part when no target is healthy, as each is balanced anew by its next packet. Whom does the next one follow,
+    when one of their targets keeps its flows again? The reference engine says: the flow on that target. The fast
+    engine says: the one that was moved last, and if that one's target keeps none either, the target is chosen anew.
+    AWS says nothing of it.
+    """
+    if not isinstance(difference.reference, InadmissibleChoiceError):
+        return False
+    pair, wanted = difference.pair, difference.reference.flow
+    for endpoint in pair.reference.router.inventory.endpoints.values():
+        together = None if endpoint.node is None else reduced(wanted, endpoint.node.stickiness)
+        if together is not None:
+            held = {
+                target
+                for number, flow, target in pair.targets
+                if number == endpoint.number and reduced(flow, endpoint.node.stickiness) == together
+            }
+            if len(held) > 1:
+                return True
+    return False
+
+
 KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_nobody_has_seen,
     port_between_two_gateways,
@@ -174,6 +199,7 @@ KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_a_reset_shows,
     target_for_an_address_that_nobody_has_seen,
     cookie_of_an_end_that_nobody_has_seen,
+    sticky_flows_that_have_parted,
 )
 
 

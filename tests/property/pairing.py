@@ -18,7 +18,7 @@ from dataplane.observe.records import Window
 from dataplane.program import Direction
 from dataplane.reference import InadmissibleChoiceError, ReferencePlane
 from dataplane.reference.engine import NOBODY
-from dataplane.reference.packets import TCP, Packet, read
+from dataplane.reference.packets import TCP, Flow, Packet, read
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.engine import Overlay
@@ -78,6 +78,8 @@ class Pair:
         """Addresses of NAT gateways, now or before, inside and outside."""
         self.unseen: set[int] = set()
         """Ports of NAT gateways that had only been chosen when time passed last, by one engine or the other."""
+        self.targets: list[tuple[int, Flow, int]] = []
+        """Endpoint, flow and target of what goes to targets, as both engines had it when they were compared last."""
         self.seen = Seen(self.names)
         self.windows: dict[str, dict[int, Window]] = {form: {} for form in FORMS}
         """What flow logs have seen, by form and number of the window."""
@@ -201,6 +203,8 @@ class Pair:
             tolerate(Difference(self, NOBODY, b"", ours, theirs))
         assert ours == theirs, f"sessions only of fast: {[*(ours - theirs)]}\nonly of reference: {[*(theirs - ours)]}"
         self._compare_balanced(rows["plain"])
+        balanced = self.reference.router.balancers.all(self.now)
+        self.targets = [(endpoint, each.flow, each.target) for endpoint, each in balanced]
         self.compare_records()
 
     def compare_records(self) -> None:

@@ -1,10 +1,11 @@
-"""What the engines may differ in: the port of a NAT gateway that no packet has shown, or not in time; where a packet in
-circles is cut off.
+"""What the engines may differ in: the port of a NAT gateway that no packet has shown, or not in time; whom a sticky
+flow follows when its like have parted; where a packet in circles is cut off.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from ipaddress import IPv4Address
 from unittest.mock import patch
 
 import pytest
@@ -14,11 +15,13 @@ from dataplane.engine import Outcome
 from dataplane.load import load_topology
 from dataplane.reference import InadmissibleChoiceError
 from dataplane.reference.engine import NOBODY
+from dataplane.topology import Topology
+from dataplane.topology.runtime_state import FormerTarget, RuntimeState, TargetHealth
 from dataplane.verdict import Reason, Verdict
 from tests.property.disagreements import IncomparableError
 from tests.property.geneve_frames import bounce
 from tests.property.pairing import ROUNDS, InCirclesError, Pair, rounds
-from tests.scenario.gwlb import ONE, balancer
+from tests.scenario.gwlb import ONE, balancer, group
 from tests.scenario.labs import SHOP
 from tests.scenario.test_return_to_sender import APP, DB, LAB, NAT
 
@@ -252,6 +255,36 @@ def test_cookie_of_another_flow_is_compared() -> None:
     [(_, other)] = pair.reference.router.balancers.all(pair.now)
     taken = patch("dataplane.reference.balanced_flows.BalancedFlows.with_cookie", return_value=other)
     with taken, pytest.raises(InadmissibleChoiceError, match="which Flow"):
+        send(pair, "app", second)
+
+
+TOGETHER = group(stickiness="source_ip_dest_ip", on_deregistration="rebalance", on_unhealthy="rebalance").replace(
+    "targets: [fw1, fw2, fw3]", "targets: [fw1, fw2]"
+)
+
+
+def in_state(states: dict[str, str], *, left: str = "") -> Topology:
+    """TOGETHER, with targets in these states; one may have left the group, and its flows stay for a while."""
+    found = load_topology(TOGETHER.replace("[fw1, fw2]", f"[{', '.join(states)}]"), file_name="lab.yaml")
+    address = {"fw1": "10.9.1.21", "fw2": "10.9.1.22", "": "0.0.0.0"}[left]
+    gone = FormerTarget(name=left, address=IPv4Address(address), zone="us-east-1a", drained=False, until_ms=0)
+    health = {("security", "fleet", name): TargetHealth(state=state) for name, state in states.items()}
+    return found.with_runtime(RuntimeState(health=health, former={("security", "fleet"): (gone,)} if left else {}))
+
+
+def test_sticky_flows_that_have_parted_end_the_comparison() -> None:
+    """Both have one target, which fails as the other has: one of them moves. Then the first keeps its flows again."""
+    first, second = (IP(src="10.0.2.10", dst="10.0.3.10") / UDP(sport=port, dport=6) for port in (1, 2))
+    for seed in range(16):  # until the fast engine moves it
+        pair = Pair(in_state({"fw1": "healthy", "fw2": "unhealthy"}), seed=seed)
+        send(pair, "app", first)
+        send(pair, "app", second)
+        pair.apply(in_state({"fw1": "unhealthy", "fw2": "unhealthy"}))
+        send(pair, "app", second)
+        if [pair.names[port].path for port, _ in pair.news] == ["fw2/eth0"]:
+            break
+    pair.apply(in_state({"fw2": "unhealthy"}, left="fw1"))
+    with pytest.raises(IncomparableError, match="sticky_flows_that_have_parted"):
         send(pair, "app", second)
 
 
