@@ -137,6 +137,16 @@ def test_ssh_is_accepted_and_remote_desktop_rejected(
     assert log_of(network, **SERVER) == [expected]
 
 
+def test_times_are_seconds_that_have_begun() -> None:
+    """As Unix time is counted: what comes 999 ms after a second is of that second, at both ends of a record."""
+    network = Network(home(ingress="[{protocol: udp, ports: 53, source: 172.31.0.0/16}]"))
+    for now_ms in (1418530010_999, 1418530012_001, 1418530013_999):
+        network.now = now_ms
+        network.send("near", IP(src="172.31.16.139", dst="172.31.16.21") / UDP(sport=20641, dport=53))
+    [line] = log_of(network)
+    assert line.split()[10:12] == ["1418530010", "1418530013"]
+
+
 def test_ipv6() -> None:
     network = Network(home())
     a, b = "2001:db8:1234:a100:8d6e:3477:df66:f105", "2001:db8:1234:a102:3304:8879:34cf:4071"

@@ -40,12 +40,14 @@ def sections() -> Sections:
             },
             "app": {
                 "cidr": "10.0.0.0/16",
-                "internet_gateway": {},
+                "internet_gateway": {"route_table": "edge"},
                 "subnets": {
                     "web": {"cidr": "10.0.1.0/24", "route_table": "web", "network_acl": "edge"},
                     "ends": {"cidr": "10.0.2.0/24"},
+                    "spare": {"cidr": "10.0.3.0/24"},
                 },
                 "route_tables": {
+                    "edge": {"routes": [{"destination": "10.0.1.0/24", "target": "vpc-endpoint:ep"}]},
                     "web": {"routes": [{"destination": "0.0.0.0/0", "target": "vpc-endpoint:ep"}]},
                     "other": {"routes": [{"destination": "0.0.0.0/0", "target": "internet-gateway"}]},
                 },
@@ -63,6 +65,7 @@ def sections() -> Sections:
             "a": {"vpc": "app", "subnet": "web", "security_groups": ["web"]},
             "b": {"vpc": "app", "subnet": "web", "security_groups": ["ops", "web"]},
         },
+        "internet": {"hosts": {"site": {"address": "198.51.100.10"}}},
     }
 
 
@@ -138,12 +141,20 @@ def _check(lab: Sections) -> None:
     lab["instances"]["a"]["source_dest_check"] = False
 
 
+def _redirect(lab: Sections) -> None:
+    lab["vpcs"]["app"]["route_tables"]["edge"]["routes"][0]["destination"] = "10.0.3.0/24"
+
+
+def _host(lab: Sections) -> None:
+    lab["internet"]["hosts"]["other"] = {"address": "198.51.100.11"}
+
+
 def _fragments(lab: Sections) -> None:
     lab["settings"] = {"fragment_timeout": 31}
 
 
 IN_PARTS = [_shift_rules, _change_rules, _shorten, _outbound, _acl, _partners, _route, _table, _stickiness, _nothing]
-AS_A_WHOLE = [_to_group, _instance, _gone, _membership, _check, _fragments]
+AS_A_WHOLE = [_to_group, _instance, _gone, _membership, _check, _redirect, _host, _fragments]
 
 
 def compared(plane: DataPlane, names: Names) -> None:
