@@ -35,6 +35,26 @@ def test_longest_prefix_wins_and_a_blackhole_that_wins_drops() -> None:
     assert network.send("open", IP(src="10.0.2.11", dst="198.51.100.77") / UDP()).to == "visitor"
 
 
+@pytest.mark.parametrize("longer", ["prefix list", "propagated"])
+def test_a_longer_prefix_wins_over_a_static_route_of_whatever_kind_it_is(longer: str) -> None:
+    """Kinds are compared between routes for one prefix only ("Route priority" of the VPC User Guide)."""
+    static = "          - {destination: 198.51.100.0/24, target: blackhole}\n"
+    text = SHOP.replace("          - {destination: 198.51.100.128/25, target: blackhole}\n", static)
+    if longer == "prefix list":
+        lists = "prefix_lists: {near: {entries: [{cidr: 198.51.100.64/26}]}}\n"
+        text = text.replace(
+            static, f'{static}          - {{destination: "prefix-list:near", target: "nat-gateway:nat"}}\n'
+        )
+        network = Network(text + lists)
+    else:
+        learned = '{destination: 198.51.100.64/26, target: "instance:bare"}'
+        text = text.replace(static, f"{static}        propagated_routes: [{learned}]\n")
+        network = Network(text.replace("private_ip: 10.0.1.11,", "private_ip: 10.0.1.11, source_dest_check: false,"))
+    to = "visitor" if longer == "prefix list" else "bare"
+    assert network.send("open", IP(src="10.0.2.11", dst="198.51.100.77") / UDP()).to == to
+    assert network.send("open", IP(src="10.0.2.11", dst="198.51.100.10") / UDP()).reason is Reason.BLACKHOLE
+
+
 def test_table_without_a_route_is_named() -> None:
     result = Network(SHOP).send("db", IP(src="10.1.1.10", dst="198.51.100.10") / UDP())
     assert (result.reason, result.by, result.sent) == (Reason.NO_ROUTE, "route-table store/data", ())
