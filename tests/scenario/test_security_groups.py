@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.packet import Raw
 
 from dataplane.verdict import Reason, Verdict
 from tests.scenario.labs import SHOP
@@ -148,3 +149,33 @@ def test_tracing_the_future_does_not_bring_it_about(shop: Network) -> None:
     before = shop.plane.engine.sessions()
     shop.plane.trace("app", OPEN, protocol="udp", now_ms=10**12)
     assert shop.plane.engine.sessions() == before
+
+
+AUTHENTICATION = 51
+
+
+def authentication(words: int) -> bytes:
+    """An authentication header in front of UDP, of so many 4-byte words; its length field lacks two (RFC 4302, 2.2)."""
+    return bytes([17, words - 2]) + bytes(4 * words - 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "headers"),
+    [
+        (0, bytes([17, 0, 1, 4, 0, 0, 0, 0])),  # hop-by-hop options: 8 bytes, none beyond the first (RFC 8200, 4.3)
+        (60, bytes([17, 2, 1, 20]) + bytes(20)),  # destination options: 24 bytes
+        (43, bytes([17, 2, 4, 0]) + bytes(20)),  # routing, no segments left
+        (AUTHENTICATION, authentication(6)),
+        (AUTHENTICATION, authentication(8)),
+        (60, bytes([AUTHENTICATION, 0, 1, 4, 0, 0, 0, 0]) + authentication(6)),
+    ],
+    ids=["hop-by-hop", "destination", "routing", "authentication", "longer authentication", "two"],
+)
+def test_ports_are_found_behind_extension_headers(kind: int, headers: bytes) -> None:
+    rule = '{protocol: udp, ports: 53, source: "::/0"}'
+    network = Network(SHOP.replace("{protocol: tcp, ports: 80, source: 0.0.0.0/0}", rule))
+    ends = {"src": "2001:db8:99::77", "dst": "2001:db8:10:1::10"}
+    for port, expected in ((53, Reason.NONE), (54, Reason.GROUP_INGRESS)):
+        datagram = bytes(IPv6(**ends) / UDP(sport=5000, dport=port) / b"question")[40:]
+        result = network.send("visitor", IPv6(**ends, nh=kind) / Raw(headers + datagram))
+        assert result.reason is expected
