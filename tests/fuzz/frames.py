@@ -79,6 +79,8 @@ EXTENSIONS = (
     b"\x2c\x3c",
 )
 IPV4, IPV6, ARP = b"\x08\x00", b"\x86\xdd", b"\x08\x06"
+TYPES = (b"\x81\x00", b"\x88\xa8", b"\x91\x00", b"\x00\x26", IPV4, IPV6, ARP)
+"""EtherTypes that a frame may have in the place of its own."""
 
 
 def total(octets: bytes, start: int = 0) -> int:
@@ -193,11 +195,30 @@ def packet(octets: Octets, world: World, end: End) -> tuple[bytes, bytes]:
 
 
 def question(octets: Octets, world: World, end: End) -> tuple[bytes, bytes]:
-    """An ARP frame: a request, a reply, or nearly one."""
+    """An ARP frame, or a neighbour solicitation (RFC 4861, 4.3): a request, a reply, or nearly one."""
+    if end.own6 and octets.one() & 1:
+        own = octets.among(end.own6)
+        asked = octets.among(world.addresses6)
+        body = struct.pack(">BBHI", octets.among((135, 135, 135, 136)), 0, 0, 0) + asked + b"\1\1" + end.mac
+        body = body[: octets.among((32, 32, 32, 24, 23))]
+        to = octets.among((asked, bytes.fromhex("ff0200000000000000000001ff") + asked[13:]))
+        return IPV6, headed6(own, to, 58, summed(own, to, 58, body, 2), ttl=octets.among((255, 255, 255, 64)))
     source = address(octets, end.own4, world.addresses4)
     target = octets.among(world.addresses4)
     body = struct.pack(">HHBBH", 1, 0x0800, 6, 4, octets.among((1, 1, 2, 3))) + end.mac + source + bytes(6) + target
     return ARP, body[: octets.among((28, 28, 28, 27, 8, 0))]
+
+
+def from_port(type_: bytes, raw: bytes, more: int) -> bytes:
+    """The same packet of TCP or UDP from a port so many further on; others as they are."""
+    at = 40 if type_ == IPV6 else (raw[0] & 15) * 4
+    proto = raw[6 if type_ == IPV6 else 9]
+    if proto not in (6, 17) or len(raw) < at + (20 if proto == 6 else 8):
+        return raw
+    ends = raw[8:40] if type_ == IPV6 else raw[12:20]
+    port = (int.from_bytes(raw[at : at + 2]) + more) & 0xFFFF
+    body = summed(ends, b"", proto, port.to_bytes(2) + raw[at + 2 :], 16 if proto == 6 else 6)
+    return raw[:at] + body
 
 
 def pieces(octets: Octets, type_: bytes, whole: bytes) -> list[bytes]:

@@ -44,8 +44,6 @@ FILTERS = (
 ROOMS = ((4096, 4096), (4096, 4096), (64, 64), (16, 4096), (4096, 3), (1, 1))
 """Most flow records, and most that wait to be taken."""
 PHASES = (0, 59_999, 1_700_000_000_000)
-FLOOD = 1 << 20
-"""Bytes that are sent at once."""
 KEPT, WRITTEN = 1 << 16, 64
 """Records that are read at once; that are written to a file."""
 BEFORE = (
@@ -217,6 +215,7 @@ class Observed(Play):
     """One input, looked at."""
 
     engines_with_memo = (False, True, False)
+    flooding = 1 << 20
 
     def __init__(self, data: bytes) -> None:
         self.visitors: list[Visitor] = []
@@ -262,12 +261,6 @@ class Observed(Play):
         """Somebody reads some of what was captured."""
         if self.visitors:
             self.octets.among(self.visitors).read(self.octets.one() + 1)
-
-    def flood(self) -> None:
-        """The same frame so often that a small ring does not hold it."""
-        if self.sent:
-            port, frame, offload = self.sent[-1]
-            self._put(port, [frame] * min(self.octets.one() % 64 + 1, 1 + FLOOD // (len(frame) + 1)), offload)
 
     def turn(self) -> None:
         """Somebody looks at other points."""
@@ -478,7 +471,7 @@ def completed(frame: bytes, vnet: bytes | None) -> bytes:
 
 OBSERVED = (
     *MOVES, Play.packet, Play.packet, Play.packet, Play.answer, Play.answer, Observed.come, Observed.come, Observed.go,
-    Observed.read, Observed.read, Observed.turn, Observed.flood, Observed.collect, Observed.collect,
+    Observed.read, Observed.read, Observed.turn, Play.flood, Observed.collect, Observed.collect,
 )  # fmt: skip
 
 

@@ -38,6 +38,8 @@ WAITS = (
     1 << 31,
     1 << 32,
 )
+MOST = 64
+"""Frames that are sent at once."""
 ROOMS = ((256, 64), (64, 16), (16, 16), (1024, 256))
 """Most sessions and flow entries."""
 STARTS = (1_000, 0, (1 << 32) - 5_000, 1 << 40)
@@ -73,6 +75,8 @@ class Play:
     """One input in its world."""
 
     engines_with_memo: tuple[bool, ...] = (False, True)
+    flooding = 1 << 23
+    """Most bytes that are sent at once."""
 
     def __init__(self, data: bytes, moves: Sequence[Callable[[Any], None]], of: Callable[[int], World] = world) -> None:
         self.octets = Octets(data)
@@ -103,9 +107,15 @@ class Play:
     # -- what is sent
 
     def _put(self, port: int, made: Sequence[bytes], offload: bytes | None = None) -> None:
-        results = [engine.process(made, [port] * len(made), self.now, [offload] * len(made)) for engine in self.engines]
-        assert all(each == results[0] for each in results), ("the memo changes what happens", port, made, results)
-        outcomes, emissions = results[0]
+        ports, offloads = [port] * len(made), [offload] * len(made)
+        told, emissions = self.engines[0].process(made, ports, self.now, offloads, traced=True)
+        outcomes = [(verdict, reason, object_, rule) for verdict, reason, object_, rule, _ in told]
+        for engine in self.engines[1:]:
+            result = engine.process(made, ports, self.now, offloads)
+            assert result == (outcomes, emissions), ("the memo changes what happens", port, made, result, outcomes)
+        for *_, story in told:
+            for op, *_ in story:
+                TALLY.met[f"operation {op}"] += 1
         TALLY.count(outcomes, emissions)
         # between neighbours a frame keeps the sender's MAC
         TALLY.met["operation bridge"] += sum(
@@ -131,6 +141,8 @@ class Play:
             to = b"\xff" * 6 if chance & 1 else b"\x33\x33\0\0\0\1"
         elif chance >= 0xD8:
             to = self.octets.among(self.world.macs)
+        elif chance >= 0xD0:
+            type_ = self.octets.among(frames.TYPES)
         return to + end.mac + type_ + raw
 
     def _say(self, end: End, type_: bytes, raw: bytes) -> None:
@@ -202,6 +214,20 @@ class Play:
         if self.sent:
             port, frame, offload = self.sent[-1 - self.octets.one() % len(self.sent)]
             self._put(port, [frame], offload)
+
+    def crowd(self) -> None:
+        """Somebody opens many flows at once."""
+        end = self.octets.among(self.world.ends)
+        type_, raw = frames.packet(self.octets, self.world, end)
+        head = end.router + end.mac + type_
+        self._put(end.port, [head + frames.from_port(type_, raw, n) for n in range(self.octets.one() % MOST + 1)])
+
+    def flood(self) -> None:
+        """The same frame many times, back to back."""
+        if self.sent:
+            port, frame, offload = self.sent[-1]
+            most = 1 + self.flooding // (len(frame) + 1)
+            self._put(port, [frame] * min(self.octets.one() % MOST + 1, most), offload)
 
     def ask(self) -> None:
         """Somebody asks who has an address."""
@@ -278,8 +304,8 @@ class Play:
 
 
 MOVES: tuple[Callable[[Play], None], ...] = (
-    Play.packet, Play.packet, Play.packet, Play.packet, Play.answer, Play.answer, Play.answer, Play.bounce, Play.bounce,
-    Play.complain, Play.again, Play.again, Play.ask, Play.raw, Play.wait, Play.swap, Play.forget, Play.look, Play.trace,
+    Play.packet, Play.packet, Play.packet, Play.crowd, Play.answer, Play.answer, Play.answer, Play.bounce, Play.bounce,
+    Play.complain, Play.again, Play.flood, Play.ask, Play.raw, Play.wait, Play.swap, Play.forget, Play.look, Play.trace,
 )  # fmt: skip
 
 

@@ -34,7 +34,8 @@ class Returned(Play):
     def tunnelled(self) -> tuple[End, bytes] | None:
         """A frame in GENEVE that somebody got."""
         for port, frame in reversed(self.left):
-            if frame[12:14] == frames.IPV4 and frame[23:24] == b"\x11" and frame[36:38] == b"\x17\xc1":
+            is_whole = len(frame) >= HEADER + 8
+            if is_whole and frame[12:14] == frames.IPV4 and frame[23] == 17 and frame[36:38] == b"\x17\xc1":
                 end = self.by_port.get(port)
                 if end is not None:
                     return end, frame
@@ -73,7 +74,11 @@ class Returned(Play):
         if how & 64:
             ports = self.octets.take(2) + ports[2:]
         body = ports.ljust(4, b"\0") + size.to_bytes(2) + b"\0\0" + bytes(message)
-        return self._say(end, frames.IPV4, frames.headed4(frame[30:34], frame[26:30], 17, body))
+        sender = frame[30:34]
+        if how & 128:  # by another one
+            end = self.octets.among(self.world.ends)
+            sender = end.own4[0] if end.own4 else sender
+        return self._say(end, frames.IPV4, frames.headed4(sender, frame[26:30], 17, body))
 
 
 RETURNS = (*[Returned.send_back] * 16, *[Returned.bounce] * 6, *[Returned.answer] * 4, *MOVES)
