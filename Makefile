@@ -174,7 +174,7 @@ tsan: develop  ## the worker against everybody who controls it, with a thread sa
 	@PYTHONPATH=. $(PY) -P -m tools.sanitized thread $(if $(strip $(ARGS)),$(ARGS),tests/unit/fastpath/test_worker.py \
 	tests/unit/fastpath/test_worker_threads.py)
 
-fuzz: develop  ## fuzz packets, captures, flow records, GENEVE, lab files, capture files, requests for MINUTES (30)
+fuzz: develop  ## fuzz packets, captures, ports, GENEVE, lab and capture files, requests for MINUTES (30), and judge it
 	@PYTHONPATH=.:public $(PY) -P -m tools.fuzz --minutes $(MINUTES) $(ARGS)
 
 annotate: $(VENV)/.builds  ## HTML of where compiled code touches Python, in build/cython-release/fastpath

@@ -5,7 +5,8 @@
 Targets and what their inputs mean are in `tests/fuzz`. Inputs that went a new way are collected in `build/fuzz/corpus`,
 so a later run goes on where this one ended; `--keep` writes the fewest that together go all of those ways to
 `tests/fuzz/seeds`, which `make test` plays. An input that must not do what it does is kept in `tests/fuzz/found`: put
-it under version control with what mends it. Exit status 1: there was one.
+it under version control with what mends it. Exit status 1: there was one; or all targets ran, and some operation or
+drop reason was met too seldom (`tests/fuzz/unmet.py`).
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import sys
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.fuzz.kept import found, seeds
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.unmet import LEAST, lacking, met_after_all
 from tools.sanitized import FUZZED, ROOT, TOOLS, MissingError, Run
 
 FOUND = ROOT / "tests" / "fuzz" / "found"
@@ -161,7 +163,8 @@ def main(arguments: Sequence[str]) -> int:
     with ThreadPoolExecutor(options.jobs) as pool:
         clean = list(pool.map(lambda job: fuzzing.fuzz(job[1], job[0], seconds), enumerate(shares)))
     print(f"== {time.monotonic() - began:.0f} s, {len(shares)} runs of {seconds} s")
-    for what, count in sorted(fuzzing.tally().items()):
+    met = fuzzing.tally()
+    for what, count in sorted(met.items()):
         print(f"{count:>12} {what}")
     if not all(clean):
         print(f"== found something: see {FOUND.relative_to(ROOT)} and {fuzzing.logs.relative_to(ROOT)}")
@@ -169,7 +172,19 @@ def main(arguments: Sequence[str]) -> int:
     print("== nothing found")
     for name in names if options.keep else ():
         print(f"== {fuzzing.keep(name)} inputs of {name} kept")
-    return 0
+    return judged(met) if set(names) == set(TARGETS) else 0
+
+
+def judged(met: Mapping[str, int]) -> int:
+    """Say what was met too seldom, and what was met that could not be; whether there was any of that."""
+    few, impossible = lacking(met), met_after_all(met)
+    for name, count in few.items():
+        print(f"== {name} was met {count} times, not {LEAST}: fuzz longer, or say why in tests/fuzz/unmet.py")
+    for name in impossible:
+        print(f"== {name} was met, though tests/fuzz/unmet.py says that it cannot be")
+    if not few and not impossible:
+        print(f"== every operation and drop reason was met {LEAST} times")
+    return 1 if few or impossible else 0
 
 
 if __name__ == "__main__":
