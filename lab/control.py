@@ -23,6 +23,7 @@ import contextlib
 import json
 import logging
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem, VpclabError
+from lab.scarcity import is_scarce, remedy, said
 from lab.socket_path import peer_uid, reachable
 
 PROTOCOL_VERSION = 1
@@ -88,6 +90,7 @@ class ControlServer:
         self._streams_end = threading.Condition(self._lock)
         self._closed = False
         self._path = folder / SOCKET_NAME
+        self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             with reachable(folder, SOCKET_NAME) as address:
@@ -102,7 +105,9 @@ class ControlServer:
             self._listener.listen(CONNECTION_LIMIT)
         except OSError as error:
             self._listener.close()
-            raise LabError(f"cannot create the control socket {self._path}: {error.strerror}") from error
+            os.close(self._spare)
+            why = f"{error.strerror}{remedy(error, self._path)}"
+            raise LabError(f"cannot create the control socket {self._path}: {why}") from error
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
 
     def start(self) -> None:
@@ -121,17 +126,20 @@ class ControlServer:
         self._listener.close()
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout=5)
+        if self._spare is not None and not self._thread.is_alive():
+            os.close(self._spare)
+            self._spare = None
         self._path.unlink(missing_ok=True)
 
     def _accept(self) -> None:
         while True:
             try:
                 client, _ = self._listener.accept()
-            except OSError:
+            except OSError as error:
                 if self._closed:
                     return
-                # Out of descriptors or memory: wait for somebody to leave instead of spinning.
-                threading.Event().wait(0.1)
+                if is_scarce(error):
+                    self._turn_away(said(error))
                 continue
             if not self._slots.acquire(blocking=False):
                 _refuse(client, "lab", f"busy: {CONNECTION_LIMIT} clients at once; try again")
@@ -143,6 +151,20 @@ class ControlServer:
                     return
                 self._clients.add(client)
             threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
+
+    def _turn_away(self, why: str) -> None:
+        """Tell the next client that there are no descriptors left, with the one that is kept for this."""
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+        waiting = select.poll()
+        waiting.register(self._listener, select.POLLIN)
+        try:
+            if waiting.poll(0):  # it may have gone away meanwhile
+                _refuse(self._listener.accept()[0], "lab", why)
+            self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            threading.Event().wait(0.1)  # somebody else has taken it, or there is no memory: do not spin
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -195,6 +217,8 @@ class ControlServer:
         except VpclabError as error:
             return _encode({"version": PROTOCOL_VERSION, "error": error_to_json(error)}), None
         except Exception as error:  # a bug of ours must be reported, and must not end the lab
+            if isinstance(error, OSError) and is_scarce(error):
+                return _encode({"version": PROTOCOL_VERSION, "error": error_to_json(LabError(said(error)))}), None
             log.exception("control request failed")
             message = f"internal error: {type(error).__name__}: {error} (details in daemon.log)"
             answer = {"version": PROTOCOL_VERSION, "error": {"kind": "lab", "message": message, "problems": []}}

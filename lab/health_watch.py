@@ -25,6 +25,7 @@ from dataplane.topology import Topology
 from dataplane.topology.runtime_state import TargetHealth, TargetKey
 from lab.health import HealthBook, Result
 from lab.health_checker import SOCKET_NAME
+from lab.scarcity import remedy
 from lab.socket_path import peer_uid, reachable
 
 TICK_S = 1.0
@@ -68,7 +69,8 @@ class HealthWatch:
                 self._listener.bind(address)  # the folder lets nobody else in
         except OSError as error:
             self._listener.close()
-            raise LabError(f"cannot create the socket {self._path}: {error.strerror}") from error
+            why = f"{error.strerror}{remedy(error, self._path)}"
+            raise LabError(f"cannot create the socket {self._path}: {why}") from error
         self._listener.listen(64)
         self._listener.setblocking(False)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

@@ -14,6 +14,7 @@ from lab import addressing, attached, identity, mount_view, netlink
 from lab.namespace import Namespaces, Workplace
 from lab.netlink import Netlink
 from lab.node_plan import NodePlan, is_tap
+from lab.scarcity import said
 from lab.tap import open_tap
 
 
@@ -150,7 +151,7 @@ def has_listener(site: Site, node: Node, port: int) -> bool:
     wanted = f":{port:04X}"
     with site.workplace.inside(node.namespaces):
         for table in ("tcp", "tcp6"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # no IPv6, or no descriptors just now: it is asked again
                 for line in site.workplace.read(f"self/net/{table}").splitlines()[1:]:
                     words = line.split(maxsplit=4)
                     if words[3] == "0A" and words[1].endswith(wanted):
@@ -163,5 +164,4 @@ def _explained(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        what = f"{error.filename}: " if error.filename else ""
-        raise LabError(f"node {name} cannot be set up: {what}{error.strerror}") from error
+        raise LabError(f"node {name} cannot be set up: {said(error)}") from error

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from lab.node_plan import ProgramPlan
+from lab.scarcity import said
 
 State = Literal["waiting", "starting", "running", "restarting", "exited", "failed", "stopped"]
 FIRST_BACKOFF_S = 0.25
@@ -190,8 +191,8 @@ class Supervisor:
             program.pid = self.launcher.launch(program.node, program.plan)
         except OSError as error:
             # Trying again would end the same way: the file is not there, or not ours to run.
-            what = f"{error.filename}: " if error.filename else ""
-            program.pid, program.state, program.message = None, "failed", f"cannot be started: {what}{error.strerror}"
+            program.pid, program.state = None, "failed"
+            program.message = f"cannot be started: {said(error)}"
             return
         self._pids[program.pid] = program
         program.state, program.probe_s = "starting", FIRST_PROBE_S
@@ -227,7 +228,7 @@ class Supervisor:
             program.check_pid = self.launcher.launch_check(program.node, program.plan)
         except OSError as error:
             program.state, program.due = "failed", None
-            program.message = f"readiness command cannot be started: {error.filename or ''}: {error.strerror}"
+            program.message = f"readiness command cannot be started: {said(error)}"
             return
         program.check_started = now
         self._pids[program.check_pid] = program

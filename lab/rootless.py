@@ -8,7 +8,6 @@ programs that change their user fail: most servers have a switch for that.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import pwd
 import shutil
@@ -16,6 +15,7 @@ import subprocess
 from pathlib import Path
 
 from dataplane.errors import LabError
+from lab.scarcity import is_scarce, said
 from lab.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWUSER, unshare
 
 _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
@@ -86,6 +86,8 @@ def enter_user_namespace() -> str:
         # Ubuntu lets anyone make a user namespace, and then gives no rights in it: try the first one needed.
         unshare(CLONE_NEWNS | CLONE_NEWNET)
     except OSError as error:
+        if is_scarce(error):
+            raise explain(error) from error
         raise LabError(f"user namespaces have no rights here ({error.strerror}); {fix()}") from error
     return warning
 
@@ -165,6 +167,6 @@ def fix(switches: Path = Path("/proc/sys")) -> str:
 
 def explain(error: OSError) -> LabError:
     """What to do about a namespace that even root may not make."""
-    if error.errno == errno.ENOSPC:
-        return LabError("no more namespaces may be made; run: sudo sysctl -w user.max_net_namespaces=15000")
+    if is_scarce(error):
+        return LabError(f"the lab cannot be made: {said(error)}")
     return LabError(f"namespaces may not be made here ({error.strerror}); {fix()}")

@@ -34,6 +34,7 @@ from lab.namespace import Workplace
 from lab.node import Node, Site, create, destroy, shut, update
 from lab.node_plan import NodePlan
 from lab.programs import Program, Supervisor, describe
+from lab.scarcity import is_scarce, said
 from lab.state import ETC, NODES
 from lab.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, set_process_name, unshare
 from lab.tap import check_tun
@@ -77,6 +78,9 @@ class Spawner:
             last_group=rootless.last_mapped_group(),
             start_network=None if self._rootless else start_network,
         )
+        self._wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wake_writer)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
         self._nodes: dict[str, Node] = {}
         self._supervisor = Supervisor(
             NodeLauncher(
@@ -102,18 +106,15 @@ class Spawner:
 
     def serve(self) -> NoReturn:
         """Work until the other end hangs up or asks to close."""
-        wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(wake_writer)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
         poll = select.poll()
         poll.register(self._channel, select.POLLIN)
-        poll.register(wake, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
         while True:
             due_s = self._supervisor.due_in(time.monotonic())
             ready = dict(poll.poll(None if due_s is None else int(due_s * 1000) + 1))
-            if wake in ready:
+            if self._wake in ready:
                 with contextlib.suppress(BlockingIOError):
-                    os.read(wake, 4096)
+                    os.read(self._wake, 4096)
                 self._reap()
             if self._channel.fileno() in ready:
                 self._answer()
@@ -132,7 +133,7 @@ class Spawner:
         except Exception as error:
             _log(traceback.format_exc())
             answer = ("refused", f"internal error: {type(error).__name__}: {error} (details in daemon.log)")
-        if self._init and processes.find(self._init) is None:
+        if self._init and not self._has_init():
             raise SystemExit(_INIT_ENDED)  # what failed did so for that: nothing can be started any more (ENOMEM)
         self._channel.send(answer)
 
@@ -159,7 +160,7 @@ class Spawner:
             for name in made:
                 self._forget(name)
             if isinstance(error, OSError):
-                raise LabError(f"nodes cannot be made: {error.filename or ''}: {error.strerror}") from error
+                raise LabError(f"nodes cannot be made: {said(error)}") from error
             raise
         for plan in plans:
             self._supervisor.add(plan.name, plan.programs, str(self._nodes[plan.name].logs(self._site)))
@@ -233,12 +234,18 @@ class Spawner:
             with contextlib.suppress(ChildProcessError):
                 while (pid := os.waitpid(-1, os.WNOHANG)[0]) != self._init:
                     if pid == 0:
-                        if waits_since is None and processes.find(self._init) is None:
+                        if waits_since is None and not self._has_init():
                             waits_since = time.monotonic()
                         if waits_since is not None and time.monotonic() - waits_since > _REAPING_LIMIT_S:
                             break
                         time.sleep(0.001)
             self._init = 0
+
+    def _has_init(self) -> bool:
+        try:
+            return processes.find(self._init) is not None
+        except OSError:
+            return True  # there are no descriptors to look with just now
 
     def leave_attached(self) -> None:
         """Take what is ours from namespaces that are not; those of the lab go with us, their names by `lab.gc`."""
@@ -330,6 +337,8 @@ def _prepare_init(etc: Path) -> None:
         unshare(CLONE_NEWNS)
         mount_view.make_base(etc)
     except OSError as error:
+        if is_scarce(error):
+            raise
         raise LabError(f"{error.filename}: mounting is not allowed here ({error.strerror})") from error
 
 
@@ -355,8 +364,7 @@ def main() -> None:
             channel.send(("refused", str(error)))
             return
         except OSError as error:
-            what = f"{error.filename}: " if error.filename else ""
-            channel.send(("refused", f"the lab cannot be made: {what}{error.strerror}"))
+            channel.send(("refused", f"the lab cannot be made: {said(error)}"))
             return
         try:
             channel.send(("done", spawner.facts()))

@@ -25,18 +25,13 @@ from typing import Any
 
 from dataplane.errors import LabError
 from lab.processes import Process, boot_id, this_process
+from lab.scarcity import is_scarce, remedy
+from lab.state_root import state_root
 
 LOCK, DAEMON, RUNTIME, NODES, ETC = "lock", "daemon.json", "runtime.json", "nodes", "etc"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TRIES = 100
 """So often a folder may vanish while it is made."""
-
-
-def state_root() -> Path:
-    """Folder with one folder per lab."""
-    base = os.environ.get("XDG_STATE_HOME", "")
-    # The XDG specification says to ignore a relative path.
-    return (Path(base) if base.startswith("/") else Path.home() / ".local" / "state") / "vpclab"
 
 
 def known_labs() -> list[LabState]:
@@ -100,7 +95,9 @@ class LabState:
             return True
         try:
             descriptor = os.open(self._path / LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
+        except OSError as error:
+            if is_scarce(error):
+                raise  # nobody can tell without a descriptor
             return False
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -129,7 +126,7 @@ class LabState:
             draft.replace(path)
         except OSError as error:
             draft.unlink(missing_ok=True)
-            raise LabError(f"{path} cannot be written: {error.strerror}") from error
+            raise LabError(f"{path} cannot be written: {error.strerror}{remedy(error, path)}") from error
 
     def read(self, name: str) -> Any:
         """Content of a JSON file of the folder; None when it is not there or not JSON."""
@@ -157,7 +154,11 @@ class LabState:
                     continue
                 raise LabError(f"{self._path} cannot be made: {error.strerror}") from error
             except OSError as error:
-                raise LabError(f"{self._path} cannot be made: {error.strerror}") from error
+                for folder in (self._path, self._path.parent):
+                    with contextlib.suppress(OSError):  # only when it is empty: made just now, or of no use to anybody
+                        folder.rmdir()
+                what = f"{self._path} cannot be made: {error.strerror}{remedy(error, self._path)}"
+                raise LabError(what) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Whoever held it before may have removed the folder: then this lock is on a file nobody else sees.

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+
+from lab.scarcity import NAMESPACE
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
+
+_KINDS = {
+    "user": CLONE_NEWUSER,
+    "mount": CLONE_NEWNS,
+    "network": CLONE_NEWNET,
+    "UTS": CLONE_NEWUTS,
+    "PID": CLONE_NEWPID,
+}
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -36,8 +47,19 @@ def _check(result: int, what: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """Give this process new namespaces of the kinds in `flags` (CLONE_NEW...)."""
-    _check(_libc.unshare(flags), "unshare")
+    """Give this process new namespaces of the kinds in `flags` (CLONE_NEW...).
+
+    Where there may be no more of a kind (ENOSPC), the error names it (``network namespace``) in place of a file; the
+    process may be in new ones of other kinds then.
+    """
+    if _libc.unshare(flags) == 0:
+        return
+    number, what = ctypes.get_errno(), "unshare"
+    if number == errno.ENOSPC:
+        # The kernel makes all or none of them, and does not say which it was.
+        single = (kind for kind, flag in _KINDS.items() if flags & flag and _libc.unshare(flag) != 0)
+        what = next((f"{kind}{NAMESPACE}" for kind in single), what)
+    raise OSError(number, os.strerror(number), what)
 
 
 def setns(descriptor: int, kind: int = 0) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import click
 
-from dataplane.errors import VpclabError
+from dataplane.errors import LabError, VpclabError
+from lab.scarcity import said
 from vpclab.cli.output import complain
 from vpclab.cli.selection import Selection
 from vpclab.version import installed_version
@@ -71,6 +72,12 @@ class VpclabGroup(click.Group):
                 raise
             complain(error)
             sys.exit(error.exit_code)
+        except OSError as error:
+            if self.debug:
+                raise
+            refusal = LabError(said(error))
+            complain(refusal)
+            sys.exit(refusal.exit_code)
         sys.exit(status if isinstance(status, int) else 0)
 
 

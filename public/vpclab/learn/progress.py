@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dataplane.errors import LabError
-from lab.state import state_root
+from lab.state_root import state_root
 
 
 @dataclass(frozen=True, slots=True)

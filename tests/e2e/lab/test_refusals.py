@@ -86,7 +86,8 @@ def test_no_user_namespaces() -> None:
 
 def test_no_network_namespaces() -> None:
     assert attempt("echo 0 > /proc/sys/user/max_net_namespaces") == (
-        "no more namespaces may be made; run: sudo sysctl -w user.max_net_namespaces=15000"
+        "the lab cannot be made: network namespace: No space left on device; "
+        "take other labs down, or run: sudo sysctl -w user.max_net_namespaces=15000"
     )
 
 
@@ -106,6 +107,6 @@ def test_no_resolv_conf_to_mount_over() -> None:
 
 @pytest.mark.parametrize("descriptors", [12, 14, 16])
 def test_too_few_open_files(descriptors: int) -> None:
-    """Asked for on the way, where it cannot be said in advance: the kernel's own words."""
+    """Asked for on the way, where it cannot be said in advance: the kernel's own words, and what to do."""
     said = attempt(f"ulimit -n {descriptors}")
-    assert "Too many open files" in said
+    assert "Too many open files; a process may have" in said

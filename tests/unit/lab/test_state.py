@@ -11,7 +11,8 @@ import pytest
 
 from dataplane.errors import LabError
 from lab.processes import boot_id
-from lab.state import DAEMON, LabState, known_labs, recorded_process, state_root
+from lab.state import DAEMON, LabState, known_labs, recorded_process
+from lab.state_root import state_root
 
 HOLD = """
 import sys
