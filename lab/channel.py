@@ -8,6 +8,7 @@ chosen because a mapping that many plans share is sent once.
 from __future__ import annotations
 
 import array
+import errno
 import os
 import pickle
 import socket
@@ -38,6 +39,10 @@ class ChannelClosed(Exception):
     """The other end is gone."""
 
 
+class DescriptorsLost(OSError):
+    """A message has come without its descriptors, because this process may not have so many; the next can be read."""
+
+
 class Channel:
     """One end. Not thread-safe."""
 
@@ -58,7 +63,10 @@ class Channel:
             raise ChannelClosed from error
 
     def receive(self) -> tuple[Any, list[int]]:
-        """The next value, and the descriptors that came with it (close-on-exec; now ours). Raises ChannelClosed."""
+        """The next value, and the descriptors that came with it (close-on-exec; now ours).
+
+        Raises ChannelClosed and DescriptorsLost.
+        """
         try:
             header, descriptors = receive_descriptors(self._socket, _HEADER.size)
             if len(header) == _HEADER.size:
@@ -71,7 +79,7 @@ class Channel:
                     if len(descriptors) != count:  # the kernel drops what exceeds RLIMIT_NOFILE
                         for descriptor in descriptors:
                             os.close(descriptor)
-                        raise OSError(24, f"{count} descriptors were sent, {len(descriptors)} arrived")
+                        raise DescriptorsLost(errno.EMFILE, os.strerror(errno.EMFILE))
                     return pickle.loads(payload), descriptors
         except ConnectionError as error:
             raise ChannelClosed from error

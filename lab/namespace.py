@@ -77,7 +77,14 @@ class Workplace:
             return file.read()
 
     def _current(self) -> Namespaces:
-        opened = [os.open(f"self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc) for kind in _KINDS]
+        opened: list[int] = []
+        try:
+            for kind in _KINDS:
+                opened.append(os.open(f"self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._proc))
+        except BaseException:
+            for descriptor in opened:
+                os.close(descriptor)
+            raise
         return Namespaces(*opened)
 
 

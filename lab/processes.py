@@ -50,11 +50,11 @@ def start_time(pid: int) -> int | None:
     """Start time of a process in clock ticks after boot; None when there is none, or one that runs no more code.
 
     That is a zombie, and a process 1 of a PID namespace that waits for zombies in it to be reaped by parents outside
-    (the kernel has taken everything else from it by then).
+    (the kernel has taken everything else from it by then). Raises OSError when there are no descriptors to look with.
     """
     try:
         content = (_PROC / str(pid) / "stat").read_bytes()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     fields = content.rpartition(b")")[2].split()  # the name before it may hold blanks and brackets
     ended = fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING

@@ -22,6 +22,7 @@ state folder, so that `vpclab exec` works without asking the daemon.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import resource
 import socket
@@ -36,14 +37,17 @@ from typing import Any, Self
 
 from dataplane.errors import LabError
 from lab import gc
-from lab.channel import Channel, ChannelClosed
+from lab.channel import Channel, ChannelClosed, DescriptorsLost
 from lab.enter import NodeView, enter_command, make_view, popen
 from lab.identity import LAB_VARIABLE, new_lab_id
 from lab.interpreter import command
 from lab.node_plan import NodePlan, same_interfaces
 from lab.processes import boot_id, start_time
 from lab.programs import State
+from lab.scarcity import remedy
 from lab.state import RUNTIME, LabState
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,10 @@ class NodeChange:
 
 class NoProgramError(LabError):
     """A node has no such program."""
+
+
+class _Lost(LabError):
+    """The spawner has done it, but this process has no room for what came of it."""
 
 
 class Runtime:
@@ -168,13 +176,21 @@ class Runtime:
             taps: dict[int, int] = {}
             try:
                 entries = self._ask(taps, "add", wanted)
+            except _Lost:
+                _close(taps.values())
+                self._ask({}, "remove", [plan.name for plan in wanted])
+                raise
             except BaseException:
                 _close(taps.values())
                 raise
             self._taps |= taps
             self._entries |= entries
             self._plans |= {plan.name: plan for plan in wanted}
-            self._record()
+            try:
+                self._record()
+            except LabError:
+                self.remove_nodes(plan.name for plan in wanted)
+                raise
             return taps
 
     def remove_nodes(self, names: Iterable[str]) -> None:
@@ -188,7 +204,10 @@ class Runtime:
             self._ask({}, "remove", gone)
             for name in gone:
                 del self._entries[name], self._plans[name]
-            self._record()
+            try:
+                self._record()
+            except LabError as error:  # who reads it finds a node that cannot be entered, until it can be written again
+                log.warning("%s", error)
 
     def detached_by(self, plan: NodePlan) -> tuple[int, ...]:
         """Ports that `update_node(plan)` will close: detach them from the worker first."""
@@ -331,14 +350,20 @@ class Runtime:
             return self._answer(taps)
 
     def _answer(self, taps: dict[int, int]) -> Any:
+        lost: DescriptorsLost | None = None
         while True:
             try:
                 (kind, value), descriptors = self._channel.receive()
+            except DescriptorsLost as error:
+                lost = error
+                continue
             except ChannelClosed:
                 raise self._gone() from None
             if kind == "refused":
                 raise LabError(value)
             if kind == "done":
+                if lost:
+                    raise _Lost(f"no room for the ports of new nodes: {lost.strerror}{remedy(lost)}")
                 return value
             taps |= zip(value, descriptors, strict=True)
 

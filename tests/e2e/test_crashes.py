@@ -1,4 +1,4 @@
-"""``kill -9`` at any moment: what runs is whole, and what does not is gone after `vpclab gc`."""
+"""``kill -9`` at any moment, and everything that can run out: what runs is whole, and nothing else is left."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ internet:
 def test_rounds_of_kills_leave_the_machine_as_it_was() -> None:
     """The short form of ``make crash-rounds``, with other victims and moments each time."""
     line = [sys.executable, "-P", "-m", "tests.crashes.rounds", "--rounds", "4"]
+    done = subprocess.run(line, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_runs_out_is_named_and_nothing_is_half_made() -> None:
+    """The short form of ``make shortages``."""
+    line = [sys.executable, "-P", "-m", "tests.crashes.shortages"]
     done = subprocess.run(line, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
