@@ -80,7 +80,7 @@ lab-down:  ## stop the quickstart lab
 # -- tests ------------------------------------------------------------------------------------------------------------
 
 # End-to-end tests mostly wait for kernels and programs, so more of them at once than there are processors.
-SIDE_BY_SIDE := -n 3 --dist loadgroup
+SIDE_BY_SIDE := -n 4 --dist loadgroup
 
 .PHONY: test test-thorough crash-rounds shortages hostile unit e2e rootless
 test: develop  ## all tests; as root also the end-to-end tests as an ordinary user
