@@ -44,6 +44,8 @@ CONNECTION_LIMIT = 32
 """Clients served at the same time; one more is told to come back."""
 IDLE_LIMIT_S = 60.0
 """A client that says nothing for this long is hung up on."""
+_PAUSE_S = 0.1
+"""Before the next try, when nobody can be let in."""
 STREAM_GRACE_S = 2.0
 """For how long a server that closes waits for streams to come to their end."""
 
@@ -132,14 +134,20 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
     def _accept(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._listener, select.POLLIN)
         while True:
+            # Before accept(2), which takes a descriptor before it waits, and without one does not wait at all.
+            waiting.poll()
+            if self._closed:
+                return
             try:
                 client, _ = self._listener.accept()
             except OSError as error:
                 if self._closed:
                     return
-                if is_scarce(error):
-                    self._turn_away(said(error))
+                if not is_scarce(error) or not self._turn_away(said(error)):
+                    threading.Event().wait(_PAUSE_S)
                 continue
             if not self._slots.acquire(blocking=False):
                 _refuse(client, "lab", f"busy: {CONNECTION_LIMIT} clients at once; try again")
@@ -152,19 +160,20 @@ class ControlServer:
                 self._clients.add(client)
             threading.Thread(target=self._serve, args=(client,), name="control-client", daemon=True).start()
 
-    def _turn_away(self, why: str) -> None:
-        """Tell the next client that there are no descriptors left, with the one that is kept for this."""
+    def _turn_away(self, why: str) -> bool:
+        """Tell the client that waits that there are no descriptors left, with the one that is kept for this.
+
+        False: somebody else has taken that one, or there is no memory.
+        """
         if self._spare is not None:
             os.close(self._spare)
             self._spare = None
-        waiting = select.poll()
-        waiting.register(self._listener, select.POLLIN)
         try:
-            if waiting.poll(0):  # it may have gone away meanwhile
-                _refuse(self._listener.accept()[0], "lab", why)
+            _refuse(self._listener.accept()[0], "lab", why)
             self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            threading.Event().wait(0.1)  # somebody else has taken it, or there is no memory: do not spin
+            return False
+        return True
 
     def _serve(self, client: socket.socket) -> None:
         try:

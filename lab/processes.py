@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.identity import LAB_VARIABLE
+from lab.scarcity import is_scarce
 
 _PROC = Path("/proc")
 _EXITING = 0x4  # PF_EXITING, in the flags of /proc/PID/stat
@@ -54,8 +55,10 @@ def start_time(pid: int) -> int | None:
     """
     try:
         content = (_PROC / str(pid) / "stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    except OSError as error:
+        if is_scarce(error):
+            raise  # nobody can tell without a descriptor
+        return None  # it ended, or is nobody's we may look at (hidepid)
     fields = content.rpartition(b")")[2].split()  # the name before it may hold blanks and brackets
     ended = fields[0] in (b"Z", b"X") or int(fields[6]) & _EXITING
     threads = int(fields[17])

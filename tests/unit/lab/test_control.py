@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -281,3 +283,48 @@ def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LabError, match="cannot create the control socket"):
         ControlServer(tmp_path / "missing", VERBS)
+
+
+AT_THE_LIMIT = """
+import os, resource, sys, threading, time
+from pathlib import Path
+from lab.control import ControlServer
+turned = []
+turn_away = ControlServer._turn_away
+ControlServer._turn_away = lambda self, why: turned.append(why) or turn_away(self, why)
+raised = []
+threading.excepthook = raised.append
+server = ControlServer(Path(sys.argv[1]), {})
+server.start()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken = []
+while True:
+    try:
+        taken.append(os.dup(0))
+    except OSError:
+        break
+print("full", flush=True)
+sys.stdin.readline()
+print(len(turned), flush=True)
+sys.stdin.readline()
+for descriptor in taken:
+    os.close(descriptor)
+server.close()
+print(len(raised), threading.active_count(), flush=True)
+"""
+
+
+def test_without_descriptors_clients_are_told_and_nobody_spins(tmp_path: Path) -> None:
+    """accept(2) fails at once then, whether anybody waits or not."""
+    line = [sys.executable, "-P", "-c", AT_THE_LIMIT, str(tmp_path)]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "full\n"
+        for _ in range(3):
+            with ControlClient(tmp_path, timeout_s=10) as client, pytest.raises(LabError, match="Too many open files"):
+                client.call("status")
+        child.stdin.write("\n")
+        assert int(child.stdout.readline()) == 3
+        child.stdin.write("\n")
+        assert child.stdout.readline() == "0 1\n"

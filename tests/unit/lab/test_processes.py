@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
 
 from lab import identity, processes
 from lab.processes import Process
@@ -71,3 +76,17 @@ def test_marks_are_read_as_they_are_written() -> None:
     assert marker.lab == "my-lab"
     for foreign in ("", "vpclab", "vpclab a", "other a-1 web", "vpclab a-1 web x"):
         assert identity.parse_alias(foreign) is None
+
+
+def test_a_process_that_nobody_may_look_at_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With ``hidepid=1`` (proc(5)) that is EPERM, and not a reason for `gc` to end."""
+    refused = Mock(side_effect=PermissionError(errno.EPERM, "Operation not permitted"))
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert processes.find(1) is None
+    assert refused.called
+
+
+def test_without_descriptors_nobody_can_tell_whether_a_process_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_bytes", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+    with pytest.raises(OSError, match="Too many open files"):
+        processes.find(1)
