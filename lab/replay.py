@@ -74,7 +74,10 @@ def replay(octets: bytes, topology: Topology) -> Replayed:
         packets = list(reader.packets(octets))
     except ValueError as error:
         raise RequestError(f"cannot be replayed: {error}") from None
-    points = points_of(topology, [each.name for each in reader.interfaces])
+    names = [each.name for each in reader.interfaces]
+    if odd := [name for name in names if not name.isprintable()]:
+        raise RequestError(f"cannot be replayed: no point has the name {odd[0]!r}")
+    points = points_of(topology, names)
     sides = sides_of(points)
     ports = {side.name for point in points if point.kind == "interface" for side in point.sides}
     if not any(each.outgoing and each.interface.name in ports for each in packets):

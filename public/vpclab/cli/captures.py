@@ -10,7 +10,7 @@ import click
 from dataplane.errors import LabError
 from lab import pcapng
 from lab.capture_stream import CaptureStream
-from vpclab.cli.output import clock_text
+from vpclab.cli.output import clock_text, printable
 from vpclab.cli.selection import Selection, lab_option
 
 _SHOWN = 20
@@ -101,12 +101,7 @@ def _line(side: str, outgoing: bool, data: bytes, fate: str, *, is_frame: bool) 
     way = "from" if outgoing else "to"
     kind = "arp" if data[12:14] == b"\x08\x06" else "frame"
     what = packet.describe() if packet.protocol else f"{kind} {packet}"
-    return f"{way} {_printable(side)} {what} {packet.length_bytes} bytes: {_printable(fate)}"
-
-
-def _printable(text: str) -> str:
-    """Text of a file that anybody may have written: a terminal is not to obey it."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return f"{way} {printable(side)} {what} {packet.length_bytes} bytes: {printable(fate)}"
 
 
 def _is_frame(side: str) -> bool:

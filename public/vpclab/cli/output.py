@@ -98,16 +98,25 @@ def memory(count: int) -> str:
     return f"{-(-count >> 20)} MiB"
 
 
+def printable(text: str) -> str:
+    """Text of a file that anybody may have written: a terminal is not to obey it."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def complain(error: VpclabError) -> None:
     """Print an error to standard error, one line per problem."""
     if isinstance(error, ConfigurationError):
         for problem in error.problems:
-            click.echo(str(problem), err=True)
+            _complain(str(problem))
         count = len(error.problems)
         if count > 1:
             click.echo(f"vpclab: {count} problems", err=True)
         return
-    click.echo(f"vpclab: {error}", err=True)
+    _complain(f"vpclab: {error}")
+
+
+def _complain(words: str) -> None:
+    click.echo("\n".join(map(printable, words.split("\n"))), err=True)
 
 
 def clock_text(time_ns: int) -> str:

@@ -150,6 +150,13 @@ def test_a_packet_longer_than_any_frame_is_refused() -> None:
         replay(file, load_topology(TEXT, file_name="lab.yaml"))
 
 
+def test_a_name_that_steers_a_terminal_is_refused_without_it() -> None:
+    file = pcapng.section("x") + pcapng.interface("\x1b]0;a\x07\nvpclab: fine", "", capture_length=0)
+    with pytest.raises(RequestError) as refused:
+        replay(file, load_topology(TEXT, file_name="lab.yaml"))
+    assert str(refused.value) == r"cannot be replayed: no point has the name '\x1b]0;a\x07\nvpclab: fine'"
+
+
 def test_what_a_file_says_does_not_steer_the_terminal_it_is_shown_on() -> None:
     told = pcapng.Captured(pcapng.Interface("web\x1b[2J/eth0", pcapng.ETHERNET), 1, bytes(14), True, "a\n\x1b]0;b")
     line = line_of(told)
