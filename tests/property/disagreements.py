@@ -156,10 +156,12 @@ def cookie_of_an_end_that_nobody_has_seen(difference: Difference) -> bool:
     if not isinstance(difference.reference, InadmissibleChoiceError):
         return False
     fast, reference = difference.pair.chosen_ports()
-    wanted = difference.reference.flow
+    wanted, refused = difference.reference.flow, str(difference.reference)
     held = [each.flow for _, each in difference.pair.reference.router.balancers.all(difference.pair.now)]
     return any(
         each.protocol == wanted.protocol
+        and refused.startswith("cookie ")
+        and f"which {each} has" in refused
         and (int(each.source), each.source_port) in reference - fast
         and (each.destination, each.destination_port) == (wanted.destination, wanted.destination_port)
         for each in held
@@ -176,7 +178,7 @@ def sticky_flows_that_have_parted(difference: Difference) -> bool:
     """
     if not isinstance(difference.reference, InadmissibleChoiceError):
         return False
-    pair, wanted = difference.pair, difference.reference.flow
+    pair, wanted, refused = difference.pair, difference.reference.flow, str(difference.reference)
     for endpoint in pair.reference.router.inventory.endpoints.values():
         together = None if endpoint.node is None else reduced(wanted, endpoint.node.stickiness)
         if together is not None:
@@ -185,7 +187,8 @@ def sticky_flows_that_have_parted(difference: Difference) -> bool:
                 for number, flow, target in pair.targets
                 if number == endpoint.number and reduced(flow, endpoint.node.stickiness) == together
             }
-            if len(held) > 1:
+            known = [endpoint.node.targets[number] for number in held if number in endpoint.node.targets]
+            if len(held) > 1 and any(refused.startswith(f"target {each.address},") for each in known):
                 return True
     return False
 

@@ -248,6 +248,20 @@ def test_cookie_of_an_end_that_nobody_has_seen_ends_the_comparison() -> None:
         send(pair, "app", whole)
 
 
+def test_cookie_of_another_flow_than_the_stand_in_is_compared() -> None:
+    pair = Pair(load_topology(LATE, file_name="lab.yaml"))
+    other = IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=99)
+    whole = IP(src="10.0.2.10", dst="198.51.100.10", id=7) / UDP(sport=5, dport=6) / bytes(48)
+    first, later = fragment(whole, 32)
+    first.ttl = 2
+    for packet in (other, first, later):
+        send(pair, "app", packet)
+    [held] = [each for _, each in pair.reference.router.balancers.all(pair.now) if each.flow.destination_port == 99]
+    taken = patch("dataplane.reference.balanced_flows.BalancedFlows.with_cookie", return_value=held)
+    with taken, pytest.raises(InadmissibleChoiceError, match="destination_port=99"):
+        send(pair, "app", whole)
+
+
 def test_cookie_of_another_flow_is_compared() -> None:
     pair = Pair(load_topology(LATE, file_name="lab.yaml"))
     first, second = (IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=port, dport=6) for port in (1, 2))
@@ -272,8 +286,8 @@ def in_state(states: dict[str, str], *, left: str = "") -> Topology:
     return found.with_runtime(RuntimeState(health=health, former={("security", "fleet"): (gone,)} if left else {}))
 
 
-def test_sticky_flows_that_have_parted_end_the_comparison() -> None:
-    """Both have one target, which fails as the other has: one of them moves. Then the first keeps its flows again."""
+def parted() -> tuple[Pair, IP]:
+    """Both flows have one target, which fails as the other has, and the second moves there; the second."""
     first, second = (IP(src="10.0.2.10", dst="10.0.3.10") / UDP(sport=port, dport=6) for port in (1, 2))
     for seed in range(16):  # until the fast engine moves it
         pair = Pair(in_state({"fw1": "healthy", "fw2": "unhealthy"}), seed=seed)
@@ -282,10 +296,24 @@ def test_sticky_flows_that_have_parted_end_the_comparison() -> None:
         pair.apply(in_state({"fw1": "unhealthy", "fw2": "unhealthy"}))
         send(pair, "app", second)
         if [pair.names[port].path for port, _ in pair.news] == ["fw2/eth0"]:
-            break
-    pair.apply(in_state({"fw2": "unhealthy"}, left="fw1"))
+            return pair, second
+    raise AssertionError("it never moves")
+
+
+def test_sticky_flows_that_have_parted_end_the_comparison() -> None:
+    pair, second = parted()
+    pair.apply(in_state({"fw2": "unhealthy"}, left="fw1"))  # it keeps the first
     with pytest.raises(IncomparableError, match="sticky_flows_that_have_parted"):
         send(pair, "app", second)
+
+
+def test_cookies_of_sticky_flows_that_have_parted_are_compared() -> None:
+    pair, _ = parted()
+    pair.apply(in_state({"fw1": "healthy", "fw2": "healthy"}))
+    [_, (_, other)] = pair.reference.router.balancers.all(pair.now)
+    taken = patch("dataplane.reference.balanced_flows.BalancedFlows.with_cookie", return_value=other)
+    with taken, pytest.raises(InadmissibleChoiceError, match="which Flow"):
+        send(pair, "app", IP(src="10.0.2.10", dst="10.0.3.10") / UDP(sport=3, dport=6))
 
 
 CIRCLE = balancer(
