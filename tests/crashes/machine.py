@@ -10,14 +10,34 @@ import contextlib
 import os
 import re
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 NAMES = Path("/run/netns")
 _SOCKETS = ("unix", "packet", "tcp", "tcp6", "udp", "udp6", "raw", "raw6", "icmp", "icmp6", "udplite")
+_ROOT = Path(__file__).resolve().parents[2]
 _ALONE = "VPCLAB_CRASHES_ALONE"
+DEADLINE_S = 60.0
+"""For what must come; a busy machine takes its time."""
+
+
+def play(module: str, *words: str) -> None:
+    """For a test: run a module that plays on a machine of its own. Raises AssertionError, with what it said."""
+    paths = os.pathsep.join([str(_ROOT), str(_ROOT / "public")])
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", module, *words],
+        cwd=_ROOT,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def alone(arguments: Sequence[str], *, limits: bool = False) -> None:
@@ -57,6 +77,14 @@ def _reap_until(child: int) -> NoReturn:
 def look(folder: Path) -> frozenset[str]:
     """Everything there is, one line each; files are those below `folder`, and the names of network namespaces."""
     return frozenset({*_processes(), *_links(), *_mounts(), *_files(folder), *_sockets()})
+
+
+def changed(before: frozenset[str], folder: Path) -> list[str]:
+    """What is there more or less than before, a line each; a machine that is as it was may take a while to be so."""
+    end = time.monotonic() + DEADLINE_S
+    while (now := look(folder)) != before and time.monotonic() < end:
+        time.sleep(0.01)  # what has been killed takes a moment to be gone
+    return sorted([f"+ {line}" for line in now - before] + [f"- {line}" for line in before - now])
 
 
 def _processes() -> Iterator[str]:

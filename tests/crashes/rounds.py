@@ -38,7 +38,7 @@ from dataplane.errors import LabError
 from lab import processes
 from lab.processes import Process
 from lab.state import DAEMON, LOCK, RUNTIME
-from tests.crashes.machine import NAMES, alone, look, ordinary
+from tests.crashes.machine import DEADLINE_S, NAMES, alone, changed, look, ordinary
 from vpclab import Lab
 
 HERE = Path(__file__).parent
@@ -49,8 +49,6 @@ VICTIMS = ("daemon", "daemon", "command", "command", "program", "spawner", "init
 """Whom the issue is about, and the two processes between the daemon and the programs."""
 _PAUSE_S = 0.003
 """Between two looks at what there is: each takes about a millisecond of the processor that the lab needs, too."""
-DEADLINE_S = 60.0
-"""For what must come; a busy machine takes its time."""
 STATUS = {
     "up": {"daemon": (0, 3), "spawner": (0, 3), "init": (0, 3), "program": (0,), "command": (0, -9)},
     "apply": {"daemon": (0, 3), "spawner": (0, 3), "init": (0, 3), "program": (0,), "command": (0, -9)},
@@ -275,12 +273,8 @@ class Rounds:
         self._is_clean("down")
 
     def _is_clean(self, after: str) -> None:
-        end = time.monotonic() + 5.0  # what has been killed takes a moment to be gone
-        while (now := look(self.folder)) != self.machine:
-            if time.monotonic() > end:
-                lines = [f"+ {line}" for line in now - self.machine] + [f"- {line}" for line in self.machine - now]
-                raise Failed(f"after {after} the machine is not what it was:\n  " + "\n  ".join(sorted(lines)))
-            time.sleep(0.01)
+        if lines := changed(self.machine, self.folder):
+            raise Failed(f"after {after} the machine is not what it was:\n  " + "\n  ".join(lines))
 
     def _line(self, *words: str) -> list[str]:
         return [*ordinary(), sys.executable, "-P", "-m", "vpclab", *words]

@@ -16,19 +16,19 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lab import processes
 from lab.syscalls import mount, umount
-from tests.crashes.machine import alone, look, ordinary
+from tests.crashes.machine import DEADLINE_S, alone, changed, look, ordinary
 from vpclab import Lab
 
 HERE = Path(__file__).parent
 BEFORE, AFTER = str(HERE / "before.yaml"), str(HERE / "after.yaml")
 LAB = "crash"
-DEADLINE_S = 60.0
 PAGE = 4096
 _SWITCHES = Path("/proc/sys/user")
 REMEDIES = {
@@ -117,13 +117,8 @@ class Shortages:
             raise Failed(f"{amount} of {what}: exit status {said.status}, and these words: {said.words}")
 
     def _same(self, before: frozenset[str], after: str) -> None:
-        # A process that was killed takes a moment to be gone; files do not.
-        for _ in range(500):
-            if (now := look(self.folder)) == before:
-                return
-            os.sched_yield()
-        lines = [f"+ {line}" for line in now - before] + [f"- {line}" for line in before - now]
-        raise Failed(f"after {after} the machine is not what it was:\n  " + "\n  ".join(sorted(lines)))
+        if lines := changed(before, self.folder):
+            raise Failed(f"after {after} the machine is not what it was:\n  " + "\n  ".join(lines))
 
     def _vpclab(self, *words: str, files: int | None = None) -> Said:
         limit = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
@@ -161,10 +156,10 @@ class Shortages:
 
     @contextlib.contextmanager
     def _namespaces(self, what: str, amount: int) -> Iterator[None]:
-        switch = _SWITCHES / f"max_{what}_namespaces"
-        if not switch.exists():
+        if what in ("bytes", "inodes", "files"):
             yield
             return
+        switch = _SWITCHES / f"max_{what}_namespaces"
         before = switch.read_text()
         switch.write_text(str(amount))
         try:
@@ -178,7 +173,11 @@ class Shortages:
         if what != "files":
             yield
             return
-        [process] = [process for process in processes.all_processes() if _is(process.pid, of)]
+        end = time.monotonic() + DEADLINE_S
+        while len(found := [process for process in processes.all_processes() if _is(process.pid, of)]) != 1:
+            if time.monotonic() > end:  # what it forks has its name for a moment
+                raise Failed(f"{len(found)} processes are {of}")
+        [process] = found
         before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
         most = max(int(name) for name in os.listdir(f"/proc/{process.pid}/fd"))
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (most + 1 + amount, before[1]))
@@ -202,6 +201,12 @@ MORE = (("bytes", "", (0,)), ("net", "", (0,)), ("files", "vpclab-spawner", (2,)
 """What is scarce during `apply`, of which process, and the amounts that the short form tries."""
 
 
+def _has_bitten(enough: bool, what: str, *, first: bool, every: bool) -> None:
+    """Whoever finds enough at once has tried nothing."""
+    if enough and (first or not every):
+        raise Failed(f"so little of {what} is enough: nothing was tried")
+
+
 def play(every: bool) -> Iterator[str]:
     """Try what can run out; what was tried."""
     with tempfile.TemporaryDirectory(prefix="vpclab-shortages-") as folder:
@@ -210,12 +215,14 @@ def play(every: bool) -> Iterator[str]:
             for amount in range(LEAST.get(what, 0), 100) if every else few:
                 enough = shortages.up(what, amount)
                 yield f"up with {amount} of {what}: {'enough' if enough else 'refused'}"
+                _has_bitten(enough, what, first=amount == LEAST.get(what, 0), every=every)
                 if enough:
                     break
         for what, of, few in MORE:
             for amount in range(0, 100) if every and what != "net" else few:
                 enough = shortages.apply(what, amount, of=of)
                 yield f"apply with {amount} more of {what} {of}: {'enough' if enough else 'refused'}"
+                _has_bitten(enough, what, first=amount == 0, every=every)
                 if enough:
                     break
 
