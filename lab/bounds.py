@@ -55,7 +55,7 @@ class Bound:
     """How many there are; None where nobody counts."""
     most: int
     bytes: int
-    """What `most` of them take."""
+    """What `most` of them take, or of captures those that run; 0 where another row has it."""
     full: str
     """What happens when there is no room for one more."""
 

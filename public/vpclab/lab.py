@@ -262,7 +262,7 @@ class Lab:
         ``bytes`` is their sum, and ``resident_bytes`` what the daemon takes now.
 
         The daemon never takes more than ``bytes`` on top of what it took before the first packet, unless it is asked
-        for more.
+        for more, as by one more capture.
         """
         found: dict[str, Any] = self.ask("limits")
         return found

@@ -175,7 +175,8 @@ def _show_limits(found: dict[str, Any], output: str) -> None:
     columns = {"what": "what", "now": "now", "at most": "most", "memory": "bytes", "when that is full": "full"}
     show(rows, columns, output)
     console().print(
-        f"packets can make the lab take {memory(found['bytes'])} at most, on top of what it took before the first; "
+        f"with the captures that run, packets can make the lab take {memory(found['bytes'])} at most, "
+        "on top of what it took before the first; "
         f"it takes {memory(found['resident_bytes'])} now"
     )
 

@@ -90,4 +90,4 @@ def test_the_command_shows_what_the_lab_answers(plane: DataPlane, monkeypatch: p
     assert done.exit_code == 0
     [connections] = [line for line in done.output.splitlines() if line.startswith("tracked connections")]
     assert connections.split("  ")[-1].strip().startswith("a packet that would open another dies: SESSION_LIMIT")
-    assert f"packets can make the lab take {memory(answer['bytes'])} at most" in done.output
+    assert f"with the captures that run, packets can make the lab take {memory(answer['bytes'])} at most" in done.output

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from tools.mutants.drawn import drawn
 from tools.mutants.faults import Fault, NoSuchLineError, chosen, deciding
 
