@@ -82,7 +82,7 @@ lab-down:  ## stop the quickstart lab
 # End-to-end tests mostly wait for kernels and programs, so more of them at once than there are processors.
 SIDE_BY_SIDE := -n 4 --dist loadgroup
 
-.PHONY: test test-thorough crash-rounds shortages hostile unit e2e rootless
+.PHONY: test test-thorough crash-rounds shortages hostile floods unit e2e rootless
 test: develop  ## all tests; as root also the end-to-end tests as an ordinary user
 	@$(PY) -P lab/preflight.py lab
 	@$(PY) -P lab/preflight.py test
@@ -104,6 +104,10 @@ crash-rounds: develop  ## ROUNDS (500) of kill -9 at any moment of up, apply and
 shortages: develop  ## disk, open files and namespaces run out at every point of up and apply; long
 	@$(PY) -P lab/preflight.py lab
 	@PYTHONPATH=.:public $(PY) -P -m tests.crashes.shortages --every $(ARGS)
+
+floods: develop  ## every flood through real kernels as a table: what others lose, their share, memory (ARGS='--only SYN')
+	@$(PY) -P lab/preflight.py lab
+	@PYTHONPATH=.:public $(PY) -P -m tests.floods.table $(ARGS)
 
 unit: develop  ## everything that needs no namespaces, on all processors
 	@$(PY) -P -m pytest -m 'not e2e' -n auto $(ARGS)

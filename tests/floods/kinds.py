@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
-from itertools import chain, cycle, islice
+from itertools import chain, cycle, islice, repeat
 
 from dataplane.probe import ICMP, TCP, UDP
 from dataplane.verdict import Cause, Reason, Verdict
@@ -43,11 +43,13 @@ class Flood:
     node: str
     """Who sends it."""
     frames: Callable[[Flooded], Iterator[bytes]]
-    """As many as somebody wants, up to some tens of thousands."""
+    """As many as somebody wants, up to tens of thousands."""
     fates: Set[Fate]
     """What becomes of its packets: each of these, and nothing else, once it has gone on for a while."""
     causes: Set[Cause]
     """Of frames that leave because of it."""
+    worn: Reason | None = None
+    """What packets die of once that is worn out which it wears out, at the sizes that labs have."""
 
 
 def _from(flooded: Flooded, node: str, address: str, to: str, **probe: object) -> bytes:
@@ -56,8 +58,10 @@ def _from(flooded: Flooded, node: str, address: str, to: str, **probe: object) -
 
 
 def _syns(flooded: Flooded) -> Iterator[bytes]:
-    first = _from(flooded, "loud", "10.0.2.10", "10.0.1.10", protocol=TCP, destination_port=22, tcp_flags=SYN)
-    return varied(first, PORTS, SOURCE_PORTS, sums=(TCP_SUM,))
+    """Enough for the table of a lab, where each is tracked by both interfaces."""
+    for port in (22, 23, 24):
+        first = _from(flooded, "loud", "10.0.2.10", "10.0.1.10", protocol=TCP, destination_port=port, tcp_flags=SYN)
+        yield from varied(first, PORTS, SOURCE_PORTS, sums=(TCP_SUM,))
 
 
 def _to_one_destination(flooded: Flooded) -> Iterator[bytes]:
@@ -103,7 +107,7 @@ def _neighbours_asked(flooded: Flooded) -> Iterator[bytes]:
 
 
 def _out_of_hops(flooded: Flooded) -> Iterator[bytes]:
-    first = _from(flooded, "calm", "10.0.3.10", "198.51.100.10", protocol=UDP, destination_port=9, ttl=1)
+    first = _from(flooded, "loud", "10.0.2.10", "198.51.100.10", protocol=UDP, destination_port=9, ttl=1)
     return varied(first, PORTS, SOURCE_PORTS, sums=(UDP_SUM,))
 
 
@@ -161,6 +165,24 @@ def _pings(flooded: Flooded) -> Iterator[bytes]:
     return chain.from_iterable((answered, refused) for _ in range(len(SOURCE_PORTS) // 2))
 
 
+def _large(flooded: Flooded) -> Iterator[bytes]:
+    """Packets as large as an interface takes, of one flow."""
+    frame = _from(flooded, "loud", "10.0.2.10", "10.0.1.10", protocol=UDP, destination_port=9, payload=bytes(8_900))
+    return repeat(frame, len(SOURCE_PORTS))
+
+
+def _to_be_cut(flooded: Flooded) -> Iterator[bytes]:
+    """The same to the internet, where they leave in seven pieces each."""
+    frame = _from(
+        *(flooded, "web", "10.0.1.20", "198.51.100.10"),
+        protocol=UDP,
+        destination_port=9,
+        payload=bytes(8_900),
+        dont_fragment=False,
+    )
+    return repeat(frame, len(SOURCE_PORTS))
+
+
 FLOODS = (
     Flood(
         name="SYNs",
@@ -168,6 +190,7 @@ FLOODS = (
         frames=_syns,
         fates={PASSED, dropped(Reason.SESSION_LIMIT)},
         causes={Cause.FORWARDED},
+        worn=Reason.SESSION_LIMIT,
     ),
     Flood(
         name="a scan of addresses",
@@ -182,6 +205,7 @@ FLOODS = (
         frames=_to_one_destination,
         fates={PASSED, dropped(Reason.SESSION_LIMIT)},
         causes={Cause.FORWARDED},
+        worn=Reason.NAT_PORTS_EXHAUSTED,
     ),
     Flood(
         name="flows without sessions",
@@ -218,7 +242,7 @@ FLOODS = (
     ),
     Flood(
         name="TTLs that end",
-        node="calm",
+        node="loud",
         frames=_out_of_hops,
         fates={dropped(Reason.TTL_EXCEEDED), dropped(Reason.SESSION_LIMIT)},
         causes={Cause.ERROR},
@@ -271,5 +295,19 @@ FLOODS = (
         frames=_pings,
         fates={ANSWERED, dropped(Reason.NOT_SERVED)},
         causes={Cause.ANSWER},
+    ),
+    Flood(
+        name="large packets",
+        node="loud",
+        frames=_large,
+        fates={PASSED},
+        causes={Cause.FORWARDED},
+    ),
+    Flood(
+        name="packets to be cut",
+        node="web",
+        frames=_to_be_cut,
+        fates={PASSED},
+        causes={Cause.FRAGMENT},
     ),
 )

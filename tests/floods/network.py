@@ -65,6 +65,7 @@ instances:
     security_groups: [anybody]}
   stray: {vpc: maze, subnet: one, private_ip: 10.9.1.10}
   left: {vpc: ring, subnet: one, private_ip: 10.2.1.10, source_dest_check: false, security_groups: [anybody]}
+  walker: {vpc: ring, subnet: one, private_ip: 10.2.1.20, security_groups: [anybody]}
   right: {vpc: ring, subnet: two, private_ip: 10.2.2.10, source_dest_check: false, security_groups: [anybody]}
 internet:
   hosts:
