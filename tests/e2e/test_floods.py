@@ -19,6 +19,7 @@ from tests.floods.wire import Measured, counts, echo, flooded_lab, settled, swit
 from vpclab import Lab
 
 SECONDS = 0.3
+"""Too short for the answers of a victim to fill its own queue (docs/hardening.md)."""
 LOST, SHARE = 0.01, 0.8
 """Of requests, at most; of what a neighbour gets beside an equal one, at least."""
 OWN_FRAMES = 50
