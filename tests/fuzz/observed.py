@@ -52,6 +52,8 @@ BEFORE = (
     Reason.DESTINATION_UNKNOWN, Reason.OUTSIDE_NO_ROUTE,
 )  # fmt: skip
 """What packets die of before they have passed the gates of an interface they come to, or not at all."""
+CROSSINGS = 16
+"""So many points see a packet at most: one that went fewer hops came by no more."""
 FILTERING = ("group-session", "filter")
 STORY: PointRow = ("story", 0, 0, 0, 0, None, [])
 
@@ -374,8 +376,9 @@ class Observed(Play):
         for frame, (verdict, reason, *_) in zip(made, outcomes, strict=False):
             crossed.saw(window, port, Direction.EGRESS, frame, offload, stage, sure=verdict == Verdict.FORWARD)
             crossed.is_unsure |= reason not in BEFORE
-        for to, frame, cause, _, vnet in emissions:
-            crossed.saw(window, to, Direction.INGRESS, frame, vnet, stage, sure=cause == Cause.FORWARDED)
+        for to, frame, cause, parent, vnet in emissions:
+            is_sure = cause == Cause.FORWARDED and self.ways[parent] <= CROSSINGS
+            crossed.saw(window, to, Direction.INGRESS, frame, vnet, stage, sure=is_sure)
 
     # -- what is known of it in the end
 

@@ -40,7 +40,7 @@ WAITS = (
 )
 MOST = 64
 """Frames that are sent at once."""
-ROOMS = ((256, 64), (64, 16), (16, 16), (1024, 256))
+ROOMS = ((256, 64), (64, 16), (16, 16), (4096, 4096))
 """Most sessions and flow entries."""
 STARTS = (1_000, 0, (1 << 32) - 5_000, 1 << 40)
 """When it begins, in milliseconds: the memo keeps the lower half of the time."""
@@ -86,6 +86,8 @@ class Play:
         self.engines = [Engine(sessions=sessions, flows=flows, seed=1, memo=memo) for memo in self.engines_with_memo]
         self.overlay = Overlay()
         self.now = self.octets.among(STARTS)
+        self.ways: list[int] = []
+        """How many hops each of the frames went that were sent last."""
         self.stage = 0
         self.left: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
         self.sent: deque[tuple[int, bytes, bytes | None]] = deque(maxlen=REMEMBERED)
@@ -116,6 +118,7 @@ class Play:
         for *_, story in told:
             for op, *_ in story:
                 TALLY.met[f"operation {op}"] += 1
+        self.ways = [len(story) for *_, story in told]
         TALLY.count(outcomes, emissions)
         # between neighbours a frame keeps the sender's MAC
         TALLY.met["operation bridge"] += sum(

@@ -46,7 +46,7 @@ class Ports:
         self.recorder = Recorder(
             [("interface", port, port, 0, lane, None, []) for port, lane in self.lanes.items()], capacity=RING
         )
-        self.worker = Worker(self.engine, spin_us=0)
+        self.worker = Worker(self.engine, spin_us=self.octets.among((0, 0, 20, 50)))
         self.ours: dict[int, socket.socket] = {}
         self.sent: dict[int, list[bytes]] = {end.port: [] for end in self.world.ends}
         self.got: dict[int, list[bytes]] = {end.port: [] for end in self.world.ends}
@@ -121,12 +121,21 @@ class Ports:
         else:
             self.plug(end)
 
+    def pull(self) -> None:
+        """A device goes away by itself: the worker finds out, or has not yet when the next one comes."""
+        end = self.octets.among(self.world.ends)
+        self.settle()
+        if end.port in self.ours:
+            self.drain(end.port)
+            self.ours.pop(end.port).close()
+
     def look(self) -> None:
         """Somebody asks what there is."""
         self.engine.selfcheck()
         self.engine.gateways()
         self.engine.sessions()
         assert self.worker.running
+        assert self.worker.thread_id >= 0
         assert self.engine.now_ms <= self.worker.now_ms()
 
     # -- sockets
@@ -138,6 +147,7 @@ class Ports:
             theirs.setblocking(False)
             if self.octets.one() & 1:
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LITTLE)
+            self.worker.detach(end.port)
             self.worker.attach(end.port, theirs.fileno())
         self.ours[end.port] = ours
 
@@ -170,10 +180,7 @@ class Ports:
     def settle(self) -> None:
         """Wait until the worker has let in what was sent."""
         wanted = sum(map(len, self.sent.values()))
-        deadline = time.monotonic() + PATIENCE_S
-        while self.worker.statistics()["frames"] < wanted:
-            assert time.monotonic() < deadline, "the worker does not take what was sent"
-            time.sleep(0.0002)  # a poll with a deadline
+        eventually(lambda: self.worker.statistics()["frames"] >= wanted, "the worker does not take what was sent")
 
     # -- what it came to
 
@@ -204,6 +211,14 @@ class Ports:
         self.engine.selfcheck()
 
 
+def eventually(fact: Callable[[], bool], otherwise: str) -> None:
+    """Wait until it is so."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not fact():
+        assert time.monotonic() < deadline, otherwise
+        time.sleep(0.0002)  # a poll with a deadline
+
+
 def unread(left: list[bytes], got: list[bytes]) -> list[bytes] | None:
     """What is in `left` and not in `got`; None: they are not the same frames in the same order otherwise."""
     more: list[bytes] = []
@@ -218,7 +233,7 @@ def unread(left: list[bytes], got: list[bytes]) -> list[bytes] | None:
 
 MOVES: tuple[Callable[[Ports], None], ...] = (
     Ports.send, Ports.send, Ports.send, Ports.send, Ports.send, Ports.answer, Ports.answer, Ports.answer, Ports.read,
-    Ports.swap, Ports.step, Ports.replug, Ports.look,
+    Ports.swap, Ports.step, Ports.replug, Ports.pull, Ports.look,
 )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import captures, lab_files, observed, playing, ports, requests, returned
+from tests.fuzz import captures, lab_files, observed, playing, ports, requests, returned, tables
 
 
 class Target(NamedTuple):
@@ -29,6 +29,7 @@ TARGETS: dict[str, Target] = {
         lab_files.play, share=1, longest=1024, traced=("dataplane.load", "dataplane.model", "dataplane.topology")
     ),
     "ports": Target(ports.play, share=1, longest=512),
+    "tables": Target(tables.play, share=1, longest=512),
     "captures": Target(
         captures.play, share=1, longest=1024, traced=("lab.pcapng", "lab.replay", "lab.capture", "vpclab.cli.captures")
     ),
