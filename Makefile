@@ -168,7 +168,7 @@ wheel-smoke: develop  ## sdist, wheel, clean environment, smoke test from anothe
 # -- builds for looking inside -----------------------------------------------------------------------------------------
 
 # None of these but `debug` changes the modules that everything else uses: they have folders of their own in `build`.
-.PHONY: debug asan tsan fuzz annotate bench bench-smoke bench-report clean
+.PHONY: debug asan tsan fuzz fuzz-coverage annotate bench bench-smoke bench-report clean
 debug: $(VENV)/.builds  ## compiled modules without optimisation, with bounds checks
 	@VPCLAB_DEBUG=1 $(PY) setup.py --quiet build_ext --inplace --parallel $(shell nproc)
 	@rm -f $(VENV)/.extensions
@@ -184,6 +184,9 @@ tsan: develop  ## the worker against everybody who controls it, with a thread sa
 
 fuzz: develop  ## fuzz packets, captures, ports, GENEVE, lab and capture files, requests for MINUTES (30), and judge it
 	@PYTHONPATH=.:public $(PY) -P -m tools.fuzz --minutes $(MINUTES) $(ARGS)
+
+fuzz-coverage: develop  ## which lines of fastpath the inputs that fuzzing kept go through; fails when one is unexplained
+	@PYTHONPATH=.:public $(PY) -P -m tools.covered $(ARGS)
 
 annotate: $(VENV)/.builds  ## HTML of where compiled code touches Python, in build/cython-release/fastpath
 	@VPCLAB_ANNOTATE=1 $(PY) setup.py --quiet build_ext --inplace --force --parallel $(shell nproc)

@@ -6,6 +6,7 @@ Switches, set in the environment to anything:
     VPCLAB_ASAN      address and undefined-behaviour sanitizers (tools/sanitized builds and runs these)
     VPCLAB_TSAN      thread sanitizer
     VPCLAB_FUZZ      what libFuzzer wants to know of the way a packet took; needs CC=clang
+    VPCLAB_COVER     counts of lines for gcov (tools/covered.py builds and reads these)
     VPCLAB_TRACE     line tracing for coverage; the C goes beside the .pyx, where coverage looks for it
     VPCLAB_ANNOTATE  HTML that shows which lines touch Python
 """
@@ -17,15 +18,16 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-SWITCHES = ("DEBUG", "ASAN", "TSAN", "FUZZ", "TRACE")
+SWITCHES = ("DEBUG", "ASAN", "TSAN", "FUZZ", "COVER", "TRACE")
 on = {name for name in (*SWITCHES, "ANNOTATE") if os.environ.get(f"VPCLAB_{name}")}
 debug, trace, annotate = "DEBUG" in on, "TRACE" in on, "ANNOTATE" in on
 variant = "-".join(name.lower() for name in SWITCHES if name in on) or "release"
 sanitized = on & {"ASAN", "TSAN", "FUZZ"}
+apart = sanitized | on & {"COVER"}
 
-# Written only when the switches change: an extension older than this file is built again. What is sanitized is built in
+# Written only when the switches change: an extension older than this file is built again. What tools build is built in
 # a folder of its own, so it leaves the file that ordinary builds look at alone.
-switches = Path(f"build/switches-{variant}" if sanitized else "build/switches")
+switches = Path(f"build/switches-{variant}" if apart else "build/switches")
 if not switches.exists() or switches.read_text() != variant:
     switches.parent.mkdir(exist_ok=True)
     switches.write_text(variant)
@@ -38,6 +40,9 @@ if "ASAN" in on:
     sanitizers += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 if "TSAN" in on:
     sanitizers += ["-fsanitize=thread"]
+if "COVER" in on:
+    # Lines as they stand: what an optimiser puts together counts as one.
+    sanitizers += ["--coverage", "-O0"]
 if "FUZZ" in on:
     sanitizers += ["-fsanitize=fuzzer-no-link"]
     flags += ["-Wno-unused-function"]  # clang warns of inline functions of ours too

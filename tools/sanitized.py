@@ -35,8 +35,9 @@ RACE = "lib.race()"
 class Sanitizer:
     """How to build with it and to run what was built.
 
-    `compilers`: the first that is there is taken. `switches` are those of setup.py. `options` are of the environment;
-    `{report}` stands for where reports go. `faults`: what it must report, and how.
+    `compilers`: the first that is there is taken. `switches` are those of setup.py. `library` is loaded before all else
+    ("": none). `options` are of the environment; `{report}` stands for where reports go. `faults`: what it must report,
+    and how.
     """
 
     compilers: tuple[str, ...]
@@ -83,6 +84,8 @@ FUZZED = replace(
     library="libclang_rt.asan-x86_64.so",
 )
 """As `ADDRESS`, and libFuzzer learns which way an input went."""
+COVERED = Sanitizer(compilers=("gcc",), switches=("COVER",), flags=(), library="", options={}, faults={})
+"""Nothing is looked for: lines are counted."""
 
 
 class MissingError(Exception):
@@ -106,7 +109,7 @@ class Run:
             raise MissingError(
                 f"no {sanitizer.compilers[0]}: run: apt-get install -y {PACKAGES[sanitizer.compilers[0]]}"
             )
-        self.library = self.found(sanitizer.library.replace("x86_64", platform.machine()))
+        self.library = self.found(sanitizer.library.replace("x86_64", platform.machine())) if sanitizer.library else ""
 
     def found(self, name: str) -> str:
         """Where the compiler has this file."""
@@ -141,7 +144,7 @@ class Run:
             os.environ
             | options
             | {
-                "LD_PRELOAD": self.library,
+                **({"LD_PRELOAD": self.library} if self.library else {}),
                 "PYTHONPATH": os.pathsep.join(paths),
                 "VPCLAB_COMPILED": str(self.modules),
             }
