@@ -161,6 +161,7 @@ docs-check: develop  ## fail when a generated document is not what would be writ
 	@$(PY) -P -m dataplane.schema --check
 	@$(PY) -P -m vpclab.learn.page --check
 	@$(PY) -m tests.conformance.page --check
+	@PYTHONPATH=. $(PY) -P -m tools.mutants --check
 
 wheel-smoke: develop  ## sdist, wheel, clean environment, smoke test from another folder
 	@tools/wheel-smoke $(PY)
@@ -168,7 +169,7 @@ wheel-smoke: develop  ## sdist, wheel, clean environment, smoke test from anothe
 # -- builds for looking inside -----------------------------------------------------------------------------------------
 
 # None of these but `debug` changes the modules that everything else uses: they have folders of their own in `build`.
-.PHONY: debug asan tsan fuzz fuzz-coverage annotate bench bench-smoke bench-report clean
+.PHONY: debug asan tsan fuzz fuzz-coverage mutants annotate bench bench-smoke bench-report clean
 debug: $(VENV)/.builds  ## compiled modules without optimisation, with bounds checks
 	@VPCLAB_DEBUG=1 $(PY) setup.py --quiet build_ext --inplace --parallel $(shell nproc)
 	@rm -f $(VENV)/.extensions
@@ -187,6 +188,9 @@ fuzz: develop  ## fuzz packets, captures, ports, GENEVE, lab and capture files, 
 
 fuzz-coverage: develop  ## which lines of fastpath the inputs that fuzzing kept go through; fails when one is unexplained
 	@PYTHONPATH=.:public $(PY) -P -m tools.covered $(ARGS)
+
+mutants: develop  ## put small faults into the code and see which test notices each (ARGS='--limit 10'); hours, resumed
+	@PYTHONPATH=. $(PY) -P -m tools.mutants $(ARGS); status=$$?; PYTHONPATH=. $(PY) -P -m tools.mutants --write && exit $$status
 
 annotate: $(VENV)/.builds  ## HTML of where compiled code touches Python, in build/cython-release/fastpath
 	@VPCLAB_ANNOTATE=1 $(PY) setup.py --quiet build_ext --inplace --force --parallel $(shell nproc)
