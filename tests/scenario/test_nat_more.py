@@ -27,6 +27,12 @@ TWO = SHOP.replace(
 PRIVATE = SHOP.replace(NAT, "nat: {subnet: public, connectivity: private, private_ip: 10.0.1.5}")
 
 
+def by_nat_to_the_peer(text: str) -> str:
+    """The lab, but that subnet private reaches the peer VPC through its NAT gateway."""
+    way, tail = "{destination: 10.1.0.0/16, target: ", "}\n          - {destination: 198"
+    return text.replace(f'{way}"peering:shop-store"{tail}', f'{way}"nat-gateway:nat"{tail}')
+
+
 def tcp(source: str = APP, **words: Any) -> IP:
     return IP(src=source, dst=EXAMPLE) / TCP(**{"sport": 33000, "dport": 80, "flags": "S", **words})
 
@@ -75,8 +81,7 @@ def test_errors_of_its_own_come_from_the_primary_address() -> None:
 
 
 def test_private_gateway_leads_to_peers_and_not_to_the_internet() -> None:
-    way, tail = "{destination: 10.1.0.0/16, target: ", "}\n          - {destination: 198"
-    net = Network(PRIVATE.replace(f'{way}"peering:shop-store"{tail}', f'{way}"nat-gateway:nat"{tail}'))
+    net = Network(by_nat_to_the_peer(PRIVATE))
     there = net.send("app", IP(src=APP, dst="10.1.1.10") / ICMP(id=7))
     assert (there.to, there.packet.src) == ("db", "10.0.1.5")
     result = net.send("app", tcp())
@@ -277,3 +282,15 @@ def test_connection_is_established_by_the_first_acknowledgement_whatever_came_be
     for flags in ("", "", "A"):
         assert net.send("app", tcp(flags=flags)).to == "example"
     assert metrics(net)["ConnectionEstablishedCount"] == 1
+
+
+def test_what_came_through_a_nat_gateway_is_tracked_behind_a_peering_too() -> None:
+    """EC2 User Guide, "Automatically tracked connections": rules that would leave it untracked may go meanwhile."""
+    text = by_nat_to_the_peer(SHOP)
+    rules = '[{protocol: icmp, source: 10.0.0.0/16}, {protocol: tcp, ports: 5432, source: "group:shop/app"}]'
+    net = Network(text.replace(rules, "[{protocol: all, source: 0.0.0.0/0}]"))
+    there = net.send("app", IP(src=APP, dst="10.1.1.10") / UDP(sport=5000, dport=53))
+    assert (there.to, there.packet.src) == ("db", "10.0.1.5")
+    net.apply(text.replace(rules, "[]\n        egress: []"))
+    answer = IP(src="10.1.1.10", dst="10.0.1.5") / UDP(sport=53, dport=there.packet[UDP].sport)
+    assert net.send("db", answer).to == "app"
