@@ -10,8 +10,10 @@ Some verbs (`capture`, `follow`) answer with a stream: what follows the line is 
 it.
 
 The socket is mode 0600 in the lab's state folder, and the server asks the kernel (SO_PEERCRED) who is at the
-other end: only the user who runs the lab is answered. Whatever arrives, the server answers with an error or
-hangs up; nothing that comes in through this socket can end the daemon except the verbs meant to.
+other end: only the user who runs the lab is answered. Programs in instances are this user as well, so it also asks
+where the other end is (SO_NETNS_COOKIE): in the network namespace that the daemon is in, or it is refused. Whatever
+arrives, the server answers with an error or hangs up; nothing that comes in through this socket can end the daemon
+except the verbs meant to.
 
 A unix socket's path may have 107 bytes at most, and state folders can be deeper than that, so both ends reach
 it through a descriptor of its folder (``/proc/self/fd/N/control.sock``).
@@ -33,7 +35,7 @@ from typing import Any, BinaryIO
 
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem, VpclabError
 from lab.scarcity import is_scarce, remedy, said
-from lab.socket_path import peer_uid, reachable
+from lab.socket_path import network_of, peer_uid, reachable
 
 PROTOCOL_VERSION = 1
 SOCKET_NAME = "control.sock"
@@ -179,6 +181,9 @@ class ControlServer:
         try:
             if peer_uid(client) != os.geteuid():
                 _refuse(client, "lab", "this lab belongs to another user")
+                return
+            if network_of(client) != network_of(self._listener):
+                _refuse(client, "lab", "a lab is controlled from the network namespace that it was started in only")
                 return
             client.settimeout(IDLE_LIMIT_S)
             with client.makefile("rb") as requests:

@@ -9,8 +9,12 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+_SO_NETNS_COOKIE = 71
+"""Linux 5.14, `asm-generic/socket.h`."""
 
 
 @contextlib.contextmanager
@@ -21,6 +25,11 @@ def reachable(folder: Path | str, name: str) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/{name}"
     finally:
         os.close(descriptor)
+
+
+def network_of(end: socket.socket) -> int:
+    """A number of the network namespace that an end of a unix socket was made in; of an accepted one, the client's."""
+    return int.from_bytes(end.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
 
 
 def peer_uid(client: socket.socket) -> int:
