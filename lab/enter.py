@@ -1,7 +1,7 @@
 """Enter a node of a running lab from any process of the same user.
 
 A node is entered by joining its namespaces in this order: the lab's user namespace (only when rootless), then PID,
-mount, network, UTS. A process that joins a PID namespace stays where it is, only its children are inside, and the
+IPC, mount, network, UTS. A process that joins a PID namespace stays where it is, only its children are inside, and the
 ``/proc`` of a node shows the lab's PID namespace only. So a command always runs in a *child*: the process that
 entered waits for it, passes signals and stops on, and ends as it ended.
 """
@@ -50,7 +50,7 @@ def make_view(facts: Mapping[str, Any], node: str) -> NodeView:
     return NodeView(
         node=node,
         lab_id=facts["lab_id"],
-        namespaces=(*user, f"/proc/{init}/ns/pid", mount, network, uts),
+        namespaces=(*user, f"/proc/{init}/ns/pid", f"/proc/{init}/ns/ipc", mount, network, uts),
         network=(*user, network),
         environment={**entry["environment"], **identity.variables(facts["lab_id"], node)},
         netns=entry["netns"],

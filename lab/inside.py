@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from lab import capabilities
 from lab.syscalls import die_with_parent, setns
 
 EXIT_NOT_STARTED = 127
@@ -97,6 +98,7 @@ def _become(
         except BlockingIOError:
             pass
         join(namespaces)
+        capabilities.limit()
         for path in (folder, "/"):
             try:
                 os.chdir(path)  # the node sees the same files, but a folder may have gone

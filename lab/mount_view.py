@@ -14,6 +14,7 @@ only the kernel's hostname.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Mapping
@@ -21,7 +22,19 @@ from pathlib import Path
 
 from dataplane.errors import LabError
 from lab.node_plan import Address, NodePlan
-from lab.syscalls import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, mount
+from lab.rootless import in_initial_user_namespace
+from lab.syscalls import (
+    MNT_DETACH,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    mount,
+    umount,
+)
 
 _PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC
 _REQUIRED = ("hosts", "resolv.conf")
@@ -52,6 +65,13 @@ def make_base(folder: Path) -> None:
     would pile up in every node and keep dead ones alive.
     """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
+    # Whoever may unmount ours would else see this machine's below. In a user namespace that cannot be taken away, nor
+    # done without: another may be mounted only where it is.
+    if in_initial_user_namespace():
+        for path in ("/proc", "/sys"):
+            with contextlib.suppress(OSError):  # EINVAL: no more of them
+                while True:
+                    umount(path, MNT_DETACH)
     _mount_kernel("proc", "/proc")
     mount("vpclab", str(folder), "tmpfs", _PLAIN, "mode=755")
     nothing = folder / ".empty"

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dataplane.errors import LabError
-from lab import mount_view, netns_names, processes, rootless
+from lab import capabilities, mount_view, netns_names, processes, rootless
 from lab.channel import DESCRIPTOR_LIMIT, Channel, ChannelClosed
 from lab.init import start_init
 from lab.inside import without_proxies
@@ -36,7 +36,7 @@ from lab.node_plan import NodePlan
 from lab.programs import Program, Supervisor, describe
 from lab.scarcity import is_scarce, said
 from lab.state import ETC, NODES
-from lab.syscalls import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, set_process_name, unshare
+from lab.syscalls import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, set_process_name, unshare
 from lab.tap import check_tun
 
 _REAPING_LIMIT_S = 0.5
@@ -63,9 +63,10 @@ class Spawner:
         self._check()
         # Where we come back to after work in a node: our own network namespace keeps no node's alive.
         try:
-            unshare(CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWPID)
+            unshare(CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWIPC)
         except OSError as error:
             raise rootless.explain(error) from error
+        capabilities.limit()
         workplace = Workplace()
         self._init = start_init(lambda: _prepare_init(etc))
         self._site = Site(

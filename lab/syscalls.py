@@ -10,6 +10,7 @@ from lab.scarcity import NAMESPACE
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
@@ -34,6 +35,9 @@ MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
+_PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_CAPABILITIES_3 = 0x20080522
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_char_p)
@@ -81,6 +85,23 @@ def umount(target: str, flags: int = 0) -> None:
 def die_with_parent(signal_number: int) -> None:
     """Ask for this signal when the *thread* that started this process ends. A change of user id cancels it."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0), "prctl")
+
+
+def drop_capability(number: int) -> None:
+    """Take a capability out of the bounding set: nothing that is executed from now on has it."""
+    # A container may have taken it away already, and then perhaps the right to do so, too.
+    if _libc.prctl(_PR_CAPBSET_READ, number, 0, 0, 0) == 1:
+        _check(_libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0), "prctl")
+
+
+def inherit_no_capabilities() -> None:
+    """Clear the inheritable and the ambient set, which root gets beside the bounding set when it executes something."""
+    _check(_libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0), "prctl")
+    # Version and pid; then effective, permitted and inheritable, first of capabilities 0 to 31, then of the others.
+    header, sets = (ctypes.c_uint32 * 2)(_CAPABILITIES_3, 0), (ctypes.c_uint32 * 6)()
+    _check(_libc.capget(header, sets), "capget")
+    sets[2] = sets[5] = 0
+    _check(_libc.capset(header, sets), "capset")
 
 
 def set_process_name(name: str) -> None:

@@ -365,7 +365,7 @@ def test_namespaces_have_names_and_taken_names_get_the_labs(runtime: Runtime) ->
 def test_what_ip_netns_exec_started_goes_with_the_node(runtime: Runtime) -> None:
     runtime.add_nodes([plan("vpclab-web")])
     with subprocess.Popen([need("ip"), "netns", "exec", "vpclab-web", "sleep", "1000"]) as sleeper:
-        network = processes.namespace(runtime.view("vpclab-web").namespaces[2].split("/")[2], "net")
+        network = processes.namespace(runtime.view("vpclab-web").network[-1].split("/")[2], "net")
         assert network is not None
         eventually(lambda: Path(f"/proc/{sleeper.pid}/comm").read_text() == "sleep\n", "ip netns exec")
         runtime.close()
