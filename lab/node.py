@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -86,8 +87,8 @@ def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
     """Change a node to a new plan, except for its programs; returns new port -> TAP descriptor. Raises LabError.
 
     Interfaces are the same when device and port are; whoever holds the descriptor of one that is not must have
-    stopped using it. After a failure the node holds parts of both plans, and the next update, to whichever plan,
-    puts that right.
+    stopped using it. A device that root inside has deleted or renamed is made anew, and its port is among the new ones.
+    After a failure the node holds parts of both plans, and the next update, to whichever plan, puts that right.
     """
     node.leftovers.append((node.plan, dict(node.indexes)))
     wanted = {interface.device: interface.port for interface in plan.interfaces}
@@ -98,6 +99,7 @@ def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
             socket.sethostname(plan.hostname or plan.name)
             _remove_devices(rtnl, node, [device for device, port in node.ports.items() if wanted.get(device) != port])
             if not is_tap(plan.attach):
+                _give_up_lost(rtnl, node)
                 defaults = [] if plan.attach else ["default"]
                 addressing.switch_ipv6([*defaults, *node.ports], on=addressing.has_ipv6(plan))
                 for device, port in wanted.items():
@@ -118,6 +120,24 @@ def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
     node.plan = plan
     node.leftovers.clear()
     return {wanted[device]: descriptor for device, descriptor in taps.items()}
+
+
+def _give_up_lost(rtnl: Netlink, node: Node) -> None:
+    """Forget devices that are not there under their name any more: root inside may delete, rename and replace them."""
+    lost = []
+    for device in node.ports:
+        try:
+            found = rtnl.index(device)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+            found = 0
+        if found == node.indexes.get(device):
+            continue
+        lost.append(device)
+        if found and not node.plan.attach:
+            rtnl.commit([netlink.delete_link(found)], ignore=netlink.GONE)
+    _remove_devices(rtnl, node, lost)
 
 
 def _remove_devices(rtnl: Netlink, node: Node, devices: list[str]) -> None:

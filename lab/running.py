@@ -296,7 +296,9 @@ class RunningLab:
 
     def _update(self, plan: NodePlan) -> None:
         self._detach(self.runtime.detached_by(plan))
-        self._attach(self.runtime.update_node(plan).attached)
+        new = self.runtime.update_node(plan).attached
+        self._detach(new)  # of a device that root inside renamed the worker still has the other end
+        self._attach(new)
 
     def _keep(self, plans: dict[str, NodePlan]) -> None:
         self._plans = plans

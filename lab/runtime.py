@@ -233,6 +233,7 @@ class Runtime:
             except BaseException:
                 _close(taps.values())
                 raise
+            _close(self._taps.pop(port) for port in taps if port in self._taps)  # of devices that root inside took away
             self._taps |= taps
             self._entries[plan.name] = entry
             self._plans[plan.name] = plan

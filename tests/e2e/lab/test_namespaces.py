@@ -268,6 +268,31 @@ def test_update_adds_and_removes_interfaces(runtime: Runtime) -> None:
     assert [rule["priority"] for rule in ip_json(runtime, "fw", "rule")] == [0, 32766, 32767]
 
 
+@pytest.mark.parametrize("how", ["delete", "rename", "replace"])
+def test_an_update_brings_back_what_root_inside_took_away(runtime: Runtime, how: str) -> None:
+    addresses = ("10.0.1.10/24", "2001:db8::10/64")
+    (old,) = runtime.add_nodes([plan("web", interface(*addresses))]).values()
+    link = ["ip", "link", "set", "eth0"]
+    if how == "rename":
+        output(runtime, "web", *link, "down")
+        output(runtime, "web", *link, "name", "mine")
+    else:
+        output(runtime, "web", "ip", "link", "delete", "eth0")
+    if how == "replace":
+        output(runtime, "web", "ip", "tuntap", "add", "eth0", "mode", "tap")
+    new = plan("web", interface(*addresses), hosts={"db": ("10.9.9.9",)})
+    assert runtime.detached_by(new) == ()
+    change = runtime.update_node(new)
+    assert (list(change.attached), change.detached) == ([1], ())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(old)  # who held it has let go
+    _, eth0 = ip_json(runtime, "web", "addr")
+    assert {each["local"] for each in eth0["addr_info"]} >= {"10.0.1.10", "2001:db8::10"}
+    (route,) = ip_json(runtime, "web", "route", "get", "192.0.2.1")
+    assert (route["gateway"], route["dev"]) == ("10.0.1.1", "eth0")
+    assert runtime.update_node(plan("web", interface(*addresses))).attached == {}
+
+
 def test_an_update_that_fails_can_be_taken_back(runtime: Runtime) -> None:
     eth0 = interface("10.0.1.10/24")
     eth1 = interface("10.0.2.10/24", port=2, device="eth1", gateway4="10.0.2.1")
