@@ -10,7 +10,13 @@ import pytest
 from vpclab import Lab
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-COLLECTORS = ("test_attach.py", "test_command.py", "test_containers.py", "test_gc.py")
+COLLECTORS = (
+    "test_attach.py",
+    "test_command.py",
+    "test_containers.py",
+    "test_crashes.py",
+    "test_gc.py",
+)
 """Files whose tests remove all of every dead lab on the machine, and say how many there were: one after the other."""
 
 

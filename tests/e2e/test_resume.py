@@ -59,7 +59,7 @@ def crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crashed
     yield lab
     lab_id = lab.lab_id if lab.state.path.exists() else ""
     Lab("crash", "", "").down()
-    assert gc.collect() == []
+    assert gc.collect("crash") == []
     if lab_id:
         eventually(lambda: not commands(lab_id) and not names_of(lab_id), "nothing of it is left")
     assert not lab.state.path.exists()
@@ -250,13 +250,13 @@ def test_instances_end_when_their_folder_is_removed_or_gc_is_asked(crashed: Cras
     lab_id = crashed.lab_id
     shutil.rmtree(crashed.state.path)
     eventually(lambda: not commands(lab_id), "nobody can find them any more, so they end")
-    gc.collect()
+    gc.collect("crash")
     assert not names_of(lab_id)
     crashed.vpclab("up", str(BEFORE))
     crashed.kill()
     lab_id = crashed.lab_id
     assert commands(lab_id)
-    [removed] = gc.collect()
+    [removed] = gc.collect("crash")
     assert removed.lab == "crash"
     eventually(lambda: not commands(lab_id) and not names_of(lab_id), "nothing is left")
     with pytest.raises(LabError, match="no lab is running"):
