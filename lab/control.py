@@ -141,8 +141,6 @@ class ControlServer:
         while True:
             # Before accept(2), which takes a descriptor before it waits, and without one does not wait at all.
             waiting.poll()
-            if self._closed:
-                return
             try:
                 client, _ = self._listener.accept()
             except OSError as error:

@@ -5,7 +5,9 @@ flow follows when its like have parted; where a packet in circles is cut off.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from ipaddress import IPv4Address
+from typing import Literal
 from unittest.mock import patch
 
 import pytest
@@ -277,7 +279,7 @@ TOGETHER = group(stickiness="source_ip_dest_ip", on_deregistration="rebalance", 
 )
 
 
-def in_state(states: dict[str, str], *, left: str = "") -> Topology:
+def in_state(states: Mapping[str, Literal["healthy", "unhealthy"]], *, left: str = "") -> Topology:
     """TOGETHER, with targets in these states; one may have left the group, and its flows stay for a while."""
     found = load_topology(TOGETHER.replace("[fw1, fw2]", f"[{', '.join(states)}]"), file_name="lab.yaml")
     address = {"fw1": "10.9.1.21", "fw2": "10.9.1.22", "": "0.0.0.0"}[left]
