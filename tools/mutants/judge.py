@@ -46,7 +46,7 @@ def judge(fault: Fault, order: Order, *, seeds: int, before: str = "") -> dict[s
     for seed in range(1, seeds + 1):
         if told.verdict == "passed":
             told = ask(tree, (), paths=[PROPERTIES], seed=seed)
-    return _result(fault, Told("survived") if told.verdict == "passed" else told, begun)
+    return _result(fault, Told("survived", how=f"{seeds} seeds") if told.verdict == "passed" else told, begun)
 
 
 def prove(order: Order, *, seeds: int) -> None:

@@ -2,7 +2,7 @@
 
 Known from a run on the sound tree (`make mutants` makes it once, and again when deciding files change): how long each
 test takes, and of Python which tests run which line. Compiled code is not followed line by line; there the unit tests
-of the module come first, then all others on the fast engine, the short ones before the long ones.
+of the module come first, then all others that call compiled code, the short ones before the long ones.
 """
 
 from __future__ import annotations
@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from coverage import CoverageData
 
 from tools.mutants.faults import Fault
 from tools.mutants.trees import BASE, WORK
@@ -46,9 +49,9 @@ class Order:
     def of(self, fault: Fault) -> tuple[list[str], list[str]]:
         """Tests to ask at first, and all the others that could notice it."""
         able = [test for test in self.seconds if self._is_able(test, fault)]
-        running = self._running(fault)
+        running = _of_compiled_code() if fault.file.startswith("fastpath/") else _of_line(fault)
         if running:
-            able = [test for test in able if test in running]
+            able = [test for test in able if test in running or test.startswith("tests/unit/fastpath")]
         able.sort(key=self.seconds.__getitem__)
         known = self.killers.get(fault.file, Counter())
         first = [test for test, _ in known.most_common(8) if test in able]
@@ -74,20 +77,27 @@ class Order:
         folder, name = fault.file.split("/")[-2], Path(fault.file).stem.lstrip("_")
         return test.startswith(f"tests/unit/{folder}/test_{name}")
 
-    def _running(self, fault: Fault) -> set[str]:
-        """The tests that run the line; empty: it is run when modules are imported, or nobody knows."""
-        if fault.file.endswith((".pyx", ".pxd", ".h")) or not LINES.exists():
-            return set()
-        from coverage import CoverageData
 
-        data = CoverageData(str(LINES))
-        data.read()
-        by_line = data.contexts_by_lineno(str(BASE / fault.file))
-        number = fault.number(BASE)
-        for line in range(number, max(number - BACK, 0), -1):
-            if line in by_line:
-                return {test for test in by_line[line] if test}
-        return set()
+def _of_line(fault: Fault) -> set[str]:
+    """The tests that run the line; empty: it is run when modules are imported, or nobody knows."""
+    data = CoverageData(str(LINES))
+    data.read()
+    by_line = data.contexts_by_lineno(str(BASE / fault.file))
+    number = fault.number(BASE)
+    for line in range(number, max(number - BACK, 0), -1):
+        if line in by_line:
+            return {test for test in by_line[line] if test}
+    return set()
+
+
+@cache
+def _of_compiled_code() -> set[str]:
+    """The tests that call what calls compiled code."""
+    data = CoverageData(str(LINES))
+    data.read()
+    callers = [BASE / "dataplane" / "engine.py", *(BASE / "dataplane" / "compile").glob("*.py")]
+    lines = [data.contexts_by_lineno(str(caller)) for caller in callers]
+    return {test for by_line in lines for tests in by_line.values() for test in tests if test}
 
 
 def _spread(tests: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tools.mutants.drawn import drawn
 from tools.mutants.faults import Fault, NoSuchLineError, chosen, deciding
 
