@@ -25,7 +25,7 @@ from lab.identity import Marker
 from lab.interpreter import runs
 from lab.marker import read_markers
 from lab.processes import Process
-from lab.state import DAEMON, NODES, RUNTIME, LabState, known_labs
+from lab.state import DAEMON, NAMES, NODES, RUNTIME, LabState, known_labs
 
 SPAWNER = "vpclab-spawner"
 """Name of the spawner process (``ps -o comm``)."""
@@ -106,10 +106,20 @@ def clean(state: LabState) -> Removed:
     if isinstance(facts, dict) and facts.get("boot") == processes.boot_id():
         recorded = (Process(facts["pid"], facts["start"]), Process(facts["init"], facts["init_start"] or -1))
         removed = _remove(state.name, {facts["lab_id"]}, recorded)
-    for name in (RUNTIME, DAEMON):
+    swept = tuple(name for name in _announced(state) if netns_names.sweep(name))
+    removed = replace(removed, namespaces=(*removed.namespaces, *swept))
+    for name in (RUNTIME, DAEMON, NAMES):
         (state.path / name).unlink(missing_ok=True)
     shutil.rmtree(state.path / NODES, ignore_errors=True)
     return removed
+
+
+def _announced(state: LabState) -> list[str]:
+    """Names that a lab had, or was about to have."""
+    try:
+        return sorted({*(state.path / NAMES).read_text().splitlines()})
+    except OSError:
+        return []
 
 
 def _remove(lab: str, lab_ids: set[str], recorded: tuple[Process, ...]) -> Removed:

@@ -6,7 +6,8 @@ import contextlib
 import errno
 import itertools
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dataplane.errors import LabError
@@ -33,10 +34,15 @@ def prepare() -> None:
         raise LabError(f"{FOLDER}, the folder of network namespaces, is not usable: {error.strerror}") from error
 
 
-def claim(name: str, lab: str, network: int) -> str:
-    """Name the namespace behind a descriptor: `name`, or where that is taken ``LAB-name``; returns which."""
+def claim(name: str, lab: str, network: int, announce: Callable[[str], None]) -> str:
+    """Name the namespace behind a descriptor: `name`, or where that is taken ``LAB-name``; returns which.
+
+    `announce` is called with each name before it is tried: who is killed between making the file and mounting on it
+    leaves a file that nothing else tells from others (`sweep`).
+    """
     for candidate in itertools.chain((name, f"{lab}-{name}"), (f"{lab}-{name}-{n}" for n in itertools.count(2))):
         path = FOLDER / candidate
+        announce(candidate)
         try:
             os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0))
         except FileExistsError:
@@ -56,6 +62,22 @@ def release(name: str) -> None:
     with contextlib.suppress(OSError):
         umount(str(path), MNT_DETACH)
     path.unlink(missing_ok=True)
+
+
+def sweep(name: str) -> bool:
+    """Take the file of a name away if no namespace is mounted on it; whether it was so."""
+    path = FOLDER / name
+    try:
+        found = path.lstat()
+        # What is mounted there is of another file system (nsfs); the file itself is as `claim` makes it.
+        if not stat.S_ISREG(found.st_mode) or found.st_mode & 0o777 or found.st_size:
+            return False
+        if found.st_dev != FOLDER.stat().st_dev:
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def names() -> Iterator[str]:

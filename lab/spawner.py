@@ -37,7 +37,7 @@ from lab.node import Node, Site, create, destroy, reopen, shut, tcp_tables, upda
 from lab.node_plan import NodePlan
 from lab.programs import Program, Supervisor, describe
 from lab.scarcity import is_scarce, said
-from lab.state import ETC, NODES
+from lab.state import ETC, NAMES, NODES
 from lab.syscalls import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, set_process_name, unshare
 from lab.tap import check_tun
 
@@ -192,7 +192,7 @@ class Spawner:
                 node = self._nodes[name]
                 if node.plan.hidden or node.plan.attach:
                     continue
-                node.netns = netns_names.claim(name, self._site.lab, node.namespaces.network)
+                node.netns = netns_names.claim(name, self._site.lab, node.namespaces.network, self._announce)
             self._send_taps(taps)
         except BaseException as error:
             self._close_taps(taps)
@@ -327,6 +327,14 @@ class Spawner:
                 destroy(self._site, node)
 
     # -- parts ---------------------------------------------------------------------------------------------
+
+    def _announce(self, name: str) -> None:
+        path = self._folder / NAMES
+        try:
+            with path.open("a") as file:
+                file.write(f"{name}\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
     def _entry(self, node: Node) -> dict[str, Any]:
         return {

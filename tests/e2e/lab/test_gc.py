@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from lab import gc, processes
+from lab import gc, netns_names, processes
 from lab.identity import LAB_VARIABLE
 from lab.interpreter import command
 from lab.runtime import Runtime
 from lab.state import LabState, known_labs
+from lab.syscalls import MNT_DETACH, umount
 from tests.e2e.lab.stage import eventually, names_of, need, output, plan
 
 pytestmark = pytest.mark.e2e
@@ -103,6 +104,22 @@ def test_a_killed_lab_leaves_nothing_that_gc_does_not_remove(dead: Daemon, state
     assert nothing_left(dead)
     assert not (state_home / "vpclab").exists()
     assert gc.collect() == []
+
+
+@pytest.mark.root
+def test_a_name_without_a_namespace_goes_and_those_of_others_stay(dead: Daemon) -> None:
+    """Who is killed between making a name's file and mounting on it, or the other way round, leaves an empty file."""
+    ours, theirs = netns_names.FOLDER / dead.names()[0], netns_names.FOLDER / "vpclabgc-of-others"
+    theirs.touch(mode=0)
+    try:
+        dead.kill()
+        umount(str(ours), MNT_DETACH)
+        (removed,) = gc.collect()
+        assert ours.name in removed.namespaces
+        assert not ours.exists()
+        assert theirs.exists()
+    finally:
+        theirs.unlink()
 
 
 def test_running_labs_are_left_alone(dead: Daemon, state_home: Path) -> None:
