@@ -123,30 +123,6 @@ def test_a_connection_that_has_another_port_at_a_nat_gateway_is_lost() -> None:
     assert [each.remote_port for each in done.lost] == [4000]
 
 
-@pytest.mark.parametrize(
-    ("example", "client", "server", "seen_as"),
-    [
-        ("inspection", ("web", "10.60.1.10"), ("customer", "198.51.100.77"), "203.0.113.60"),  # an instance forwards
-        ("gwlb-two-az", ("one-a", "10.90.1.10"), ("site", "198.51.100.80"), "203.0.113.91"),  # a target gives it back
-    ],
-)
-def test_packets_go_through_the_hands_of_appliances(
-    example: str, client: tuple[str, str], server: tuple[str, str], seen_as: str
-) -> None:
-    file = FILE.parents[2] / "examples" / f"{example}.yaml"
-    plane = DataPlane(load(file.read_text(), file_name=str(file)).topology())
-    plans = {plan.name: plan for plan in plan_nodes(plane.topology, plane.names)}
-    here = Connection(IPv4Address(client[1]), 40000, IPv4Address(server[1]), 80)
-    there = Connection(IPv4Address(server[1]), 80, IPv4Address(seen_as), 40000)
-    sockets = {
-        client[0]: Sockets(frozenset({here}), frozenset()),
-        server[0]: Sockets(frozenset({there}), frozenset({80})),
-    }
-    assert rebuild(plane, 1000, plans, sockets) == Rebuilt(count=1, lost=())
-    nobody = {**sockets, server[0]: Sockets(frozenset(), frozenset({80}))}
-    assert rebuild(plane, 1000, plans, nobody) == Rebuilt(count=0, lost=(here,))
-
-
 def test_tables_of_a_kernel() -> None:
     """Lines of a real one; a client of IPv4 at a socket of IPv6 is one of IPv4."""
     head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
