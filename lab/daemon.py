@@ -27,7 +27,6 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dataplane.errors import LabError, VpclabError
 from lab.control import ControlServer, error_to_json
-from lab.journal import Journal, read_journal
 from lab.runtime import Runtime
 from lab.scarcity import is_scarce, said
 from lab.startup import Start
@@ -57,24 +56,18 @@ def run(start: Start, ready: IO[bytes], tie: int | None) -> int:
 def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) -> None:
     state = LabState(start.name)
     state.acquire()
-    stays = start.resume  # until it has been taken over, whatever fails: it can be tried again
     try:
         _log_to(state)
-        before = _before(state) if start.resume else None
-        runtime = Runtime(state, resume=start.resume)
+        runtime = Runtime(state)
         # Only now, while its spawner gets ready: importing what a lab needs is a third of the time that it takes to
         # start. The verbs have time until its nodes are made.
         from lab.running import RunningLab
 
         threading.Thread(target=importlib.import_module, args=("lab.verbs",), daemon=True).start()
-        text, file = (before.text, before.file) if before else (start.text, start.file)
-        with RunningLab(state, text, file, runtime, before=before) as lab:
+        with RunningLab(state, start.text, start.file, runtime) as lab:
             from lab.verbs import Verbs
 
-            stays = False
-            if before is not None:
-                lab.restart_checkers()
-            state.write_daemon(name=start.name, file=file, lab_id=lab.runtime.lab_id)
+            state.write_daemon(name=start.name, file=start.file, lab_id=lab.runtime.lab_id)
             server = ControlServer(state.path, Verbs(lab, signals.end).table())
             try:
                 server.start()
@@ -83,31 +76,17 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
                 server.close()
         state.remove()
     except VpclabError:
-        if not stays:
-            state.remove()
+        state.remove()
         raise
     except OSError as error:
         if not is_scarce(error):
             raise _bug(state, error) from error
-        if not stays:
-            state.remove()
+        state.remove()
         raise LabError(f"the lab cannot be made: {said(error)}") from error
     except Exception as error:
         raise _bug(state, error) from error
     finally:
         state.release()
-
-
-def _before(state: LabState) -> Journal:
-    """What the lab was whose daemon was killed; this process stands where that one stood. Raises LabError."""
-    found = read_journal(state)
-    if found is None:
-        raise LabError(f"lab {state.name} was not up when its daemon ended: remove what is left of it: vpclab gc")
-    try:
-        os.chdir(found.folder)
-    except OSError as error:
-        raise LabError(f"{found.folder}, where lab {state.name} was started, is gone: {error.strerror}") from error
-    return found
 
 
 def _bug(state: LabState, error: Exception) -> LabError:
@@ -151,8 +130,6 @@ def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, sign
                 problem = problems[0] if problems else "internal error, see daemon.log"
                 if problem and start.strict:
                     raise LabError(problem)
-                if tie is None:
-                    lab.linger()
                 if not _say(ready, {"problem": problem}):
                     return _UNHEARD
                 log.info("lab %s is up", start.name)
