@@ -43,6 +43,15 @@ def test_one_whose_first_never_comes_dies_of_age(shop: Network) -> None:
     assert shop.plane.engine.counters()[port]["reasons"] == {Reason.FRAGMENT_TIMEOUT: 1}
 
 
+@pytest.mark.parametrize(("idle_ms", "verdict"), [(29_999, Verdict.FORWARD), (30_000, Verdict.HOLD)])
+def test_a_first_fragment_is_followed_for_30_seconds(shop: Network, idle_ms: int, verdict: Verdict) -> None:
+    """Its identification may be another datagram's by then. Also when nobody has cleared away what is old."""
+    first, second, _ = pieces(9)
+    assert shop.send("open", first).verdict is Verdict.FORWARD
+    shop.now += idle_ms
+    assert shop.send("open", second).verdict is verdict
+
+
 def test_fragments_of_a_refused_datagram_are_refused_like_the_first(shop: Network) -> None:
     refused = list(fragment(IP(src=OPEN, dst="10.0.2.10", id=3) / UDP(sport=5, dport=6) / bytes(3000), 1400))
     assert {r.reason for r in shop.send_all("open", refused)} == {Reason.GROUP_INGRESS}
