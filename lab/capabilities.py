@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from lab.syscalls import drop_capability, inherit_no_capabilities
 
+# AUDIT_CONTROL stays: who opens a session (sshd, cron, login) writes /proc/self/loginuid and ends where that is refused
+# (pam_loginuid(8)).
 DROPPED = {
     "SYS_MODULE": 16,
     "SYS_RAWIO": 17,
@@ -15,7 +17,6 @@ DROPPED = {
     "SYS_BOOT": 22,  # reboot(2) in a PID namespace ends all of it: the lab
     "SYS_TIME": 25,  # time servers would set this machine's clock
     "SYS_TTY_CONFIG": 26,
-    "AUDIT_CONTROL": 30,
     "MAC_OVERRIDE": 32,
     "MAC_ADMIN": 33,
     "SYSLOG": 34,

@@ -107,6 +107,11 @@ class ControlServer:
                 finally:
                     os.umask(mask)
             self._listener.listen(CONNECTION_LIMIT)
+            try:
+                self._network = network_of(self._listener)
+            except OSError as error:
+                why = "this kernel does not tell where a client is, as Linux does from 5.15 on"
+                raise OSError(error.errno, why) from error
         except OSError as error:
             self._listener.close()
             os.close(self._spare)
@@ -180,7 +185,7 @@ class ControlServer:
             if peer_uid(client) != os.geteuid():
                 _refuse(client, "lab", "this lab belongs to another user")
                 return
-            if network_of(client) != network_of(self._listener):
+            if network_of(client) != self._network:
                 _refuse(client, "lab", "a lab is controlled from the network namespace that it was started in only")
                 return
             client.settimeout(IDLE_LIMIT_S)

@@ -82,6 +82,7 @@ class Spawner:
         self._wake, wake_writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wake_writer)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._folder = Path(folder)
         self._nodes: dict[str, Node] = {}
         self._supervisor = Supervisor(
             NodeLauncher(

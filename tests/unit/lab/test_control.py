@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -328,3 +330,12 @@ def test_without_descriptors_clients_are_told_and_nobody_spins(tmp_path: Path) -
         assert int(child.stdout.readline()) == 3
         child.stdin.write("\n")
         assert child.stdout.readline() == "0 1\n"
+
+
+def test_a_kernel_that_does_not_tell_where_clients_are_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SO_NETNS_COOKIE is of Linux 5.14; without it nobody could be answered."""
+    monkeypatch.setattr(control, "network_of", Mock(side_effect=OSError(errno.ENOPROTOOPT, "Protocol not available")))
+    with pytest.raises(LabError, match=r"Linux does from 5\.15 on"):
+        ControlServer(tmp_path, {})
