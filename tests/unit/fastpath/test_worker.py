@@ -96,7 +96,7 @@ def test_what_a_port_did_not_take_is_recorded_once(lab: tuple[TwoHosts, Worker, 
 
 
 def test_large_frames_of_one_port_do_not_keep_those_of_another_waiting() -> None:
-    """In a turn a port has no more than 32 KiB read, and the frame that goes beyond it, while another one has frames."""
+    """In a turn a port has no more than 32 KiB read, and the frame that goes beyond it, while another has frames."""
     hosts = TwoHosts()
     recorder = Recorder([("interface", 1, host.port, 1, n, None, []) for n, host in enumerate((hosts.a, hosts.b))])
     hosts.engine.watch(recorder)
