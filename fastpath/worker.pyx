@@ -4,8 +4,7 @@
 
 It never takes the GIL: a Python thread that holds it delays no packet. Between two rounds it lets control
 calls that wait for the engine's lock go first. Each port has its own descriptor and at most ROUND frames a
-round, and while others have some too as many as TURN bytes are, so no port starves another: not by many frames,
-nor by large ones. Ports are opened and closed by whoever attaches them.
+round, so no port starves another. Ports are opened and closed by whoever attaches them.
 
 A frame takes one call to read and one to write. How many frames a port is asked for follows what it had before, so
 that hardly a read comes back empty; ports that are silent are never asked. While frames come at short intervals the
@@ -76,7 +75,6 @@ cdef extern from *:
 
 cdef enum:
     ROUND = 32              # frames read from one port before the next one's turn
-    TURN = 32768            # bytes, when others have frames too: half of one that is as large as can be
     EVENTS = 64
     SLOTS = 64              # frames in the arena
     FRAME_MAX = 65536 + 14 + 2
@@ -384,7 +382,7 @@ cdef class Worker:
                 if events[i].data.u64 == WAKE:
                     read_frame(self.wake, &value, sizeof(value))
                 else:
-                    self._read_port(<uint32_t>events[i].data.u64, count > 1)
+                    self._read_port(<uint32_t>events[i].data.u64)
             self._take()
             if self.engine.c.watch != NULL:
                 watch_waits(self.engine.c.watch, False)
@@ -428,10 +426,9 @@ cdef class Worker:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
-    # `shared`: other ports have frames too.
-    cdef void _read_port(self, uint32_t number, bint shared) noexcept nogil:
+    cdef void _read_port(self, uint32_t number) noexcept nogil:
         cdef port *p
-        cdef long size, taken = 0
+        cdef long size
         cdef uint32_t got = 0
         cdef uint8_t *frame
         cdef arrival *a
@@ -442,7 +439,7 @@ cdef class Worker:
             p.ask = p.ask * 2 if p.ask <= ROUND // 2 else ROUND     # more has come than one round took
         if self.arrived + p.ask > SLOTS:
             self._take()
-        while got < p.ask and not (shared and taken >= TURN):
+        while got < p.ask:
             frame = self._slot(self.arrived)
             size = read_frame(p.descriptor, frame - VNET_HEADER, VNET_HEADER + FRAME_MAX)
             self.n.reads += 1
@@ -454,7 +451,6 @@ cdef class Worker:
                 count_reason(&self.engine.c, number, REASON_PORT_DOWN)
                 break
             got += 1
-            taken += size
             if size >= VNET_HEADER:
                 a = &self.arrivals[self.arrived]
                 a.frame = frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import socket
 import threading
@@ -93,47 +92,6 @@ def test_what_a_port_did_not_take_is_recorded_once(lab: tuple[TwoHosts, Worker, 
     }
     assert not recorder.read()
     assert recorder.lost == 0
-
-
-def test_large_frames_of_one_port_do_not_keep_those_of_another_waiting() -> None:
-    """In a turn a port has no more than 32 KiB read, and the frame that goes beyond it, while another has frames."""
-    hosts = TwoHosts()
-    recorder = Recorder([("interface", 1, host.port, 1, n, None, []) for n, host in enumerate((hosts.a, hosts.b))])
-    hosts.engine.watch(recorder)
-    worker = Worker(hosts.engine)
-    ends = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
-    large, small = bytes(8_900), b"x"
-    sizes = {}
-    for host, (ours, theirs), size, count, way in (
-        (hosts.a, ends[0], large, 16, ("10.0.1.10", "10.0.2.10")),
-        (hosts.b, ends[1], small, 100, ("10.0.2.10", "10.0.1.10")),
-    ):
-        theirs.setblocking(False)
-        worker.attach(host.port, theirs.fileno())
-        frame = host.ether() + b"\x08\0" + bytes(IP(src=way[0], dst=way[1]) / ICMP(id=host.port) / size)
-        sizes[host.port] = len(frame)
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
-        ours.settimeout(20)
-        for _ in range(count):
-            ours.send(NO_OFFLOAD + frame)
-    worker.start()
-    try:
-        came: list[int] = []
-
-        def all_came() -> bool:
-            rows = [Record(*row) for row in recorder.read()]
-            came.extend(row.lane for row in rows if row.outgoing and not row.cause)
-            return len(came) == 116
-
-        eventually(all_came)
-    finally:
-        worker.stop()
-        for pair in ends:
-            for end in pair:
-                end.close()
-    # as long as the other one had frames
-    runs = [len(list(run)) for lane, run in itertools.groupby(came[: len(came) - came[::-1].index(1)]) if lane == 0]
-    assert max(runs) * sizes[hosts.a.port] < (32 << 10) + sizes[hosts.a.port]
 
 
 def test_after_detach_nothing_is_delivered_nor_held_open(
