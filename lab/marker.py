@@ -19,6 +19,7 @@ from lab.syscalls import setns
 
 _LOOPBACK = 1
 _TIME_LIMIT_S = 30.0
+_TRIES = 10
 
 
 def read_markers(namespaces: Mapping[str, Sequence[str]]) -> dict[str, Marker]:
@@ -28,14 +29,15 @@ def read_markers(namespaces: Mapping[str, Sequence[str]]) -> dict[str, Marker]:
     """
     if not namespaces:
         return {}
-    done = subprocess.run(
-        command("marker"),
-        input=json.dumps({key: list(paths) for key, paths in namespaces.items()}),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=_TIME_LIMIT_S,
-    )
+    asked = json.dumps({key: list(paths) for key, paths in namespaces.items()})
+    for left in reversed(range(_TRIES)):
+        done = subprocess.run(
+            command("marker"), input=asked, stdout=subprocess.PIPE, text=True, check=False, timeout=_TIME_LIMIT_S
+        )
+        # Somebody else who removes a dead lab kills all that is in its namespaces, and there the reader just was.
+        if done.returncode >= 0 or not left:
+            done.check_returncode()
+            break
     found = {key: parse_alias(alias) for key, alias in json.loads(done.stdout).items()}
     return {key: marker for key, marker in found.items() if marker is not None}
 
