@@ -33,7 +33,6 @@ SHORTLY = [
     "later fragments",
     "ARP and neighbour discovery",
     "TTLs that end",
-    "a loop",
 ]
 
 
