@@ -20,6 +20,7 @@ COLLECTORS = (
 """Files whose tests remove all of every dead lab on the machine, and say how many there were: one after the other."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups, whatever was registered first
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:

@@ -339,12 +339,17 @@ def test_games_with_its_device_are_its_own_loss(street: Street) -> None:
 @pytest.mark.parametrize("how", ["delete", "rename"])
 def test_an_instance_without_its_device_stops_no_change_and_gets_it_back(street: Street, how: str) -> None:
     wrecker, file = street.lab["wrecker"], _lab_file(street.lab.name)
+
+    def change(host: str) -> None:
+        file["internet"] = {"hosts": {host: {"address": "198.51.100.10"}}}  # every instance learns a new name
+        street.lab.apply(file)
+
+    change(f"before-{how}")  # another test may have taken it
     link = ["ip", "link"] if how == "delete" else ["ip", "link", "set", "eth0"]
     if how == "rename":
         wrecker.run([*link, "down"], check=True)
     wrecker.run([*link, *(["delete", "eth0"] if how == "delete" else ["name", "mine"])], check=False)
-    file["internet"] = {"hosts": {how: {"address": "198.51.100.10"}}}  # every instance learns a new name
-    street.lab.apply(file)
+    change(how)
     assert wrecker.ping("10.0.1.1")
     street.talk()
 
