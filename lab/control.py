@@ -234,7 +234,7 @@ class ControlServer:
         except VpclabError as error:
             return _encode({"version": PROTOCOL_VERSION, "error": error_to_json(error)}), None
         except Exception as error:  # a bug of ours must be reported, and must not end the lab
-            if isinstance(error, OSError) and is_scarce(error):
+            if is_scarce(error):
                 return _encode({"version": PROTOCOL_VERSION, "error": error_to_json(LabError(said(error)))}), None
             log.exception("control request failed")
             message = f"internal error: {type(error).__name__}: {error} (details in daemon.log)"

@@ -78,20 +78,14 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
     except VpclabError:
         state.remove()
         raise
-    except OSError as error:
-        if not is_scarce(error):
-            raise _bug(state, error) from error
-        state.remove()
-        raise LabError(f"the lab cannot be made: {said(error)}") from error
     except Exception as error:
-        raise _bug(state, error) from error
+        if is_scarce(error):
+            state.remove()
+            raise LabError(f"the lab cannot be made: {said(error)}") from error
+        log.exception("this is a bug of vpclab")  # and the folder stays, with the log in it, until `vpclab gc`
+        raise LabError(f"internal error: {type(error).__name__}: {error}; see {state.path / LOG_NAME}") from error
     finally:
         state.release()
-
-
-def _bug(state: LabState, error: Exception) -> LabError:
-    log.exception("this is a bug of vpclab")  # and the folder stays, with the log in it, until `vpclab gc`
-    return LabError(f"internal error: {type(error).__name__}: {error}; see {state.path / LOG_NAME}")
 
 
 def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) -> str:

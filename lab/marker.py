@@ -30,14 +30,14 @@ def read_markers(namespaces: Mapping[str, Sequence[str]]) -> dict[str, Marker]:
     if not namespaces:
         return {}
     asked = json.dumps({key: list(paths) for key, paths in namespaces.items()})
-    for left in reversed(range(_TRIES)):
+    for _ in range(_TRIES):
         done = subprocess.run(
             command("marker"), input=asked, stdout=subprocess.PIPE, text=True, check=False, timeout=_TIME_LIMIT_S
         )
         # Somebody else who removes a dead lab kills all that is in its namespaces, and there the reader just was.
-        if done.returncode >= 0 or not left:
-            done.check_returncode()
+        if done.returncode >= 0:
             break
+    done.check_returncode()
     found = {key: parse_alias(alias) for key, alias in json.loads(done.stdout).items()}
     return {key: marker for key, marker in found.items() if marker is not None}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import resource
 from pathlib import Path
+from typing import TypeGuard
 
 from lab.state_root import state_root
 
@@ -20,9 +21,9 @@ _FILES = 65536
 _SCARCE = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM)
 
 
-def is_scarce(error: OSError) -> bool:
+def is_scarce(error: BaseException) -> TypeGuard[OSError]:
     """Whether it says that something has run out: room, descriptors, processes, memory, namespaces."""
-    return error.errno in _SCARCE
+    return isinstance(error, OSError) and error.errno in _SCARCE
 
 
 def said(error: OSError) -> str:

@@ -29,8 +29,7 @@ from lab.processes import Process, boot_id, this_process
 from lab.scarcity import is_scarce, remedy
 from lab.state_root import state_root
 
-LOCK, DAEMON, RUNTIME, NODES, ETC = "lock", "daemon.json", "runtime.json", "nodes", "etc"
-NAMES = "names"
+LOCK, DAEMON, RUNTIME, NAMES, NODES, ETC = "lock", "daemon.json", "runtime.json", "names", "nodes", "etc"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TRIES = 100
 """So often a folder may vanish while it is made."""

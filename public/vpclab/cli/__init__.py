@@ -67,15 +67,10 @@ class VpclabGroup(click.Group):
             # The reader (`| head`) has what it wanted; keep the interpreter from complaining at exit.
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
             sys.exit(0)
-        except VpclabError as error:
+        except (VpclabError, OSError) as error:
             if self.debug:
                 raise
-            complain(error)
-            sys.exit(error.exit_code)
-        except OSError as error:
-            if self.debug:
-                raise
-            refusal = LabError(said(error))
+            refusal = error if isinstance(error, VpclabError) else LabError(said(error))
             complain(refusal)
             sys.exit(refusal.exit_code)
         sys.exit(status if isinstance(status, int) else 0)
