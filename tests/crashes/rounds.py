@@ -38,12 +38,10 @@ from dataplane.errors import LabError
 from lab import processes
 from lab.processes import Process
 from lab.state import DAEMON, LOCK, RUNTIME
-from tests.crashes.machine import DEADLINE_S, NAMES, alone, changed, look, ordinary
+from tests.crashes.lab import AFTER, BEFORE, LAB, Failed, check_machine, check_ping, command_line
+from tests.crashes.machine import DEADLINE_S, NAMES, alone, look, ordinary
 from vpclab import Lab
 
-HERE = Path(__file__).parent
-BEFORE, AFTER = HERE / "before.yaml", HERE / "after.yaml"
-LAB = "crash"
 VERBS = {"up": ("up", str(BEFORE)), "apply": ("apply", str(AFTER)), "down": ("down", LAB)}
 VICTIMS = ("daemon", "daemon", "command", "command", "program", "spawner", "init")
 """Whom the issue is about, and the two processes between the daemon and the programs."""
@@ -69,10 +67,6 @@ Strike = Callable[[Found, int, float], bool]
 
 ONE_LINE = re.compile(r"vpclab: .+\n")
 """What a command that could not do it says."""
-
-
-class Failed(Exception):
-    """A round found something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +149,7 @@ class Rounds:
     def _verb(self, verb: str) -> Iterator[subprocess.Popen[str]]:
         with (
             (self.folder / "tmp" / "said").open("w+") as said,
-            subprocess.Popen(self._line(*VERBS[verb]), stdout=said, stderr=subprocess.STDOUT, text=True) as command,
+            subprocess.Popen(command_line(*VERBS[verb]), stdout=said, stderr=subprocess.STDOUT, text=True) as command,
         ):
             yield command
         (self.folder / "tmp" / "said").unlink()
@@ -256,16 +250,12 @@ class Rounds:
             raise Failed("not the lab that was to come up")
         if removed := Lab.collect_garbage():
             raise Failed(f"gc touched a lab that runs: {removed}")
-        self._ping()
+        check_ping(verb)
         self._down()
 
     def _up(self) -> None:
         self._run("up", str(BEFORE))
-        self._ping()
-
-    def _ping(self) -> None:
-        if not Lab(LAB, "", "")["app"].ping("visitor", timeout_s=5.0):
-            raise Failed("no ping crosses the lab")
+        check_ping("up")
 
     def _down(self) -> None:
         with _failing():
@@ -273,14 +263,10 @@ class Rounds:
         self._is_clean("down")
 
     def _is_clean(self, after: str) -> None:
-        if lines := changed(self.machine, self.folder):
-            raise Failed(f"after {after} the machine is not what it was:\n  " + "\n  ".join(lines))
-
-    def _line(self, *words: str) -> list[str]:
-        return [*ordinary(), sys.executable, "-P", "-m", "vpclab", *words]
+        check_machine(self.machine, self.folder, after)
 
     def _run(self, *words: str) -> str:
-        line = self._line(*words)
+        line = command_line(*words)
         done = subprocess.run(line, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
         if done.returncode:
             raise Failed(f"vpclab {' '.join(words)}: exit status {done.returncode}: {done.stdout}{done.stderr}")

@@ -23,12 +23,10 @@ from pathlib import Path
 
 from lab import processes
 from lab.syscalls import mount, umount
-from tests.crashes.machine import DEADLINE_S, alone, changed, look, ordinary
+from tests.crashes.lab import AFTER, BEFORE, COMMAND, LAB, Failed, check_machine, check_ping
+from tests.crashes.machine import DEADLINE_S, alone, look, ordinary
 from vpclab import Lab
 
-HERE = Path(__file__).parent
-BEFORE, AFTER = str(HERE / "before.yaml"), str(HERE / "after.yaml")
-LAB = "crash"
 PAGE = 4096
 _SWITCHES = Path("/proc/sys/user")
 REMEDIES = {
@@ -41,10 +39,6 @@ REMEDIES = {
     "pid": r"PID namespace: No space left on device; .* sysctl -w user.max_pid_namespaces=\d+",
 }
 """What is scarce -> what a command must say that fails for it."""
-
-
-class Failed(Exception):
-    """A shortage was not dealt with as promised."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,61 +63,53 @@ class Shortages:
         options = {"bytes": f"size={amount * PAGE}", "inodes": f"nr_inodes={amount + 2}"}.get(what, "")
         with self._state(options), self._namespaces(what, amount):
             before = look(self.folder)
-            said = self._vpclab("up", BEFORE, files=amount + 4 if what == "files" else None)
+            said = self._vpclab("up", str(BEFORE), files=amount + 4 if what == "files" else None)
             if said.status in (0, 1) and "is up" in said.words:  # 1: without a program, for which there was no room
                 Lab(LAB, "", "").down()
-                self._same(before, f"up with {amount} of {what}, and down")
+                check_machine(before, self.folder, f"up with {amount} of {what}, and down")
                 return said.status == 0
             self._refused(what, amount, said)
-            self._same(before, f"up with {amount} of {what}")
+            check_machine(before, self.folder, f"up with {amount} of {what}")
             return False
 
     def apply(self, what: str, amount: int, *, of: str = "") -> bool:
         """Change a running lab with so much of something more; whether that was enough. Raises Failed."""
         with self._state("size=4m"):
             before = look(self.folder)
-            started = self._vpclab("up", BEFORE)
+            started = self._vpclab("up", str(BEFORE))
             if started.status:
                 raise Failed(f"up: {started.words}")
             lab = Lab(LAB, "", "")
             with self._full(what, amount), self._namespaces(what, 0), self._files(what, amount, of):
-                said = self._vpclab("apply", AFTER)
+                said = self._vpclab("apply", str(AFTER))
             name = f"apply with {amount} more of {what}"
             if said.status == 3:
                 self._refused(what, amount, said)
                 if changes := lab.apply(BEFORE, dry_run=True):
                     raise Failed(f"{name} was half done: {changes}")
-                self._ping(lab, name)
+                check_ping(name)
                 lab.apply(AFTER)  # there is enough now
             elif said.status:
                 raise Failed(f"{name}: exit status {said.status}: {said.words}")
             if changes := lab.apply(AFTER, dry_run=True):
                 raise Failed(f"{name} left some out: {changes}")
-            self._ping(lab, name)
+            check_ping(name)
             if {*lab.nodes} != {"web", "app", "comes", "visitor"}:
                 raise Failed(f"nodes {[*lab.nodes]} after {name}")
             lab.down()
-            self._same(before, f"{name}, and down")
+            check_machine(before, self.folder, f"{name}, and down")
             return said.status == 0
 
     # -- parts ---------------------------------------------------------------------------------------------
-
-    def _ping(self, lab: Lab, after: str) -> None:
-        if not lab["app"].ping("visitor", timeout_s=5.0):
-            raise Failed(f"no ping crosses after {after}")
 
     def _refused(self, what: str, amount: int, said: Said) -> None:
         if said.status != 3 or re.fullmatch(rf"vpclab: .*{REMEDIES[what]}\n", said.words) is None:
             raise Failed(f"{amount} of {what}: exit status {said.status}, and these words: {said.words}")
 
-    def _same(self, before: frozenset[str], after: str) -> None:
-        if lines := changed(before, self.folder):
-            raise Failed(f"after {after} the machine is not what it was:\n  " + "\n  ".join(lines))
-
     def _vpclab(self, *words: str, files: int | None = None) -> Said:
         limit = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
         done = subprocess.run(
-            [*ordinary(), *limit, sys.executable, "-P", "-m", "vpclab", *words],
+            [*ordinary(), *limit, *COMMAND, *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

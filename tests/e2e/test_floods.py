@@ -15,13 +15,11 @@ from tests.e2e.lab.stage import best_of, eventually
 from tests.floods.frames import ipv4
 from tests.floods.kinds import FLOODS, Flood
 from tests.floods.network import Flooded
-from tests.floods.wire import Measured, counts, echo, flooded_lab, settled, switch_forwarding_on
+from tests.floods.wire import LOST, SHARE, Measured, counts, echo, flooded_lab, settled, switch_forwarding_on
 from vpclab import Lab
 
 SECONDS = 0.3
 """Too short for the answers of a victim to fill its own queue (docs/hardening.md)."""
-LOST, SHARE = 0.01, 0.8
-"""Of requests, at most; of what a neighbour gets beside an equal one, at least."""
 OWN_FRAMES = 50
 """What a kernel says of itself meanwhile (ARP, neighbour discovery, multicast, which the network does not carry)."""
 HOPS = 63

@@ -15,6 +15,7 @@ from dataplane.load import load_topology
 from dataplane.probe import TCP, Probe, read_probe
 from dataplane.verdict import Cause, Reason, Verdict
 from tests.floods.frames import ACK, SYN
+from tests.scenario.labs import MAZE
 
 LAB = """
 version: 1
@@ -42,13 +43,6 @@ vpcs:
       anybody:
         description: from everywhere, so that they are not
         ingress: [{protocol: all, source: 0.0.0.0/0}, {protocol: all, source: "::/0"}]
-  maze:
-    cidr: 10.9.0.0/16
-    subnets: {one: {cidr: 10.9.1.0/24, route_table: one}, two: {cidr: 10.9.2.0/24, route_table: two}}
-    route_tables:
-      one: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:two"}]}
-      two: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:one"}]}
-    nat_gateways: {one: {subnet: one, connectivity: private}, two: {subnet: two, connectivity: private}}
   ring:
     cidr: 10.2.0.0/16
     subnets: {one: {cidr: 10.2.1.0/24, route_table: one}, two: {cidr: 10.2.2.0/24, route_table: two}}
@@ -70,7 +64,7 @@ instances:
 internet:
   hosts:
     example: {address: 198.51.100.10}
-"""
+""".replace("instances:\n", f"{MAZE}instances:\n", 1)
 BEGIN_MS = 1_000_000
 
 

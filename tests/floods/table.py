@@ -18,10 +18,8 @@ from rich.table import Table
 
 from tests.apart import leave, stand_apart
 from tests.floods.kinds import FLOODS, Flood
-from tests.floods.wire import Flooding, Measured, echo, flooded_lab
+from tests.floods.wire import LOST, SHARE, Flooding, Measured, echo, flooded_lab
 
-LOST, SHARE = 0.01, 0.8
-"""Of requests, at most; of an equal share, at least."""
 HEADINGS = ("flood", "frames/s", "read/s", "lost by its kernel", "died of", "unanswered", "share left", "memory")
 
 

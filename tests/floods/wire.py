@@ -28,6 +28,8 @@ ECHO_PORT, SINK_PORT = 7, 9
 PACE_S = 0.001
 """Between two requests of who talks."""
 PATIENCE_S, WEAR_S = 20.0, 60.0
+LOST, SHARE = 0.01, 0.8
+"""What holds in a flood: of requests, at most; of what a neighbour gets beside an equal one, at least."""
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 

@@ -22,7 +22,7 @@ from tests.property import script
 from tests.property.exercised import TALLY, Seen
 from tests.property.fresh import FRESH, PHASES, part
 from tests.property.pairing import FORMS, Pair
-from tests.scenario.labs import SHOP
+from tests.scenario.labs import MAZE, SHOP
 
 NAT64_SHOP = SHOP.replace(
     """          - {destination: 198.51.100.128/25, target: blackhole}
@@ -31,18 +31,8 @@ NAT64_SHOP = SHOP.replace(
           - {destination: "64:ff9b::/96", target: "nat-gateway:nat"}
 """,
 )
-MAZE = """  maze:
-    cidr: 10.9.0.0/16
-    subnets: {one: {cidr: 10.9.1.0/24, route_table: one}, two: {cidr: 10.9.2.0/24, route_table: two}}
-    route_tables:
-      one: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:two"}]}
-      two: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:one"}]}
-    nat_gateways: {one: {subnet: one, connectivity: private}, two: {subnet: two, connectivity: private}}
-peerings:
-"""
-"""Two NAT gateways that lead to each other: a packet changes more and more on its way."""
 LOST = "  lost: {vpc: maze, subnet: one, private_ip: 10.9.1.10}\ninternet:\n"
-FULL_SHOP = NAT64_SHOP.replace("peerings:\n", MAZE).replace("internet:\n", LOST)
+FULL_SHOP = NAT64_SHOP.replace("peerings:\n", f"{MAZE}peerings:\n").replace("internet:\n", LOST)
 APP, APP6, EXAMPLE = "10.0.2.10", "2001:db8:10:2::10", "198.51.100.10"
 FEW = 4
 """Connections per destination and address of a NAT gateway, while that is tested."""

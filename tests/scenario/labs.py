@@ -59,3 +59,14 @@ internet:
     example: {address: 198.51.100.10, ipv6_address: "2001:db8:99::10"}
     visitor: {address: 198.51.100.77, ipv6_address: "2001:db8:99::77"}
 """
+
+MAZE = """\
+  maze:
+    cidr: 10.9.0.0/16
+    subnets: {one: {cidr: 10.9.1.0/24, route_table: one}, two: {cidr: 10.9.2.0/24, route_table: two}}
+    route_tables:
+      one: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:two"}]}
+      two: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:one"}]}
+    nat_gateways: {one: {subnet: one, connectivity: private}, two: {subnet: two, connectivity: private}}
+"""
+"""A VPC, to be put among others: two NAT gateways that lead to each other, so that a packet changes more and more."""
