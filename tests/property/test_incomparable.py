@@ -21,7 +21,7 @@ from dataplane.topology import Topology
 from dataplane.topology.runtime_state import FormerTarget, RuntimeState, TargetHealth
 from dataplane.verdict import Reason, Verdict
 from tests.property.disagreements import IncomparableError
-from tests.property.geneve_frames import bounce
+from tests.property.geneve_frames import as_received, bounce, instead
 from tests.property.pairing import ROUNDS, InCirclesError, Pair, rounds
 from tests.scenario.gwlb import ONE, balancer, group
 from tests.scenario.labs import SHOP
@@ -330,14 +330,51 @@ CIRCLE = balancer(
 """What comes back from the appliance is translated, and goes to the endpoint again."""
 
 
-def wound_up(times: int) -> Pair:
+def wound_up(times: int, *, lab: str = CIRCLE) -> Pair:
     """A connection that a NAT gateway has translated so many times; who had opened it at the endpoint waits for it."""
-    pair = Pair(load_topology(CIRCLE, file_name="lab.yaml"))
+    pair = Pair(load_topology(lab, file_name="lab.yaml"))
     send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
     for _ in range(times - 1):
         [(port, frame)] = pair.news
         send_raw(pair, pair.names[port].path, bounce(frame))
     return pair
+
+
+SEEN = CIRCLE.replace("    subnets:\n", "    flow_logs: {log: {}}\n    subnets:\n", 1)
+"""A flow log watches the NAT gateway."""
+
+
+def answered(pair: Pair) -> None:
+    """The appliance answers what has come to it last."""
+    [(port, frame)] = pair.news
+    packet = IP(as_received(frame)[14:])
+    packet.src, packet.dst = packet.dst, packet.src
+    packet[TCP].sport, packet[TCP].dport, packet[TCP].flags = packet[TCP].dport, packet[TCP].sport, "SA"
+    del packet.chksum, packet[TCP].chksum
+    send_raw(pair, pair.names[port].path, instead(frame, bytes(packet)))
+
+
+def test_answer_that_unwinds_a_circle_ends_the_comparison_where_points_are_too_many() -> None:
+    pair = wound_up(8, lab=SEEN)
+    with pytest.raises(InCirclesError):
+        answered(pair)
+    assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"]
+
+
+def test_answer_that_unwinds_a_smaller_circle_is_compared() -> None:
+    pair = wound_up(6, lab=SEEN)
+    answered(pair)
+    assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"]
+    pair.reference.router.records.found.popitem()
+    with pytest.raises(AssertionError, match="records only of fast"):
+        pair.compare_records()
+
+
+def test_record_that_only_the_fast_engine_has_is_a_disagreement_in_a_circle_too() -> None:
+    pair = wound_up(8, lab=SEEN)
+    pair.reference.router.records.found.popitem()
+    with pytest.raises(AssertionError, match="records only of fast"):
+        pair.compare_records()
 
 
 def test_resets_that_unwind_a_circle_end_the_comparison_where_one_is_cut_off() -> None:
