@@ -118,11 +118,10 @@ class Pair:
         outcomes, emissions = self._process(port, frames, traced)
         proposals = [[e.frame for e in emissions if e.parent == n and e.cause in ADOPTED] for n in range(len(frames))]
         tales = [outcome.trace for outcome in outcomes]
-        tales[0] += tuple(  # what the network has to say of it may be for a target too
-            (hop["object"], "encapsulate", hop["rule"])
-            for hop in planned.get("error", {"hops": ()})["hops"]
-            if hop["detail"] == "encapsulated"
-        )
+        tales[0] += self._targets_of_error(planned)
+        for n in {*range(1, len(frames))} - {emission.parent for emission in emissions}:
+            if outcomes[n].verdict is Verdict.DROP:  # and what was to be said of it may have died too
+                tales[n] += self._targets_of_error(self._plan(port, frames[n]))
         ports = [port] * len(frames)
         try:
             told, left = self.reference.process(frames, ports, self.now, proposals, told=tales, traced=True)
@@ -315,6 +314,12 @@ class Pair:
                 compare([self.outcome(o)[:4] for o in others], [self.outcome(o)[:4] for o in outcomes], form, "plain")
             assert left == emissions, form
         return outcomes, emissions
+
+    @staticmethod
+    def _targets_of_error(planned: dict[str, Any]) -> tuple[tuple[int, str, int], ...]:
+        """Targets that what the network has to say of a packet would go to, as a trace tells them."""
+        hops = planned.get("error", {"hops": ()})["hops"]
+        return tuple((hop["object"], "encapsulate", hop["rule"]) for hop in hops if hop["detail"] == "encapsulated")
 
     def _plan(self, port: int, frame: bytes) -> dict[str, Any]:
         """What `vpclab trace` would say of a frame, before it is sent."""
