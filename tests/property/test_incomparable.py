@@ -309,6 +309,27 @@ def test_sticky_flows_that_have_parted_end_the_comparison() -> None:
         send(pair, "app", second)
 
 
+def test_errors_that_die_on_their_way_to_a_target_are_compared_whichever_frame_they_are_about() -> None:
+    """What the NAT gateway says of a packet goes to an appliance first: as none is healthy, whichever comes."""
+    lab = CLOSED_FW2.replace(
+        "      apps:\n        routes:\n",
+        '      apps:\n        routes:\n          - {destination: 10.0.2.0/24, target: "vpc-endpoint:inspect"}\n',
+        1,
+    ).replace("stickiness:", "on_deregistration: rebalance, on_unhealthy: rebalance, stickiness:")
+    health = {("security", "fleet", name): TargetHealth(state="unhealthy") for name in ("fw1", "fw2")}
+    topology = load_topology(lab, file_name="lab.yaml").with_runtime(RuntimeState(health=health, former={}))
+    ended = set()
+    for seed in range(16):
+        pair = Pair(topology, seed=seed)
+        port = pair.fast.port("app/eth0")
+        interface = pair.fast.interface(port)
+        packet = IP(src="10.0.2.10", dst="198.51.100.10", ttl=1) / UDP(sport=5, dport=6)
+        frame = interface.router_mac + interface.mac + b"\x08\x00" + bytes(packet)
+        pair.send(port, [frame, frame])
+        ended.add(tuple(pair.names[port].path for port, _ in pair.news))
+    assert ended == {(), ("fw1/eth0", "fw1/eth0")}
+
+
 def test_cookies_of_sticky_flows_that_have_parted_are_compared() -> None:
     pair, _ = parted()
     pair.apply(in_state({"fw1": "healthy", "fw2": "healthy"}))
