@@ -24,6 +24,7 @@ from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.engine import Overlay
 from tests.property import script
 from tests.property.disagreements import (
+    GENEVE,
     VERSIONS,
     Difference,
     IncomparableError,
@@ -46,8 +47,6 @@ ROUNDS = 8
 CUT_OFF = (Reason.LOOP, Reason.PLAN_LIMIT)
 """What a packet in circles dies of."""
 FORMS = ("plain", "memo", "emptied")
-GENEVE = 6081
-"""The port of what travels between an endpoint and its targets."""
 
 
 class InCirclesError(IncomparableError):
@@ -228,6 +227,8 @@ class Pair:
             self.seen.note("construct flow_log", "operation point")
         if ours != theirs and self._times_translated() + 1 >= ROUNDS and self._are_fewer(ours, theirs):
             raise InCirclesError  # what unwinds all of it goes by more points than the fast engine notes of a packet
+        if ours != theirs:
+            tolerate(Difference(self, NOBODY, b"", ours, theirs))
         assert ours == theirs, f"records only of fast: {[*(ours - theirs)]}\nonly of reference: {[*(theirs - ours)]}"
 
     @staticmethod
