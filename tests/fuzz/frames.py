@@ -304,12 +304,20 @@ def complaint(octets: Octets, world: World, frame: bytes) -> tuple[bytes, bytes]
 
 
 def bounced(octets: Octets, frame: bytes) -> tuple[bytes, bytes]:
-    """A packet in GENEVE as an appliance sends it back: addresses swapped, ports not; perhaps the answer inside."""
+    """A packet in GENEVE as an appliance sends it back; perhaps with the answer inside."""
+    if frame[12:14] != IPV4 or len(frame) < 14 + 28:
+        return frame[12:14], frame[14:]
+    return returned(frame, answers=octets.rarely(6))
+
+
+def returned(frame: bytes, *, answers: bool) -> tuple[bytes, bytes]:
+    """A packet in GENEVE that comes back: addresses swapped, ports not.
+
+    `answers`: with the answer of the far end in the place of the packet inside, as if it had come in here.
+    """
     raw = frame[14:]
-    if frame[12:14] != IPV4 or len(raw) < 28:
-        return frame[12:14], raw
     body = raw[20:]
-    if octets.rarely(6):  # the answer of the far end in the place of the packet, as if it had come in here
+    if answers:
         inner = body[8 + 8 + (body[8] & 0x3F) * 4 :] if len(body) > 8 else b""
         if len(inner) >= 20:
             body = (

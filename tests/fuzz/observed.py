@@ -30,6 +30,7 @@ from lab import pcapng
 from lab.capture import points_of
 from lab.packet_filter import PacketFilter
 from tests.fuzz import frames
+from tests.fuzz.aimed import AIMED, Aimed
 from tests.fuzz.playing import MOVES, TALLY, Emissions, Outcomes, Play
 from tests.fuzz.worlds import World, logged_world
 
@@ -213,7 +214,7 @@ class Crossed:
 EXTENSIONS = (0, 43, 44, 51, 60, 135)
 
 
-class Observed(Play):
+class Observed(Aimed):
     """One input, looked at."""
 
     engines_with_memo = (False, True, False)
@@ -299,14 +300,15 @@ class Observed(Play):
     # -- what was seen
 
     def happened(
-        self, port: int, made: Iterable[bytes], offload: bytes | None, outcomes: Outcomes, emissions: Emissions
-    ) -> None:
+        self, port: int, made: Sequence[bytes], offloads: Sequence[bytes | None], outcomes: Outcomes,
+        emissions: Emissions,
+    ) -> None:  # fmt: skip
         """All of it was seen."""
         assert self.whole is not None
-        stage, made = self.at, list(made)
+        stage = self.at
         records = [Record(*row) for row in self.whole.read(KEPT)]
         assert self.whole.lost == 0
-        wires = [completed(frame, offload) for frame in made]
+        wires = [completed(frame, offload) for frame, offload in zip(made, offloads, strict=True)]
         came = [each for each in records if each.lane == stage.lanes.get(port) and each.outgoing] if made else []
         for wire, outcome in zip(wires, outcomes, strict=False) if port in stage.lanes else ():
             while came and not is_of(came[0], wire, outcome):
@@ -325,10 +327,10 @@ class Observed(Play):
             self.check_record(record, stage)
         for visitor in self.visitors:
             if visitor.is_story:
-                visitor.expected += self.stories(visitor, port, wires, offload, outcomes, emissions)
+                visitor.expected += self.stories(visitor, port, wires, offloads, outcomes, emissions)
             else:
                 visitor.expected += [each for each in records if visitor.passes(each, stage)]
-        self.note(port, made, offload, outcomes, emissions)
+        self.note(port, made, offloads, outcomes, emissions)
 
     def check_record(self, record: Record, stage: Stage) -> None:
         """What stands in a record is a packet, wherever it was taken, but for what somebody sent."""
@@ -357,23 +359,24 @@ class Observed(Play):
         TALLY.met[f"captured at {kind}{' dropped' if record.reason else ''}"] += 1
 
     def stories(
-        self, visitor: Visitor, port: int, wires: list[bytes], offload: bytes | None, outcomes: Outcomes,
-        emissions: Emissions,
+        self, visitor: Visitor, port: int, wires: Sequence[bytes], offloads: Sequence[bytes | None],
+        outcomes: Outcomes, emissions: Emissions,
     ) -> Iterable[Record]:  # fmt: skip
         """What is told of these frames to somebody who follows packets."""
-        for number, (wire, outcome) in enumerate(zip(wires, outcomes, strict=False)):
+        for number, (wire, offload, outcome) in enumerate(zip(wires, offloads, outcomes, strict=False)):
             seen = [wire, *(frame for _, frame, _, parent, _ in emissions if parent == number)]
             if visitor.filter is None or any(map(visitor.filter.matches, seen)):
                 segment = int.from_bytes(offload[4:6], "little") if offload is not None and offload[1] else 0
                 yield Record(0, self.now * 1_000_000, wire, *outcome, 0, True, port, segment, 0, [])
 
     def note(
-        self, port: int, made: list[bytes], offload: bytes | None, outcomes: Outcomes, emissions: Emissions
-    ) -> None:
+        self, port: int, made: Sequence[bytes], offloads: Sequence[bytes | None], outcomes: Outcomes,
+        emissions: Emissions,
+    ) -> None:  # fmt: skip
         """What is known to have crossed points of flow logs."""
         stage, crossed = self.at, self.crossed
         window = (self.now + self.phase) // WINDOW_MS
-        for frame, (verdict, reason, *_) in zip(made, outcomes, strict=False):
+        for frame, offload, (verdict, reason, *_) in zip(made, offloads, outcomes, strict=False):
             crossed.saw(window, port, Direction.EGRESS, frame, offload, stage, sure=verdict == Verdict.FORWARD)
             crossed.is_unsure |= reason not in BEFORE
         for to, frame, cause, parent, vnet in emissions:
@@ -474,7 +477,7 @@ def completed(frame: bytes, vnet: bytes | None) -> bytes:
 
 OBSERVED = (
     *MOVES, Play.packet, Play.packet, Play.packet, Play.answer, Play.answer, Observed.come, Observed.come, Observed.go,
-    Observed.read, Observed.read, Observed.turn, Play.flood, Observed.collect, Observed.collect,
+    Observed.read, Observed.read, Observed.turn, Play.flood, Observed.collect, Observed.collect, *AIMED,
 )  # fmt: skip
 
 

@@ -108,8 +108,8 @@ class Play:
 
     # -- what is sent
 
-    def _put(self, port: int, made: Sequence[bytes], offload: bytes | None = None) -> None:
-        ports, offloads = [port] * len(made), [offload] * len(made)
+    def _put(self, port: int, made: Sequence[bytes], offloads: Sequence[bytes | None] | None = None) -> None:
+        ports, offloads = [port] * len(made), offloads or [None] * len(made)
         told, emissions = self.engines[0].process(made, ports, self.now, offloads, traced=True)
         outcomes = [(verdict, reason, object_, rule) for verdict, reason, object_, rule, _ in told]
         for engine in self.engines[1:]:
@@ -124,16 +124,17 @@ class Play:
         TALLY.met["operation bridge"] += sum(
             cause == Cause.FORWARDED and frame[6:12] == made[parent][6:12] for _, frame, cause, parent, _ in emissions
         )
-        for frame in made[:2]:
+        for frame, offload in list(zip(made, offloads, strict=True))[:2]:
             self.sent.append((port, frame, offload))
         for to, frame, _, _, vnet in emissions[-REMEMBERED:]:
             check(frame, vnet)
             self.left.append((to, frame))
-        self.happened(port, made, offload, outcomes, emissions)
+        self.happened(port, made, offloads, outcomes, emissions)
 
     def happened(
-        self, port: int, made: Sequence[bytes], offload: bytes | None, outcomes: Outcomes, emissions: Emissions
-    ) -> None:
+        self, port: int, made: Sequence[bytes], offloads: Sequence[bytes | None], outcomes: Outcomes,
+        emissions: Emissions,
+    ) -> None:  # fmt: skip
         """What became of frames that came in there, or of nothing but time: for whoever looks closer."""
 
     def _framed(self, end: End, type_: bytes, raw: bytes) -> bytes:
@@ -158,7 +159,8 @@ class Play:
             return
         frame = self._framed(end, type_, raw)
         offload = self._offload(frame) if how >= 0xE0 else None
-        self._put(end.port, [frame] * (self.octets.one() % 5 + 1 if how >= 0xF8 or 0x40 <= how < 0x48 else 1), offload)
+        times = self.octets.one() % 5 + 1 if how >= 0xF8 or 0x40 <= how < 0x48 else 1
+        self._put(end.port, [frame] * times, [offload] * times)
 
     def _offload(self, frame: bytes) -> bytes:
         """An offload header that fits a frame more or less (virtio 1.0, 5.1.6)."""
@@ -216,7 +218,7 @@ class Play:
         """The same frame once more."""
         if self.sent:
             port, frame, offload = self.sent[-1 - self.octets.one() % len(self.sent)]
-            self._put(port, [frame], offload)
+            self._put(port, [frame], [offload])
 
     def crowd(self) -> None:
         """Somebody opens many flows at once."""
@@ -230,7 +232,8 @@ class Play:
         if self.sent:
             port, frame, offload = self.sent[-1]
             most = 1 + self.flooding // (len(frame) + 1)
-            self._put(port, [frame] * min(self.octets.one() % MOST + 1, most), offload)
+            times = min(self.octets.one() % MOST + 1, most)
+            self._put(port, [frame] * times, [offload] * times)
 
     def ask(self) -> None:
         """Somebody asks who has an address."""
@@ -245,7 +248,7 @@ class Play:
         end = self.by_port.get(port)
         if end is not None and self.octets.one() & 3:
             frame = end.router + end.mac + frame
-        self._put(port, [frame], offload if offload is None or len(offload) == 12 else None)
+        self._put(port, [frame], [offload if offload is None or len(offload) == 12 else None])
 
     def wait(self) -> None:
         """Time passes."""
@@ -253,7 +256,7 @@ class Play:
         results = [engine.advance(self.now) for engine in self.engines]
         assert all(each == results[0] for each in results), "time passes otherwise with the memo"
         TALLY.count(*results[0])
-        self.happened(0, (), None, *results[0])
+        self.happened(0, (), (), *results[0])
 
     def swap(self) -> None:
         """The lab becomes another."""
@@ -324,8 +327,3 @@ def check(frame: bytes, vnet: bytes) -> None:
     elif frame[12:14] == frames.IPV6:
         assert 40 + int.from_bytes(raw[4:6]) == len(raw), ("a length that is not so", frame)
     assert vnet[1] & 0x7F in (0, 1, 4)
-
-
-def play(data: bytes) -> None:
-    """Play an input. Raises AssertionError for what must not happen."""
-    Play(data, MOVES).run()

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from tests.fuzz import frames
+from tests.fuzz.aimed import AIMED, GENEVE, Aimed
 from tests.fuzz.octets import Octets
-from tests.fuzz.playing import MOVES, Play
-from tests.fuzz.worlds import End
+from tests.fuzz.playing import MOVES
 
 OPENINGS = 6
 """Packets sent in the hope that one of them goes to an appliance."""
-HEADER = 14 + 20 + 8
-"""Where GENEVE begins in a frame."""
 
 
-class Returned(Play):
+class Returned(Aimed):
     """An input whose octets are mostly what is in those packets."""
 
     def run(self) -> None:
@@ -31,23 +29,13 @@ class Returned(Play):
             if self.tunnelled():
                 return
 
-    def tunnelled(self) -> tuple[End, bytes] | None:
-        """A frame in GENEVE that somebody got."""
-        for port, frame in reversed(self.left):
-            is_whole = len(frame) >= HEADER + 8
-            if is_whole and frame[12:14] == frames.IPV4 and frame[23] == 17 and frame[36:38] == b"\x17\xc1":
-                end = self.by_port.get(port)
-                if end is not None:
-                    return end, frame
-        return None
-
     def send_back(self) -> None:
         """A packet of them comes back, with any of its octets changed, and its options replaced or not."""
         found = self.tunnelled()
         if found is None:
             return self.packet()
         end, frame = found
-        message = bytearray(frame[HEADER:])
+        message = bytearray(frame[GENEVE:])
         how = self.octets.one()
         if how & 1:  # other options: their octets, and how long they claim to be
             own = (message[0] & 0x3F) * 4
@@ -81,7 +69,7 @@ class Returned(Play):
         return self._say(end, frames.IPV4, frames.headed4(sender, frame[26:30], 17, body))
 
 
-RETURNS = (*[Returned.send_back] * 16, *[Returned.bounce] * 6, *[Returned.answer] * 4, *MOVES)
+RETURNS = (*[Returned.send_back] * 16, *[Returned.bounce] * 6, *[Returned.answer] * 4, *MOVES, *AIMED)
 
 
 def play(data: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import captures, lab_files, observed, playing, ports, requests, returned, tables
+from tests.fuzz import aimed, captures, lab_files, observed, ports, requests, returned, tables
 
 
 class Target(NamedTuple):
@@ -22,7 +22,7 @@ class Target(NamedTuple):
 
 
 TARGETS: dict[str, Target] = {
-    "packets": Target(playing.play, share=4, longest=1024),
+    "packets": Target(aimed.play, share=4, longest=1024),
     "geneve": Target(returned.play, share=2, longest=512),
     "observed": Target(observed.play, share=2, longest=1024),
     "lab_files": Target(

@@ -1,7 +1,8 @@
 """The labs that fuzzed packets meet: each one a lab and what it becomes, so that tables can be swapped meanwhile.
 
-They were drawn once (`python -m tests.fuzz.draw_worlds`) and are kept as text, so that an input found today means
-the same packets tomorrow, whatever Hypothesis draws by then.
+Most were drawn once (`python -m tests.fuzz.draw_worlds`) and are kept as text, so that an input found today means
+the same packets tomorrow, whatever Hypothesis draws by then. Behind them come some for what those meet seldom, or never
+(`labs/*.yaml`). New ones are to be the last: their numbers stand in inputs that are kept.
 """
 
 from __future__ import annotations
@@ -14,15 +15,24 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from dataplane.compile import Compiler
 from dataplane.names import Names
-from dataplane.program import Program
+from dataplane.program import Guard, Program
 from dataplane.topology import Topology
 from dataplane.topology.lowering import lower
+from dataplane.verdict import Reason
 from fastpath.snapshot import Snapshot
+from tests.fuzz.rewired import ANYBODY, rewired
 from tests.property.quick_load import topology_of
 
 FILE = Path(__file__).parent / "worlds.json.gz"
+LABS = Path(__file__).parent / "labs"
+OWN = ("circles", "refused", "beyond")
+"""Labs for what drawn ones meet seldom."""
+BEYOND = "beyond"
+"""The one whose program is another than it is lowered to."""
 UNLOGGED = 4
 """One VPC in so many has no flow log at a time."""
 EVERYBODY = ("0.0.0.0", "255.255.255.255", "224.0.0.1", "127.0.0.1", "169.254.169.253", "198.51.100.250", "10.9.9.9")
@@ -52,6 +62,10 @@ class World:
     addresses4: tuple[bytes, ...]
     addresses6: tuple[bytes, ...]
     macs: tuple[bytes, ...]
+    services: tuple[bytes, ...]
+    """IPv4 addresses of AWS services."""
+    spoofers: tuple[End, ...]
+    """Who may send from any address, in one of the labs."""
 
 
 def compiled(stages: list[dict[str, Any]]) -> World:
@@ -62,14 +76,29 @@ def compiled(stages: list[dict[str, Any]]) -> World:
     four = {ip_address(each).packed for each in EVERYBODY}
     six = {ip_address(each).packed for each in EVERYBODY6}
     macs: set[bytes] = set()
+    services: set[bytes] = set()
+    spoofers: set[int] = set()
     for generation, lab in enumerate([*stages, stages[0]], start=1):
         topology = topology_of(lab)
         lowered = lower(topology, names, lowered)
-        packed = compiler.compile(lowered.program, generation=generation, before=packed)
+        program = rewired(lowered.program) if lab["name"] == BEYOND else lowered.program
+        packed = compiler.compile(program, generation=generation, before=packed)
         snapshots.append(packed.snapshot)
         topologies.append(topology)
-        program = lowered.program
         programs.append(program)
+        services.update(
+            each.address4.packed
+            for label, each in program.interfaces.items()
+            if label.startswith("aws-service:") and each.address4 is not None
+        )
+        checked = {
+            node.object
+            for node in program.nodes.values()
+            if isinstance(node, Guard)
+            and node.reason is Reason.SOURCE_CHECK
+            and ANYBODY not in program.sets[node.table]
+        }
+        spoofers.update(context.number for context in program.contexts if context.number not in checked)
         for context in program.contexts:
             interface = program.interfaces[context.interface]
             own = [
@@ -101,7 +130,8 @@ def compiled(stages: list[dict[str, Any]]) -> World:
     return World(
         snapshots=tuple(snapshots), topologies=tuple(topologies), programs=tuple(programs), names=names,
         ends=tuple(ends[number] for number in sorted(ends)), macs=tuple(sorted(macs)),
-        addresses4=tuple(sorted(four)), addresses6=tuple(sorted(six)),
+        addresses4=tuple(sorted(four)), addresses6=tuple(sorted(six)), services=tuple(sorted(services)),
+        spoofers=tuple(ends[number] for number in sorted(spoofers)),
     )  # fmt: skip
 
 
@@ -109,7 +139,21 @@ def compiled(stages: list[dict[str, Any]]) -> World:
 def stored() -> list[list[dict[str, Any]]]:
     """The labs of all worlds."""
     worlds: list[list[dict[str, Any]]] = json.loads(gzip.decompress(FILE.read_bytes()))
-    return worlds
+    return worlds + [own(name) for name in OWN]
+
+
+def own(name: str) -> list[dict[str, Any]]:
+    """A lab that is kept as a lab file, and what it becomes: further documents say what is another then (RFC 7396)."""
+    first, *changes = YAML(typ="safe").load_all(LABS / f"{name}.yaml")
+    return [first, *(merged(first, each) for each in changes)]
+
+
+def merged(lab: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """A lab with a change: mappings are merged, and anything else takes the place of what was there."""
+    return lab | {
+        key: merged(lab[key], value) if isinstance(value, dict) and isinstance(lab.get(key), dict) else value
+        for key, value in change.items()
+    }
 
 
 def world(number: int) -> World:
