@@ -1,22 +1,28 @@
 """Put small faults into the code, one at a time, and say which test notices each.
 
-    python -P -m tools.mutants [--seed N] [--drawn N] [--seeds N] [--limit N] [--only WORD] [--prove]
+    python -P -m tools.mutants [--seed N] [--drawn N] [--seeds N] [--limit N] [--only WORD] [--jobs N] [--prove]
     python -P -m tools.mutants --write | --check
 
-What has been judged on this tree is not judged again; interrupt it whenever you like. Exits 1 when a fault survives of
-which nobody has said why it changes nothing (tools/mutants/equivalent.toml). `--write` writes docs/mutants.md from the
-results, `--check` says whether that was done.
+What has been judged on this tree is not judged again; interrupt it whenever you like: what it is at is finished. It
+exits 1 when a fault survives of which nobody has said why it changes nothing (tools/mutants/equivalent.toml). `--write`
+writes docs/mutants.md from the results, `--check` says whether that was done.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from tools.mutants import page, results
 from tools.mutants.drawn import drawn
 from tools.mutants.faults import Fault, NoSuchLineError, chosen, digest_of_deciding
+from tools.mutants.work import Work
+
+if TYPE_CHECKING:
+    from tools.mutants.trees import Place
 
 SPARE = 2
 """So many times as many are drawn as are wanted: some do not build."""
@@ -29,6 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--drawn", type=int, default=100, help="how many of them are to be judged")
     parser.add_argument("--seeds", type=int, default=3, help="of Hypothesis, for what other tests let pass")
     parser.add_argument("--limit", type=int, help="judge so many at most in this run")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="faults judged at a time")
     parser.add_argument("--only", default="", help="those whose origin, file or key begins with this")
     parser.add_argument(
         "--prove", action="store_true", help="show first that sound code passes and known faults are noticed"
@@ -54,35 +61,31 @@ def _judge(faults: list[Fault], asked: argparse.Namespace) -> int:
     from tools.mutants.judge import judge, prove
     from tools.mutants.knowledge import find_out
     from tools.mutants.order import Order
-    from tools.mutants.trees import prepare
+    from tools.mutants.trees import places, prepare
 
+    crew = places(asked.jobs)
     prepare()
-    find_out()
-    found, why, tree = results.load(), results.reasons(), digest_of_deciding()
+    find_out(crew[0])
     if asked.prove:
-        prove(Order(), seeds=asked.seeds)
+        prove(Order(), crew[0], seeds=asked.seeds)
         print("== without a fault all tests pass; known faults are noticed", flush=True)
-    kept = {fault.key for fault in faults}
-    found = {key: row for key, row in found.items() if key in kept or row["origin"] == "drawn"}
-    judged = counted = 0
-    for fault in faults:
-        row = found.get(fault.key)
-        if fault.origin == "drawn" and counted == asked.drawn:
-            break
-        words = (fault.origin, fault.file, fault.key)
-        if not results.is_settled(row, tree, why) and any(word.startswith(asked.only) for word in words):
-            if judged == asked.limit:
-                break
-            order = Order((each["file"], each["test"]) for each in found.values() if each["verdict"] in results.NOTICED)
-            row = judge(fault, order, seeds=asked.seeds, before=row["test"] if row is not None else "")
-            judged += 1
-            found[fault.key] = row
-            results.save(found)
-            print(
-                f"{row['verdict']:11} {row['seconds']:6.1f} s  {fault.file}:{row['number']}  {fault.means}", flush=True
-            )
-            print(f"    - {fault.line}\n    + {fault.becomes}\n    {row['test']} {row['how']}", flush=True)
-        counted += fault.origin == "drawn" and row is not None and row["verdict"] != "unbuildable"
+    kept, why = {fault.key for fault in faults}, results.reasons()
+    found = {key: row for key, row in results.load().items() if key in kept or row["origin"] == "drawn"}
+
+    def tell(fault: Fault, row: Mapping[str, Any]) -> None:
+        results.save(found)
+        print(f"{row['verdict']:11} {row['seconds']:6.1f} s  {fault.file}:{row['number']}  {fault.means}")
+        print(f"    - {fault.line}\n    + {fault.becomes}\n    {row['test']} {row['how']}", flush=True)
+
+    work = Work(
+        faults, found, tree=digest_of_deciding(), why=why, count=asked.drawn, limit=asked.limit, only=asked.only,
+        tell=tell,
+    )  # fmt: skip
+
+    def at(place: Place) -> Callable[[Fault], dict[str, Any]]:
+        return lambda fault: judge(fault, Order(work.killers()), place, seeds=asked.seeds, before=work.before(fault))
+
+    work.each([at(place) for place in crew])
     return 1 if any(row["verdict"] == "survived" and key not in why for key, row in found.items()) else 0
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tools.mutants.faults import Fault, digest_of_deciding
 from tools.mutants.knowledge import UnsoundError
 from tools.mutants.order import PROPERTIES, Order
-from tools.mutants.trees import BASE, BuildError, with_fault
+from tools.mutants.trees import BASE, BuildError, Place, with_fault
 from tools.mutants.trial import Told, ask
 
+PASSED = Told("passed")
+PROCESSES = 2
+"""That build one tree: more than its share of a machine, as most faults are in one module."""
 DEAD = (
     Fault(
         file="dataplane/reference/acl.py",
@@ -28,39 +33,50 @@ DEAD = (
 """Faults that tests must notice, or they notice nothing."""
 
 
-def judge(fault: Fault, order: Order, *, seeds: int, before: str = "") -> dict[str, Any]:
-    """Build and test one fault.
+def judge(fault: Fault, order: Order, place: Place, *, seeds: int, before: str = "") -> dict[str, Any]:
+    """Build and test one fault, at a place.
 
     `seeds`: with so many seeds of Hypothesis property tests are asked about what everything else let pass. `before`:
     the test that noticed the fault the last time, which is asked first.
     """
     begun = time.monotonic()
     try:
-        tree = with_fault(fault)
+        tree = with_fault(fault, place, processes=PROCESSES)
     except BuildError as error:
         return _result(fault, Told("unbuildable", how=str(error).strip().splitlines()[-1] if str(error) else ""), begun)
     near, rest = order.of(fault)
-    told = ask(tree, list(dict.fromkeys([*([before] if before in order.seconds else []), *near])))
-    if told.verdict == "passed" and rest:
-        told = ask(tree, rest)
+    told = PASSED
+    if before.startswith(PROPERTIES) and (BASE / before.split("::")[0]).exists():
+        told = _asked_with_seeds(place, tree, [before], seeds)
+    if told == PASSED:
+        told = ask(place, tree, list(dict.fromkeys([*([before] if before in order.seconds else []), *near])))
+    if told == PASSED and rest:
+        told = ask(place, tree, rest)
+    if told == PASSED:
+        told = _asked_with_seeds(place, tree, [], seeds)
+    return _result(fault, Told("survived", how=f"{seeds} seeds") if told == PASSED else told, begun)
+
+
+def _asked_with_seeds(place: Place, tree: Path, tests: Sequence[str], seeds: int) -> Told:
+    """Ask property tests, all or these, with one seed after the other."""
     for seed in range(1, seeds + 1):
-        if told.verdict == "passed":
-            told = ask(tree, (), paths=[PROPERTIES], seed=seed)
-    return _result(fault, Told("survived", how=f"{seeds} seeds") if told.verdict == "passed" else told, begun)
+        told = ask(place, tree, tests, paths=[PROPERTIES], seed=seed)
+        if told != PASSED:
+            return told
+    return PASSED
 
 
-def prove(order: Order, *, seeds: int) -> None:
+def prove(order: Order, place: Place, *, seeds: int) -> None:
     """Show that the sound tree passes all that is asked, and that what must be noticed is.
 
     Raises:
         UnsoundError: not so.
     """
-    for seed in range(1, seeds + 1):
-        told = ask(BASE, (), paths=[PROPERTIES], seed=seed)
-        if told.verdict != "passed":
-            raise UnsoundError(f"without any fault, {told.test} is {told.verdict} with seed {seed} ({told.how})")
+    told = _asked_with_seeds(place, BASE, (), seeds)
+    if told != PASSED:
+        raise UnsoundError(f"without any fault, {told.test} is {told.verdict} ({told.how})")
     for fault in DEAD:
-        if (found := judge(fault, order, seeds=seeds))["verdict"] != "killed":
+        if (found := judge(fault, order, place, seeds=seeds))["verdict"] != "killed":
             raise UnsoundError(f"{fault.file}: {fault.means}, and that is {found['verdict']}")
 
 

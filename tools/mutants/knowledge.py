@@ -11,7 +11,7 @@ from coverage import CoverageData
 
 from tools.mutants.faults import digest_of_deciding
 from tools.mutants.order import FOLDERS, KNOWN, LINES
-from tools.mutants.trees import BASE, WORK
+from tools.mutants.trees import BASE, WORK, Place
 from tools.mutants.trial import ask, witnessed
 
 
@@ -19,7 +19,7 @@ class UnsoundError(Exception):
     """A test fails without any fault."""
 
 
-def find_out() -> None:
+def find_out(place: Place) -> None:
     """Run what has changed since it was last run: all tests when the deciding files have, else the modules that did.
 
     Raises:
@@ -35,7 +35,7 @@ def find_out() -> None:
         return
     fresh = WORK / "lines.fresh"
     fresh.unlink(missing_ok=True)
-    told = ask(BASE, (), paths=stale, lines=fresh)
+    told = ask(place, BASE, (), paths=stale, lines=fresh)
     if told.verdict != "passed":
         raise UnsoundError(f"without any fault, {told.test or 'the run'} is {told.verdict} ({told.how})")
     lines = CoverageData(str(LINES))
@@ -49,7 +49,7 @@ def find_out() -> None:
         test for test in known["seconds"] if test.split("::")[0] in (*stale, *(known["digests"].keys() - now))
     ]:
         del known["seconds"][test], known["engine"][test]
-    for kind, test, engine, *rest in witnessed():
+    for kind, test, engine, *rest in witnessed(place):
         if kind == "ended":
             known["seconds"][test], known["engine"][test] = rest[0], engine
     KNOWN.write_text(json.dumps(known | {"digests": now}))

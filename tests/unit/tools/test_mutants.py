@@ -1,13 +1,16 @@
-"""Faults can be put into the tree as it is, and those that are drawn stay the same."""
+"""Faults can be put into the tree as it is, those that are drawn stay the same, and each is judged once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tools.mutants.drawn import drawn
 from tools.mutants.faults import Fault, NoSuchLineError, chosen, deciding
+from tools.mutants.work import Work
 
 
 def tree(folder: Path, text: str) -> Path:
@@ -75,3 +78,66 @@ def test_drawn_faults_stay_when_other_lines_come(tmp_path: Path) -> None:
     before = {fault.key for fault in drawn(1, 1000, tree(tmp_path, text))}
     (tmp_path / "fastpath" / "small.pyx").write_text(f"# new\ny = 3\n{text}")
     assert before < {fault.key for fault in drawn(1, 1000, tmp_path)}
+
+
+FAULTS = [
+    Fault(file="fastpath/small.pyx", line="b = 1", becomes=f"b = {n}", means="", origin="drawn" if n > 3 else "chosen")
+    for n in range(2, 8)
+]
+"""Two chosen ones and four drawn ones."""
+
+
+def result(verdict: str, tree: str = "now") -> dict[str, Any]:
+    return {"key": "", "verdict": verdict, "test": "a test", "tree": tree, "file": FAULTS[0].file}
+
+
+def work(found: dict[str, dict[str, Any]], *, count: int = 4, limit: int | None = None, only: str = "") -> Work:
+    def tell(fault: Fault, row: Mapping[str, Any]) -> None:
+        assert found[fault.key] is row
+
+    return Work(FAULTS, found, tree="now", why={}, count=count, limit=limit, only=only, tell=tell)
+
+
+def test_each_fault_is_judged_once_by_one_of_several() -> None:
+    found: dict[str, dict[str, Any]] = {}
+    judged: list[list[Fault]] = [[], [], []]
+
+    def judge(fault: Fault, mine: list[Fault]) -> dict[str, Any]:
+        mine.append(fault)
+        return result("killed")
+
+    of = work(found)
+    of.each([lambda fault, mine=mine: judge(fault, mine) for mine in judged])  # type: ignore[misc]
+    assert sorted(fault.key for mine in judged for fault in mine) == sorted(fault.key for fault in FAULTS)
+    assert set(found) == {fault.key for fault in FAULTS}
+
+
+def test_so_many_drawn_faults_are_judged_as_are_wanted_and_build() -> None:
+    of = work({}, count=2)
+    assert [of.take() for _ in range(5)] == [*FAULTS[:4], None]  # it is not known yet whether the third one builds
+    of.put(FAULTS[2], result("unbuildable"))
+    assert [of.take(), of.take()] == [FAULTS[4], None]
+    for fault in (FAULTS[3], FAULTS[4]):
+        of.put(fault, result("killed"))
+    assert of.take() is None
+
+
+def test_what_was_judged_on_this_tree_is_not_judged_again() -> None:
+    settled, stale, survived = (fault.key for fault in FAULTS[:3])
+    of = work({settled: result("killed"), stale: result("killed", "before"), survived: result("survived")}, limit=2)
+    assert [of.take(), of.take(), of.take()] == [FAULTS[1], FAULTS[2], None]
+    assert (of.before(FAULTS[1]), of.before(FAULTS[5])) == ("a test", "")
+    assert of.killers() == [("fastpath/small.pyx", "a test")] * 2
+
+
+def test_what_is_asked_for_is_judged() -> None:
+    assert work({}, only="drawn").take() == FAULTS[2]
+    assert work({}, only=FAULTS[5].key).take() == FAULTS[5]
+
+
+def test_whoever_judges_and_fails_ends_the_run_with_it() -> None:
+    def judge(fault: Fault) -> dict[str, Any]:
+        raise RuntimeError(fault.key)
+
+    with pytest.raises(RuntimeError, match=FAULTS[0].key):
+        work({}).each([judge])
