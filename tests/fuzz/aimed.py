@@ -86,12 +86,11 @@ class Aimed(Play):
         elif how == 2:
             whole = raw[:26] + b"\0\0" + raw[28:]
             self._put(end.port, [head + each for each in frames.pieces(octets, type_, whole)])
-        elif how == 3:
+        else:
             for each in self.neighbours(end):
                 source = octets.among(each.own4 or self.world.addresses4)
                 made = frames.headed4(source, raw[16:20], 17, raw[20:])
                 self._put(each.port, [each.router + each.mac + type_ + made])
-        else:
             sources = self.several(self.world.addresses4)
             self._put(end.port, [head + frames.headed4(each, raw[16:20], 17, raw[20:]) for each in sources])
         return None
