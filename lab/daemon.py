@@ -27,6 +27,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from dataplane.errors import LabError, VpclabError
 from lab.control import ControlServer, error_to_json
+from lab.journal import Journal, read_journal
 from lab.runtime import Runtime
 from lab.scarcity import is_scarce, said
 from lab.startup import Start
@@ -56,18 +57,24 @@ def run(start: Start, ready: IO[bytes], tie: int | None) -> int:
 def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) -> None:
     state = LabState(start.name)
     state.acquire()
+    stays = start.resume  # until it has been taken over, whatever fails: it can be tried again
     try:
         _log_to(state)
-        runtime = Runtime(state)
+        before = _before(state) if start.resume else None
+        runtime = Runtime(state, resume=start.resume)
         # Only now, while its spawner gets ready: importing what a lab needs is a third of the time that it takes to
         # start. The verbs have time until its nodes are made.
         from lab.running import RunningLab
 
         threading.Thread(target=importlib.import_module, args=("lab.verbs",), daemon=True).start()
-        with RunningLab(state, start.text, start.file, runtime) as lab:
+        text, file = (before.text, before.file) if before else (start.text, start.file)
+        with RunningLab(state, text, file, runtime, before=before) as lab:
             from lab.verbs import Verbs
 
-            state.write_daemon(name=start.name, file=start.file, lab_id=lab.runtime.lab_id)
+            stays = False
+            if before is not None:
+                lab.restart_checkers()
+            state.write_daemon(name=start.name, file=file, lab_id=lab.runtime.lab_id)
             server = ControlServer(state.path, Verbs(lab, signals.end).table())
             try:
                 server.start()
@@ -76,16 +83,30 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
                 server.close()
         state.remove()
     except VpclabError:
-        state.remove()
+        if not stays:
+            state.remove()
         raise
     except Exception as error:
         if is_scarce(error):
-            state.remove()
+            if not stays:
+                state.remove()
             raise LabError(f"the lab cannot be made: {said(error)}") from error
         log.exception("this is a bug of vpclab")  # and the folder stays, with the log in it, until `vpclab gc`
         raise LabError(f"internal error: {type(error).__name__}: {error}; see {state.path / LOG_NAME}") from error
     finally:
         state.release()
+
+
+def _before(state: LabState) -> Journal:
+    """What the lab was whose daemon was killed; this process stands where that one stood. Raises LabError."""
+    found = read_journal(state)
+    if found is None:
+        raise LabError(f"lab {state.name} was not up when its daemon ended: remove what is left of it: vpclab gc")
+    try:
+        os.chdir(found.folder)
+    except OSError as error:
+        raise LabError(f"{found.folder}, where lab {state.name} was started, is gone: {error.strerror}") from error
+    return found
 
 
 def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) -> str:
@@ -124,6 +145,8 @@ def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, sign
                 problem = problems[0] if problems else "internal error, see daemon.log"
                 if problem and start.strict:
                     raise LabError(problem)
+                if tie is None:
+                    lab.linger()
                 if not _say(ready, {"problem": problem}):
                     return _UNHEARD
                 log.info("lab %s is up", start.name)

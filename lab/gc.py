@@ -2,12 +2,13 @@
 
 A lab is dead when its state folder is there and nobody holds its lock; or, where the folder is lost or in another
 place, when something carries its id (`lab.identity`) but its spawner is gone, now and a little later: that one lives
-exactly as long as the daemon. So the labs of other users, and those with another ``XDG_STATE_HOME``, are safe while
+at least as long as the daemon. So the labs of other users, and those with another ``XDG_STATE_HOME``, are safe while
 they start, run and end.
 
-When a daemon dies, the spawner, all processes and all namespaces without a name go by themselves (`lab.runtime`).
-What can be left: names under /run/netns (as root), processes that users started in a node by other means than
-vpclab (``ip netns exec``, ``nsenter``), a spawner that is stopped and so cannot notice, and the state folder.
+When a daemon dies, the spawner, all processes and all namespaces without a name go by themselves (`lab.runtime`), at
+once or, where they linger for another daemon, after some minutes. What can be left: names under /run/netns (as root),
+processes that users started in a node by other means than vpclab (``ip netns exec``, ``nsenter``), a spawner that
+lingers, or is stopped and so cannot notice, and the state folder.
 """
 
 from __future__ import annotations

@@ -83,6 +83,23 @@ def create(site: Site, plan: NodePlan) -> tuple[Node, dict[int, int]]:
     return Node(plan=plan, namespaces=namespaces, indexes=indexes, ports=ports), taps
 
 
+def reopen(site: Site, node: Node) -> dict[int, int]:
+    """Open the devices of a node again, of which nobody has a descriptor any more: port -> TAP descriptor.
+
+    Raises LabError.
+    """
+    taps: dict[int, int] = {}
+    with _explained(node.plan.name), site.workplace.inside(node.namespaces):
+        try:
+            for device, port in node.ports.items():
+                taps[port] = open_tap(device, existing=True)
+        except BaseException:
+            for descriptor in taps.values():
+                os.close(descriptor)
+            raise
+    return taps
+
+
 def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
     """Change a node to a new plan, except for its programs; returns new port -> TAP descriptor. Raises LabError.
 
@@ -169,14 +186,22 @@ def has_listener(site: Site, node: Node, port: int) -> bool:
     Asked of the kernel instead of by connecting: servers log connections, and some serve only one.
     """
     wanted = f":{port:04X}"
+    for table in tcp_tables(site, node):
+        for line in table.splitlines()[1:]:
+            words = line.split(maxsplit=4)
+            if words[3] == "0A" and words[1].endswith(wanted):
+                return True
+    return False
+
+
+def tcp_tables(site: Site, node: Node) -> list[str]:
+    """The node's /proc/net/tcp and tcp6, as far as there are some and there are descriptors to read them with."""
+    tables = []
     with site.workplace.inside(node.namespaces):
         for table in ("tcp", "tcp6"):
-            with contextlib.suppress(OSError):  # no IPv6, or no descriptors just now: it is asked again
-                for line in site.workplace.read(f"self/net/{table}").splitlines()[1:]:
-                    words = line.split(maxsplit=4)
-                    if words[3] == "0A" and words[1].endswith(wanted):
-                        return True
-    return False
+            with contextlib.suppress(OSError):
+                tables.append(site.workplace.read(f"self/net/{table}"))
+    return tables
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ nothing half-applied: what can fail comes before anything is taken away, and is 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,14 +29,17 @@ from lab.change import Change, changes
 from lab.declared_captures import DeclaredCaptures
 from lab.flow_logs import FlowLogs, lost_by_crash
 from lab.health_watch import HealthWatch
+from lab.journal import Journal, write_journal
 from lab.node_plan import NodePlan
 from lab.planning import plan_checkers, plan_nodes
+from lab.rebuilding import rebuild
 from lab.runtime import Runtime
 from lab.state import LabState
 from lab.traced import TracedPorts
 
 _FIRST_CHECKS_S = 2.0
 """How long to wait for the first health check of each target: who is well should be known when the lab is up."""
+_SHOWN = 3
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +49,9 @@ class RunningLab:
     Methods may be called from several threads; those that change the lab take turns.
     """
 
-    def __init__(self, state: LabState, text: str, file: str, runtime: Runtime | None = None) -> None:
+    def __init__(
+        self, state: LabState, text: str, file: str, runtime: Runtime | None = None, *, before: Journal | None = None
+    ) -> None:
         """Bring the network up; programs are not started yet (`start_programs`).
 
         Args:
@@ -53,6 +59,8 @@ class RunningLab:
             text: the lab file.
             file: what to call it.
             runtime: one of this state's, which is closed here in any case; without it, a new one.
+            before: what the lab was before its daemon was killed; `runtime` has taken its nodes over, and lets go of
+                them again when this raises.
 
         Raises:
             ConfigurationError: the lab file is wrong; nothing is left.
@@ -65,24 +73,30 @@ class RunningLab:
         self._changing = threading.RLock()
         self._ending = threading.Event()
         self._closed = False
+        self.lost: list[str] = []
+        """What is lost because the daemon before was killed, each in a sentence."""
+        self._state, self._text, self._lingers = state, text, False
         self._folder = state.path
         self._health: HealthWatch | None = None
         self._captures: DeclaredCaptures | None = None
         self.runtime = Runtime(state) if runtime is None else runtime
         try:
             self._loaded = load(text, file_name=file)
-            self.data_plane = DataPlane(self._loaded.topology())
+            self.data_plane = DataPlane(self._loaded.topology(), names=before.names if before else None)
             self.worker = Worker(self.data_plane.engine)
+            if before is not None:
+                self.worker.set_clock_offset(before.clock_offset_ms)
+                self._rebuild()  # while nobody looks: no capture, no flow log has seen these packets
             self._captures = DeclaredCaptures(self.data_plane)
             self._captures.configure(self._loaded.lab_file.captures, Path(file).parent)
             self.flow_logs = FlowLogs(state, self.data_plane, epoch_ms=_epoch_ms(self.worker))
-            self.lost_records = lost_by_crash(state)
-            if self.lost_records:
-                log.warning("%s", self.lost_records)
+            if records := lost_by_crash(state):
+                self._lose(records)
             self._watch_health(self.topology)
             self._publish_health()
             self._keep(self._planned(self.topology))
-            self._attach(self.runtime.add_nodes(self._plans.values()))
+            make = self.runtime.add_nodes if before is None else self.runtime.adopt
+            self._attach(make(self._plans.values()))
             self.data_plane.advance(self.now_ms())  # what is recorded has the right time from the beginning
             self.flow_logs.configure(Path(file).parent)
             self.worker.start()
@@ -90,7 +104,10 @@ class RunningLab:
             self._end_health()
             if self._captures is not None:
                 self._captures.close()
-            self.runtime.close()
+            if before is None:
+                self.runtime.close()
+            else:
+                self.runtime.let_go()
             raise
         self.start_s = time.monotonic() - began
         """Seconds from the lab file to a network that forwards, programs not counted."""
@@ -166,6 +183,44 @@ class RunningLab:
         self._begin_health()
         return problem
 
+    def linger(self) -> None:
+        """Let the nodes survive this process from now on, with what another daemon must know to take them over.
+
+        What is in the way of that (a full disk) is logged: the lab runs without it.
+        """
+        with self._changing:
+            self._lingers = True
+            try:
+                self._note(self._text, self.file)
+                self.runtime.linger()
+            except LabError as error:
+                log.warning("the lab will not outlive its daemon: %s", error)
+
+    def _rebuild(self) -> None:
+        """Remember the connections that the nodes have, which the daemon before has taken with it."""
+        plans = self._planned(self.topology)
+        done = rebuild(self.data_plane, self.now_ms(), plans, self.runtime.sockets())
+        log.info("%d TCP connections go on", done.count)
+        if done.lost:
+            few = ", ".join(map(str, done.lost[:_SHOWN])) + (", ..." if len(done.lost) > _SHOWN else "")
+            self._lose(f"the lab's daemon was killed: {len(done.lost)} TCP connections do not go on ({few})")
+
+    def _lose(self, what: str) -> None:
+        self.lost.append(what)
+        log.warning("%s", what)
+
+    def _note(self, text: str, file: str) -> None:
+        """Write down what the lab is, if it is to outlive its daemon. Raises LabError."""
+        if self._lingers:
+            offset_ms, names = self.worker.clock_offset_ms, self.data_plane.names
+            journal = Journal(text=text, file=file, folder=os.getcwd(), clock_offset_ms=offset_ms, names=names)
+            write_journal(self._state, journal)
+
+    def restart_checkers(self) -> None:
+        """Start health checkers anew that have found nobody to report to, so that they need not wait for their turn."""
+        for name in [name for name, plan in self._plans.items() if plan.hidden]:
+            self.runtime.restart(name)
+
     def _start_programs(self) -> str:
         self.runtime.start_programs()
         try:
@@ -218,6 +273,10 @@ class RunningLab:
         with self._changing:
             self.worker.set_clock_offset(self.worker.clock_offset_ms + ms)
             self._let_time_pass()
+            try:
+                self._note(self._text, self.file)
+            except LabError as error:
+                log.warning("another daemon will not know of it: %s", error)
             return self.worker.clock_offset_ms
 
     def apply(self, text: str, file: str, *, dry_run: bool) -> tuple[list[Change], str]:
@@ -235,14 +294,16 @@ class RunningLab:
             found = changes(self._loaded.lab_file, loaded.lab_file)
             if dry_run or not found:
                 return found, ""
-            self._change_over(loaded, topology, Path(file).parent)
-            self.file = file
+            self._change_over(loaded, topology, text, file)
+            if self._lingers:
+                self.linger()  # with instances that are attached it cannot, without it can
             log.info("applied %s: %d changes", file, len(found))
             problem = self._start_programs()
         self._begin_health()
         return found, problem
 
-    def _change_over(self, loaded: LoadedFile, topology: Topology, folder: Path) -> None:
+    def _change_over(self, loaded: LoadedFile, topology: Topology, text: str, file: str) -> None:
+        folder = Path(file).parent
         old_topology, old = self.topology, self._plans
         new = self._planned(topology)
         added = [plan for name, plan in new.items() if name not in old]
@@ -264,12 +325,13 @@ class RunningLab:
                 self._update(new[name])
             if self._captures is not None:
                 self._captures.configure(loaded.lab_file.captures, folder)
+            self._note(text, file)
         except BaseException as error:
             log.error("apply failed, going back: %s", error)
             undo_health()
             self._go_back(old_topology, [old[name] for name in done], added)
             raise
-        self._loaded = loaded
+        self._loaded, self._text, self.file = loaded, text, file
         self._keep(new)
         try:
             self.flow_logs.configure(folder)

@@ -8,12 +8,13 @@ programs, and hands TAP descriptors back. Below it, process 1 of the lab's own P
       │ TAP fds                  ├─ web/http, app/..., ...   programs, all in the PID namespace
       └ worker                   └─ holds the net, mount and UTS namespaces of every node open
 
-When the daemon dies, however it dies, its end of the socket closes and the spawner ends; when the spawner ends,
-however it ends, init gets SIGKILL (PR_SET_PDEATHSIG) and the kernel kills everything in its PID namespace, double
-forks and new sessions included. A list of process ids with start times could not promise that: what forks while
-the list is read escapes. What `vpclab exec` starts is in the PID namespace too. Namespaces live only as long as
-processes and descriptors refer to them; as root they also have names under /run/netns, which outlive a crash until
-`lab.gc` takes them away (every namespace carries its lab's id, see `lab.identity`).
+When the daemon dies, however it dies, its end of the socket closes and the spawner ends, unless the lab lingers for
+another daemon to take it over (`Runtime.linger`, `lab.handover`). When the spawner ends, however it ends, init gets
+SIGKILL (PR_SET_PDEATHSIG) and the kernel kills everything in its PID namespace, double forks and new sessions included.
+A list of process ids with start times could not promise that: what forks while the list is read escapes. What
+`vpclab exec` starts is in the PID namespace too. Namespaces live only as long as processes and descriptors refer to
+them; as root they also have names under /run/netns, which outlive a crash until `lab.gc` takes them away (every
+namespace carries its lab's id, see `lab.identity`).
 
 Another process of the same user enters a node by `NodeView` (see `lab.enter`): the paths it needs are in the lab's
 state folder, so that `vpclab exec` works without asking the daemon.
@@ -38,15 +39,19 @@ from typing import Any, Self
 from dataplane.errors import LabError
 from lab import gc
 from lab.channel import Channel, ChannelClosed, DescriptorsLost
+from lab.connections import Sockets
 from lab.enter import NodeView, enter_command, make_view, popen
+from lab.handover import come_in
 from lab.identity import LAB_VARIABLE, new_lab_id
 from lab.interpreter import command
 from lab.node_plan import NodePlan, same_interfaces
-from lab.processes import boot_id, start_time
+from lab.processes import Process, boot_id, start_time
 from lab.programs import State
 from lab.scarcity import remedy
-from lab.state import RUNTIME, LabState
+from lab.state import RUNTIME, LabState, recorded_process
 
+_ENDING_S = 10.0
+"""How long a spawner may take to end that has been hung up on."""
 log = logging.getLogger(__name__)
 
 
@@ -105,26 +110,56 @@ class Runtime:
     refuses something or the spawner is gone.
     """
 
-    def __init__(self, state: LabState) -> None:
+    def __init__(self, state: LabState, *, resume: bool = False) -> None:
         """Start the spawner of the lab whose state folder this is; the caller holds its lock.
 
         What a run of the lab that was killed may have left is removed first. Without the right to make namespaces
         directly, everything is made inside one new user namespace (see `lab.rootless`).
 
         The spawner gets ready meanwhile: the first method that needs it waits, and tells what it could not do.
+
+        With `resume`, take over what waits for another daemon (`linger`) instead; then call `adopt`. Raises LabError
+        when nothing does.
         """
-        gc.clean(state)
         self._state = state
-        self._lab_id = new_lab_id(state.name)
         self._lock = threading.RLock()
         self._plans: dict[str, NodePlan] = {}
         self._entries: dict[str, dict[str, Any]] = {}
         self._taps: dict[int, int] = {}
         self._closed = False
+        self._lab_id = ""
+        self._facts: dict[str, Any] = {}
+        self._warnings: tuple[str, ...] = ()
+        self._child: subprocess.Popen[bytes] | None = None
         _raise_descriptor_limit()
+        if resume:
+            self._take_over()
+        else:
+            self._begin()
+
+    def _take_over(self) -> None:
+        recorded = self._state.read(RUNTIME)
+        if not isinstance(recorded, dict) or recorded_process(recorded) is None:
+            raise LabError(f"nothing of lab {self._state.name} runs any more; start it anew: vpclab up FILE")
+        try:
+            self._channel, handover = come_in(self._state.path)
+        except (OSError, ChannelClosed) as error:
+            raise LabError(
+                f"the nodes of lab {self._state.name} wait for nobody: it was not yet up, was going down, or has "
+                "instances that are attached; remove what is left of it: vpclab gc"
+            ) from error
+        self._lab_id = str(recorded["lab_id"])
+        self._process = Process(recorded["pid"], recorded["start"])
+        self._plans, self._entries = dict(handover.plans), dict(handover.entries)
+        self._know(handover.facts)
+
+    def _begin(self) -> None:
+        gc.clean(self._state)
+        state = self._state
+        self._lab_id = new_lab_id(state.name)
         ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
+            self._child = subprocess.Popen(
                 command("spawner", str(theirs.fileno())),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
@@ -133,9 +168,7 @@ class Runtime:
                 env={**os.environ, LAB_VARIABLE: self._lab_id},
             )
         self._channel = Channel(ours)
-        self._start = start_time(self._process.pid) or 0
-        self._facts: dict[str, Any] = {}
-        self._warnings: tuple[str, ...] = ()
+        self._process = Process(self._child.pid, start_time(self._child.pid) or 0)
         try:
             self._channel.send(
                 {"lab": state.name, "lab_id": self._lab_id, "folder": str(state.path), "start_folder": os.getcwd()}
@@ -192,6 +225,44 @@ class Runtime:
                 self.remove_nodes(plan.name for plan in wanted)
                 raise
             return taps
+
+    def linger(self) -> bool:
+        """Let nodes and programs survive this process from now on, to be taken over by another; whether they can.
+
+        Without this they end with it. Nodes that are devices of the user's always do, and then so do all others.
+        """
+        return bool(self._ask({}, "linger"))
+
+    def adopt(self, plans: Iterable[NodePlan]) -> dict[int, int]:
+        """Make what was taken over what it should be; returns port -> TAP descriptor of all nodes.
+
+        Nodes whose plan is the same are left as they are, with all that runs in them. Others are changed, made or
+        removed: those that a change was about in the middle of which the other daemon ended.
+        """
+        wanted = {plan.name: plan for plan in plans}
+        with self._lock:
+            self._ask(self._taps, "reopen")
+            self.remove_nodes([name for name in self._plans if name not in wanted])
+            added = [plan for name, plan in wanted.items() if name not in self._plans]
+            for name, plan in self._plans.copy().items():
+                if plan != wanted[name]:
+                    self.update_node(wanted[name])
+            self.add_nodes(added)
+            return dict(self._taps)
+
+    def sockets(self) -> dict[str, Sockets]:
+        """The TCP sockets of every node, by name."""
+        found: dict[str, Sockets] = self._ask({}, "sockets")
+        return found
+
+    def let_go(self) -> None:
+        """Leave nodes and programs that linger to the next one, as if this process had ended."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                _close(self._taps.values())
+                self._taps.clear()
+                self._channel.close()
 
     def remove_nodes(self, names: Iterable[str]) -> None:
         """End the programs of these nodes, then the nodes. The worker must have detached their ports before."""
@@ -329,17 +400,20 @@ class Runtime:
             except BaseException:
                 self._hang_up()
                 raise
-            self._warnings = tuple(facts["warnings"])
-            self._facts = {
-                "pid": self._process.pid,
-                "start": self._start,
-                "boot": boot_id(),
-                "init": facts["init"],
-                "init_start": start_time(facts["init"]),
-                "lab_id": self._lab_id,
-                "rootless": facts["rootless"],
-            }
+            self._know(facts)
             self._record()
+
+    def _know(self, facts: Mapping[str, Any]) -> None:
+        self._warnings = tuple(facts["warnings"])
+        self._facts = {
+            "pid": self._process.pid,
+            "start": self._process.start,
+            "boot": boot_id(),
+            "init": facts["init"],
+            "init_start": start_time(facts["init"]),
+            "lab_id": self._lab_id,
+            "rootless": facts["rootless"],
+        }
 
     def _ask(self, taps: dict[int, int], *request: Any) -> Any:
         with self._lock:
@@ -383,11 +457,12 @@ class Runtime:
     def _hang_up(self) -> None:
         self._closed = True
         self._channel.close()
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end = time.monotonic() + _ENDING_S
+        while self._process.is_alive() and time.monotonic() < end:
+            time.sleep(0.002)
+        self._process.kill()
+        if self._child is not None:
+            self._child.wait()
 
     def __enter__(self) -> Self:
         return self

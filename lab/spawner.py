@@ -27,11 +27,13 @@ from typing import Any, NoReturn
 from dataplane.errors import LabError
 from lab import capabilities, mount_view, netns_names, processes, rootless
 from lab.channel import DESCRIPTOR_LIMIT, Channel, ChannelClosed
+from lab.connections import Sockets, read_sockets
+from lab.handover import LINGER_S, Door, Handover
 from lab.init import start_init
 from lab.inside import without_proxies
 from lab.launcher import NodeLauncher
 from lab.namespace import Workplace
-from lab.node import Node, Site, create, destroy, shut, update
+from lab.node import Node, Site, create, destroy, reopen, shut, tcp_tables, update
 from lab.node_plan import NodePlan
 from lab.programs import Program, Supervisor, describe
 from lab.scarcity import is_scarce, said
@@ -83,6 +85,7 @@ class Spawner:
         signal.set_wakeup_fd(wake_writer)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._folder = Path(folder)
+        self._door: Door | None = None
         self._nodes: dict[str, Node] = {}
         self._supervisor = Supervisor(
             NodeLauncher(
@@ -107,20 +110,54 @@ class Spawner:
         return {"init": self._init, "rootless": self._rootless, "warnings": self.warnings}
 
     def serve(self) -> NoReturn:
-        """Work until the other end hangs up or asks to close."""
-        poll = select.poll()
-        poll.register(self._channel, select.POLLIN)
-        poll.register(self._wake, select.POLLIN)
+        """Work until the other end hangs up; a lab that lingers goes on then, until another daemon has come and gone.
+
+        Raises ChannelClosed when it is over.
+        """
         while True:
-            due_s = self._supervisor.due_in(time.monotonic())
-            ready = dict(poll.poll(None if due_s is None else int(due_s * 1000) + 1))
-            if self._wake in ready:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._wake, 4096)
-                self._reap()
-            if self._channel.fileno() in ready:
-                self._answer()
-            self._supervisor.work(time.monotonic())
+            try:
+                while True:
+                    if self._work(self._channel.fileno()):
+                        self._answer()
+            except ChannelClosed:
+                if self._door is None or not self._nodes:
+                    raise
+                self._channel.close()
+                self._channel = self._next_daemon(self._door)
+
+    def _work(self, other: int, limit_s: float | None = None) -> bool:
+        """Look after the programs until something comes by `other`, once; whether it has come."""
+        due = [each for each in (self._supervisor.due_in(time.monotonic()), limit_s) if each is not None]
+        poll = select.poll()
+        poll.register(other, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        ready = dict(poll.poll(int(min(due) * 1000) + 1 if due else None))
+        if self._wake in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake, 4096)
+            self._reap()
+        self._supervisor.work(time.monotonic())
+        return other in ready
+
+    def _next_daemon(self, door: Door) -> Channel:
+        """Wait for the daemon that takes this lab over. Raises ChannelClosed when none comes."""
+        _log(f"the daemon has ended; the nodes wait for another one, for {LINGER_S / 60:g} minutes")
+        end = time.monotonic() + LINGER_S
+        while time.monotonic() < end and door.is_there():
+            if self._work(door.fileno(), 1.0) and (channel := door.open()) is not None:
+                with contextlib.suppress(ChannelClosed):
+                    channel.send(("done", self._handover()))
+                    _log("another daemon has taken over")
+                    return channel
+                channel.close()
+        raise ChannelClosed
+
+    def _handover(self) -> Handover:
+        return Handover(
+            facts=self.facts(),
+            plans={name: node.plan for name, node in self._nodes.items()},
+            entries={name: self._entry(node) for name, node in self._nodes.items()},
+        )
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -194,6 +231,33 @@ class Spawner:
         self._supervisor.add(plan.name, new, str(node.logs(self._site)))
         return self._entry(node)
 
+    def do_linger(self) -> bool:
+        """Survive the daemon from now on, for another to come; whether that can be.
+
+        Devices in namespaces of the user's cannot: they must go when the daemon does.
+        """
+        if any(node.plan.attach for node in self._nodes.values()):
+            self.lock_up()
+            return False
+        if self._door is None:
+            self._door = Door(self._folder)
+        return True
+
+    def do_sockets(self) -> dict[str, Sockets]:
+        """The TCP sockets of every node."""
+        return {name: read_sockets(tcp_tables(self._site, node)) for name, node in self._nodes.items()}
+
+    def do_reopen(self) -> None:
+        """Open the TAP devices of all nodes once more; their descriptors go ahead of the answer."""
+        taps: dict[int, int] = {}
+        try:
+            for node in self._nodes.values():
+                taps |= reopen(self._site, node)
+        except BaseException:
+            self._close_taps(taps)
+            raise
+        self._send_taps(taps)
+
     def do_start(self) -> None:
         """Start every program that was never started."""
         self._supervisor.start(time.monotonic())
@@ -218,6 +282,7 @@ class Spawner:
 
     def do_close(self, grace_s: float) -> None:
         """End everything; the spawner goes when the other end hangs up."""
+        self.lock_up()
         self._end(self._supervisor.programs, grace_s=grace_s)
         self.end_processes()
         self._kill_inside(list(self._nodes))  # what `ip netns exec` started is in no PID namespace of ours
@@ -248,6 +313,12 @@ class Spawner:
             return processes.find(self._init) is not None
         except OSError:
             return True  # there are no descriptors to look with just now
+
+    def lock_up(self) -> None:
+        """Survive the daemon no more."""
+        if self._door is not None:
+            self._door.close()
+            self._door = None
 
     def leave_attached(self) -> None:
         """Take what is ours from namespaces that are not; those of the lab go with us, their names by `lab.gc`."""
@@ -282,10 +353,12 @@ class Spawner:
 
     def _send_taps(self, taps: dict[int, int]) -> None:
         ports = list(taps)
-        for first in range(0, len(ports), DESCRIPTOR_LIMIT):
-            chunk = ports[first : first + DESCRIPTOR_LIMIT]
-            self._channel.send(("more", chunk), [taps[port] for port in chunk])
-        self._close_taps(taps)
+        try:
+            for first in range(0, len(ports), DESCRIPTOR_LIMIT):
+                chunk = ports[first : first + DESCRIPTOR_LIMIT]
+                self._channel.send(("more", chunk), [taps[port] for port in chunk])
+        finally:
+            self._close_taps(taps)
 
     def _close_taps(self, taps: dict[int, int]) -> None:
         while taps:
@@ -380,6 +453,7 @@ def main() -> None:
             channel.send(("done", spawner.facts()))
             spawner.serve()
         finally:
+            spawner.lock_up()
             spawner.leave_attached()
             spawner.end_processes()  # they would go with us, but nobody might reap process 1
     except ChannelClosed:

@@ -38,6 +38,8 @@ class Start:
     """What to call the file in messages and in `status`."""
     strict: bool
     """Whether a program that does not get ready is a failure to start."""
+    resume: bool = False
+    """Whether to take over what a daemon that was killed has left, as it was; `text` and `file` are empty then."""
     packages: tuple[str, ...] = ()
     """Folders to import from besides our own: absolute paths."""
 

@@ -3,6 +3,8 @@
     lock           held (flock) by the daemon as long as it lives: the one truth about whether a lab runs
     daemon.json    who it is: pid, start time, boot id, lab id
     runtime.json   how to enter its nodes, and the processes behind them (written by `lab.runtime`)
+    lab.json       what it is: its file, its clock (written by `lab.journal` for a daemon that takes it over)
+    nodes.sock     where that one comes in (`lab.handover`)
     names          what it has, or was about to have, under /run/netns (written by its spawner)
     nodes/NODE/    PROGRAM.log
     etc/           seen from outside always empty: files of the nodes (`lab.mount_view`)
@@ -29,7 +31,8 @@ from lab.processes import Process, boot_id, this_process
 from lab.scarcity import is_scarce, remedy
 from lab.state_root import state_root
 
-LOCK, DAEMON, RUNTIME, NAMES, NODES, ETC = "lock", "daemon.json", "runtime.json", "names", "nodes", "etc"
+LOCK, DAEMON, RUNTIME, NODES, ETC = "lock", "daemon.json", "runtime.json", "nodes", "etc"
+JOURNAL, DOOR, NAMES = "lab.json", "nodes.sock", "names"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _TRIES = 100
 """So often a folder may vanish while it is made."""

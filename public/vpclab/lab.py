@@ -19,7 +19,7 @@ from lab import gc
 from lab.capture_stream import CaptureStream, StoryStream
 from lab.control import ControlClient, NotRunningError, RequestError
 from lab.startup import Start, launch
-from lab.state import LabState, known_labs, recorded_process
+from lab.state import DOOR, RUNTIME, LabState, known_labs, recorded_process
 from vpclab.clock import Clock
 from vpclab.declaration import declaration_text
 from vpclab.node import Node
@@ -106,14 +106,41 @@ class Lab:
         running = cls.running()
         if name is None:
             if not running:
-                raise LabError("no lab is running; start one: vpclab up FILE")
+                again = "bring back the one whose daemon was killed: vpclab up --resume"
+                raise LabError(f"no lab is running; {again if cls.waiting() else 'start one: vpclab up FILE'}")
             if len(running) > 1:
                 raise LabError(f"several labs are running ({', '.join(running)}); say which: --lab {running[0]}")
             name = running[0]
         elif name not in running:
             have = f"; running: {', '.join(running)}" if running else "; start it: vpclab up FILE"
+            if name in cls.waiting():
+                have = ": its daemon was killed, its instances run on; bring it back: vpclab up --resume"
             raise LabError(f"lab {name!r} is not running{have}")
         return cls(name, "", "")
+
+    @classmethod
+    def interrupted(cls, name: str | None = None) -> Self:
+        """A lab whose daemon was killed and whose instances still run, for `resume`; without a name, the only one.
+
+        Raises:
+            LabError: there is none, or there are several.
+        """
+        waiting = cls.waiting()
+        if name is None:
+            if len(waiting) != 1:
+                several = f"several labs can be resumed ({', '.join(waiting)}); say which: --name NAME"
+                raise LabError(several if waiting else "no lab can be resumed: no instances run without their daemon")
+            name = waiting[0]
+        elif name not in waiting:
+            if name in cls.running():
+                raise LabError(f"lab {name!r} is running; there is nothing to resume")
+            raise LabError(f"lab {name!r} cannot be resumed: no instances of it run; start it anew: vpclab up FILE")
+        return cls(name, "", "")
+
+    @staticmethod
+    def waiting() -> list[str]:
+        """Names of the labs of this user whose daemon was killed and whose instances still run."""
+        return [state.name for state in known_labs() if _waits(state)]
 
     @staticmethod
     def running() -> list[str]:
@@ -160,7 +187,23 @@ class Lab:
             daemon = self._state.read_daemon()
             who = f" (daemon {daemon['pid']})" if daemon else ""
             raise LabError(f"lab {self.name!r} is running already{who}; stop it first: vpclab down {self.name}")
-        start = Start(name=self.name, text=self._text, file=self._file, strict=not detached)
+        return self._launch(Start(name=self.name, text=self._text, file=self._file, strict=not detached), detached)
+
+    def resume(self) -> str:
+        """Take over the instances of a lab whose daemon was killed (`interrupted`); it runs on detached.
+
+        Instances, programs and TCP connections go on as they are, and the lab is what was applied last. Counters and
+        captures begin anew. What does not go on is among the ``warnings`` of `status`.
+
+        Returns:
+            Why a program is not ready, or an empty text.
+
+        Raises:
+            LabError: it cannot be taken over; it is as it was.
+        """
+        return self._launch(Start(name=self.name, text="", file="", strict=False, resume=True), detached=True)
+
+    def _launch(self, start: Start, detached: bool) -> str:
         started = launch(start, tied=not detached, limit_s=_UP_LIMIT_S)
         self._daemon, self._tie = started.process, started.tie
         return started.problem
@@ -496,6 +539,11 @@ class Lab:
             if self._state.is_running():
                 raise NotRunningError(f"lab {self.name} is just starting or going down; try again") from None
             raise
+
+
+def _waits(state: LabState) -> bool:
+    """Whether the nodes of a lab wait for another daemon."""
+    return not state.is_running() and (state.path / DOOR).exists() and recorded_process(state.read(RUNTIME)) is not None
 
 
 def _read(file: str | os.PathLike[str]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ longest it took so far, half of them just after the n-th thing that can be seen 
 a socket). Then
 
 * the command must end with the exit status that such an end has, and say so in one line at most;
+* a lab whose daemon was killed, and whose instances wait for another one, comes back in half of them by `up --resume`;
 * what runs is whole: the old lab or the new one, a ping crosses it, `down` ends it; what does not is what `gc` removes;
 * the machine (`tests.crashes.machine`) is then what it was before the first round;
 * `up` works again and a ping crosses.
@@ -37,7 +38,7 @@ from pathlib import Path
 from dataplane.errors import LabError
 from lab import processes
 from lab.processes import Process
-from lab.state import DAEMON, LOCK, RUNTIME
+from lab.state import DAEMON, DOOR, LOCK, RUNTIME
 from tests.crashes.lab import AFTER, BEFORE, LAB, Failed, check_machine, check_ping, command_line
 from tests.crashes.machine import DEADLINE_S, NAMES, alone, look, ordinary
 from vpclab import Lab
@@ -58,7 +59,7 @@ Without its spawner a lab goes down by itself, perhaps before `down` has looked:
 """
 
 
-FILES = (".", LOCK, DAEMON, RUNTIME, "daemon.log", "control.sock", "nodes/web/http.log", "flow-logs")
+FILES = (".", LOCK, DAEMON, RUNTIME, DOOR, "daemon.log", "control.sock", "nodes/web/http.log", "flow-logs")
 """Of the state folder; that one comes, or goes, can be seen."""
 Found = dict[str, list[Process]]
 """What they are -> processes."""
@@ -126,6 +127,9 @@ class Rounds:
             with self._verb(verb) as command:
                 dead = self._watch(verb, command, self._striking(victim, command, moment, chance))
                 self._ended(command, STATUS[verb][victim])
+            if victim == "daemon" and dead and (self.state / DOOR).exists() and chance.random() < 0.5:
+                said += ", then up --resume"
+                self._run("up", "--resume")
             self._settle(verb)
             self._run("gc")
             self._is_clean("gc")

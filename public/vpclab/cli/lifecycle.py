@@ -22,17 +22,27 @@ _file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=Fa
 
 
 @click.command()
-@_file_argument
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
 @click.option("--name", metavar="NAME", help="Name of the lab; the file's own name when not given.")
+@click.option("--resume", is_flag=True, help="Instead of FILE: bring back a lab whose daemon was killed.")
 @click.pass_obj
-def up(selection: Selection, file: Path, name: str | None) -> None:
-    """Start the lab described in FILE; it runs until `vpclab down`."""
-    lab = Lab.load(file, name=name or selection.name or "", unique=False)
+def up(selection: Selection, file: Path | None, name: str | None, resume: bool) -> None:
+    """Start the lab described in FILE; it runs until `vpclab down`.
+
+    With --resume, take over the instances of a lab whose daemon was killed. They run on for ten minutes, without a
+    network. The lab is what was applied last, and its programs are the same processes. TCP connections go on, through
+    security groups and NAT gateways too; of those that cannot, `vpclab status` tells.
+    """
+    name = name or selection.name
+    if resume == (file is not None):
+        raise click.UsageError("Say either FILE or --resume: a lab comes back as it was, `vpclab apply` changes it.")
+    lab = Lab.interrupted(name) if file is None else Lab.load(file, name=name or "", unique=False)
     began = time.monotonic()
-    problem = lab.up(detached=True)
+    problem = lab.resume() if resume else lab.up(detached=True)
     took_s = time.monotonic() - began
     found = lab.status()
-    click.echo(f"lab {lab.name} is up: {len(found['nodes'])} nodes in {took_s:.2f} s, daemon {found['pid']}")
+    again = " again" if resume else ""
+    click.echo(f"lab {lab.name} is up{again}: {len(found['nodes'])} nodes in {took_s:.2f} s, daemon {found['pid']}")
     for warning in found["warnings"]:
         click.echo(f"vpclab: {warning}", err=True)
     if problem:
@@ -122,7 +132,7 @@ def validate(file: Path, output: str) -> None:
 @click.pass_obj
 def status(selection: Selection, limits: bool, output: str) -> None:
     """Nodes, their addresses, programs and packet counts."""
-    if output == "table" and selection.name is None and not Lab.running():
+    if output == "table" and selection.name is None and not Lab.running() and not Lab.waiting():
         click.echo("no lab is running")
         return
     if limits:

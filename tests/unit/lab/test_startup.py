@@ -51,6 +51,7 @@ def test_a_daemon_that_gets_ready(daemon: Path, tmp_path: Path) -> None:
         "text": "version: 1\n",
         "file": "lab.yaml",
         "strict": True,
+        "resume": False,
     }
     assert is_alive(started.pid)
     assert started.tie is not None

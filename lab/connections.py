@@ -1,0 +1,71 @@
+"""TCP connections as the kernels of nodes have them: /proc/net/tcp and tcp6 of a network namespace (proc(5))."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from lab.node_plan import Address
+
+_LISTENING = 0x0A
+_UNDER_WAY = frozenset({0x01, 0x04, 0x05, 0x08, 0x09, 0x0B})
+"""ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING (`net/tcp_states.h`): both ends still speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One end of a TCP connection, as the node sees it that has it."""
+
+    local: Address
+    local_port: int
+    remote: Address
+    remote_port: int
+
+    def __str__(self) -> str:
+        return f"{_shown(self.local)}:{self.local_port} > {_shown(self.remote)}:{self.remote_port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The TCP sockets of a node."""
+
+    connections: frozenset[Connection]
+    listening: frozenset[int]
+    """Ports on which it waits for others, at any of its addresses."""
+
+    def opened_here(self, connection: Connection) -> bool:
+        """Whether the node seems to have opened this connection: nothing waits on its port."""
+        return connection.local_port not in self.listening
+
+
+def read_sockets(tables: Iterable[str]) -> Sockets:
+    """Read the content of such files."""
+    connections, listening = set(), set()
+    for table in tables:
+        for line in table.splitlines()[1:]:
+            words = line.split(maxsplit=4)
+            state = int(words[3], 16)
+            local, local_port = _end(words[1])
+            remote, remote_port = _end(words[2])
+            if state == _LISTENING:
+                listening.add(local_port)
+            elif state in _UNDER_WAY and not local.is_loopback:
+                connections.add(Connection(local, local_port, remote, remote_port))
+    return Sockets(frozenset(connections), frozenset(listening))
+
+
+def _end(text: str) -> tuple[Address, int]:
+    digits, _, port = text.partition(":")
+    # Words of 32 bits, as this machine keeps them in memory.
+    words = (int(digits[at : at + 8], 16) for at in range(0, len(digits), 8))
+    octets = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    if len(octets) == 4:
+        return IPv4Address(octets), int(port, 16)
+    address = IPv6Address(octets)
+    return address.ipv4_mapped or address, int(port, 16)
+
+
+def _shown(address: Address) -> str:
+    return str(address) if address.version == 4 else f"[{address}]"

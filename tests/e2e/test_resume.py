@@ -1,0 +1,263 @@
+"""`vpclab up --resume`: the daemon was killed, its instances were not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import gc
+from lab.state import DAEMON, RUNTIME, LabState
+from tests.e2e.lab.stage import commands, eventually, names_of
+from vpclab import Lab, LabError
+
+FILES = Path(__file__).parents[1] / "crashes"
+BEFORE, AFTER = FILES / "before.yaml", FILES / "after.yaml"
+
+
+class Crashed:
+    """A lab that runs detached, and whose daemon can be killed."""
+
+    def __init__(self, name: str = "crash") -> None:
+        self.state = LabState(name)
+
+    def vpclab(self, *words: str, status: int = 0) -> str:
+        line = [sys.executable, "-P", "-m", "vpclab", *words]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def kill(self) -> None:
+        os.kill(self.state.read(DAEMON)["pid"], signal.SIGKILL)
+        eventually(lambda: not self.state.is_running(), "the daemon is gone")
+
+    def resume(self) -> Lab:
+        assert "is up again: 4 nodes in" in self.vpclab("up", "--resume")
+        return Lab.attach()
+
+    @property
+    def lab_id(self) -> str:
+        return str(self.state.read(RUNTIME)["lab_id"])
+
+
+@pytest.fixture
+def crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crashed]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    lab = Crashed()
+    lab.vpclab("up", str(BEFORE))
+    yield lab
+    lab_id = lab.lab_id if lab.state.path.exists() else ""
+    Lab("crash", "", "").down()
+    assert gc.collect("crash") == []
+    if lab_id:
+        eventually(lambda: not commands(lab_id) and not names_of(lab_id), "nothing of it is left")
+    assert not lab.state.path.exists()
+
+
+def programs(lab: Lab) -> dict[str, Any]:
+    return {f"{n['name']}/{p['name']}": p for n in lab.status()["nodes"] for p in n["programs"]}
+
+
+def test_instances_and_what_runs_in_them_go_on(crashed: Crashed) -> None:
+    lab = Lab.attach()
+    before = programs(lab)
+    with lab["app"].popen(["sleep", "1000"]) as sleeper:
+        crashed.kill()
+        assert "its instances run on" in crashed.vpclab("status", "--lab", "crash", status=3)
+        assert "bring back the one whose daemon was killed" in crashed.vpclab("ping", "app", "web", status=3)
+        again = crashed.resume()
+        assert programs(again) == before
+        assert sleeper.poll() is None
+        assert again["app"].ping("visitor", timeout_s=10)
+        sleeper.kill()
+    assert again.apply(BEFORE, dry_run=True) == []
+    assert again.status()["file"] == str(BEFORE)
+
+
+def test_a_program_that_dies_meanwhile_is_started_again(crashed: Crashed) -> None:
+    before = programs(Lab.attach())["web/http"]["pid"]
+    crashed.kill()
+    os.kill(before, signal.SIGKILL)
+    again = crashed.resume()
+    eventually(lambda: programs(again)["web/http"]["state"] == "running", "it is started again")
+    assert programs(again)["web/http"]["pid"] != before
+    assert again["visitor"].run(["curl", "-sS", "-m", "10", "http://203.0.113.20/"]).returncode == 0
+
+
+def test_what_was_applied_last_comes_back_with_its_clock(crashed: Crashed) -> None:
+    lab = Lab.attach()
+    lab.apply(AFTER)
+    lab.clock.advance(3600)
+    before = programs(lab)
+    crashed.kill()
+    again = crashed.resume()
+    assert again.apply(AFTER, dry_run=True) == []
+    assert again.status()["clock_offset_s"] == 3600
+    assert programs(again) == before
+    again.apply(BEFORE)
+    assert again["app"].ping("visitor", timeout_s=10)
+    crashed.kill()
+    assert crashed.resume().apply(BEFORE, dry_run=True) == []
+
+
+class Talk:
+    """A TCP connection in which one side says something every few milliseconds, and the other says it back."""
+
+    def __init__(self, lab: Lab, client: str, server: str, address: str, port: int) -> None:
+        listener = self.listener = lab[server].socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("", port))
+        listener.listen()
+        self._ends = [lab[client].socket()]
+        self._ends[0].settimeout(60)
+        self._ends[0].connect((address, port))
+        self._ends.append(listener.accept()[0])
+        self.gap_s, self.count, self.failure = 0.0, 0, ""
+        self._ended = threading.Event()
+        self._threads = [threading.Thread(target=each) for each in (self._ask, self._answer)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self) -> None:
+        try:
+            while not self._ended.wait(0.005):
+                began = time.monotonic()
+                self._ends[0].sendall(b"x")
+                if not self._ends[0].recv(1):
+                    raise ConnectionError("hung up")
+                self.gap_s = max(self.gap_s, time.monotonic() - began)
+                self.count += 1
+        except OSError as error:
+            self.failure = str(error)
+
+    def _answer(self) -> None:
+        with contextlib.suppress(OSError):
+            while said := self._ends[1].recv(1):
+                self._ends[1].sendall(said)
+
+    def goes_on(self) -> None:
+        seen = self.count
+        eventually(lambda: self.failure or self.count > seen + 10, "it goes on", deadline_s=60)
+        assert not self.failure
+
+    def break_off(self) -> None:
+        """End it although nothing comes any more."""
+        for end in self._ends:
+            end.settimeout(0.1)
+        self.close()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._threads[0].join(60)
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        self._threads[1].join(60)
+        for end in (*self._ends, self.listener):
+            end.close()
+
+
+def test_connections_go_on(crashed: Crashed) -> None:
+    """Through security groups that remember who began, a NAT gateway, and an Elastic IP address."""
+    lab = Lab.attach()
+    lab.apply(AFTER)
+    talks = {"group, NAT gateway": Talk(lab, "app", "visitor", "198.51.100.77", 4000)}
+    try:
+        talks["Elastic IP address, group"] = Talk(lab, "visitor", "web", "203.0.113.20", 81)
+        talks["Elastic IP address, group"].listener.close()
+        talks["two groups"] = Talk(lab, "app", "web", lab.address_of("web", source="app"), 81)
+        for talk in talks.values():
+            talk.goes_on()
+        ports = sorted(row["translated"] for row in lab.nat()["translations"])
+        began = time.monotonic()
+        crashed.kill()
+        again = crashed.resume()
+        took_s = time.monotonic() - began
+        for name, talk in talks.items():
+            talk.goes_on()
+            print(f"{name}: {talk.gap_s:.2f} s without an answer; the command took {took_s:.2f} s")
+        assert sorted(row["translated"] for row in again.nat()["translations"]) == ports
+        assert not [each for each in again.status()["warnings"] if "TCP connections" in each]
+    finally:
+        for talk in talks.values():
+            talk.close()
+
+
+def test_udp_through_a_nat_gateway_has_the_same_port_again(crashed: Crashed) -> None:
+    lab = Lab.attach()
+    with lab["app"].socket(kind=socket.SOCK_DGRAM) as ours, lab["visitor"].socket(kind=socket.SOCK_DGRAM) as theirs:
+        ours.bind(("", 5000))
+        theirs.bind(("", 5000))
+        theirs.settimeout(20)
+        ours.settimeout(20)
+
+        def ask() -> Any:
+            ours.sendto(b"x", ("198.51.100.77", 5000))
+            _, seen = theirs.recvfrom(10)
+            theirs.sendto(b"y", seen)
+            assert ours.recv(10) == b"y"
+            return seen
+
+        before = ask()
+        crashed.kill()
+        crashed.resume()
+        assert ask() == before
+
+
+def test_a_connection_that_no_rule_allows_any_more_is_named(crashed: Crashed, tmp_path: Path) -> None:
+    """While its network remembers it, it goes on whatever the rules say now; what is rebuilt is what they allow."""
+    lab = Lab.attach()
+    everybody = "{protocol: tcp, ports: 80, source: 0.0.0.0/0}"
+    opened = tmp_path / "opened.yaml"  # for some: what is open to everybody is not tracked, as on AWS
+    opened.write_text(BEFORE.read_text().replace(everybody, f"{everybody}, {everybody.replace('80', '81')}"))
+    opened.write_text(opened.read_text().replace("ports: 81, source: 0.0.0.0/0", "ports: 81, source: 198.51.100.0/24"))
+    lab.apply(opened)
+    talk = Talk(lab, "visitor", "web", "203.0.113.20", 81)
+    try:
+        lab.apply(BEFORE)
+        talk.goes_on()
+        crashed.kill()
+        [warning] = [each for each in crashed.resume().status()["warnings"] if "TCP connections" in each]
+        assert "1 TCP connections do not go on (198.51.100.77:" in warning
+        assert " > 203.0.113.20:81)" in warning
+    finally:
+        talk.break_off()
+
+
+def test_without_instances_there_is_nothing_to_resume(crashed: Crashed) -> None:
+    assert "nothing to resume" in crashed.vpclab("up", "--resume", "--name", "crash", status=3)
+    crashed.kill()
+    os.kill(crashed.state.read(RUNTIME)["pid"], signal.SIGKILL)
+    eventually(lambda: not commands(crashed.lab_id), "they have ended")
+    assert "no lab can be resumed" in crashed.vpclab("up", "--resume", status=3)
+    assert "start it anew: vpclab up FILE" in crashed.vpclab("up", "--resume", "--name", "crash", status=3)
+    assert "Say either FILE or --resume" in crashed.vpclab("up", "--resume", str(BEFORE), status=2)
+
+
+def test_instances_end_when_their_folder_is_removed_or_gc_is_asked(crashed: Crashed) -> None:
+    crashed.kill()
+    lab_id = crashed.lab_id
+    shutil.rmtree(crashed.state.path)
+    eventually(lambda: not commands(lab_id), "nobody can find them any more, so they end")
+    gc.collect("crash")
+    assert not names_of(lab_id)
+    crashed.vpclab("up", str(BEFORE))
+    crashed.kill()
+    lab_id = crashed.lab_id
+    assert commands(lab_id)
+    [removed] = gc.collect("crash")
+    assert removed.lab == "crash"
+    eventually(lambda: not commands(lab_id) and not names_of(lab_id), "nothing is left")
+    with pytest.raises(LabError, match="no lab is running"):
+        Lab.attach()

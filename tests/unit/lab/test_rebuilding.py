@@ -1,0 +1,189 @@
+"""Connections are rebuilt from what kernels say: what a new data plane remembers then is what the old one did."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from dataplane.engine import DataPlane
+from dataplane.load import load
+from dataplane.probe import TCP, Probe, read_probe
+from dataplane.topology import Topology
+from lab.connections import Connection, Sockets, read_sockets
+from lab.journal import Journal, read_journal, write_journal
+from lab.planning import plan_nodes
+from lab.rebuilding import Rebuilt, rebuild
+from lab.state import LabState
+
+FILE = Path(__file__).parents[2] / "crashes" / "before.yaml"
+CLOSED = FILE.read_text().replace("ports: 80,", "ports: 81,")
+ACK = 0x10
+
+
+def topology(text: str) -> Topology:
+    return load(text, file_name=str(FILE)).topology()
+
+
+class Network:
+    """A data plane, and what the kernels of its nodes would know."""
+
+    def __init__(self) -> None:
+        self.plane = DataPlane(topology(FILE.read_text()))
+        self.plans = {plan.name: plan for plan in plan_nodes(self.plane.topology, self.plane.names)}
+        self.ends: dict[str, set[Connection]] = {name: set() for name in self.plans}
+        self.listening: dict[str, set[int]] = {name: set() for name in self.plans}
+
+    def address(self, node: str) -> IPv4Address:
+        address = self.plans[node].interfaces[0].addresses[0][0]
+        assert isinstance(address, IPv4Address)
+        return address
+
+    def connect(self, client: str, server: str, address: str, ports: tuple[int, int]) -> None:
+        here, there = (self.plans[node].interfaces[0].port for node in (client, server))
+        probe = Probe(
+            source=self.address(client),
+            destination=IPv4Address(address),
+            protocol=TCP,
+            source_port=ports[0],
+            destination_port=ports[1],
+        )
+        came = read_probe(self.send(here, probe, there))
+        self.send(there, came.answer(), here)
+        self.ends[client].add(Connection(probe.source, ports[0], probe.destination, ports[1]))
+        self.ends[server].add(Connection(came.destination, came.destination_port, came.source, came.source_port))
+        self.listening[server].add(ports[1])
+
+    def send(self, port: int, probe: Probe, arrives: int) -> bytes:
+        [emission] = self.plane.process([self.plane.frame(port, probe)], [port], 1000)[1]
+        assert emission.port == arrives
+        return emission.frame
+
+    def sockets(self) -> dict[str, Sockets]:
+        return {name: Sockets(frozenset(self.ends[name]), frozenset(self.listening[name])) for name in self.plans}
+
+    def again(self, text: str = FILE.read_text()) -> tuple[DataPlane, Rebuilt]:
+        plane = DataPlane(topology(text), names=self.plane.names)
+        plans = {plan.name: plan for plan in plan_nodes(plane.topology, plane.names)}
+        assert {name: plan.interfaces for name, plan in plans.items()} == {
+            name: plan.interfaces for name, plan in self.plans.items()
+        }
+        return plane, rebuild(plane, 5000, plans, self.sockets())
+
+
+def remembered(plane: DataPlane) -> set[tuple[object, ...]]:
+    return {
+        (row["kind"], row["owner"], row["rule"], row["state"], row["forward"], row["reply"])
+        for row in plane.engine.sessions()
+    }
+
+
+def connected() -> Network:
+    network = Network()
+    for n in range(300):  # at one destination, so that some ports collide
+        network.connect("app", "visitor", "198.51.100.77", (40000 + n, 4000))
+    network.connect("visitor", "web", "203.0.113.20", (50000, 80))
+    network.connect("app", "web", str(network.address("web")), (51000, 80))
+    return network
+
+
+def test_the_same_is_remembered_again_ports_of_nat_gateways_included() -> None:
+    network = connected()
+    plane, done = network.again()
+    assert (done.count, done.lost) == (302, ())
+    opened = {row[-2:] for row in remembered(network.plane)}
+    assert {row[-2:] for row in remembered(plane)} == opened
+    assert {row["state"] for row in plane.engine.sessions()} == {"open"}
+
+
+def test_who_opened_a_connection_is_found_without_anybody_listening() -> None:
+    network = connected()
+    for listening in network.listening.values():
+        listening.clear()
+    plane, done = network.again()
+    assert (done.count, done.lost) == (302, ())
+    assert {row[-2:] for row in remembered(network.plane)} <= {row[-2:] for row in remembered(plane)}
+
+
+def test_what_rules_no_longer_allow_is_lost_and_said_to_be() -> None:
+    network = connected()
+    _, done = network.again(CLOSED)
+    assert done.count == 300
+    assert {each.remote_port for each in done.lost} == {80}
+
+
+def test_a_connection_that_has_another_port_at_a_nat_gateway_is_lost() -> None:
+    network = connected()
+    [seen] = [each for each in network.ends["visitor"] if each.remote_port and each.local_port == 4000][:1]
+    network.ends["visitor"].remove(seen)
+    network.ends["visitor"].add(Connection(seen.local, seen.local_port, seen.remote, 1))
+    _, done = network.again()
+    assert done.count == 301
+    assert [each.remote_port for each in done.lost] == [4000]
+
+
+@pytest.mark.parametrize(
+    ("example", "client", "server", "seen_as"),
+    [
+        ("inspection", ("web", "10.60.1.10"), ("customer", "198.51.100.77"), "203.0.113.60"),  # an instance forwards
+        ("gwlb-two-az", ("one-a", "10.90.1.10"), ("site", "198.51.100.80"), "203.0.113.91"),  # a target gives it back
+    ],
+)
+def test_packets_go_through_the_hands_of_appliances(
+    example: str, client: tuple[str, str], server: tuple[str, str], seen_as: str
+) -> None:
+    file = FILE.parents[2] / "examples" / f"{example}.yaml"
+    plane = DataPlane(load(file.read_text(), file_name=str(file)).topology())
+    plans = {plan.name: plan for plan in plan_nodes(plane.topology, plane.names)}
+    here = Connection(IPv4Address(client[1]), 40000, IPv4Address(server[1]), 80)
+    there = Connection(IPv4Address(server[1]), 80, IPv4Address(seen_as), 40000)
+    sockets = {
+        client[0]: Sockets(frozenset({here}), frozenset()),
+        server[0]: Sockets(frozenset({there}), frozenset({80})),
+    }
+    assert rebuild(plane, 1000, plans, sockets) == Rebuilt(count=1, lost=())
+    nobody = {**sockets, server[0]: Sockets(frozenset(), frozenset({80}))}
+    assert rebuild(plane, 1000, plans, nobody) == Rebuilt(count=0, lost=(here,))
+
+
+def test_tables_of_a_kernel() -> None:
+    """Lines of a real one; a client of IPv4 at a socket of IPv6 is one of IPv4."""
+    head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    four = (
+        "   0: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n"
+        "   1: 0501000A:0050 4D6433C6:C350 01 00000000:00000000 00:00000000 00000000     0        0 2 1\n"
+        "   2: 0501000A:0050 4D6433C6:C351 06 00000000:00000000 03:00000000 00000000     0        0 0 3\n"
+        "   3: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 3 1\n"
+    )
+    six = (
+        "   0: 0000000000000000FFFF00000501000A:0051 0000000000000000FFFF00004D6433C6:C352 08 00000000:00000000 "
+        "00:00000000 00000000     0        0 4 1\n"
+        "   1: B80D0120000000000000000010000000:01BB B80D0120000000000000000020000000:C353 01 00000000:00000000 "
+        "00:00000000 00000000     0        0 5 1\n"
+    )
+    found = read_sockets([head + four, head + six])
+    assert found.listening == {80}
+    assert {str(each) for each in found.connections} == {
+        "10.0.1.5:80 > 198.51.100.77:50000",
+        "10.0.1.5:81 > 198.51.100.77:50002",
+        "[2001:db8::10]:443 > [2001:db8::20]:50003",
+    }
+
+
+def test_a_journal_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    names = connected().plane.names
+    state = LabState("journal")
+    state.acquire()
+    try:
+        assert read_journal(state) is None
+        written = Journal(text="version: 1\n", file="lab.yaml", folder="/", clock_offset_ms=7, names=names)
+        write_journal(state, written)
+        read = read_journal(state)
+        assert read is not None
+        assert (read.text, read.file, read.folder, read.clock_offset_ms) == ("version: 1\n", "lab.yaml", "/", 7)
+        assert [read.names[n] for n in range(len(names))] == [names[n] for n in range(len(names))]
+    finally:
+        state.remove()
+        state.release()
