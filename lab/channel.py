@@ -1,8 +1,8 @@
 """Messages with descriptors between a Runtime and its spawner, over a stream socket that only they have.
 
 Each message is a header (length, number of descriptors; the descriptors travel with it) and a pickled value. Both
-ends are our own code, started by one another over a socket pair without a name, so pickle is safe here; it is
-chosen because a mapping that many plans share is sent once.
+ends are our own code, started by one another over a socket pair without a name, or known to be so before a message is
+read (`lab.handover`), so pickle is safe here; it is chosen because a mapping that many plans share is sent once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import socket
 import struct
 from collections.abc import Sequence
 from typing import Any
+
+from lab.socket_path import network_of
 
 _HEADER = struct.Struct("=IB")
 DESCRIPTOR_LIMIT = 250
@@ -52,6 +54,11 @@ class Channel:
     def fileno(self) -> int:
         """For poll."""
         return self._socket.fileno()
+
+    @property
+    def network(self) -> int:
+        """A number of the network namespace that the daemon's end was made in. Raises OSError."""
+        return network_of(self._socket)
 
     def send(self, value: Any, descriptors: Sequence[int] = ()) -> None:
         """Send a value, and copies of these descriptors. Raises ChannelClosed."""

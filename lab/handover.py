@@ -1,9 +1,13 @@
 """How a lab's nodes and programs get from a daemon that was killed to the next one.
 
-The spawner of a lab that lingers has a *door*: a socket in the state folder, where it listens once its daemon is gone.
-Who comes (`vpclab up --resume`) is told what there is, and has a `Channel` as if it had started the spawner itself. The
-folder lets in nobody but its user, and the kernel says at both ends who is at the other one, so that pickle is as safe
-here as over a socket without a name.
+The spawner of a lab that lingers has a *door*: a socket in the state folder, at which it listens while it has no
+daemon, and only then. Who comes (`vpclab up --resume`) is told what there is, and has a `Channel` as if it had started
+the spawner itself.
+
+What goes through the door is pickled, so neither end may take it from anybody. Programs in instances are the lab's
+user, and the state folder is theirs to change. What they cannot change is where they are: the spawner lets in only who
+comes from the network namespace that the lab was started in, and who comes reads only what the process says that is
+recorded as spawner, and is in its own PID namespace: no program of a lab is.
 """
 
 from __future__ import annotations
@@ -11,24 +15,35 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.channel import Channel
+from dataplane.errors import LabError
+from lab import processes
+from lab.channel import Channel, ChannelClosed
 from lab.node_plan import NodePlan
-from lab.socket_path import peer_uid, reachable
+from lab.processes import Process
+from lab.socket_path import network_of, peer_pid, peer_uid, reachable
 from lab.state import DOOR
 
 LINGER_S = 600.0
 """So long nodes wait for another daemon."""
+ANSWER_S = 5.0
+"""So long either end waits for the other: for the spawner to notice that its daemon is gone, for a word to come."""
+_WAITING = 8
+"""How many may stand before the door. Each is looked at for an instant."""
+_PAUSE_S = 0.005
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handover:
     """What a spawner tells the daemon that takes its lab over."""
 
+    lab_id: str
     facts: Mapping[str, Any]
     plans: Mapping[str, NodePlan]
     """Of all nodes there are."""
@@ -37,61 +52,149 @@ class Handover:
 
 
 class Door:
-    """Where the next daemon comes in; the spawner's end."""
+    """Where the next daemon comes in; the spawner's end.
 
-    def __init__(self, folder: Path) -> None:
-        """Make the socket in a state folder. Raises OSError."""
-        self._folder = folder
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    It is there as long as the lab can be taken over, for others to see, and nobody gets through before `listen`.
+    """
+
+    def __init__(self, folder: Path, network: int) -> None:
+        """Make the socket in a state folder; `network` is where those come from who are let in. Raises OSError."""
+        self._folder, self._network = folder, network
+        self._socket = self._bound()
+
+    def _bound(self) -> socket.socket:
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        draft = f".{DOOR}"
         try:
-            with reachable(folder, DOOR) as address:
+            with reachable(self._folder, draft) as address:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(address)
-                self._listener.bind(address)  # the folder lets nobody else in
-            self._listener.listen(1)
-            self._listener.setblocking(False)
+                end.bind(address)
+            (self._folder / draft).replace(self._folder / DOOR)
+            end.setblocking(False)
         except BaseException:
-            self._listener.close()
+            end.close()
             raise
+        return end
+
+    def listen(self) -> None:
+        """Let somebody come."""
+        self._socket.listen(_WAITING)
+
+    def shut(self) -> None:
+        """Let nobody come any more; the door stays.
+
+        Where there is no room for a new one, who comes to this one waits until it is opened.
+        """
+        with contextlib.suppress(OSError):
+            new = self._bound()  # there is no other way back from listen(2)
+            self._socket.close()
+            self._socket = new
 
     def fileno(self) -> int:
         """For poll."""
-        return self._listener.fileno()
+        return self._socket.fileno()
 
     def is_there(self) -> bool:
         """Whether anybody can find it: not when the state folder has been removed."""
         return (self._folder / DOOR).exists()
 
-    def open(self) -> Channel | None:
-        """Let in who has come; None when that is nobody, or another user."""
+    def open(self, handover: Handover) -> Channel | None:
+        """Hand the lab over to who has come; None when that is nobody, or nobody to let in."""
         try:
-            line, _ = self._listener.accept()
+            line, _ = self._socket.accept()
         except OSError:
             return None
-        if peer_uid(line) != os.geteuid():
-            line.close()
-            return None
         line.setblocking(True)
-        return Channel(line)
+        _be_patient(line, ANSWER_S)
+        channel = Channel(line)
+        with contextlib.suppress(ChannelClosed, OSError):
+            if peer_uid(line) != os.geteuid():
+                channel.send(("refused", "it belongs to another user"))
+            elif network_of(line) != self._network:
+                channel.send(("refused", "a lab is taken over in the network namespace that it was started in only"))
+            else:
+                channel.send(("done", handover))
+                _be_patient(line, 0)
+                return channel
+        channel.close()
+        return None
 
     def close(self) -> None:
         """Take it away."""
-        self._listener.close()
+        self._socket.close()
         with contextlib.suppress(OSError):
             (self._folder / DOOR).unlink()
 
 
-def come_in(folder: Path) -> tuple[Channel, Handover]:
-    """Take the nodes of the lab whose state folder this is over. Raises OSError and ChannelClosed when none wait."""
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover]:
+    """Take the nodes of a lab over, whose state folder and recorded spawner these are; the caller holds its lock.
+
+    Raises LabError when they wait for nobody.
+    """
     try:
-        with reachable(folder, DOOR) as address:
-            line.connect(address)
-        if peer_uid(line) != os.geteuid():
-            raise PermissionError(1, "another user's")
-        channel = Channel(line)
-        (_, handover), _ = channel.receive()
+        line = _reach(folder, spawner)
+    except OSError as error:
+        raise LabError(
+            f"the nodes of lab {lab} wait for nobody: it was not yet up, was going down, or has instances that are "
+            "attached; remove what is left of it: vpclab gc"
+        ) from error
+    channel = Channel(line)
+    try:
+        # Before a word of it is read: to unpickle is to do what the other end says.
+        if not _is_spawner(line, spawner):
+            raise LabError(f"{folder / DOOR} is not the spawner's of lab {lab}; remove what is left of it: vpclab gc")
+        (kind, said), _ = channel.receive()
+        if kind == "refused":
+            raise LabError(f"lab {lab}: {said}")
+        if said.lab_id.rpartition("-")[0] != lab:
+            raise LabError(f"{folder / DOOR} leads to another lab; remove what is left of {lab}: vpclab gc")
+        _be_patient(line, 0)
+    except (OSError, ChannelClosed) as error:
+        channel.close()
+        raise LabError(f"process {spawner.pid}, which keeps the nodes of lab {lab}, does not answer") from error
     except BaseException:
-        line.close()
+        channel.close()
         raise
-    return channel, handover
+    return channel, said
+
+
+def _reach(folder: Path, spawner: Process) -> socket.socket:
+    """Connect to the door; a spawner that has just lost its daemon gets some time to notice. Raises OSError."""
+    end = time.monotonic() + ANSWER_S
+    while True:
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _be_patient(line, ANSWER_S)
+            with reachable(folder, DOOR) as address:
+                line.connect(address)
+            return line
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+            line.close()
+            if time.monotonic() > end or not spawner.is_alive():
+                raise
+        except BaseException:
+            line.close()
+            raise
+        time.sleep(_PAUSE_S)
+
+
+def _is_spawner(line: socket.socket, spawner: Process) -> bool:
+    ours = processes.namespace("self", "pid")
+    return (
+        peer_uid(line) == os.geteuid()
+        and peer_pid(line) == spawner.pid
+        and ours is not None
+        and processes.namespace(spawner.pid, "pid") == ours
+        and spawner.is_alive()  # last: all of this was about that process, and no later one of that number
+    )
+
+
+def _be_patient(line: socket.socket, seconds: float) -> None:
+    """Let words to and from the other end take so long; 0: for ever.
+
+    Not by `settimeout`, which makes the socket one that never waits, and parts of a message would be taken for all.
+    """
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+    for which in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        line.setsockopt(socket.SOL_SOCKET, which, limit)

@@ -139,17 +139,11 @@ class Runtime:
 
     def _take_over(self) -> None:
         recorded = self._state.read(RUNTIME)
-        if not isinstance(recorded, dict) or recorded_process(recorded) is None:
+        spawner = recorded_process(recorded)
+        if spawner is None:
             raise LabError(f"nothing of lab {self._state.name} runs any more; start it anew: vpclab up FILE")
-        try:
-            self._channel, handover = come_in(self._state.path)
-        except (OSError, ChannelClosed) as error:
-            raise LabError(
-                f"the nodes of lab {self._state.name} wait for nobody: it was not yet up, was going down, or has "
-                "instances that are attached; remove what is left of it: vpclab gc"
-            ) from error
-        self._lab_id = str(recorded["lab_id"])
-        self._process = Process(recorded["pid"], recorded["start"])
+        self._channel, handover = come_in(self._state.path, self._state.name, spawner)
+        self._lab_id, self._process = handover.lab_id, spawner
         self._plans, self._entries = dict(handover.plans), dict(handover.entries)
         self._know(handover.facts)
 

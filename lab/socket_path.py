@@ -32,7 +32,17 @@ def network_of(end: socket.socket) -> int:
     return int.from_bytes(end.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
 
 
-def peer_uid(client: socket.socket) -> int:
+def peer_uid(end: socket.socket) -> int:
     """The user at the other end, as the kernel says."""
-    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    return int(struct.unpack("3i", credentials)[1])
+    return _credentials(end)[1]
+
+
+def peer_pid(end: socket.socket) -> int:
+    """The process at the other end: who connected, or who began to listen. 0: one outside of our PID namespace."""
+    return _credentials(end)[0]
+
+
+def _credentials(end: socket.socket) -> tuple[int, int, int]:
+    credentials = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, gid = struct.unpack("3i", credentials)
+    return pid, uid, gid

@@ -142,18 +142,18 @@ class Spawner:
     def _next_daemon(self, door: Door) -> Channel:
         """Wait for the daemon that takes this lab over. Raises ChannelClosed when none comes."""
         _log(f"the daemon has ended; the nodes wait for another one, for {LINGER_S / 60:g} minutes")
+        door.listen()
         end = time.monotonic() + LINGER_S
         while time.monotonic() < end and door.is_there():
-            if self._work(door.fileno(), 1.0) and (channel := door.open()) is not None:
-                with contextlib.suppress(ChannelClosed):
-                    channel.send(("done", self._handover()))
-                    _log("another daemon has taken over")
-                    return channel
-                channel.close()
+            if self._work(door.fileno(), 1.0) and (channel := door.open(self._handover())) is not None:
+                _log("another daemon has taken over")
+                door.shut()
+                return channel
         raise ChannelClosed
 
     def _handover(self) -> Handover:
         return Handover(
+            lab_id=self._site.lab_id,
             facts=self.facts(),
             plans={name: node.plan for name, node in self._nodes.items()},
             entries={name: self._entry(node) for name, node in self._nodes.items()},
@@ -240,7 +240,10 @@ class Spawner:
             self.lock_up()
             return False
         if self._door is None:
-            self._door = Door(self._folder)
+            try:
+                self._door = Door(self._folder, self._channel.network)
+            except OSError as error:
+                raise LabError(f"nodes cannot wait for another daemon: {said(error)}") from error
         return True
 
     def do_sockets(self) -> dict[str, Sockets]:
