@@ -57,7 +57,7 @@ def run(start: Start, ready: IO[bytes], tie: int | None) -> int:
 def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) -> None:
     state = LabState(start.name)
     state.acquire()
-    stays = start.resume  # until it has been taken over, whatever fails: it can be tried again
+    stays = start.resume  # until somebody knows that it is up, whatever fails: it can be tried again
     try:
         _log_to(state)
         before = _before(state) if start.resume else None
@@ -71,7 +71,6 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
         with RunningLab(state, text, file, runtime, before=before) as lab:
             from lab.verbs import Verbs
 
-            stays = False
             if before is not None:
                 lab.restart_checkers()
             state.write_daemon(name=start.name, file=file, lab_id=lab.runtime.lab_id)
@@ -81,7 +80,9 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
                 log.info("going down: %s", _live(lab, start, ready, tie, signals))
             finally:
                 server.close()
-        state.remove()
+                stays = lab.leaves_nodes
+        if not stays:
+            state.remove()
     except VpclabError:
         if not stays:
             state.remove()
@@ -149,6 +150,7 @@ def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, sign
                     lab.linger()
                 if not _say(ready, {"problem": problem}):
                     return _UNHEARD
+                lab.own_nodes()
                 log.info("lab %s is up", start.name)
 
 

@@ -75,7 +75,12 @@ class RunningLab:
         self._closed = False
         self.lost: list[str] = []
         """What is lost because the daemon before was killed, each in a sentence."""
-        self._state, self._text, self._lingers = state, text, False
+        self._state, self._text = state, text
+        self._lingers = before is not None
+        """Whether what it is is written down for another daemon."""
+        self.leaves_nodes = before is not None
+        """Whether nodes and programs are left to another daemon when this ends: until `own_nodes`, those that were
+        taken over, so that whatever fails or is interrupted meanwhile can be tried again."""
         self._folder = state.path
         self._health: HealthWatch | None = None
         self._captures: DeclaredCaptures | None = None
@@ -104,10 +109,7 @@ class RunningLab:
             self._end_health()
             if self._captures is not None:
                 self._captures.close()
-            if before is None:
-                self.runtime.close()
-            else:
-                self.runtime.let_go()
+            self._end_runtime()
             raise
         self.start_s = time.monotonic() - began
         """Seconds from the lab file to a network that forwards, programs not counted."""
@@ -121,7 +123,10 @@ class RunningLab:
         self.close()
 
     def close(self) -> None:
-        """Stop the worker, end all programs and take every namespace down. Checks that are not over end at once."""
+        """Stop the worker, end all programs and take every namespace down, or leave them to another daemon.
+
+        Checks that are not over end at once.
+        """
         self._ending.set()
         with self._changing:
             self._closed = True
@@ -135,7 +140,7 @@ class RunningLab:
                 self.flow_logs.close()
             except OSError as error:
                 log.error("flow logs cannot be written: %s", error)
-            self.runtime.close()
+            self._end_runtime()
 
     @property
     def topology(self) -> Topology:
@@ -195,6 +200,16 @@ class RunningLab:
                 self.runtime.linger()
             except LabError as error:
                 log.warning("the lab will not outlive its daemon: %s", error)
+
+    def own_nodes(self) -> None:
+        """End with the lab what was taken over, from now on: somebody knows that it is up."""
+        self.leaves_nodes = False
+
+    def _end_runtime(self) -> None:
+        if self.leaves_nodes:
+            self.runtime.let_go()
+        else:
+            self.runtime.close()
 
     def _rebuild(self) -> None:
         """Remember the connections that the nodes have, which the daemon before has taken with it."""

@@ -22,6 +22,8 @@ from dataplane.errors import LabError
 from lab.control import error_from_json
 
 _LAST_WORDS_BYTES = 2000
+_ENDING_S = 10.0
+"""So long a daemon may take to end."""
 _ROOT = Path(__file__).resolve().parent.parent
 _DAEMON = "import sys; sys.path.insert(0, sys.argv.pop(1)); from lab.daemon import main; sys.exit(main(sys.argv[1:]))"
 
@@ -66,7 +68,7 @@ def launch(start: Start, *, tied: bool, limit_s: float) -> Started:
 
     Raises:
         ConfigurationError: the lab file is wrong.
-        LabError: it could not be started; nothing is left of it.
+        LabError: it could not be started; nothing is left of it. What was to be resumed is as it was.
     """
     ready_reader, ready_writer = os.pipe()
     tie_reader, tie_writer = os.pipe() if tied else (-1, -1)
@@ -99,10 +101,10 @@ def launch(start: Start, *, tied: bool, limit_s: float) -> Started:
         except _NoAnswer as error:
             early.seek(0)
             last = early.read()[-_LAST_WORDS_BYTES:].decode(errors="replace").strip().rpartition("\n")[2]
-            _stop(process, tie)
+            _end(process, tie, ready, start)
             raise LabError(f"lab {start.name} did not start: {error}{': ' + last if last else ''}") from None
         except BaseException:
-            _stop(process, tie)
+            _end(process, tie, ready, start)
             raise
 
 
@@ -126,12 +128,23 @@ def _read_line(ready: IO[bytes], limit_s: float) -> dict[str, Any]:
     return answer
 
 
+def _end(process: subprocess.Popen[bytes], tie: IO[bytes] | None, ready: IO[bytes], start: Start) -> None:
+    if not start.resume:
+        _stop(process, tie)
+        return
+    # Not by a signal: a lab that is up at this very moment would go down, with all that was to be rescued. The daemon
+    # sees that nobody waits for it any more, and leaves everything as it has found it.
+    ready.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_ENDING_S)
+
+
 def _stop(process: subprocess.Popen[bytes], tie: IO[bytes] | None) -> None:
     if tie is not None:
         tie.close()
     process.terminate()
     try:
-        process.wait(timeout=10)
+        process.wait(timeout=_ENDING_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

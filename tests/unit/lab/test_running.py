@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
+from dataplane.engine import DataPlane
 from dataplane.errors import ConfigurationError, LabError
+from dataplane.load import load
 from lab import running
+from lab.connections import Sockets
+from lab.journal import Journal, read_journal
 from lab.node_plan import NodePlan
 from lab.running import RunningLab
 from lab.runtime import NodeChange
@@ -77,7 +81,7 @@ class FakeRuntime:
     def __init__(self, state: object) -> None:
         self.plans: dict[str, NodePlan] = {}
         self.failing = ""
-        self.closed = False
+        self.closed = self.left = False
         self._next = 100
 
     def _step(self, what: str) -> None:
@@ -115,6 +119,19 @@ class FakeRuntime:
 
     def wait_ready(self) -> None: ...
 
+    def adopt(self, plans: Iterable[NodePlan]) -> dict[int, int]:
+        return self.add_nodes(plans)
+
+    def sockets(self) -> dict[str, Sockets]:
+        self._step("sockets")
+        return {}
+
+    def linger(self) -> bool:
+        return True
+
+    def let_go(self) -> None:
+        self.left = True
+
     def close(self) -> None:
         self.closed = True
 
@@ -123,8 +140,14 @@ class FakeState:
     name = "fake"
     path = Path("no folder")
 
-    def read(self, name: str) -> None:
-        """There was no earlier run."""
+    def __init__(self) -> None:
+        self.written: dict[str, Any] = {}
+
+    def read(self, name: str) -> Any:
+        return self.written.get(name)
+
+    def write(self, name: str, value: Any) -> None:
+        self.written[name] = value
 
 
 @pytest.fixture
@@ -322,3 +345,53 @@ def test_a_lab_that_goes_down_is_not_traced(lab: RunningLab) -> None:
     with pytest.raises(LabError, match="going down"), lab.traced():
         pass
     assert not lab.worker.running
+
+
+# -- a lab whose daemon was killed ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def again(monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunningLab]:
+    """Takes over a lab like this one, from a runtime whose step `failing` is refused."""
+    monkeypatch.setattr(running, "Worker", FakeWorker)
+
+    def take_over(runtime: FakeRuntime, text: str = "", **before: Any) -> RunningLab:
+        text = text or lab_text(a="10.0.1.10", b="10.0.1.11")
+        names = DataPlane(load(text, file_name="lab.yaml").topology()).names
+        journal = Journal(text=text, file="lab.yaml", folder="/", clock_offset_ms=7, names=names, **before)
+        return RunningLab(FakeState(), text, "lab.yaml", runtime, before=journal)  # type: ignore[arg-type]
+
+    return take_over
+
+
+def test_nodes_that_were_taken_over_are_left_until_somebody_knows_that_they_are_up(
+    again: Callable[..., RunningLab],
+) -> None:
+    runtime = FakeRuntime(FakeState())
+    again(runtime).close()
+    assert (runtime.left, runtime.closed) == (True, False)
+    runtime = FakeRuntime(FakeState())
+    taken = again(runtime)
+    taken.own_nodes()
+    taken.close()
+    assert (runtime.left, runtime.closed) == (False, True)
+
+
+@pytest.mark.parametrize("failing", ["add", "sockets"])
+def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., RunningLab], failing: str) -> None:
+    runtime = FakeRuntime(FakeState())
+    runtime.failing = failing
+    with pytest.raises(LabError, match=f"refused: {failing}"):
+        again(runtime)
+    assert (runtime.left, runtime.closed) == (True, False)
+
+
+def test_what_changes_right_after_is_written_down(again: Callable[..., RunningLab]) -> None:
+    """Not only once it has been said to be up: it may be killed before."""
+    with again(FakeRuntime(FakeState())) as taken:
+        taken.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
+        taken.advance_clock(1000)
+        written = read_journal(taken._state)
+    assert written is not None
+    assert (written.text, written.file) == (lab_text(a="10.0.1.10"), "new.yaml")
+    assert written.clock_offset_ms == 1007

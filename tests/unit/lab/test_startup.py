@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,18 @@ def test_a_daemon_that_takes_too_long_is_ended(daemon: Path, tmp_path: Path) -> 
         launch(START, tied=False, limit_s=1.5)
     assert time.monotonic() - began < 30
     assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_a_daemon_that_takes_over_is_let_go_and_not_stopped(daemon: Path, tmp_path: Path) -> None:
+    """It ends when nobody waits for it any more; a signal might come when it is up, and end what it has rescued."""
+    until_unheard = "while echo nonsense >&$7; do sleep 0.01; done 2>/dev/null"
+    play(
+        daemon,
+        f"trap 'echo stopped >> {tmp_path}/ends' TERM; trap '' PIPE; {until_unheard}; echo let go >> {tmp_path}/ends",
+    )
+    with pytest.raises(json.JSONDecodeError):
+        launch(replace(START, resume=True), tied=False, limit_s=10)
+    assert (tmp_path / "ends").read_text() == "let go\n"
 
 
 def test_no_descriptor_is_left_open(daemon: Path) -> None:
