@@ -25,7 +25,7 @@ from lab.identity import Marker
 from lab.interpreter import runs
 from lab.marker import read_markers
 from lab.processes import Process
-from lab.state import DAEMON, NAMES, NODES, RUNTIME, LabState, known_labs
+from lab.state import DAEMON, DOOR, JOURNAL, NAMES, NODES, RUNTIME, LabState, known_labs
 
 SPAWNER = "vpclab-spawner"
 """Name of the spawner process (``ps -o comm``)."""
@@ -108,7 +108,7 @@ def clean(state: LabState) -> Removed:
         removed = _remove(state.name, {facts["lab_id"]}, recorded)
     swept = tuple(name for name in _announced(state) if netns_names.sweep(name))
     removed = replace(removed, namespaces=(*removed.namespaces, *swept))
-    for name in (RUNTIME, DAEMON, NAMES):
+    for name in (RUNTIME, DAEMON, NAMES, JOURNAL, DOOR):
         (state.path / name).unlink(missing_ok=True)
     shutil.rmtree(state.path / NODES, ignore_errors=True)
     return removed

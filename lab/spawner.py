@@ -221,7 +221,16 @@ class Spawner:
         """Change a node in place; new TAP descriptors go ahead of the answer."""
         check_names(plan)
         node = self._nodes[plan.name]
-        self._send_taps(update(self._site, node, plan))
+        taps = update(self._site, node, plan)
+        try:
+            self._change_programs(node, plan)
+        except BaseException:
+            self._close_taps(taps)
+            raise
+        self._send_taps(taps)  # last: when nobody is there to take them any more, the node is what its plan says
+        return self._entry(node)
+
+    def _change_programs(self, node: Node, plan: NodePlan) -> None:
         wanted = {program.name: program for program in plan.programs}
         gone = [p for p in self._supervisor.of_node(plan.name) if wanted.get(p.plan.name) != p.plan]
         self._end(gone, grace_s=1.0)
@@ -229,7 +238,6 @@ class Spawner:
         known = {program.plan.name for program in self._supervisor.of_node(plan.name)}
         new = [program for program in plan.programs if program.name not in known]
         self._supervisor.add(plan.name, new, str(node.logs(self._site)))
-        return self._entry(node)
 
     def do_linger(self) -> bool:
         """Survive the daemon from now on, for another to come; whether that can be.
