@@ -97,7 +97,9 @@ def matches(matcher: str, status: int) -> bool:
 class HealthBook:
     """All that is known of the targets of a lab."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Mapping[TargetKey, TargetHealth] | None = None) -> None:
+        """`known`: how targets were when somebody kept the book before; all their checkers begin with that."""
+        self._known = dict(known or {})
         self._groups: dict[tuple[str, str], TargetGroup] = {}
         self._unused: dict[TargetKey, TargetHealth] = {}
         self._courses: dict[TargetKey, dict[str, _Course]] = {}
@@ -106,7 +108,7 @@ class HealthBook:
 
     def copy(self) -> HealthBook:
         """The same knowledge, to go back to."""
-        other = HealthBook()
+        other = HealthBook(self._known)
         other._groups, other._unused = self._groups, self._unused
         other._courses = {target: dict(courses) for target, courses in self._courses.items()}
         other._jobs = self._jobs
@@ -141,8 +143,13 @@ class HealthBook:
         before, self._courses = self._courses, {}
         for checker, each in self._jobs.items():
             for job in each:
-                course = before.get(job.target, {}).get(checker, _Course())
+                course = before.get(job.target, {}).get(checker) or self._first(job.target)
                 self._courses.setdefault(job.target, {})[checker] = course
+        self._known.clear()  # who is registered later was not meant
+
+    def _first(self, target: TargetKey) -> _Course:
+        known = self._known.get(target)
+        return _Course(known) if known is not None and known.state in _CHECKED else _Course()
 
     def jobs(self, checker: str) -> tuple[Job, ...]:
         """What the checker in a node (``VPC/BALANCER/SUBNET``) has to do."""
@@ -182,6 +189,7 @@ def _combined(courses: Mapping[str, _Course]) -> TargetHealth:
 
 
 _WORST_FIRST = ("unhealthy", "initial", "healthy")
+_CHECKED = ("unhealthy", "healthy")
 
 
 def _after(course: _Course, check: HealthCheck, said: TargetHealth) -> _Course:

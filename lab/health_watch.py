@@ -17,7 +17,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dataplane.errors import LabError
@@ -52,10 +52,17 @@ class HealthWatch:
     a target has changed, and every `TICK_S` seconds.
     """
 
-    def __init__(self, folder: Path, *, changed: Callable[[], None], tick: Callable[[], None]) -> None:
-        """`folder` is the lab's state folder. Raises LabError."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        changed: Callable[[], None],
+        tick: Callable[[], None],
+        known: Mapping[TargetKey, TargetHealth] | None = None,
+    ) -> None:
+        """`folder` is the lab's state folder; `known` as in `HealthBook`. Raises LabError."""
         self._changed, self._tick = changed, tick
-        self._book = HealthBook()
+        self._book = HealthBook(known)
         self._begun = False
         self._lock = threading.Lock()
         self._ended = False

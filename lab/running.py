@@ -75,7 +75,7 @@ class RunningLab:
         self._closed = False
         self.lost: list[str] = []
         """What is lost because the daemon before was killed, each in a sentence."""
-        self._state, self._text = state, text
+        self._state, self._text, self._start_folder = state, text, os.getcwd()
         self._lingers = before is not None
         """Whether what it is is written down for another daemon."""
         self.leaves_nodes = before is not None
@@ -87,7 +87,10 @@ class RunningLab:
         self.runtime = Runtime(state) if runtime is None else runtime
         try:
             self._loaded = load(text, file_name=file)
-            self.data_plane = DataPlane(self._loaded.topology(), names=before.names if before else None)
+            topology = self._loaded.topology()
+            if before is not None:
+                topology = topology.with_runtime(before.runtime)  # whom flows may be pinned to, when they are rebuilt
+            self.data_plane = DataPlane(topology, names=before.names if before else None)
             self.worker = Worker(self.data_plane.engine)
             if before is not None:
                 self.worker.set_clock_offset(before.clock_offset_ms)
@@ -227,9 +230,22 @@ class RunningLab:
     def _note(self, text: str, file: str) -> None:
         """Write down what the lab is, if it is to outlive its daemon. Raises LabError."""
         if self._lingers:
-            offset_ms, names = self.worker.clock_offset_ms, self.data_plane.names
-            journal = Journal(text=text, file=file, folder=os.getcwd(), clock_offset_ms=offset_ms, names=names)
+            journal = Journal(
+                text=text,
+                file=file,
+                folder=self._start_folder,
+                clock_offset_ms=self.worker.clock_offset_ms,
+                names=self.data_plane.names,
+                runtime=self.topology.runtime,
+            )
             write_journal(self._state, journal)
+
+    def _note_change(self) -> None:
+        """Write down that what is no part of its file has changed."""
+        try:
+            self._note(self._text, self.file)
+        except LabError as error:
+            log.warning("another daemon will not know of it: %s", error)
 
     def restart_checkers(self) -> None:
         """Start health checkers anew that have found nobody to report to, so that they need not wait for their turn."""
@@ -288,10 +304,7 @@ class RunningLab:
         with self._changing:
             self.worker.set_clock_offset(self.worker.clock_offset_ms + ms)
             self._let_time_pass()
-            try:
-                self._note(self._text, self.file)
-            except LabError as error:
-                log.warning("another daemon will not know of it: %s", error)
+            self._note_change()
             return self.worker.clock_offset_ms
 
     def apply(self, text: str, file: str, *, dry_run: bool) -> tuple[list[Change], str]:
@@ -393,7 +406,10 @@ class RunningLab:
         if self._health is None:
             if not any(vpc.target_groups for vpc in topology.lab.vpcs.values()):
                 return _nothing
-            self._health = HealthWatch(self._folder, changed=self._publish_health, tick=self._let_time_pass)
+            known = topology.runtime.health  # of the daemon before, if there was one
+            self._health = HealthWatch(
+                self._folder, changed=self._publish_health, tick=self._let_time_pass, known=known
+            )
         return self._health.configure(topology)
 
     def _begin_health(self) -> None:
@@ -421,6 +437,7 @@ class RunningLab:
     def _set_runtime(self, state: RuntimeState | None) -> None:
         if state is not None and state != self.topology.runtime:
             self.data_plane.set_runtime(state)
+            self._note_change()
 
     def _attach(self, ports: Mapping[int, int]) -> None:
         for port, descriptor in ports.items():

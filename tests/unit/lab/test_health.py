@@ -8,7 +8,7 @@ import pytest
 
 from dataplane.load import load
 from dataplane.topology import Topology
-from dataplane.topology.runtime_state import INITIAL, TargetHealth
+from dataplane.topology.runtime_state import HEALTHY, INITIAL, TargetHealth
 from lab.health import CHECKING, NOT_IN_USE, ZONE_NOT_ENABLED, HealthBook, Result, matches
 
 LAB = """\
@@ -46,6 +46,26 @@ def book(*, targets: str = "fw-a, fw-b", cross_zone: bool = False, protocol: str
     made = HealthBook()
     made.configure(topology(targets=targets, cross_zone=cross_zone, protocol=protocol))
     return made
+
+
+def test_what_was_known_before_holds_until_checks_say_otherwise() -> None:
+    """Of targets that there are from the beginning: all who check them begin with that."""
+    unwell = TargetHealth(state="unhealthy", reason="Target.Timeout", description="Request timed out")
+    made = HealthBook({A: unwell, B: HEALTHY})
+    made.configure(topology(targets="fw-a", cross_zone=True))
+    assert made.health_of(A) == unwell
+    made.configure(topology(cross_zone=True))
+    assert (made.health_of(A), made.health_of(B)) == (unwell, INITIAL)
+    for checker in (AT_A, AT_B):
+        assert [made.heard(checker, A, OPEN) for _ in range(2)] == [False, False]
+    assert (made.heard(AT_A, A, OPEN), made.heard(AT_B, A, OPEN)) == (False, True), "three times, as from any illness"
+    assert made.health_of(A) == HEALTHY
+
+
+def test_who_was_in_nobody_s_use_before_begins_anew() -> None:
+    made = HealthBook({A: NOT_IN_USE, B: TargetHealth(state="initial", reason="Elb.InitialHealthChecking")})
+    made.configure(topology())
+    assert (made.health_of(A), made.health_of(B)) == (INITIAL, INITIAL)
 
 
 def test_each_node_checks_the_targets_it_may_send_to() -> None:

@@ -15,6 +15,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from dataplane.topology.runtime_state import HEALTHY, TargetHealth
 from lab import health_watch
 from lab.health import HealthBook
 from lab.health_checker import SOCKET_NAME
@@ -78,6 +79,19 @@ def test_results_become_health(watched: Watched) -> None:
     assert watched.state() == "healthy"
     assert watched.ticked.wait(20)
     checker.close()
+
+
+def test_a_watch_begins_with_what_was_known_before_and_does_not_wait_for_it(tmp_path: Path) -> None:
+    known = {A: TargetHealth(state="unhealthy"), B: HEALTHY}
+    watch = HealthWatch(tmp_path, changed=Mock(), tick=Mock(), known=known)
+    try:
+        watch.configure(topology())
+        assert {target: watch.health()[target] for target in known} == known
+        began = time.monotonic()
+        watch.begin(20)
+        assert time.monotonic() - began < 10
+    finally:
+        watch.close()
 
 
 def test_jobs_come_once_checks_may_begin_and_whenever_they_change(watched: Watched) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -11,11 +13,12 @@ from dataplane.engine import DataPlane
 from dataplane.load import load
 from dataplane.probe import TCP, Probe, read_probe
 from dataplane.topology import Topology
+from dataplane.topology.runtime_state import HEALTHY, FormerTarget, RuntimeState, TargetHealth
 from lab.connections import Connection, Sockets, read_sockets
 from lab.journal import Journal, read_journal, write_journal
 from lab.planning import plan_nodes
 from lab.rebuilding import Rebuilt, rebuild
-from lab.state import LabState
+from lab.state import JOURNAL, LabState
 
 FILE = Path(__file__).parents[2] / "crashes" / "before.yaml"
 CLOSED = FILE.read_text().replace("ports: 80,", "ports: 81,")
@@ -147,6 +150,37 @@ def test_packets_go_through_the_hands_of_appliances(
     assert rebuild(plane, 1000, plans, nobody) == Rebuilt(count=0, lost=(here,))
 
 
+@pytest.mark.parametrize("unwell", ["fw-a1", "fw-a2"])
+def test_a_target_that_is_known_to_be_unwell_gets_no_rebuilt_flow(unwell: str) -> None:
+    file = FILE.parents[2] / "examples" / "gwlb-two-az.yaml"
+    topology = load(file.read_text(), file_name=str(file)).topology()
+    health = {("security", "firewalls", unwell): TargetHealth(state="unhealthy")}
+    plane = DataPlane(topology.with_runtime(RuntimeState(health=health)))
+    plans = {plan.name: plan for plan in plan_nodes(plane.topology, plane.names)}
+    client, server = (plans[name].interfaces[0].addresses[0][0] for name in ("one-a", "site"))
+    outside = IPv4Address("203.0.113.91")
+    rows = [(Connection(client, n, server, 80), Connection(server, 80, outside, n)) for n in range(40000, 40020)]
+    sockets = {
+        "one-a": Sockets(frozenset(here for here, _ in rows), frozenset()),
+        "site": Sockets(frozenset(there for _, there in rows), frozenset({80})),
+    }
+    assert rebuild(plane, 1000, plans, sockets) == Rebuilt(count=20, lost=())
+    port = plans["one-a"].interfaces[0].port
+    used = set()
+    for here, _ in rows:
+        probe = Probe(
+            source=client,
+            destination=server,
+            protocol=TCP,
+            source_port=here.local_port,
+            destination_port=80,
+            tcp_flags=ACK,
+        )
+        [emission] = plane.process([plane.frame(port, probe)], [port], 2000)[1]
+        used.add(plane.names[emission.port].path)
+    assert used == {f"fw-a{3 - int(unwell[-1])}/eth0"}
+
+
 def test_tables_of_a_kernel() -> None:
     """Lines of a real one; a client of IPv4 at a socket of IPv6 is one of IPv4."""
     head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -178,12 +212,24 @@ def test_a_journal_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest
     state.acquire()
     try:
         assert read_journal(state) is None
-        written = Journal(text="version: 1\n", file="lab.yaml", folder="/", clock_offset_ms=7, names=names)
+        fleet = ("sec", "fleet")
+        former = (
+            FormerTarget(name="c", address=IPv4Address("10.9.1.12"), zone="a", drained=False, until_ms=9000),
+            FormerTarget(name="d", address=IPv4Address("10.9.1.13"), zone="", drained=True, until_ms=10),
+        )
+        unwell = TargetHealth(state="unhealthy", reason="Target.Timeout", description="Request timed out")
+        runtime = RuntimeState(health={(*fleet, "a"): HEALTHY, (*fleet, "b"): unwell}, former={fleet: former})
+        written = Journal(
+            text="version: 1\n", file="lab.yaml", folder="/", clock_offset_ms=7, names=names, runtime=runtime
+        )
         write_journal(state, written)
         read = read_journal(state)
         assert read is not None
-        assert (read.text, read.file, read.folder, read.clock_offset_ms) == ("version: 1\n", "lab.yaml", "/", 7)
+        assert replace(read, names=names) == written
         assert [read.names[n] for n in range(len(names))] == [names[n] for n in range(len(names))]
+        for garbled in ('{"text": ""}', "[]", json.dumps({**state.read(JOURNAL), "health": [["too", "few"]]})):
+            (state.path / JOURNAL).write_text(garbled)
+            assert read_journal(state) is None
     finally:
         state.remove()
         state.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -13,10 +14,12 @@ import pytest
 from dataplane.engine import DataPlane
 from dataplane.errors import ConfigurationError, LabError
 from dataplane.load import load
+from dataplane.topology.runtime_state import HEALTHY, FormerTarget, RuntimeState, TargetHealth
 from lab import running
 from lab.connections import Sockets
 from lab.journal import Journal, read_journal
 from lab.node_plan import NodePlan
+from lab.rebuilding import Rebuilt
 from lab.running import RunningLab
 from lab.runtime import NodeChange
 
@@ -355,11 +358,11 @@ def again(monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunningLab]:
     """Takes over a lab like this one, from a runtime whose step `failing` is refused."""
     monkeypatch.setattr(running, "Worker", FakeWorker)
 
-    def take_over(runtime: FakeRuntime, text: str = "", **before: Any) -> RunningLab:
+    def take_over(taken: FakeRuntime, text: str = "", **before: Any) -> RunningLab:
         text = text or lab_text(a="10.0.1.10", b="10.0.1.11")
         names = DataPlane(load(text, file_name="lab.yaml").topology()).names
         journal = Journal(text=text, file="lab.yaml", folder="/", clock_offset_ms=7, names=names, **before)
-        return RunningLab(FakeState(), text, "lab.yaml", runtime, before=journal)  # type: ignore[arg-type]
+        return RunningLab(FakeState(), text, "lab.yaml", taken, before=journal)  # type: ignore[arg-type]
 
     return take_over
 
@@ -395,3 +398,44 @@ def test_what_changes_right_after_is_written_down(again: Callable[..., RunningLa
     assert written is not None
     assert (written.text, written.file) == (lab_text(a="10.0.1.10"), "new.yaml")
     assert written.clock_offset_ms == 1007
+
+
+def test_what_changes_is_written_down_when_the_folder_it_was_started_in_is_gone(
+    again: Callable[..., RunningLab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    with again(FakeRuntime(FakeState())) as taken:
+        (tmp_path / "gone").rmdir()
+        taken.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
+        written = read_journal(taken._state)
+    assert written is not None
+    assert written.folder == str(tmp_path / "gone")
+
+
+def test_flows_are_rebuilt_with_the_health_that_was_known_and_checks_go_on_from_it(
+    again: Callable[..., RunningLab], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A rebuilt flow would be pinned to a dead target otherwise, and every target would be new to its checks."""
+    seen = []
+
+    def rebuilds(plane: DataPlane, *_: object) -> Rebuilt:
+        seen.append(plane.topology.runtime)
+        return Rebuilt(count=0, lost=())
+
+    monkeypatch.setattr(running, "rebuild", rebuilds)
+    monkeypatch.setattr(FakeState, "path", tmp_path)
+    former = FormerTarget(name="b", address=IPv4Address("10.0.1.11"), zone="", drained=False, until_ms=10**9)
+    known = RuntimeState(
+        health={("v", "fleet", "a"): TargetHealth(state="unhealthy")}, former={("v", "fleet"): (former,)}
+    )
+    with again(FakeRuntime(FakeState()), balanced_text(), runtime=known) as taken:
+        assert seen == [known]
+        assert taken.topology.runtime == known
+        assert taken.target_health == known.health
+        recovered = {("v", "fleet", "a"): HEALTHY}
+        monkeypatch.setattr(RunningLab, "target_health", recovered)
+        taken._publish_health()
+        written = read_journal(taken._state)
+    assert written is not None
+    assert written.runtime == RuntimeState(health=recovered, former=known.former)
