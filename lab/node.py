@@ -49,6 +49,8 @@ class Node:
     ports: dict[str, int]
     """Port behind each device there is."""
     netns: str | None = None
+    unheld: set[str] = field(default_factory=set)
+    """Devices whose other end is not ours any more: the next update makes them anew."""
     leftovers: list[addressing.Configuration] = field(default_factory=list)
     """Configurations of which the namespace may hold a part, because an update failed half-way."""
 
@@ -83,21 +85,41 @@ def create(site: Site, plan: NodePlan) -> tuple[Node, dict[int, int]]:
     return Node(plan=plan, namespaces=namespaces, indexes=indexes, ports=ports), taps
 
 
-def reopen(site: Site, node: Node) -> dict[int, int]:
-    """Open the devices of a node again, of which nobody has a descriptor any more: port -> TAP descriptor.
+def reopen(site: Site, node: Node, taps: dict[int, int]) -> dict[str, OSError]:
+    """Open the devices of a node again, of which nobody has a descriptor any more: port -> descriptor goes to `taps`.
 
-    Raises LabError.
+    Devices whose port is there already are left alone. Returns why others cannot be opened: root inside has deleted or
+    replaced one (ENODEV, EINVAL), or holds its other end (EBUSY, as a daemon does that has not quite ended). Raises
+    LabError for anything else, and for nodes that are attached.
     """
-    taps: dict[int, int] = {}
-    with _explained(node.plan.name), site.workplace.inside(node.namespaces):
-        try:
-            for device, port in node.ports.items():
-                taps[port] = open_tap(device, existing=True)
-        except BaseException:
-            for descriptor in taps.values():
-                os.close(descriptor)
-            raise
-    return taps
+    if node.plan.attach:
+        raise LabError(f"node {node.plan.name} is attached: its devices have gone with their daemon")
+    refused = {}
+    with _explained(node.plan.name), site.workplace.inside(node.namespaces), Netlink() as rtnl:
+        for device, port in node.ports.items():
+            if port in taps:
+                continue
+            try:
+                _check_index(rtnl, node, device)  # opening a device that is not there makes it
+                descriptor = open_tap(device, existing=True)
+                try:
+                    _check_index(rtnl, node, device)
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+                taps[port] = descriptor
+            except OSError as error:
+                if error.errno not in (errno.ENODEV, errno.EINVAL, errno.EBUSY):
+                    raise
+                refused[device] = error
+    node.unheld = set(refused)
+    return refused
+
+
+def _check_index(rtnl: Netlink, node: Node, device: str) -> None:
+    """Raise OSError (ENODEV) when a device is not the one that was made: root inside may rename others to its name."""
+    if rtnl.index(device) != node.indexes.get(device):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), device)
 
 
 def update(site: Site, node: Node, plan: NodePlan) -> dict[int, int]:
@@ -149,7 +171,7 @@ def _give_up_lost(rtnl: Netlink, node: Node) -> None:
             if error.errno != errno.ENODEV:
                 raise
             found = 0
-        if found == node.indexes.get(device):
+        if found == node.indexes.get(device) and device not in node.unheld:
             continue
         lost.append(device)
         if found and not node.plan.attach:
@@ -161,6 +183,7 @@ def _remove_devices(rtnl: Netlink, node: Node, devices: list[str]) -> None:
     gone = [node.indexes.pop(device) for device in devices if device in node.indexes]
     for device in devices:
         node.ports.pop(device, None)
+    node.unheld -= set(devices)
     rtnl.commit([netlink.delete_link(index) for index in gone], ignore=netlink.GONE)
 
 

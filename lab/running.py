@@ -103,8 +103,13 @@ class RunningLab:
             self._watch_health(self.topology)
             self._publish_health()
             self._keep(self._planned(self.topology))
-            make = self.runtime.add_nodes if before is None else self.runtime.adopt
-            self._attach(make(self._plans.values()))
+            if before is None:
+                taps = self.runtime.add_nodes(self._plans.values())
+            else:
+                taps, lost = self.runtime.adopt(self._plans.values())
+                for each in lost:
+                    self._lose(each)
+            self._attach(taps)
             self.data_plane.advance(self.now_ms())  # what is recorded has the right time from the beginning
             self.flow_logs.configure(Path(file).parent)
             self.worker.start()
@@ -322,9 +327,11 @@ class RunningLab:
             found = changes(self._loaded.lab_file, loaded.lab_file)
             if dry_run or not found:
                 return found, ""
-            self._change_over(loaded, topology, text, file)
-            if self._lingers:
-                self.linger()  # with instances that are attached it cannot, without it can
+            try:
+                self._change_over(loaded, topology, text, file)
+            finally:
+                if self._lingers:
+                    self.linger()  # with instances that are attached it cannot, without it can
             log.info("applied %s: %d changes", file, len(found))
             problem = self._start_programs()
         self._begin_health()

@@ -227,22 +227,24 @@ class Runtime:
         """
         return bool(self._ask({}, "linger"))
 
-    def adopt(self, plans: Iterable[NodePlan]) -> dict[int, int]:
+    def adopt(self, plans: Iterable[NodePlan]) -> tuple[dict[int, int], list[str]]:
         """Make what was taken over what it should be; returns port -> TAP descriptor of all nodes.
 
         Nodes whose plan is the same are left as they are, with all that runs in them. Others are changed, made or
         removed: those that a change was about in the middle of which the other daemon ended.
+
+        Returns, too, which devices are lost, each in a line: those that root inside has deleted, or has taken over.
         """
         wanted = {plan.name: plan for plan in plans}
         with self._lock:
-            self._ask(self._taps, "reopen")
+            lost: list[str] = self._ask(self._taps, "reopen")
             self.remove_nodes([name for name in self._plans if name not in wanted])
             added = [plan for name, plan in wanted.items() if name not in self._plans]
             for name, plan in self._plans.copy().items():
                 if plan != wanted[name]:
                     self.update_node(wanted[name])
             self.add_nodes(added)
-            return dict(self._taps)
+            return dict(self._taps), lost
 
     def sockets(self) -> dict[str, Sockets]:
         """The TCP sockets of every node, by name."""

@@ -11,6 +11,7 @@ Requests are tuples (name, arguments...); each is answered by one or more ("more
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import resource
@@ -46,6 +47,8 @@ _REAPING_LIMIT_S = 0.5
 _INIT_ENDED = "process 1 of the lab has ended, and everything in the lab with it"
 RESTART_GRACE_S = 0.5
 """How long a program may take to end before it is killed, when it is to be started again."""
+_BUSY_S, _BUSY_PAUSE_S = 1.0, 0.01
+"""So long a daemon that was killed may take to let go of devices, and how often to look."""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,100}")
 
 
@@ -178,6 +181,8 @@ class Spawner:
 
     def do_add(self, plans: list[NodePlan]) -> dict[str, dict[str, Any]]:
         """Make nodes; their TAP descriptors go ahead of the answer. All or none."""
+        if any(plan.attach for plan in plans):
+            self.lock_up()  # before there is anything that must not outlive the daemon
         taps: dict[int, int] = {}
         made: list[str] = []
         try:
@@ -258,16 +263,25 @@ class Spawner:
         """The TCP sockets of every node."""
         return {name: read_sockets(tcp_tables(self._site, node)) for name, node in self._nodes.items()}
 
-    def do_reopen(self) -> None:
-        """Open the TAP devices of all nodes once more; their descriptors go ahead of the answer."""
+    def do_reopen(self) -> list[str]:
+        """Open the TAP devices of all nodes once more; their descriptors go ahead of the answer.
+
+        The answer is which cannot be opened, each in a line. Only those nodes have no network.
+        """
         taps: dict[int, int] = {}
+        end = time.monotonic() + _BUSY_S
         try:
-            for node in self._nodes.values():
-                taps |= reopen(self._site, node)
+            while True:
+                refused = [(node, reopen(self._site, node, taps)) for node in self._nodes.values()]
+                busy = any(e.errno == errno.EBUSY for _, errors in refused for e in errors.values())
+                if not busy or time.monotonic() > end:
+                    break
+                time.sleep(_BUSY_PAUSE_S)
         except BaseException:
             self._close_taps(taps)
             raise
         self._send_taps(taps)
+        return [_lost_device(node, device, error) for node, errors in refused for device, error in errors.items()]
 
     def do_start(self) -> None:
         """Start every program that was never started."""
@@ -424,6 +438,11 @@ def check_names(plan: NodePlan) -> None:
     for what, name in (("node", plan.name), *(("program", program.name) for program in plan.programs)):
         if not _FILE_NAME.fullmatch(name):
             raise LabError(f"{what} name {name!r} cannot be a file name: use letters, digits and . _ -")
+
+
+def _lost_device(node: Node, device: str, error: OSError) -> str:
+    why = "a program in it holds its other end" if error.errno == errno.EBUSY else "it has been deleted or replaced"
+    return f"{device} of {node.plan.name} has no network any more: {why}"
 
 
 def _prepare_init(etc: Path) -> None:

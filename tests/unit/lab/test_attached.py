@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from dataplane.errors import LabError
 from lab.attached import network_of
+from lab.node import Node, reopen
 from lab.node_plan import NodePlan
 
 
@@ -62,3 +64,10 @@ def test_other_failures_are_their_own(tmp_path: Path) -> None:
         raise failure(errno.EBUSY, "/sys")
     with pytest.raises(LabError, match="there is no network namespace"), network_of(plan(f"netns:{file}x"), None):
         pass
+
+
+def test_the_devices_of_an_attached_node_are_not_opened_again() -> None:
+    """They went with who had made them; what has their names now is the user's."""
+    node = Node(plan=plan("netns:/x"), namespaces=Mock(), indexes={"eth0": 2}, ports={"eth0": 1})
+    with pytest.raises(LabError, match="guest is attached"):
+        reopen(Mock(), node, {})

@@ -85,6 +85,7 @@ class FakeRuntime:
         self.plans: dict[str, NodePlan] = {}
         self.failing = ""
         self.closed = self.left = False
+        self.lingered = 0
         self._next = 100
 
     def _step(self, what: str) -> None:
@@ -122,14 +123,15 @@ class FakeRuntime:
 
     def wait_ready(self) -> None: ...
 
-    def adopt(self, plans: Iterable[NodePlan]) -> dict[int, int]:
-        return self.add_nodes(plans)
+    def adopt(self, plans: Iterable[NodePlan]) -> tuple[dict[int, int], list[str]]:
+        return self.add_nodes(plans), ["eth0 of a has no network any more"]
 
     def sockets(self) -> dict[str, Sockets]:
         self._step("sockets")
         return {}
 
     def linger(self) -> bool:
+        self.lingered += 1
         return True
 
     def let_go(self) -> None:
@@ -387,6 +389,25 @@ def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., RunningLa
     with pytest.raises(LabError, match=f"refused: {failing}"):
         again(runtime)
     assert (runtime.left, runtime.closed) == (True, False)
+
+
+def test_devices_that_are_lost_are_told(again: Callable[..., RunningLab]) -> None:
+    with again(FakeRuntime(FakeState())) as taken:
+        assert taken.lost == ["eth0 of a has no network any more"]
+
+
+def test_after_an_apply_that_is_refused_the_nodes_wait_for_others_again(again: Callable[..., RunningLab]) -> None:
+    """They stopped to when an instance was to be attached."""
+    runtime = FakeRuntime(FakeState())
+    with again(runtime) as taken:
+        runtime.failing = "add"
+        with pytest.raises(LabError, match="refused: add"):
+            taken.apply(lab_text(c="10.0.1.12"), "new.yaml", dry_run=False)
+        assert runtime.lingered == 1
+        runtime.failing = ""
+        written = read_journal(taken._state)
+    assert written is not None
+    assert written.text == lab_text(a="10.0.1.10", b="10.0.1.11")
 
 
 def test_what_changes_right_after_is_written_down(again: Callable[..., RunningLab]) -> None:

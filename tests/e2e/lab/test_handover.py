@@ -1,0 +1,142 @@
+"""Nodes that outlive who made them, and are taken over by the next."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from dataplane.errors import LabError
+from lab import gc
+from lab.node_plan import NodePlan, ProgramPlan
+from lab.runtime import Runtime
+from lab.state import DOOR, LabState
+from tests.e2e.lab.stage import DEADLINE_S, commands, eventually, interface, ip_json, names_of, next_frame, output, plan
+
+pytestmark = pytest.mark.e2e
+
+HOLD = """
+import fcntl, os, struct, sys, time
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", sys.argv[1].encode(), 0x0002 | 0x1000 | 0x4000))
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+"""Root in a node takes the other end of its device, which nobody holds just then."""
+
+
+PORTS = {"gone": 1, "other": 2, "held": 3, "whole": 4}
+
+
+def nodes(**hosts: tuple[str, ...]) -> list[NodePlan]:
+    """Nodes with two interfaces."""
+    return [
+        plan(
+            name,
+            interface(f"10.0.1.{10 + port}/24", port=port),
+            interface(f"10.0.2.{10 + port}/24", port=10 + port, device="eth1", gateway4="10.0.2.1"),
+            hosts=hosts,
+        )
+        for name, port in PORTS.items()
+    ]
+
+
+@pytest.fixture
+def abandoned(state: LabState) -> Iterator[Runtime]:
+    """Nodes that wait for another daemon; this one can still look into them."""
+    runtime = Runtime(state)
+    runtime.add_nodes(nodes())
+    runtime.linger()
+    runtime.let_go()
+    yield runtime
+    gc.clean(state)
+    forget(runtime)
+
+
+def forget(runtime: Runtime) -> None:
+    """What the end of a process would do."""
+    assert runtime._child is not None
+    runtime._child.wait(DEADLINE_S)
+
+
+def test_nodes_are_taken_over_again_and_again(abandoned: Runtime, state: LabState) -> None:
+    for _ in range(3):
+        with Runtime(state, resume=True) as runtime:
+            assert (runtime.lab_id, runtime.rootless) == (abandoned.lab_id, abandoned.rootless)
+            taps, lost = runtime.adopt(nodes())
+            assert (sorted(taps), lost) == ([1, 2, 3, 4, 11, 12, 13, 14], [])
+            with runtime.popen("whole", ["ping", "-c", "1", "-W", "5", "10.0.1.1"], stdout=subprocess.DEVNULL) as ping:
+                assert b"\x08\x06" in next_frame(taps[PORTS["whole"]]), "it asks for its router"
+                ping.kill()
+            runtime.let_go()
+
+
+def test_a_device_that_root_inside_took_away_is_lost_alone(abandoned: Runtime, state: LabState) -> None:
+    output(abandoned, "gone", "ip", "link", "del", "eth0")
+    output(abandoned, "other", "ip", "link", "del", "eth0")
+    output(abandoned, "other", "ip", "tuntap", "add", "eth0", "mode", "tap")
+    with abandoned.popen("held", ["python3", "-c", HOLD, "eth0", "100"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with Runtime(state, resume=True) as runtime:
+            taps, lost = runtime.adopt(nodes())
+            assert lost == [
+                "eth0 of gone has no network any more: it has been deleted or replaced",
+                "eth0 of other has no network any more: it has been deleted or replaced",
+                "eth0 of held has no network any more: a program in it holds its other end",
+            ]
+            assert sorted(taps) == [4, 11, 12, 13, 14]
+            assert [link["ifname"] for link in ip_json(runtime, "gone", "link")] == ["lo", "eth1"], "none was made"
+            for changed in nodes(db=("10.9.9.9",)):
+                attached = runtime.update_node(changed).attached
+                assert list(attached) == ([] if changed.name == "whole" else [PORTS[changed.name]])
+            assert len(runtime.taps()) == 8
+        holder.kill()
+
+
+def test_a_device_whose_other_end_is_let_go_of_late_is_waited_for(abandoned: Runtime, state: LabState) -> None:
+    """As by a daemon that was killed, whose lock the kernel has given up already."""
+    with abandoned.popen("held", ["python3", "-c", HOLD, "eth1", "0.3"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with Runtime(state, resume=True) as runtime:
+            taps, lost = runtime.adopt(nodes())
+    assert (len(taps), lost) == (8, [])
+
+
+def test_a_node_whose_daemon_went_in_the_middle_of_an_update_has_the_programs_of_its_plan(state: LabState) -> None:
+    idle = ProgramPlan(name="idle", command=("sleep", "1000"))
+    eth0, eth1 = interface("10.0.1.11/24"), interface("10.0.2.11/24", port=2, device="eth1", gateway4="10.0.2.1")
+    runtime = Runtime(state)
+    runtime.add_nodes([plan("web", eth0)])
+    runtime.linger()
+    runtime._channel.send(("update", plan("web", eth0, eth1, programs=[idle])))
+    runtime.let_go()
+    with Runtime(state, resume=True) as after:
+        after.adopt([plan("web", eth0, eth1, programs=[idle])])
+        assert [each.name for each in after.status()["web"].programs] == ["idle"]
+    forget(runtime)
+
+
+def test_nodes_do_not_wait_from_the_moment_on_that_one_is_to_be_attached(runtime: Runtime, state: LabState) -> None:
+    """A device in a namespace of the user's must go with the daemon, also when that ends before it has been made."""
+    runtime.add_nodes(nodes())
+    assert runtime.linger()
+    assert (state.path / DOOR).exists()
+    elsewhere = replace(plan("elsewhere", interface("10.0.1.9/24", port=9)), attach="netns:/nowhere")
+    with pytest.raises(LabError, match="there is no network namespace /nowhere"):
+        runtime.add_nodes([elsewhere])
+    assert not (state.path / DOOR).exists()
+    assert runtime.linger(), "it was not made"
+    assert (state.path / DOOR).exists()
+
+
+def test_what_waited_leaves_nothing(abandoned: Runtime, state: LabState) -> None:
+    lab_id = abandoned.lab_id
+    assert commands(lab_id)
+    gc.clean(state)
+    eventually(lambda: not commands(lab_id) and not names_of(lab_id), "nothing is left")
+    with pytest.raises(LabError, match="nothing of lab stage runs any more"):
+        Runtime(state, resume=True)
