@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -31,29 +31,27 @@ class Connection:
 class Sockets:
     """The TCP sockets of a node."""
 
-    connections: frozenset[Connection]
+    connections: Mapping[Connection, int]
+    """Each with the inode of its socket: those that were made later have higher ones, if on the same processor."""
     listening: frozenset[int]
     """Ports on which it waits for others, at any of its addresses."""
-
-    def opened_here(self, connection: Connection) -> bool:
-        """Whether the node seems to have opened this connection: nothing waits on its port."""
-        return connection.local_port not in self.listening
 
 
 def read_sockets(tables: Iterable[str]) -> Sockets:
     """Read the content of such files."""
-    connections, listening = set(), set()
+    connections: dict[Connection, int] = {}
+    listening = set()
     for table in tables:
         for line in table.splitlines()[1:]:
-            words = line.split(maxsplit=4)
+            words = line.split(maxsplit=10)
             state = int(words[3], 16)
             local, local_port = _end(words[1])
             remote, remote_port = _end(words[2])
             if state == _LISTENING:
                 listening.add(local_port)
             elif state in _UNDER_WAY and not local.is_loopback:
-                connections.add(Connection(local, local_port, remote, remote_port))
-    return Sockets(frozenset(connections), frozenset(listening))
+                connections[Connection(local, local_port, remote, remote_port)] = int(words[9])
+    return Sockets(connections, frozenset(listening))
 
 
 def _end(text: str) -> tuple[Address, int]:

@@ -35,7 +35,8 @@ class Network:
     def __init__(self) -> None:
         self.plane = DataPlane(topology(FILE.read_text()))
         self.plans = {plan.name: plan for plan in plan_nodes(self.plane.topology, self.plane.names)}
-        self.ends: dict[str, set[Connection]] = {name: set() for name in self.plans}
+        self.ends: dict[str, dict[Connection, int]] = {name: {} for name in self.plans}
+        """Each with its inode: kernels give them out in order."""
         self.listening: dict[str, set[int]] = {name: set() for name in self.plans}
 
     def address(self, node: str) -> IPv4Address:
@@ -54,8 +55,12 @@ class Network:
         )
         came = read_probe(self.send(here, probe, there))
         self.send(there, came.answer(), here)
-        self.ends[client].add(Connection(probe.source, ports[0], probe.destination, ports[1]))
-        self.ends[server].add(Connection(came.destination, came.destination_port, came.source, came.source_port))
+        seen = Connection(came.destination, came.destination_port, came.source, came.source_port)
+        for node, end in (
+            (client, Connection(probe.source, ports[0], probe.destination, ports[1])),
+            (server, seen),
+        ):
+            self.ends[node][end] = sum(map(len, self.ends.values()))
         self.listening[server].add(ports[1])
 
     def send(self, port: int, probe: Probe, arrives: int) -> bytes:
@@ -64,7 +69,7 @@ class Network:
         return emission.frame
 
     def sockets(self) -> dict[str, Sockets]:
-        return {name: Sockets(frozenset(self.ends[name]), frozenset(self.listening[name])) for name in self.plans}
+        return {name: Sockets(self.ends[name], frozenset(self.listening[name])) for name in self.plans}
 
     def again(self, text: str = FILE.read_text()) -> tuple[DataPlane, Rebuilt]:
         plane = DataPlane(topology(text), names=self.plane.names)
@@ -84,8 +89,8 @@ def remembered(plane: DataPlane) -> set[tuple[object, ...]]:
 
 def connected() -> Network:
     network = Network()
-    for n in range(300):  # at one destination, so that some ports collide
-        network.connect("app", "visitor", "198.51.100.77", (40000 + n, 4000))
+    for n in range(300):  # at one destination, so that some want the same port; in no order of theirs
+        network.connect("app", "visitor", "198.51.100.77", (40000 + n * 7 % 300, 4000))
     network.connect("visitor", "web", "203.0.113.20", (50000, 80))
     network.connect("app", "web", str(network.address("web")), (51000, 80))
     return network
@@ -106,7 +111,55 @@ def test_who_opened_a_connection_is_found_without_anybody_listening() -> None:
         listening.clear()
     plane, done = network.again()
     assert (done.count, done.lost) == (302, ())
-    assert {row[-2:] for row in remembered(network.plane)} <= {row[-2:] for row in remembered(plane)}
+    assert {row[-2:] for row in remembered(plane)} == {row[-2:] for row in remembered(network.plane)}
+
+
+@pytest.mark.parametrize("listen", [True, False])
+@pytest.mark.parametrize("ports", [(51000, 80), (79, 80)])
+def test_who_opened_a_connection_is_found_when_both_ends_listen_or_neither(
+    ports: tuple[int, int], listen: bool
+) -> None:
+    """Once the wrong end is tried first: what it would open at its own group is not opened."""
+    network = Network()
+    network.connect("app", "web", str(network.address("web")), ports)
+    for node, port in zip(("app", "web"), ports, strict=True):
+        network.listening[node] = {port} if listen else set()
+    plane, done = network.again()
+    assert (done.count, done.lost) == (1, ())
+    assert {row[-2:] for row in remembered(plane)} == {row[-2:] for row in remembered(network.plane)}
+
+
+def test_where_either_end_could_have_opened_a_connection_it_was_the_one_with_the_higher_port() -> None:
+    """Whichever socket has the lower inode: they count up on each processor by itself."""
+    network = Network()
+    network.connect("visitor", "web", "203.0.113.20", (50000, 80))
+    network.listening["web"].clear()
+    for node, inode in (("visitor", 2000), ("web", 1)):
+        network.ends[node] = dict.fromkeys(network.ends[node], inode)
+    plane, done = network.again()
+    assert (done.count, done.lost) == (1, ())
+    assert {row[-2:] for row in remembered(plane)} == {row[-2:] for row in remembered(network.plane)}
+
+
+@pytest.mark.parametrize("listening", [{"app", "web"}, {"app"}, {"web"}, set()])
+def test_a_lost_connection_is_named_once_whoever_listens(listening: set[str]) -> None:
+    network = Network()
+    network.connect("app", "web", str(network.address("web")), (51000, 80))
+    for node, port in (("app", 51000), ("web", 80)):
+        network.listening[node] = {port} if node in listening else set()
+    plane, done = network.again(CLOSED)
+    assert done.count == 0
+    [lost] = done.lost
+    assert {lost.local_port, lost.remote_port} == {51000, 80}
+    assert remembered(plane) == set()
+
+
+def test_what_a_node_has_with_itself_never_crossed_the_network() -> None:
+    network = connected()
+    address = network.address("web")
+    network.ends["web"] |= {Connection(address, 52000, address, 80): 1, Connection(address, 80, address, 52000): 2}
+    _, done = network.again()
+    assert (done.count, done.lost) == (302, ())
 
 
 def test_what_rules_no_longer_allow_is_lost_and_said_to_be() -> None:
@@ -119,8 +172,8 @@ def test_what_rules_no_longer_allow_is_lost_and_said_to_be() -> None:
 def test_a_connection_that_has_another_port_at_a_nat_gateway_is_lost() -> None:
     network = connected()
     [seen] = [each for each in network.ends["visitor"] if each.remote_port and each.local_port == 4000][:1]
-    network.ends["visitor"].remove(seen)
-    network.ends["visitor"].add(Connection(seen.local, seen.local_port, seen.remote, 1))
+    del network.ends["visitor"][seen]
+    network.ends["visitor"][Connection(seen.local, seen.local_port, seen.remote, 1)] = 1
     _, done = network.again()
     assert done.count == 301
     assert [each.remote_port for each in done.lost] == [4000]
@@ -142,11 +195,11 @@ def test_packets_go_through_the_hands_of_appliances(
     here = Connection(IPv4Address(client[1]), 40000, IPv4Address(server[1]), 80)
     there = Connection(IPv4Address(server[1]), 80, IPv4Address(seen_as), 40000)
     sockets = {
-        client[0]: Sockets(frozenset({here}), frozenset()),
-        server[0]: Sockets(frozenset({there}), frozenset({80})),
+        client[0]: Sockets({here: 1}, frozenset()),
+        server[0]: Sockets({there: 2}, frozenset({80})),
     }
     assert rebuild(plane, 1000, plans, sockets) == Rebuilt(count=1, lost=())
-    nobody = {**sockets, server[0]: Sockets(frozenset(), frozenset({80}))}
+    nobody = {**sockets, server[0]: Sockets({}, frozenset({80}))}
     assert rebuild(plane, 1000, plans, nobody) == Rebuilt(count=0, lost=(here,))
 
 
@@ -161,8 +214,8 @@ def test_a_target_that_is_known_to_be_unwell_gets_no_rebuilt_flow(unwell: str) -
     outside = IPv4Address("203.0.113.91")
     rows = [(Connection(client, n, server, 80), Connection(server, 80, outside, n)) for n in range(40000, 40020)]
     sockets = {
-        "one-a": Sockets(frozenset(here for here, _ in rows), frozenset()),
-        "site": Sockets(frozenset(there for _, there in rows), frozenset({80})),
+        "one-a": Sockets({here: here.local_port for here, _ in rows}, frozenset()),
+        "site": Sockets({there: 1 for _, there in rows}, frozenset({80})),
     }
     assert rebuild(plane, 1000, plans, sockets) == Rebuilt(count=20, lost=())
     port = plans["one-a"].interfaces[0].port
@@ -198,10 +251,10 @@ def test_tables_of_a_kernel() -> None:
     )
     found = read_sockets([head + four, head + six])
     assert found.listening == {80}
-    assert {str(each) for each in found.connections} == {
-        "10.0.1.5:80 > 198.51.100.77:50000",
-        "10.0.1.5:81 > 198.51.100.77:50002",
-        "[2001:db8::10]:443 > [2001:db8::20]:50003",
+    assert {str(each): inode for each, inode in found.connections.items()} == {
+        "10.0.1.5:80 > 198.51.100.77:50000": 2,
+        "10.0.1.5:81 > 198.51.100.77:50002": 4,
+        "[2001:db8::10]:443 > [2001:db8::20]:50003": 5,
     }
 
 
