@@ -7,14 +7,18 @@ importing any of it; `lab.planning` derives them from a Topology.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
+from dataplane.errors import LabError
+
 Address = IPv4Address | IPv6Address
 TAP = "tap:"
 RestartPolicy = Literal["never", "on-failure", "always"]
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,100}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,13 @@ class NodePlan:
     else's: its devices and addresses are all that is ours in it."""
     hidden: bool = False
     """One of ours, behind an interface that AWS owns: users do not see it, and its namespace has no name."""
+
+
+def check_names(plan: NodePlan) -> None:
+    """Raise LabError when a name of a plan cannot be the file name that is made of it."""
+    for what, name in (("node", plan.name), *(("program", program.name) for program in plan.programs)):
+        if not _FILE_NAME.fullmatch(name):
+            raise LabError(f"{what} name {name!r} cannot be a file name: use letters, digits and . _ -")
 
 
 def is_tap(attach: str | None) -> bool:

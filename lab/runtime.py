@@ -31,7 +31,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,54 +44,14 @@ from lab.handover import come_in
 from lab.identity import LAB_VARIABLE, new_lab_id
 from lab.interpreter import command
 from lab.node_plan import NodePlan, same_interfaces
+from lab.node_status import NodeChange, NodeStatus, ProgramStatus
 from lab.processes import Process, boot_id, start_time
-from lab.programs import State
 from lab.scarcity import remedy
 from lab.state import RUNTIME, LabState, recorded_process
 
 _ENDING_S = 10.0
 """How long a spawner may take to end that has been hung up on."""
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgramStatus:
-    """A program of a node as it is now."""
-
-    name: str
-    state: State
-    """waiting: not yet started. starting: runs, not yet ready. running: runs, and was ready. restarting: died, waits
-    for its next start. exited: ended with status 0 and is not restarted. failed: could not be started, died and is
-    not restarted, or was not ready in time. stopped: ended by us."""
-    pid: int | None
-    """Process id as the host sees it, while it runs."""
-    exit_status: int | None
-    """Of the last run: 0..255, or minus the signal number; None when it never ended."""
-    restarts: int
-    message: str
-    """Why, in one line, for the states restarting and failed; else empty."""
-    log: str
-    """Absolute path of the file with its standard output and error."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeStatus:
-    """A node as it is now."""
-
-    name: str
-    netns: str | None
-    """Name under /run/netns; None where namespaces cannot be named (not root)."""
-    programs: tuple[ProgramStatus, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeChange:
-    """What `update_node` did to the ports of a node."""
-
-    attached: Mapping[int, int]
-    """New ports -> TAP descriptors: attach them to the worker."""
-    detached: tuple[int, ...]
-    """Ports that are gone: their descriptors are closed, so the worker must have let go of them *before*."""
 
 
 class NoProgramError(LabError):

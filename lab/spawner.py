@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import resource
 import select
 import shutil
@@ -29,27 +28,25 @@ from dataplane.errors import LabError
 from lab import capabilities, mount_view, netns_names, processes, rootless
 from lab.channel import DESCRIPTOR_LIMIT, Channel, ChannelClosed
 from lab.connections import Sockets, read_sockets
+from lab.ending import end_all_below, end_all_in, may_live
 from lab.handover import LINGER_S, Door, Handover
 from lab.init import start_init
 from lab.inside import without_proxies
 from lab.launcher import NodeLauncher
 from lab.namespace import Workplace
 from lab.node import Node, Site, create, destroy, reopen, shut, tcp_tables, update
-from lab.node_plan import NodePlan
+from lab.node_plan import NodePlan, check_names
 from lab.programs import Program, Supervisor, describe
 from lab.scarcity import is_scarce, said
 from lab.state import ETC, NAMES, NODES
 from lab.syscalls import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, set_process_name, unshare
 from lab.tap import check_tun
 
-_REAPING_LIMIT_S = 0.5
-"""How long to wait for others to reap what has ended."""
 _INIT_ENDED = "process 1 of the lab has ended, and everything in the lab with it"
 RESTART_GRACE_S = 0.5
 """How long a program may take to end before it is killed, when it is to be started again."""
 _BUSY_S, _BUSY_PAUSE_S = 1.0, 0.01
 """So long a daemon that was killed may take to let go of devices, and how often to look."""
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,100}")
 
 
 class Spawner:
@@ -175,7 +172,7 @@ class Spawner:
         except Exception as error:
             _log(traceback.format_exc())
             answer = ("refused", f"internal error: {type(error).__name__}: {error} (details in daemon.log)")
-        if self._init and not self._has_init():
+        if self._init and not may_live(self._init):
             raise SystemExit(_INIT_ENDED)  # what failed did so for that: nothing can be started any more (ENOMEM)
         self._channel.send(answer)
 
@@ -317,27 +314,8 @@ class Spawner:
     def end_processes(self) -> None:
         """Kill everything in the lab's PID namespace."""
         if self._init:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._init, signal.SIGKILL)
-            # It ends when all others in its PID namespace have, and been reaped. Programs are ours to reap; what a
-            # killed `vpclab exec` left is up to the process 1 outside, and that of some containers never does.
-            # Then process 1 of the lab waits for ever, but all are dead.
-            waits_since = None
-            with contextlib.suppress(ChildProcessError):
-                while (pid := os.waitpid(-1, os.WNOHANG)[0]) != self._init:
-                    if pid == 0:
-                        if waits_since is None and not self._has_init():
-                            waits_since = time.monotonic()
-                        if waits_since is not None and time.monotonic() - waits_since > _REAPING_LIMIT_S:
-                            break
-                        time.sleep(0.001)
+            end_all_below(self._init)
             self._init = 0
-
-    def _has_init(self) -> bool:
-        try:
-            return processes.find(self._init) is not None
-        except OSError:
-            return True  # there are no descriptors to look with just now
 
     def lock_up(self) -> None:
         """Survive the daemon no more."""
@@ -409,12 +387,7 @@ class Spawner:
         Not in network namespaces that are not ours.
         """
         ours = [self._nodes[name] for name in names if not self._nodes[name].plan.attach]
-        networks = {processes.descriptor_identity(node.namespaces.network) for node in ours}
-
-        def inside() -> list[processes.Process]:
-            return [p for p in processes.all_processes() if processes.namespace(p.pid, "net") in networks]
-
-        processes.kill_all(inside)
+        end_all_in({processes.descriptor_identity(node.namespaces.network) for node in ours})
 
     def _reap(self) -> None:
         while True:
@@ -431,13 +404,6 @@ class Spawner:
             program = self._supervisor.ended(pid, code, time.monotonic())
             if program is not None and not program.stopping:
                 _log(f"program {program.title}: {program.message or describe(code)}")
-
-
-def check_names(plan: NodePlan) -> None:
-    """Raise LabError when a name of a plan cannot be the file name that is made of it."""
-    for what, name in (("node", plan.name), *(("program", program.name) for program in plan.programs)):
-        if not _FILE_NAME.fullmatch(name):
-            raise LabError(f"{what} name {name!r} cannot be a file name: use letters, digits and . _ -")
 
 
 def _lost_device(node: Node, device: str, error: OSError) -> str:

@@ -16,7 +16,8 @@ from dataplane.errors import LabError
 from lab import processes
 from lab.enter import open_socket
 from lab.node_plan import ProgramPlan, RestartPolicy
-from lab.runtime import ProgramStatus, Runtime
+from lab.node_status import ProgramStatus
+from lab.runtime import Runtime
 from lab.state import RUNTIME, LabState
 from tests.e2e.lab.stage import DEADLINE_S, eventually, interface, is_done_within, plan
 

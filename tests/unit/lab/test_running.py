@@ -19,9 +19,9 @@ from lab import running
 from lab.connections import Sockets
 from lab.journal import Journal, read_journal
 from lab.node_plan import NodePlan
+from lab.node_status import NodeChange
 from lab.rebuilding import Rebuilt
 from lab.running import RunningLab
-from lab.runtime import NodeChange
 
 LAB = """\
 version: 1
