@@ -17,13 +17,45 @@ from typing import Any
 
 import pytest
 
-from lab import gc
+from lab import gc, processes
 from lab.state import DAEMON, RUNTIME, LabState
 from tests.e2e.lab.stage import commands, eventually, names_of
 from vpclab import Lab, LabError
 
 FILES = Path(__file__).parents[1] / "crashes"
 BEFORE, AFTER = FILES / "before.yaml", FILES / "after.yaml"
+KNOCK = """
+import os, socket, sys
+os.chdir(sys.argv[1])
+with socket.socket(socket.AF_UNIX) as line:
+    line.connect("nodes.sock")
+    while said := line.recv(65536):
+        print(said)
+"""
+LURE = """
+import contextlib, os, pickle, socket, struct, sys
+
+class Trap:
+    def __reduce__(self):
+        return open, (sys.argv[1] + "/sprung", "w")
+
+os.chdir(sys.argv[1])
+os.unlink("nodes.sock")
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind("nodes.sock")
+    listener.listen()
+    print("listens", flush=True)
+    payload = pickle.dumps(Trap())
+    for _ in range(2):
+        with contextlib.suppress(ConnectionError):
+            listener.accept()[0].sendall(struct.pack("=IB", len(payload), 0) + payload)
+    sys.stdin.read()
+"""
+
+
+def child_of(pid: int) -> int:
+    """The one child of a process."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
 class Crashed:
@@ -32,11 +64,15 @@ class Crashed:
     def __init__(self, name: str = "crash") -> None:
         self.state = LabState(name)
 
-    def vpclab(self, *words: str, status: int = 0) -> str:
+    def command(self, *words: str) -> subprocess.Popen[str]:
         line = [sys.executable, "-P", "-m", "vpclab", *words]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def vpclab(self, *words: str, status: int = 0) -> str:
+        with self.command(*words) as command:
+            said, _ = command.communicate(timeout=120)
+        assert command.returncode == status, said
+        return said
 
     def kill(self) -> None:
         os.kill(self.state.read(DAEMON)["pid"], signal.SIGKILL)
@@ -46,18 +82,56 @@ class Crashed:
         assert "is up again: 4 nodes in" in self.vpclab("up", "--resume")
         return Lab.attach()
 
+    def resume_in_vain(self, number: int) -> None:
+        """Send a signal in the middle of it: SIGINT to the command, or SIGKILL to the daemon."""
+        log = self.state.path / "daemon.log"
+        for _ in range(10):  # on a machine that is busy with others it may come too late
+            size = log.stat().st_size
+            with self.command("up", "--resume") as command:
+                while "another daemon has taken over" not in log.read_text()[size:]:
+                    assert command.poll() is None
+                    time.sleep(0.001)
+                who = command.pid
+                if number == signal.SIGKILL:
+                    who = child_of(who)
+                os.kill(who, number)
+                said, _ = command.communicate(timeout=120)
+            if command.returncode:
+                assert "interrupted" in said if number == signal.SIGINT else "its daemon ended" in said
+                eventually(lambda: not self.state.is_running(), "its daemon has ended")
+                return
+            self.kill()
+        raise AssertionError("it was always up before")
+
     @property
     def lab_id(self) -> str:
         return str(self.state.read(RUNTIME)["lab_id"])
 
 
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crashed]:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        made = Crashed()
+        yield made
+        end(made)
+
+
 @pytest.fixture
-def crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crashed]:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    lab = Crashed()
-    lab.vpclab("up", str(BEFORE))
+def crashed(lab: Crashed) -> Iterator[Crashed]:
+    """It runs, as `BEFORE` says. It is the same for all tests, as long as they bring it back."""
+    if lab.state.path.exists():
+        Lab.attach().apply(BEFORE)
+    else:
+        lab.vpclab("up", str(BEFORE))
     yield lab
-    lab_id = lab.lab_id if lab.state.path.exists() else ""
+    if not lab.state.is_running():
+        end(lab)
+
+
+def end(lab: Crashed) -> None:
+    """Nothing is left."""
+    lab_id = lab.lab_id if (lab.state.path / RUNTIME).exists() else ""
     Lab("crash", "", "").down()
     assert gc.collect("crash") == []
     if lab_id:
@@ -168,6 +242,11 @@ class Talk:
             end.close()
 
 
+def translated(lab: Lab) -> list[str]:
+    """The ports of TCP connections at NAT gateways."""
+    return sorted(row["translated"] for row in lab.nat()["translations"] if row["protocol"] == "tcp")
+
+
 def test_connections_go_on(crashed: Crashed) -> None:
     """Through security groups that remember who began, a NAT gateway, and an Elastic IP address."""
     lab = Lab.attach()
@@ -179,15 +258,16 @@ def test_connections_go_on(crashed: Crashed) -> None:
         talks["two groups"] = Talk(lab, "app", "web", lab.address_of("web", source="app"), 81)
         for talk in talks.values():
             talk.goes_on()
-        ports = sorted(row["translated"] for row in lab.nat()["translations"])
+        ports = translated(lab)
         began = time.monotonic()
         crashed.kill()
         again = crashed.resume()
         took_s = time.monotonic() - began
         for name, talk in talks.items():
             talk.goes_on()
-            print(f"{name}: {talk.gap_s:.2f} s without an answer; the command took {took_s:.2f} s")
-        assert sorted(row["translated"] for row in again.nat()["translations"]) == ports
+            print(f"{name}: {talk.gap_s:.2f} s without an answer; up again {took_s:.2f} s after the kill")
+            assert talk.gap_s < 3 * took_s + 2, "the time without a network, and as much again until TCP tries again"
+        assert translated(again) == ports
         assert not [each for each in again.status()["warnings"] if "TCP connections" in each]
     finally:
         for talk in talks.values():
@@ -235,6 +315,47 @@ def test_a_connection_that_no_rule_allows_any_more_is_named(crashed: Crashed, tm
         talk.break_off()
 
 
+def test_who_interrupts_a_resumption_leaves_what_it_was_to_rescue(crashed: Crashed) -> None:
+    before = programs(Lab.attach())
+    crashed.kill()
+    crashed.resume_in_vain(signal.SIGINT)
+    assert "its instances run on" in crashed.vpclab("status", "--lab", "crash", status=3)
+    crashed.resume_in_vain(signal.SIGKILL)
+    again = crashed.resume()
+    assert programs(again) == before
+    assert again["app"].ping("visitor", timeout_s=10)
+
+
+def test_a_program_in_an_instance_does_not_come_through_the_door(crashed: Crashed) -> None:
+    """It is the lab's user, and finds the door: a daemon comes from where the lab was started."""
+    app = Lab.attach()["app"]
+    knock = [sys.executable, "-I", "-c", KNOCK, str(crashed.state.path)]
+    assert "ConnectionRefusedError" in app.run(knock).stderr, "while there is a daemon nobody gets in"
+    crashed.kill()
+    told = eventually(lambda: app.run(knock).stdout, "the spawner has noticed, and answers")
+    assert "in the network namespace that it was started in only" in told
+    assert "10.0.2" not in told
+    crashed.resume()
+
+
+def test_what_a_program_in_an_instance_puts_in_place_of_the_door_is_not_believed(crashed: Crashed) -> None:
+    """Not even when the record names that program: both lie in a folder that it may write to."""
+    app, folder = Lab.attach()["app"], crashed.state.path
+    crashed.kill()
+    lure = [sys.executable, "-I", "-c", LURE, str(folder)]
+    with app.popen(lure, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as entered:
+        assert entered.stdout is not None
+        assert entered.stdout.readline() == "listens\n"
+        recorded, listener = crashed.state.read(RUNTIME), processes.find(child_of(entered.pid))
+        assert listener is not None
+        for told in (recorded, {**recorded, "pid": listener.pid, "start": listener.start}):
+            crashed.state.write(RUNTIME, told)
+            assert "is not the spawner's of lab crash" in crashed.vpclab("up", "--resume", status=3)
+        crashed.state.write(RUNTIME, recorded)
+        entered.communicate()
+    assert not (folder / "sprung").exists()
+
+
 def test_without_instances_there_is_nothing_to_resume(crashed: Crashed) -> None:
     assert "nothing to resume" in crashed.vpclab("up", "--resume", "--name", "crash", status=3)
     crashed.kill()
@@ -245,15 +366,9 @@ def test_without_instances_there_is_nothing_to_resume(crashed: Crashed) -> None:
     assert "Say either FILE or --resume" in crashed.vpclab("up", "--resume", str(BEFORE), status=2)
 
 
-def test_instances_end_when_their_folder_is_removed_or_gc_is_asked(crashed: Crashed) -> None:
+def test_instances_end_when_gc_is_asked_also_after_a_resumption_that_was_killed(crashed: Crashed) -> None:
     crashed.kill()
-    lab_id = crashed.lab_id
-    shutil.rmtree(crashed.state.path)
-    eventually(lambda: not commands(lab_id), "nobody can find them any more, so they end")
-    gc.collect("crash")
-    assert not names_of(lab_id)
-    crashed.vpclab("up", str(BEFORE))
-    crashed.kill()
+    crashed.resume_in_vain(signal.SIGKILL)
     lab_id = crashed.lab_id
     assert commands(lab_id)
     [removed] = gc.collect("crash")
@@ -261,3 +376,12 @@ def test_instances_end_when_their_folder_is_removed_or_gc_is_asked(crashed: Cras
     eventually(lambda: not commands(lab_id) and not names_of(lab_id), "nothing is left")
     with pytest.raises(LabError, match="no lab is running"):
         Lab.attach()
+
+
+def test_instances_end_when_their_folder_is_removed(crashed: Crashed) -> None:
+    crashed.kill()
+    lab_id = crashed.lab_id
+    shutil.rmtree(crashed.state.path)
+    eventually(lambda: not commands(lab_id), "nobody can find them any more, so they end")
+    gc.collect("crash")
+    assert not names_of(lab_id)
