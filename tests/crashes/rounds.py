@@ -8,7 +8,8 @@ longest it took so far, half of them just after the n-th thing that can be seen 
 a socket). Then
 
 * the command must end with the exit status that such an end has, and say so in one line at most;
-* a lab whose daemon was killed, and whose instances wait for another one, comes back in half of them by `up --resume`;
+* a lab whose daemon was killed, and whose instances wait for another one, comes back in half of them by `up --resume`,
+  also when the daemon that was to bring it back was killed as well;
 * what runs is whole: the old lab or the new one, a ping crosses it, `down` ends it; what does not is what `gc` removes;
 * the machine (`tests.crashes.machine`) is then what it was before the first round;
 * `up` works again and a ping crosses.
@@ -44,6 +45,7 @@ from tests.crashes.machine import DEADLINE_S, NAMES, alone, look, ordinary
 from vpclab import Lab
 
 VERBS = {"up": ("up", str(BEFORE)), "apply": ("apply", str(AFTER)), "down": ("down", LAB)}
+RESUME = ("up", "--resume")
 VICTIMS = ("daemon", "daemon", "command", "command", "program", "spawner", "init")
 """Whom the issue is about, and the two processes between the daemon and the programs."""
 _PAUSE_S = 0.003
@@ -96,18 +98,22 @@ class Rounds:
             (folder / name).mkdir(exist_ok=True)
             os.environ[variable] = str(folder / name)
         self.machine = look(folder)
-        self.span_s = dict.fromkeys(VERBS, 0.1)
-        self.changes = dict.fromkeys(VERBS, 1)
+        self.span_s = dict.fromkeys((*VERBS, "resume"), 0.1)
+        self.changes = dict.fromkeys((*VERBS, "resume"), 1)
         self.killed: Counter[str] = Counter()
 
     def measure(self) -> None:
-        """Go through the verbs once without a kill: how long they take, how many changes can be seen."""
+        """Go through the verbs once without a kill: how long they take, how many changes can be seen.
+
+        A resumption takes as long as `up`, more or less.
+        """
         for verb in VERBS:
             self._prepare(verb)
             with self._verb(verb) as command:
                 self._watch(verb, command, lambda seen, changes, since_s: False)
                 self._ended(command, (0,))
         self._is_clean("three verbs that nobody killed")
+        self.span_s["resume"] = self.span_s["up"]
 
     def close(self) -> None:
         """End the lab that the last round has left for the next one."""
@@ -128,8 +134,7 @@ class Rounds:
                 dead = self._watch(verb, command, self._striking(victim, command, moment, chance))
                 self._ended(command, STATUS[verb][victim])
             if victim == "daemon" and dead and (self.state / DOOR).exists() and chance.random() < 0.5:
-                said += ", then up --resume"
-                self._run("up", "--resume")
+                said += self._resume(chance)
             self._settle(verb)
             self._run("gc")
             self._is_clean("gc")
@@ -140,6 +145,30 @@ class Rounds:
         return said + ("" if dead else " (too late: there was none any more)")
 
     # -- parts ---------------------------------------------------------------------------------------------
+
+    def _resume(self, chance: random.Random) -> str:
+        """Bring the lab back, in half of the cases the second time only; what was done."""
+        said = ", then up --resume"
+        self._await_waiting()
+        if chance.random() < 0.5:
+            moment = Moment(chance.uniform(0, self.span_s["resume"]))
+            said += f" and kill -9 of its daemon, {moment}, then up --resume"
+            with self._verb("resume") as command:
+                self._watch("resume", command, self._striking("daemon", command, moment, chance))
+                self._ended(command, (0, 3))
+            if self._processes().get("daemon"):
+                return said + " (too late: it was up)"
+            self._await_waiting()
+        self._run(*RESUME)
+        return said
+
+    def _await_waiting(self) -> None:
+        """Wait until the kernel has given up the lock of a daemon that was killed."""
+        end = time.monotonic() + DEADLINE_S
+        while LAB not in Lab.waiting():
+            if time.monotonic() > end:
+                raise Failed("its instances do not wait for another daemon")
+            time.sleep(0.01)
 
     def _prepare(self, verb: str) -> None:
         """Have what a verb needs: a lab that runs, or none."""
@@ -153,7 +182,9 @@ class Rounds:
     def _verb(self, verb: str) -> Iterator[subprocess.Popen[str]]:
         with (
             (self.folder / "tmp" / "said").open("w+") as said,
-            subprocess.Popen(command_line(*VERBS[verb]), stdout=said, stderr=subprocess.STDOUT, text=True) as command,
+            subprocess.Popen(
+                command_line(*VERBS.get(verb, RESUME)), stdout=said, stderr=subprocess.STDOUT, text=True
+            ) as command,
         ):
             yield command
         (self.folder / "tmp" / "said").unlink()
