@@ -8,7 +8,6 @@ written: a lab that was killed loses what was open then, and says so when it sta
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import itertools
 import logging
@@ -147,6 +146,8 @@ class FlowLogs:
         self._count = 0
         self._is_recording = False
         self._marked: dict[str, int] | None = None
+        self._lost = _marks(state)
+        """Since when an earlier run of the lab could not write, until somebody has been told."""
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -216,8 +217,25 @@ class FlowLogs:
                 self._logs.clear()
                 self._write_ended()
                 self._mark()
-                if not self._ending:
-                    (self._state.path / MARK).unlink(missing_ok=True)
+                if not self._ending and not self._lost:
+                    self._forget_marks()
+
+    @property
+    def lost(self) -> str:
+        """What an earlier run of the lab could not write any more, in a sentence; an empty text when it ended well."""
+        if not self._lost:
+            return ""
+        told = (f"{name} from {datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} on" for name, at in self._lost.items())
+        return f"the lab was killed before: flow log records of the intervals open then are lost ({', '.join(told)})"
+
+    def told(self) -> None:
+        """Somebody knows what was lost. Until then the next run of the lab would say it too."""
+        with self._lock:
+            self._lost = {}
+            if self._is_recording:
+                self._mark()
+            else:
+                self._forget_marks()
 
     def written(self, after: int = 0) -> list[Line]:
         """Records written since the one with the number `after`, as far as they are kept."""
@@ -335,7 +353,7 @@ class FlowLogs:
 
     def _mark(self) -> None:
         """Say since when nothing has been written."""
-        begins: dict[str, int] = {}
+        begins = dict(self._lost)
         for key, each in [*((last.key, last.log) for last in self._ending), *self._logs.items()]:
             begins.setdefault("/".join(key), each.next * each.declared.max_aggregation_interval)
         if begins != self._marked:
@@ -347,16 +365,13 @@ class FlowLogs:
                 self._marked = begins
                 self._complaints.pop(MARK, None)
 
+    def _forget_marks(self) -> None:
+        (self._state.path / MARK).unlink(missing_ok=True)
 
-def lost_by_crash(state: LabState) -> str:
-    """What an earlier run of the lab could not write any more, in a sentence; an empty text when it ended well."""
+
+def _marks(state: LabState) -> dict[str, int]:
     begins = state.read(MARK)
-    with contextlib.suppress(FileNotFoundError):
-        (state.path / MARK).unlink()
-    if not isinstance(begins, dict) or not begins:
-        return ""
-    told = (f"{name} from {datetime.fromtimestamp(since, UTC):%Y-%m-%d %H:%M} on" for name, since in begins.items())
-    return f"the lab was killed before: flow log records of the intervals open then are lost ({', '.join(told)})"
+    return begins if isinstance(begins, dict) else {}
 
 
 def _interval(declared: FlowLog, window: int) -> int:

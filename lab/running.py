@@ -27,7 +27,7 @@ from dataplane.topology.runtime_state import RuntimeState, TargetHealth, TargetK
 from fastpath.worker import Worker
 from lab.change import Change, changes
 from lab.declared_captures import DeclaredCaptures
-from lab.flow_logs import FlowLogs, lost_by_crash
+from lab.flow_logs import FlowLogs
 from lab.health_watch import HealthWatch
 from lab.journal import Journal, write_journal
 from lab.node_plan import NodePlan
@@ -98,8 +98,10 @@ class RunningLab:
             self._captures = DeclaredCaptures(self.data_plane)
             self._captures.configure(self._loaded.lab_file.captures, Path(file).parent)
             self.flow_logs = FlowLogs(state, self.data_plane, epoch_ms=_epoch_ms(self.worker))
-            if records := lost_by_crash(state):
-                self._lose(records)
+            if self.flow_logs.lost:
+                self._lose(self.flow_logs.lost)
+            if before is None:
+                self.flow_logs.told()
             self._watch_health(self.topology)
             self._publish_health()
             self._keep(self._planned(self.topology))
@@ -210,8 +212,9 @@ class RunningLab:
                 log.warning("the lab will not outlive its daemon: %s", error)
 
     def own_nodes(self) -> None:
-        """End with the lab what was taken over, from now on: somebody knows that it is up."""
+        """End with the lab what was taken over, from now on: somebody knows that it is up, and what was lost."""
         self.leaves_nodes = False
+        self.flow_logs.told()
 
     def _end_runtime(self) -> None:
         if self.leaves_nodes:

@@ -17,7 +17,7 @@ from dataplane.load import load_topology
 from dataplane.observe.aws_ids import aws_id
 from dataplane.observe.flow_log_lines import log_id
 from lab import flow_logs
-from lab.flow_logs import FOLDER, MARK, MOST_IDLE, FlowLogs, lost_by_crash
+from lab.flow_logs import FOLDER, MARK, MOST_IDLE, FlowLogs
 from lab.state import LabState
 
 BEGIN_S = 1_700_000_400
@@ -46,12 +46,12 @@ class Logged:
     def __init__(self, logs: str, **room: int) -> None:
         self.state = LabState("logged")
         self.state.acquire()
-        self.lost = lost_by_crash(self.state)
         self.plane = DataPlane(load_topology(text(logs), file_name="test.yaml"))
         if room:
             record = self.plane.record_flows
             self.plane.record_flows = lambda **given: record(**{**given, **room})  # type: ignore[method-assign]
         self.logs = FlowLogs(self.state, self.plane, epoch_ms=BEGIN_S * 1000)
+        self.lost = self.logs.lost
         self.logs.configure()
 
     def send(self, second: float, count: int = 1, sport: int = 5) -> None:
@@ -225,11 +225,14 @@ def test_the_end_of_a_lab_writes_what_is_open() -> None:
     lab.send(5)
     lab.logs.close()
     assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
-    assert lost_by_crash(lab.state) == ""
+    assert lab.state.read(MARK) is None
+
+
+LOG = "log: {max_aggregation_interval: 60, network_interface: web/eth0}"
 
 
 def test_a_crash_loses_what_was_open_and_the_next_start_says_so() -> None:
-    lab = Logged("log: {max_aggregation_interval: 60, network_interface: web/eth0}")
+    lab = Logged(LOG)
     assert lab.lost == ""
     lab.send(5)
     lab.wait(60)
@@ -238,13 +241,32 @@ def test_a_crash_loses_what_was_open_and_the_next_start_says_so() -> None:
     lab.logs._ended.set()  # it is killed here: nothing is written any more
     before = lab.files()
     lab.state.release()
-    again = Logged("log: {max_aggregation_interval: 60, network_interface: web/eth0}")
+    again = Logged(LOG)
     assert again.lost == (
         "the lab was killed before: flow log records of the intervals open then are lost "
         "(v/log from 2023-11-14 22:21 on)"
     )
     assert again.files() == before
+    again.logs.told()
     again.logs.close()
+    again.state.release()
+    assert Logged(LOG).lost == ""
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_what_a_crash_has_lost_is_said_until_somebody_was_told(ends: bool) -> None:
+    """A lab that is resumed may end, or be killed, before that."""
+    lab = Logged(LOG)
+    lab.wait(600)
+    lab.logs._ended.set()  # it is killed here
+    lab.state.release()
+    again = Logged(LOG)
+    again.wait(1200)
+    if ends:
+        again.logs.close()
+    again.logs._ended.set()
+    again.state.release()
+    assert "(v/log from 2023-11-14 22:30 on)" in Logged(LOG).lost
 
 
 def test_open_intervals_can_be_looked_at_and_are_written_whole_all_the_same() -> None:
