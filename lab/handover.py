@@ -49,6 +49,8 @@ class Handover:
     """Of all nodes there are."""
     entries: Mapping[str, dict[str, Any]]
     """How to enter them."""
+    unfinished: frozenset[str]
+    """Nodes that are not what their plan says: an update failed half-way, and nobody has put that right."""
 
 
 class Door:

@@ -54,6 +54,14 @@ class Node:
     leftovers: list[addressing.Configuration] = field(default_factory=list)
     """Configurations of which the namespace may hold a part, because an update failed half-way."""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is what its plan says, apart from its programs, and as far as root inside leaves it so.
+
+        It is not after an update that has failed half-way: the plan is still the old one then.
+        """
+        return not self.leftovers and self.ports == {each.device: each.port for each in self.plan.interfaces}
+
     def logs(self, site: Site) -> Path:
         """Folder of its programs' logs."""
         return site.folder / self.plan.name

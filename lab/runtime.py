@@ -85,6 +85,7 @@ class Runtime:
         self._plans: dict[str, NodePlan] = {}
         self._entries: dict[str, dict[str, Any]] = {}
         self._taps: dict[int, int] = {}
+        self._unfinished: frozenset[str] = frozenset()
         self._closed = False
         self._lab_id = ""
         self._facts: dict[str, Any] = {}
@@ -104,6 +105,7 @@ class Runtime:
         self._channel, handover = come_in(self._state.path, self._state.name, spawner)
         self._lab_id, self._process = handover.lab_id, spawner
         self._plans, self._entries = dict(handover.plans), dict(handover.entries)
+        self._unfinished = handover.unfinished
         self._know(handover.facts)
 
     def _begin(self) -> None:
@@ -189,21 +191,23 @@ class Runtime:
     def adopt(self, plans: Iterable[NodePlan]) -> tuple[dict[int, int], list[str]]:
         """Make what was taken over what it should be; returns port -> TAP descriptor of all nodes.
 
-        Nodes whose plan is the same are left as they are, with all that runs in them. Others are changed, made or
-        removed: those that a change was about in the middle of which the other daemon ended.
+        Nodes that are the same are left as they are, with all that runs in them. Others are changed, made or removed:
+        those that a change was about in the middle of which the other daemon ended.
 
-        Returns, too, which devices are lost, each in a line: those that root inside has deleted, or has taken over.
+        Returns, too, which devices are lost, each in a line: those that root inside has deleted, or has taken over. Of
+        a node that was changed none is: it has new ones.
         """
         wanted = {plan.name: plan for plan in plans}
         with self._lock:
-            lost: list[str] = self._ask(self._taps, "reopen")
+            lost: dict[int, str] = self._ask(self._taps, "reopen")
             self.remove_nodes([name for name in self._plans if name not in wanted])
             added = [plan for name, plan in wanted.items() if name not in self._plans]
             for name, plan in self._plans.copy().items():
-                if plan != wanted[name]:
+                if plan != wanted[name] or name in self._unfinished:
                     self.update_node(wanted[name])
             self.add_nodes(added)
-            return dict(self._taps), lost
+            without = {i.port for plan in wanted.values() for i in plan.interfaces} - self._taps.keys()
+            return dict(self._taps), [line for port, line in lost.items() if port in without]
 
     def sockets(self) -> dict[str, Sockets]:
         """The TCP sockets of every node, by name."""

@@ -157,7 +157,13 @@ class Spawner:
             facts=self.facts(),
             plans={name: node.plan for name, node in self._nodes.items()},
             entries={name: self._entry(node) for name, node in self._nodes.items()},
+            unfinished=frozenset(name for name, node in self._nodes.items() if not self._is_whole(node)),
         )
+
+    def _is_whole(self, node: Node) -> bool:
+        programs = [program.plan for program in self._supervisor.of_node(node.plan.name)]
+        same = len(programs) == len(node.plan.programs) and all(each in programs for each in node.plan.programs)
+        return node.is_whole and same
 
     # -- requests ------------------------------------------------------------------------------------------
 
@@ -260,10 +266,10 @@ class Spawner:
         """The TCP sockets of every node."""
         return {name: read_sockets(tcp_tables(self._site, node)) for name, node in self._nodes.items()}
 
-    def do_reopen(self) -> list[str]:
+    def do_reopen(self) -> dict[int, str]:
         """Open the TAP devices of all nodes once more; their descriptors go ahead of the answer.
 
-        The answer is which cannot be opened, each in a line. Only those nodes have no network.
+        The answer is which cannot be opened: port -> a line that says so. Only those have no network.
         """
         taps: dict[int, int] = {}
         end = time.monotonic() + _BUSY_S
@@ -278,7 +284,11 @@ class Spawner:
             self._close_taps(taps)
             raise
         self._send_taps(taps)
-        return [_lost_device(node, device, error) for node, errors in refused for device, error in errors.items()]
+        return {
+            node.ports[device]: _lost_device(node, device, error)
+            for node, errors in refused
+            for device, error in errors.items()
+        }
 
     def do_start(self) -> None:
         """Start every program that was never started."""

@@ -120,6 +120,44 @@ def test_a_node_whose_daemon_went_in_the_middle_of_an_update_has_the_programs_of
     forget(runtime)
 
 
+def test_a_node_whose_update_failed_half_way_is_what_its_plan_says_again(state: LabState) -> None:
+    """The daemon had not gone back when it went, or could not: the file that is written down is the old one."""
+    idle = ProgramPlan(name="idle", command=("sleep", "1000"))
+    eth0, eth1 = interface("10.0.1.11/24"), interface("10.0.2.11/24", port=2, device="eth1", gateway4="10.0.2.1")
+    old = plan("web", eth0, eth1, programs=[idle], hosts={"db": ("10.9.9.9",)})
+    runtime = Runtime(state)
+    runtime.add_nodes([old])
+    runtime.start_programs()
+    runtime.wait_ready()
+    pid = runtime.status()["web"].programs[0].pid
+    runtime.linger()
+    with pytest.raises(LabError, match="node web cannot be set up"):
+        runtime.update_node(plan("web", eth0, replace(eth1, port=3, mtu=70_000), programs=[idle]))
+    runtime.let_go()
+    for _ in range(2):  # the second time there is nothing to put right
+        with Runtime(state, resume=True) as after:
+            taps, lost = after.adopt([old])
+            assert (sorted(taps), lost) == ([1, 2], [])
+            assert [link["ifname"] for link in ip_json(after, "web", "link")] == ["lo", "eth0", "eth1"]
+            assert "10.9.9.9" in output(after, "web", "cat", "/etc/hosts")
+            assert after.status()["web"].programs[0].pid == pid
+            after.let_go()
+    gc.clean(state)
+    forget(runtime)
+
+
+def test_a_device_that_a_node_gets_again_is_not_lost(abandoned: Runtime, state: LabState) -> None:
+    """Nor is one that is not to be there any more."""
+    for name in ("gone", "other", "held"):
+        output(abandoned, name, "ip", "link", "del", "eth0")
+    _, other, _, whole = nodes()
+    with Runtime(state, resume=True) as runtime:
+        taps, lost = runtime.adopt(
+            [*nodes(db=("10.9.9.9",))[:1], replace(other, interfaces=other.interfaces[1:]), whole]
+        )
+        assert (sorted(taps), lost) == ([1, 4, 11, 12, 14], [])
+
+
 def test_nodes_do_not_wait_from_the_moment_on_that_one_is_to_be_attached(runtime: Runtime, state: LabState) -> None:
     """A device in a namespace of the user's must go with the daemon, also when that ends before it has been made."""
     runtime.add_nodes(nodes())

@@ -22,7 +22,9 @@ from lab.processes import Process, find, this_process
 from lab.socket_path import network_of, reachable
 from lab.state import DOOR
 
-NODES = Handover(lab_id="shop-0123456789abcdef", facts={"init": 7}, plans={}, entries={"web": {"net": 3}})
+NODES = Handover(
+    lab_id="shop-0123456789abcdef", facts={"init": 7}, plans={}, entries={"web": {"net": 3}}, unfinished=frozenset()
+)
 
 STRANGER = """
 import os, pickle, socket, struct, sys
@@ -189,7 +191,7 @@ def test_who_does_not_listen_does_not_hold_the_spawner_up(
     door: Door, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "ANSWER_S", 0.1)
-    much = Handover(lab_id="shop-1", facts={"much": bytes(10_000_000)}, plans={}, entries={})
+    much = Handover(lab_id="shop-1", facts={"much": bytes(10_000_000)}, plans={}, entries={}, unfinished=frozenset())
     door.listen()
     with socket.socket(socket.AF_UNIX) as deaf, reachable(folder, DOOR) as address:
         deaf.connect(address)
