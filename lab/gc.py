@@ -22,15 +22,10 @@ from typing import NamedTuple
 from dataplane.errors import LabError
 from lab import netns_names, processes
 from lab.identity import Marker
-from lab.interpreter import runs
 from lab.marker import read_markers
 from lab.processes import Process
 from lab.state import DAEMON, DOOR, JOURNAL, NAMES, NODES, RUNTIME, LabState, known_labs
 
-SPAWNER = "vpclab-spawner"
-"""Name of the spawner process (``ps -o comm``)."""
-_STARTING = "python"
-"""How the name of a spawner begins (``ps -o comm``) before it gives itself its own."""
 _SETTLING_S = 0.2
 """A lab that ends in order loses its spawner first; the kernel then ends the rest."""
 
@@ -152,12 +147,6 @@ def _remove(lab: str, lab_ids: set[str], recorded: tuple[Process, ...]) -> Remov
     return Removed(lab=lab, processes=len(seen), namespaces=names, folder=None)
 
 
-def _is_spawner(pid: int) -> bool:
-    name = processes.name_of(pid)
-    # Process 1 of a lab is a fork of the spawner: the same command line, another name.
-    return name == SPAWNER or (name.startswith(_STARTING) and runs(processes.arguments_of(pid), "spawner"))
-
-
 def _look() -> _Survey:
     names = tuple(netns_names.names())  # before the processes: a living lab with a name has a spawner among them
     own_network, own_user = processes.namespace("self", "net"), processes.namespace("self", "user")
@@ -169,7 +158,7 @@ def _look() -> _Survey:
         lab_id = processes.lab_of(process.pid)
         if lab_id is not None:
             marked[process] = lab_id
-            if _is_spawner(process.pid):
+            if processes.is_spawner(process.pid):
                 spawners.add(lab_id)
         network = processes.namespace(process.pid, "net")
         if network is not None and network != own_network:

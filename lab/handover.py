@@ -5,9 +5,10 @@ daemon, and only then. Who comes (`vpclab up --resume`) is told what there is, a
 the spawner itself.
 
 What goes through the door is pickled, so neither end may take it from anybody. Programs in instances are the lab's
-user, and the state folder is theirs to change. What they cannot change is where they are: the spawner lets in only who
-comes from the network namespace that the lab was started in, and who comes reads only what the process says that is
-recorded as spawner, and is in its own PID namespace: no program of a lab is.
+user, and the state folder is theirs to change. What they cannot change is where they are, nor a process outside of the
+lab. So the spawner lets in only who comes from the network namespace that the lab was started in, and is in its own PID
+namespace: no program of a lab is. And who comes reads only what the process says that is recorded as spawner, is in its
+own PID namespace as well, and was started as the spawner of this lab.
 """
 
 from __future__ import annotations
@@ -115,6 +116,8 @@ class Door:
                 channel.send(("refused", "it belongs to another user"))
             elif network_of(line) != self._network:
                 channel.send(("refused", "a lab is taken over in the network namespace that it was started in only"))
+            elif not processes.is_beside_us(peer_pid(line)):
+                channel.send(("refused", "a lab is taken over in the PID namespace that it was started in only"))
             else:
                 channel.send(("done", handover))
                 _be_patient(line, 0)
@@ -144,13 +147,17 @@ def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover
     channel = Channel(line)
     try:
         # Before a word of it is read: to unpickle is to do what the other end says.
-        if not _is_spawner(line, spawner):
+        lab_id = _lab_behind(line, spawner)
+        if lab_id is None:
             raise LabError(f"{folder / DOOR} is not the spawner's of lab {lab}; remove what is left of it: vpclab gc")
+        elsewhere = LabError(f"{folder / DOOR} leads to another lab; remove what is left of {lab}: vpclab gc")
+        if lab_id.rpartition("-")[0] != lab:
+            raise elsewhere
         (kind, said), _ = channel.receive()
         if kind == "refused":
             raise LabError(f"lab {lab}: {said}")
-        if said.lab_id.rpartition("-")[0] != lab:
-            raise LabError(f"{folder / DOOR} leads to another lab; remove what is left of {lab}: vpclab gc")
+        if said.lab_id != lab_id:
+            raise elsewhere
         _be_patient(line, 0)
     except (OSError, ChannelClosed) as error:
         channel.close()
@@ -181,15 +188,17 @@ def _reach(folder: Path, spawner: Process) -> socket.socket:
         time.sleep(_PAUSE_S)
 
 
-def _is_spawner(line: socket.socket, spawner: Process) -> bool:
-    ours = processes.namespace("self", "pid")
-    return (
+def _lab_behind(line: socket.socket, spawner: Process) -> str | None:
+    """The id of the lab whose spawner is at the other end; None when that is anybody else."""
+    lab_id = processes.lab_of(spawner.pid)
+    is_it = (
         peer_uid(line) == os.geteuid()
         and peer_pid(line) == spawner.pid
-        and ours is not None
-        and processes.namespace(spawner.pid, "pid") == ours
+        and processes.is_beside_us(spawner.pid)
+        and processes.is_spawner(spawner.pid)
         and spawner.is_alive()  # last: all of this was about that process, and no later one of that number
     )
+    return lab_id if is_it else None
 
 
 def _be_patient(line: socket.socket, seconds: float) -> None:

@@ -10,8 +10,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.identity import LAB_VARIABLE
+from lab.interpreter import runs
 from lab.scarcity import is_scarce
 
+SPAWNER = "vpclab-spawner"
+"""Name of the spawner process (``ps -o comm``)."""
+_STARTING = "python"
+"""How the name of a spawner begins (``ps -o comm``) before it gives itself its own."""
 _PROC = Path("/proc")
 _EXITING = 0x4  # PF_EXITING, in the flags of /proc/PID/stat
 
@@ -112,6 +117,32 @@ def arguments_of(pid: int) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(os.fsdecode(word) for word in content.split(b"\0"))
+
+
+def is_spawner(pid: int) -> bool:
+    """Whether a process is the spawner of a lab, going by its name and command line."""
+    name = name_of(pid)
+    # Process 1 of a lab is a fork of the spawner: the same command line, another name.
+    return name == SPAWNER or (name.startswith(_STARTING) and runs(arguments_of(pid), "spawner"))
+
+
+def is_beside_us(pid: int) -> bool:
+    """Whether a process is in our own PID namespace, and in none below. Raises OSError when nobody can tell.
+
+    It takes no right to look at that process: what is asked is a descriptor of ours that refers to it.
+    """
+    if pid <= 0:
+        return False  # as the kernel calls those outside
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        facts = (_PROC / f"self/fdinfo/{descriptor}").read_text()
+    finally:
+        os.close(descriptor)
+    numbers = next((line.split()[1:] for line in facts.splitlines() if line.startswith("NSpid:")), [])
+    return numbers == [str(pid)]  # one for each PID namespace from ours down to its own
 
 
 def namespace(pid: int | str, kind: str) -> tuple[int, int] | None:

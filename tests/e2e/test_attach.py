@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from dataplane.errors import LabError
-from lab import gc, processes
+from lab import processes
 from tests.e2e.lab.stage import eventually
 from vpclab import Lab
 
@@ -268,7 +268,7 @@ def test_a_lab_starts_again_where_one_was_killed_with_its_spawner(place: Place) 
         spawners = [
             process.pid
             for process in processes.all_processes()
-            if processes.lab_of(process.pid) == facts["lab_id"] and processes.name_of(process.pid) == gc.SPAWNER
+            if processes.lab_of(process.pid) == facts["lab_id"] and processes.name_of(process.pid) == processes.SPAWNER
         ]
         for pid in (*spawners, facts["pid"]):
             os.kill(pid, signal.SIGKILL)

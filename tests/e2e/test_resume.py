@@ -338,6 +338,16 @@ def test_a_program_in_an_instance_does_not_come_through_the_door(crashed: Crashe
     crashed.resume()
 
 
+def is_not_believed(crashed: Crashed, pid: int) -> None:
+    """Who has put a socket of its own in place of the door; twice, the second time the record names it."""
+    recorded, listener = crashed.state.read(RUNTIME), processes.find(pid)
+    assert listener is not None
+    for told in (recorded, {**recorded, "pid": listener.pid, "start": listener.start}):
+        crashed.state.write(RUNTIME, told)
+        assert "is not the spawner's of lab crash" in crashed.vpclab("up", "--resume", status=3)
+    crashed.state.write(RUNTIME, recorded)
+
+
 def test_what_a_program_in_an_instance_puts_in_place_of_the_door_is_not_believed(crashed: Crashed) -> None:
     """Not even when the record names that program: both lie in a folder that it may write to."""
     app, folder = Lab.attach()["app"], crashed.state.path
@@ -346,13 +356,21 @@ def test_what_a_program_in_an_instance_puts_in_place_of_the_door_is_not_believed
     with app.popen(lure, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as entered:
         assert entered.stdout is not None
         assert entered.stdout.readline() == "listens\n"
-        recorded, listener = crashed.state.read(RUNTIME), processes.find(child_of(entered.pid))
-        assert listener is not None
-        for told in (recorded, {**recorded, "pid": listener.pid, "start": listener.start}):
-            crashed.state.write(RUNTIME, told)
-            assert "is not the spawner's of lab crash" in crashed.vpclab("up", "--resume", status=3)
-        crashed.state.write(RUNTIME, recorded)
+        is_not_believed(crashed, child_of(entered.pid))
         entered.communicate()
+    assert not (folder / "sprung").exists()
+
+
+def test_what_another_process_of_the_user_says_is_not_believed(crashed: Crashed) -> None:
+    """Programs in instances can put the way to its socket in place of the door, and its number into the record."""
+    folder = crashed.state.path
+    crashed.kill()
+    lure = [sys.executable, "-I", "-c", LURE, str(folder)]
+    with subprocess.Popen(lure, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bystander:
+        assert bystander.stdout is not None
+        assert bystander.stdout.readline() == "listens\n"
+        is_not_believed(crashed, bystander.pid)
+        bystander.communicate()
     assert not (folder / "sprung").exists()
 
 

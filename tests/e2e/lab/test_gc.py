@@ -161,7 +161,7 @@ def test_a_lab_that_starts_is_left_alone(state_home: Path) -> None:
 
     spawner = start()
     try:
-        while processes.name_of(spawner.pid) == gc.SPAWNER:  # we were not in time: another one
+        while processes.name_of(spawner.pid) == processes.SPAWNER:  # we were not in time: another one
             spawner.kill()
             spawner.wait()
             spawner = start()

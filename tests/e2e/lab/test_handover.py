@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -26,7 +28,13 @@ time.sleep(float(sys.argv[2]))
 """
 """Root in a node takes the other end of its device, which nobody holds just then."""
 
-
+KNOCK = """
+import os, socket, sys
+os.chdir(sys.argv[1])
+with socket.socket(socket.AF_UNIX) as line:
+    line.connect("nodes.sock")
+    print(line.recv(65536))
+"""
 PORTS = {"gone": 1, "other": 2, "held": 3, "whole": 4}
 
 
@@ -156,6 +164,21 @@ def test_a_device_that_a_node_gets_again_is_not_lost(abandoned: Runtime, state: 
             [*nodes(db=("10.9.9.9",))[:1], replace(other, interfaces=other.interfaces[1:]), whole]
         )
         assert (sorted(taps), lost) == ([1, 4, 11, 12, 14], [])
+
+
+def test_nobody_comes_in_from_a_pid_namespace_below(abandoned: Runtime, state: LabState) -> None:
+    """As programs of another lab are, in a network namespace of the user's."""
+    there = ["unshare", *(["--map-root-user"] if os.geteuid() else []), "--pid", "--fork"]
+    line = [*there, sys.executable, "-I", "-c", KNOCK, str(state.path)]
+
+    def told() -> bytes:
+        return subprocess.run(line, capture_output=True, timeout=DEADLINE_S, check=False).stdout
+
+    said = eventually(told, "the spawner has noticed, and answers")
+    assert b"in the PID namespace that it was started in only" in said
+    assert b"10.0.1" not in said
+    with Runtime(state, resume=True) as runtime:
+        assert runtime.lab_id == abandoned.lab_id
 
 
 def test_nodes_do_not_wait_from_the_moment_on_that_one_is_to_be_attached(runtime: Runtime, state: LabState) -> None:

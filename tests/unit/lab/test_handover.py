@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,8 @@ from dataplane.errors import LabError
 from lab import handover, processes
 from lab.channel import Channel
 from lab.handover import Door, Handover, come_in
+from lab.identity import LAB_VARIABLE
+from lab.interpreter import command
 from lab.processes import Process, find, this_process
 from lab.socket_path import network_of, reachable
 from lab.state import DOOR
@@ -26,6 +28,8 @@ NODES = Handover(
     lab_id="shop-0123456789abcdef", facts={"init": 7}, plans={}, entries={"web": {"net": 3}}, unfinished=frozenset()
 )
 
+SPAWNER = command("spawner")
+"""What the command line of one has in it."""
 STRANGER = """
 import os, pickle, socket, struct, sys
 
@@ -59,6 +63,18 @@ def folder(tmp_path: Path) -> Path:
     deep = tmp_path / ("x" * 120)
     deep.mkdir()
     return deep
+
+
+def appear(patch: pytest.MonkeyPatch, lab_id: str) -> None:
+    """Let this process look like the spawner of a lab."""
+    me, lab_of, is_spawner = os.getpid(), processes.lab_of, processes.is_spawner
+    patch.setattr(processes, "lab_of", lambda pid: lab_id if pid == me else lab_of(pid))
+    patch.setattr(processes, "is_spawner", lambda pid: pid == me or is_spawner(pid))
+
+
+@pytest.fixture(autouse=True)
+def _we_are_the_spawner(monkeypatch: pytest.MonkeyPatch) -> None:
+    appear(monkeypatch, NODES.lab_id)
 
 
 @pytest.fixture
@@ -200,34 +216,52 @@ def test_who_does_not_listen_does_not_hold_the_spawner_up(
         assert time.monotonic() - began < 5
 
 
-def test_words_of_another_process_are_not_unpickled(folder: Path) -> None:
-    """Whoever listens there: programs in instances can put a socket of their own into the folder."""
+def come_to_stranger(
+    folder: Path, *, recorded: Process | None = None, lab_id: str = NODES.lab_id, line: Sequence[str] = SPAWNER
+) -> str:
+    """What is said to who comes when another process listens, with this id and command line; it must not be believed.
+
+    Programs in instances can put a socket of their own, or the way to one, into the folder.
+    """
     trap = folder / "sprung"
-    line = [sys.executable, "-c", STRANGER, str(folder), str(trap)]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as stranger:
+    options = [str(folder), str(trap), *line]
+    with subprocess.Popen(
+        [sys.executable, "-c", STRANGER, *options],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, LAB_VARIABLE: lab_id},
+    ) as stranger:
         assert stranger.stdout is not None
         assert stranger.stdout.readline() == "listens\n"
-        with pytest.raises(LabError, match="is not the spawner's of lab shop"):
-            come_in(folder, "shop", this_process())
+        named = recorded or find(stranger.pid)
+        assert named is not None
+        try:
+            with pytest.raises(LabError) as refused:
+                come_in(folder, "shop", named)
+        finally:
+            stranger.kill()
     assert not trap.exists()
+    return str(refused.value)
+
+
+def test_words_of_another_process_are_not_unpickled(folder: Path) -> None:
+    assert "is not the spawner's of lab shop" in come_to_stranger(folder, recorded=this_process())
+
+
+def test_words_of_a_process_that_is_no_spawner_are_not_unpickled(folder: Path) -> None:
+    """Not even when the record says that it is: that lies in the folder as well."""
+    assert "is not the spawner's of lab shop" in come_to_stranger(folder, line=())
+
+
+def test_words_of_the_spawner_of_another_lab_are_not_unpickled(folder: Path) -> None:
+    assert "leads to another lab" in come_to_stranger(folder, lab_id="bank-0123456789abcdef")
 
 
 def test_words_from_another_pid_namespace_are_not_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even when the record says that it is the spawner: that lies in the folder as well."""
-    trap = folder / "sprung"
-    line = [sys.executable, "-c", STRANGER, str(folder), str(trap)]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as stranger:
-        assert stranger.stdout is not None
-        assert stranger.stdout.readline() == "listens\n"
-        recorded = find(stranger.pid)
-        assert recorded is not None
-        real = processes.namespace
-        monkeypatch.setattr(
-            processes, "namespace", lambda pid, kind: (1, 1) if pid == stranger.pid else real(pid, kind)
-        )
-        with pytest.raises(LabError, match="is not the spawner's of lab shop"):
-            come_in(folder, "shop", recorded)
-    assert not trap.exists()
+    """Whatever a program in an instance says of itself."""
+    real, me = processes.is_beside_us, os.getpid()
+    monkeypatch.setattr(processes, "is_beside_us", lambda pid: pid == me and real(pid))
+    assert "is not the spawner's of lab shop" in come_to_stranger(folder)
 
 
 def test_a_spawner_that_says_nothing_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,5 +275,14 @@ def test_a_spawner_that_says_nothing_is_given_up(folder: Path, monkeypatch: pyte
 
 def test_the_door_of_another_lab_is_not_taken_for_this_one_s(door: Door, meeting: Callable[..., Meeting]) -> None:
     met = meeting(lab="bank")
+    met.at(door)
+    assert "leads to another lab" in met.refusal
+
+
+def test_a_spawner_speaks_for_its_own_lab_only(
+    door: Door, meeting: Callable[[], Meeting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    appear(monkeypatch, "shop-fedcba9876543210")
+    met = meeting()
     met.at(door)
     assert "leads to another lab" in met.refusal

@@ -27,6 +27,14 @@ def test_another_process_with_the_same_number_is_not_the_same() -> None:
     earlier.kill()  # or this test would not end well
 
 
+def test_who_is_in_our_pid_namespace() -> None:
+    assert processes.is_beside_us(os.getpid())
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    assert not processes.is_beside_us(ended.pid)
+    assert not processes.is_beside_us(0), "as the kernel calls those outside"
+
+
 def test_a_zombie_is_not_alive() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         found = processes.find(child.pid)
