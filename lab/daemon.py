@@ -77,7 +77,9 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
             server = ControlServer(state.path, Verbs(lab, signals.end).table())
             try:
                 server.start()
-                log.info("going down: %s", _live(lab, start, ready, tie, signals))
+                why = _live(lab, start, ready, tie, signals)
+                lab.stop_lingering()  # first: half of what has been told to go down must not come back
+                log.info("going down: %s", why)
             finally:
                 server.close()
                 stays = lab.leaves_nodes

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -137,7 +137,7 @@ class RunningLab:
 
         Checks that are not over end at once.
         """
-        self._ending.set()
+        self.stop_lingering()
         with self._changing:
             self._closed = True
         self._end_health()  # outside of the lock, which its thread may be waiting for
@@ -210,6 +210,18 @@ class RunningLab:
                 self.runtime.linger()
             except LabError as error:
                 log.warning("the lab will not outlive its daemon: %s", error)
+            if self._ending.is_set():
+                self.stop_lingering()  # it was told to go down meanwhile
+
+    def stop_lingering(self) -> None:
+        """Begin the end: whatever becomes of this process on the way, nobody takes the nodes over any more.
+
+        Unless they are left to another daemon anyway. Never raises; calling it twice is fine.
+        """
+        self._ending.set()
+        if not self.leaves_nodes:
+            with suppress(LabError):  # the spawner is gone already
+                self.runtime.stop_lingering()
 
     def own_nodes(self) -> None:
         """End with the lab what was taken over, from now on: somebody knows that it is up, and what was lost."""

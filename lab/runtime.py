@@ -188,6 +188,12 @@ class Runtime:
         """
         return bool(self._ask({}, "linger"))
 
+    def stop_lingering(self) -> None:
+        """Let nodes and programs end with this process again."""
+        with self._lock:
+            if not self._closed:
+                self._ask({}, "stop_lingering")
+
     def adopt(self, plans: Iterable[NodePlan]) -> tuple[dict[int, int], list[str]]:
         """Make what was taken over what it should be; returns port -> TAP descriptor of all nodes.
 

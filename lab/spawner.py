@@ -262,6 +262,10 @@ class Spawner:
                 raise LabError(f"nodes cannot wait for another daemon: {said(error)}") from error
         return True
 
+    def do_stop_lingering(self) -> None:
+        """Survive the daemon no more."""
+        self.lock_up()
+
     def do_sockets(self) -> dict[str, Sockets]:
         """The TCP sockets of every node."""
         return {name: read_sockets(tcp_tables(self._site, node)) for name, node in self._nodes.items()}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dataplane.errors import LabError
+from lab import gc
 from lab.control import error_from_json
 
 _LAST_WORDS_BYTES = 2000
@@ -130,7 +131,7 @@ def _read_line(ready: IO[bytes], limit_s: float) -> dict[str, Any]:
 
 def _end(process: subprocess.Popen[bytes], tie: IO[bytes] | None, ready: IO[bytes], start: Start) -> None:
     if not start.resume:
-        _stop(process, tie)
+        _stop(process, tie, start.name)
         return
     # Not by a signal: a lab that is up at this very moment would go down, with all that was to be rescued. The daemon
     # sees that nobody waits for it any more, and leaves everything as it has found it.
@@ -139,7 +140,7 @@ def _end(process: subprocess.Popen[bytes], tie: IO[bytes] | None, ready: IO[byte
         process.wait(timeout=_ENDING_S)
 
 
-def _stop(process: subprocess.Popen[bytes], tie: IO[bytes] | None) -> None:
+def _stop(process: subprocess.Popen[bytes], tie: IO[bytes] | None, name: str) -> None:
     if tie is not None:
         tie.close()
     process.terminate()
@@ -148,3 +149,4 @@ def _stop(process: subprocess.Popen[bytes], tie: IO[bytes] | None) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+        gc.collect(name)  # nodes would wait for another daemon

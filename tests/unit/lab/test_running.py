@@ -86,6 +86,7 @@ class FakeRuntime:
         self.failing = ""
         self.closed = self.left = False
         self.lingered = 0
+        self.lingers = False
         self._next = 100
 
     def _step(self, what: str) -> None:
@@ -132,7 +133,11 @@ class FakeRuntime:
 
     def linger(self) -> bool:
         self.lingered += 1
+        self.lingers = True
         return True
+
+    def stop_lingering(self) -> None:
+        self.lingers = False
 
     def let_go(self) -> None:
         self.left = True
@@ -343,6 +348,27 @@ def test_the_worker_rests_while_frames_are_moved_by_hand_and_goes_on_whatever_ha
         failed = True
     assert failed
     assert lab.worker.running
+
+
+def test_a_lab_that_goes_down_is_taken_over_by_nobody_from_the_beginning(
+    lab: RunningLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever kills its daemon at any step of its end: half of it must not come back."""
+    runtime: Any = lab.runtime
+    lab.linger()
+    assert runtime.lingers
+    at_steps = []
+    for step in (lab.worker, lab.flow_logs):
+        monkeypatch.setattr(step, "stop" if step is lab.worker else "close", lambda: at_steps.append(runtime.lingers))
+    lab.close()
+    assert at_steps == [False, False]
+
+
+def test_what_is_told_to_go_down_in_the_middle_of_a_change_does_not_linger_again(lab: RunningLab) -> None:
+    lab.linger()
+    lab.stop_lingering()
+    lab.apply(lab_text(a="10.0.1.77"), "new.yaml", dry_run=False)
+    assert not lab.runtime.lingers  # type: ignore[attr-defined]
 
 
 def test_a_lab_that_goes_down_is_not_traced(lab: RunningLab) -> None:

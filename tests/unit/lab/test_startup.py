@@ -90,6 +90,20 @@ def test_a_daemon_that_takes_too_long_is_ended(daemon: Path, tmp_path: Path) -> 
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
+def test_nothing_is_left_of_a_daemon_that_does_not_end(
+    daemon: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed; its nodes would wait for another one."""
+    alive: list[tuple[str, bool]] = []
+    pid = tmp_path / "pid"
+    monkeypatch.setattr("lab.startup._ENDING_S", 0.1)
+    monkeypatch.setattr("lab.startup.gc.collect", lambda name: alive.append((name, is_alive(int(pid.read_text())))))
+    play(daemon, f"trap '' TERM; echo $$ > {pid}; exec sleep 60")
+    with pytest.raises(LabError, match=r"not ready within 1\.5 s"):
+        launch(START, tied=False, limit_s=1.5)
+    assert alive == [("x", False)]
+
+
 def test_a_daemon_that_takes_over_is_let_go_and_not_stopped(daemon: Path, tmp_path: Path) -> None:
     """It ends when nobody waits for it any more; a signal might come when it is up, and end what it has rescued."""
     until_unheard = "while echo nonsense >&$7; do sleep 0.01; done 2>/dev/null"
