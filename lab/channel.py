@@ -72,7 +72,7 @@ class Channel:
     def receive(self) -> tuple[Any, list[int]]:
         """The next value, and the descriptors that came with it (close-on-exec; now ours).
 
-        Raises ChannelClosed and DescriptorsLost.
+        Raises ChannelClosed and DescriptorsLost; BlockingIOError when nothing comes for longer than this end waits.
         """
         try:
             header, descriptors = receive_descriptors(self._socket, _HEADER.size)
@@ -91,6 +91,11 @@ class Channel:
         except ConnectionError as error:
             raise ChannelClosed from error
         raise ChannelClosed
+
+    def be_patient(self) -> None:
+        """Wait for ever, whatever limit the socket came with."""
+        for which in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket.setsockopt(socket.SOL_SOCKET, which, bytes(struct.calcsize("ll")))
 
     def close(self) -> None:
         """Hang up."""

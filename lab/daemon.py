@@ -60,6 +60,9 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
     stays = start.resume  # until somebody knows that it is up, whatever fails: it can be tried again
     try:
         _log_to(state)
+        if start.resume:
+            # Not the one that was killed: who wants to stop this one, or is told that it is running, must know its pid.
+            state.write_daemon(name=start.name)
         before = _before(state) if start.resume else None
         runtime = Runtime(state, resume=start.resume)
         # Only now, while its spawner gets ready: importing what a lab needs is a third of the time that it takes to
@@ -79,7 +82,7 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
                 server.start()
                 why = _live(lab, start, ready, tie, signals)
                 lab.stop_lingering()  # first: half of what has been told to go down must not come back
-                log.info("going down: %s", why)
+                log.info("%s: %s", "leaving the nodes to another" if lab.leaves_nodes else "going down", why)
             finally:
                 server.close()
                 stays = lab.leaves_nodes
@@ -141,7 +144,8 @@ def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, sign
                     if key.data == _SPAWNER and lab.has_spawner():
                         continue  # that was an answer to another thread
                     why = key.data or signals.why
-                    _say(ready, {"error": error_to_json(LabError(f"lab {start.name} went down at once: {why}"))})
+                    what = "was not brought back" if lab.leaves_nodes else "went down at once"
+                    _say(ready, {"error": error_to_json(LabError(f"lab {start.name} {what}: {why}"))})
                     return str(why)
                 selector.unregister(settled)
                 selector.unregister(ready)

@@ -35,6 +35,8 @@ LINGER_S = 600.0
 """So long nodes wait for another daemon."""
 ANSWER_S = 5.0
 """So long either end waits for the other: for the spawner to notice that its daemon is gone, for a word to come."""
+WORK_S = 30.0
+"""So long the next daemon waits for what it asks the spawner to do, until the lab is up (`Channel.be_patient`)."""
 _WAITING = 8
 """How many may stand before the door. Each is looked at for an instant."""
 _PAUSE_S = 0.005
@@ -158,7 +160,7 @@ def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover
             raise LabError(f"lab {lab}: {said}")
         if said.lab_id != lab_id:
             raise elsewhere
-        _be_patient(line, 0)
+        _be_patient(line, WORK_S)
     except (OSError, ChannelClosed) as error:
         channel.close()
         raise LabError(f"process {spawner.pid}, which keeps the nodes of lab {lab}, does not answer") from error

@@ -226,6 +226,7 @@ class RunningLab:
     def own_nodes(self) -> None:
         """End with the lab what was taken over, from now on: somebody knows that it is up, and what was lost."""
         self.leaves_nodes = False
+        self.runtime.be_patient()
         self.flow_logs.told()
 
     def _end_runtime(self) -> None:

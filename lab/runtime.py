@@ -215,6 +215,13 @@ class Runtime:
             without = {i.port for plan in wanted.values() for i in plan.interfaces} - self._taps.keys()
             return dict(self._taps), [line for port, line in lost.items() if port in without]
 
+    def be_patient(self) -> None:
+        """Wait for the spawner as long as it takes, as for one that was started here.
+
+        Until then one that was taken over is waited for half a minute: then it can be tried again.
+        """
+        self._channel.be_patient()
+
     def sockets(self) -> dict[str, Sockets]:
         """The TCP sockets of every node, by name."""
         found: dict[str, Sockets] = self._ask({}, "sockets")
@@ -399,6 +406,8 @@ class Runtime:
                 continue
             except ChannelClosed:
                 raise self._gone() from None
+            except BlockingIOError as error:
+                raise LabError(f"{self._keeper()} does not answer") from error
             if kind == "refused":
                 raise LabError(value)
             if kind == "done":
@@ -408,7 +417,10 @@ class Runtime:
             taps |= zip(value, descriptors, strict=True)
 
     def _gone(self) -> LabError:
-        return LabError(f"the process that keeps lab {self._state.name}'s nodes has ended (its last words: daemon.log)")
+        return LabError(f"{self._keeper()} has ended (its last words: daemon.log)")
+
+    def _keeper(self) -> str:
+        return f"the process that keeps lab {self._state.name}'s nodes"
 
     def _known(self, node: str) -> NodePlan:
         try:

@@ -1,4 +1,4 @@
-"""A lab that is told to go down does not come back, at whatever step of its end its daemon is killed."""
+"""Ends: of labs that must not come back, and of resumptions that somebody wants to stop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,50 @@ def vpclab(*words: str, status: int = 0) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def crash(state: LabState) -> int:
+    """Kill the daemon; the spawner, which waits for another one."""
+    os.kill(state.read(DAEMON)["pid"], signal.SIGKILL)
+    log = state.path / "daemon.log"
+    eventually(lambda: "the nodes wait for another one" in log.read_text(), "it has noticed")
+    return int(state.read(RUNTIME)["pid"])
+
+
+@contextmanager
+def resuming(state: LabState, spawner: int) -> Iterator[subprocess.Popen[str]]:
+    """A resumption that waits for the spawner, which is stopped."""
+    os.kill(spawner, signal.SIGSTOP)
+    line = [sys.executable, "-P", "-m", "vpclab", "up", "--resume"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as command:
+        eventually(state.read_daemon, "who resumes has said who it is")
+        yield command
+
+
+def test_who_resumes_is_the_daemon_from_the_beginning(state: LabState) -> None:
+    spawner = crash(state)
+    with resuming(state, spawner) as command:
+        assert f"(daemon {state.read(DAEMON)['pid']})" in vpclab("up", str(BEFORE), status=3)
+        os.kill(spawner, signal.SIGCONT)
+        said, _ = command.communicate(timeout=120)
+        assert "is up again" in said
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_resumption_can_be_stopped(state: LabState, goes_on: bool) -> None:
+    """It hears of it when the spawner answers, or when it has waited for that long enough."""
+    spawner, lab_id = crash(state), state.read(RUNTIME)["lab_id"]
+    with resuming(state, spawner) as command:
+        daemon = state.read(DAEMON)["pid"]
+        began = time.monotonic()
+        os.kill(daemon, signal.SIGTERM) if goes_on else Lab("crash", "", "").down()
+        if goes_on:
+            os.kill(spawner, signal.SIGCONT)
+        said, _ = command.communicate(timeout=120)
+        assert time.monotonic() - began < 30
+        assert ("lab crash was not brought back: SIGTERM" if goes_on else "does not answer") in said
+    eventually(lambda: bool(commands(lab_id)) == goes_on, "it waits for somebody else, or is gone")
+    assert Lab.waiting() == (["crash"] if goes_on else [])
 
 
 @pytest.mark.parametrize("step", range(3))

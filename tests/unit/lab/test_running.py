@@ -139,6 +139,8 @@ class FakeRuntime:
     def stop_lingering(self) -> None:
         self.lingers = False
 
+    def be_patient(self) -> None: ...
+
     def let_go(self) -> None:
         self.left = True
 
