@@ -21,6 +21,7 @@ packet of the side that began opens the flow again, with the same port.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
@@ -38,6 +39,7 @@ from lab.node_plan import NodePlan
 _ACK = 0x10
 _MOST_STOPS = 8
 """So often a packet may be on the way through somebody's hands: targets of load balancers, instances that forward."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class _Rebuilding:
         self._plane, self._now_ms = plane, now_ms
         self._sockets = {name: found for name, found in sockets.items() if name in plans}
         self._plans = plans
+        self._failed = False
         self._owner = {i.port: plan.name for plan in plans.values() for i in plan.interfaces}
         self._ports = {
             (plan.name, address): i.port
@@ -97,7 +100,7 @@ class _Rebuilding:
         for end in self._ends():
             if end in done:
                 continue  # it was found to be the one that answered
-            other = self._open(end)
+            other = self._tried(end)
             if other is not None:
                 done |= {end, other}
             elif self._is_to_be_named(end, lost):
@@ -136,6 +139,15 @@ class _Rebuilding:
         if any(other in lost for other in others):
             return False
         return self._is_opener(end) or any(not self._is_opener(other) for other in others)
+
+    def _tried(self, end: _End) -> _End | None:
+        """Open a connection; as odd as programs can make them, what goes wrong with one is its own affair."""
+        try:
+            return self._open(end)
+        except Exception:
+            log.log(logging.DEBUG if self._failed else logging.ERROR, "%s", end, exc_info=True)  # the first of many
+            self._failed = True
+            return None
 
     def _open(self, end: _End) -> _End | None:
         """Open a connection from this end, if that can be; who answers."""

@@ -162,6 +162,22 @@ def test_what_a_node_has_with_itself_never_crossed_the_network() -> None:
     assert (done.count, done.lost) == (302, ())
 
 
+def test_a_connection_that_nobody_expected_is_lost_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs make what they like; that one fails must not keep a lab from coming back, again and again."""
+    network = connected()
+    frame = DataPlane.frame
+
+    def choosy(plane: DataPlane, port: int, probe: Probe) -> bytes:
+        if 51000 in (probe.source_port, probe.destination_port):
+            raise ValueError("what is that")
+        return frame(plane, port, probe)
+
+    monkeypatch.setattr(DataPlane, "frame", choosy)
+    _, done = network.again()
+    assert done.count == 301
+    assert [each.local_port for each in done.lost] == [51000]
+
+
 def test_what_rules_no_longer_allow_is_lost_and_said_to_be() -> None:
     network = connected()
     _, done = network.again(CLOSED)
