@@ -40,7 +40,7 @@ from lab import gc
 from lab.channel import Channel, ChannelClosed, DescriptorsLost
 from lab.connections import Sockets
 from lab.enter import NodeView, enter_command, make_view, popen
-from lab.handover import come_in
+from lab.handover import LINGER_S, come_in
 from lab.identity import LAB_VARIABLE, new_lab_id
 from lab.interpreter import command
 from lab.node_plan import NodePlan, same_interfaces
@@ -69,7 +69,7 @@ class Runtime:
     refuses something or the spawner is gone.
     """
 
-    def __init__(self, state: LabState, *, resume: bool = False) -> None:
+    def __init__(self, state: LabState, *, resume: bool = False, linger_s: float = LINGER_S) -> None:
         """Start the spawner of the lab whose state folder this is; the caller holds its lock.
 
         What a run of the lab that was killed may have left is removed first. Without the right to make namespaces
@@ -79,8 +79,10 @@ class Runtime:
 
         With `resume`, take over what waits for another daemon (`linger`) instead; then call `adopt`. Raises LabError
         when nothing does.
+
+        `linger_s`: so long nodes and programs wait for another daemon once `linger` is called, each time anew.
         """
-        self._state = state
+        self._state, self._linger_s = state, linger_s
         self._lock = threading.RLock()
         self._plans: dict[str, NodePlan] = {}
         self._entries: dict[str, dict[str, Any]] = {}
@@ -126,7 +128,13 @@ class Runtime:
         self._process = Process(self._child.pid, start_time(self._child.pid) or 0)
         try:
             self._channel.send(
-                {"lab": state.name, "lab_id": self._lab_id, "folder": str(state.path), "start_folder": os.getcwd()}
+                {
+                    "lab": state.name,
+                    "lab_id": self._lab_id,
+                    "folder": str(state.path),
+                    "start_folder": os.getcwd(),
+                    "linger_s": self._linger_s,
+                }
             )
         except BaseException:
             self._hang_up()

@@ -29,7 +29,7 @@ from lab import capabilities, mount_view, netns_names, processes, rootless
 from lab.channel import DESCRIPTOR_LIMIT, Channel, ChannelClosed
 from lab.connections import Sockets, read_sockets
 from lab.ending import end_all_below, end_all_in, may_live
-from lab.handover import LINGER_S, Door, Handover
+from lab.handover import Door, Handover
 from lab.init import start_init
 from lab.inside import without_proxies
 from lab.launcher import NodeLauncher
@@ -52,8 +52,10 @@ _BUSY_S, _BUSY_PAUSE_S = 1.0, 0.01
 class Spawner:
     """The nodes and programs of one lab."""
 
-    def __init__(self, channel: Channel, *, lab: str, lab_id: str, folder: str, start_folder: str) -> None:
-        self._channel = channel
+    def __init__(
+        self, channel: Channel, *, lab: str, lab_id: str, folder: str, start_folder: str, linger_s: float
+    ) -> None:
+        self._channel, self._linger_s = channel, linger_s
         self._rootless = not rootless.is_privileged()
         self._named = os.geteuid() == 0 and rootless.in_initial_user_namespace()
         self.warnings: list[str] = []
@@ -141,9 +143,9 @@ class Spawner:
 
     def _next_daemon(self, door: Door) -> Channel:
         """Wait for the daemon that takes this lab over. Raises ChannelClosed when none comes."""
-        _log(f"the daemon has ended; the nodes wait for another one, for {LINGER_S / 60:g} minutes")
+        _log(f"the daemon has ended; the nodes wait for another one, for {self._linger_s / 60:g} minutes")
         door.listen()
-        end = time.monotonic() + LINGER_S
+        end = time.monotonic() + self._linger_s
         while time.monotonic() < end and door.is_there():
             if self._work(door.fileno(), 1.0) and (channel := door.open(self._handover())) is not None:
                 _log("another daemon has taken over")

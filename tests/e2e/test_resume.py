@@ -259,6 +259,7 @@ def test_connections_go_on(crashed: Crashed) -> None:
         for talk in talks.values():
             talk.goes_on()
         ports = translated(lab)
+        assert ports
         began = time.monotonic()
         crashed.kill()
         again = crashed.resume()

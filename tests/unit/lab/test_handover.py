@@ -138,9 +138,18 @@ def test_who_comes_in_is_told_what_there_is_and_can_ask(door: Door, meeting: Cal
     assert met.ours.network == here()
 
 
-def test_it_waits_for_a_spawner_that_has_not_yet_noticed(door: Door, meeting: Callable[[], Meeting]) -> None:
+def test_it_waits_for_a_spawner_that_has_not_yet_noticed(
+    door: Door, meeting: Callable[[], Meeting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused, sleep = threading.Event(), time.sleep
+
+    def pause(seconds: float) -> None:
+        refused.set()
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", pause)
     met = meeting()
-    time.sleep(0.1)
+    assert refused.wait(20), "it stands before the door, and has tried it"
     met.at(door)
     assert met.handed == NODES
 
