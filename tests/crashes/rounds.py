@@ -9,7 +9,7 @@ a socket). Then
 
 * the command must end with the exit status that such an end has, and say so in one line at most;
 * a lab whose daemon was killed, and whose instances wait for another one, comes back in half of them by `up --resume`,
-  also when the daemon that was to bring it back was killed as well;
+  also when the daemon that was to bring it back was killed as well, and its web server is the process that it was;
 * what runs is whole: the old lab or the new one, a ping crosses it, `down` ends it; what does not is what `gc` removes;
 * the machine (`tests.crashes.machine`) is then what it was before the first round;
 * `up` works again and a ping crosses.
@@ -148,8 +148,20 @@ class Rounds:
 
     def _resume(self, chance: random.Random) -> str:
         """Bring the lab back, in half of the cases the second time only; what was done."""
-        said = ", then up --resume"
         self._await_waiting()
+        before = self._servers()
+        said = self._bring_back(chance)
+        if len(before) != 1 or self._servers() != before:
+            raise Failed(f"{said}, and web/http is not the process that it was: {before}, {self._servers()}")
+        return said
+
+    def _servers(self) -> list[Process]:
+        """The one program that no verb touches before the lab has ceased to wait for another daemon."""
+        programs = self._processes().get("program", ())
+        return [program for program in programs if "http.server" in processes.arguments_of(program.pid)]
+
+    def _bring_back(self, chance: random.Random) -> str:
+        said = ", then up --resume"
         if chance.random() < 0.5:
             moment = Moment(chance.uniform(0, self.span_s["resume"]))
             said += f" and kill -9 of its daemon, {moment}, then up --resume"
