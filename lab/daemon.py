@@ -63,7 +63,7 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
         if start.resume:
             # Not the one that was killed: who wants to stop this one, or is told that it is running, must know its pid.
             state.write_daemon(name=start.name)
-        before = _before(state) if start.resume else None
+        before, problem = _before(state) if start.resume else (None, "")
         runtime = Runtime(state, resume=start.resume)
         # Only now, while its spawner gets ready: importing what a lab needs is a third of the time that it takes to
         # start. The verbs have time until its nodes are made.
@@ -76,6 +76,8 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
 
             if before is not None:
                 lab.restart_checkers()
+            if problem:
+                lab.lose(problem)
             state.write_daemon(name=start.name, file=file, lab_id=lab.runtime.lab_id)
             server = ControlServer(state.path, Verbs(lab, signals.end).table())
             try:
@@ -103,16 +105,20 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
         state.release()
 
 
-def _before(state: LabState) -> Journal:
-    """What the lab was whose daemon was killed; this process stands where that one stood. Raises LabError."""
+def _before(state: LabState) -> tuple[Journal, str]:
+    """What the lab was whose daemon was killed; this process stands where that one stood, or why not. Raises LabError.
+
+    Where not, it stands in the state folder.
+    """
     found = read_journal(state)
     if found is None:
         raise LabError(f"lab {state.name} was not up when its daemon ended: remove what is left of it: vpclab gc")
     try:
         os.chdir(found.folder)
     except OSError as error:
-        raise LabError(f"{found.folder}, where lab {state.name} was started, is gone: {error.strerror}") from error
-    return found
+        os.chdir(state.path)
+        return found, f"{found.folder}, where lab {state.name} was started, cannot be entered: {error.strerror}"
+    return found, ""
 
 
 def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) -> str:

@@ -96,10 +96,10 @@ class RunningLab:
                 self.worker.set_clock_offset(before.clock_offset_ms)
                 self._rebuild()  # while nobody looks: no capture, no flow log has seen these packets
             self._captures = DeclaredCaptures(self.data_plane)
-            self._captures.configure(self._loaded.lab_file.captures, Path(file).parent)
+            self._record(Path(file).parent, again=before is not None)
             self.flow_logs = FlowLogs(state, self.data_plane, epoch_ms=_epoch_ms(self.worker))
             if self.flow_logs.lost:
-                self._lose(self.flow_logs.lost)
+                self.lose(self.flow_logs.lost)
             if before is None:
                 self.flow_logs.told()
             self._watch_health(self.topology)
@@ -110,7 +110,7 @@ class RunningLab:
             else:
                 taps, lost = self.runtime.adopt(self._plans.values())
                 for each in lost:
-                    self._lose(each)
+                    self.lose(each)
             self._attach(taps)
             self.data_plane.advance(self.now_ms())  # what is recorded has the right time from the beginning
             self.flow_logs.configure(Path(file).parent)
@@ -235,6 +235,15 @@ class RunningLab:
         else:
             self.runtime.close()
 
+    def _record(self, folder: Path, *, again: bool) -> None:
+        assert self._captures is not None
+        try:
+            self._captures.configure(self._loaded.lab_file.captures, folder)
+        except VpclabError as error:
+            if not again:
+                raise
+            self.lose(f"nothing is recorded any more: {error}")  # a folder that has gone must not keep the lab down
+
     def _rebuild(self) -> None:
         """Remember the connections that the nodes have, which the daemon before has taken with it."""
         plans = self._planned(self.topology)
@@ -242,9 +251,10 @@ class RunningLab:
         log.info("%d TCP connections go on", done.count)
         if done.lost:
             few = ", ".join(map(str, done.lost[:_SHOWN])) + (", ..." if len(done.lost) > _SHOWN else "")
-            self._lose(f"the lab's daemon was killed: {len(done.lost)} TCP connections do not go on ({few})")
+            self.lose(f"the lab's daemon was killed: {len(done.lost)} TCP connections do not go on ({few})")
 
-    def _lose(self, what: str) -> None:
+    def lose(self, what: str) -> None:
+        """Say, in a sentence, what is lost because the daemon before was killed."""
         self.lost.append(what)
         log.warning("%s", what)
 

@@ -424,6 +424,16 @@ def test_devices_that_are_lost_are_told(again: Callable[..., RunningLab]) -> Non
         assert taken.lost == ["eth0 of a has no network any more"]
 
 
+def test_captures_that_cannot_be_written_any_more_do_not_keep_a_lab_down(
+    again: Callable[..., RunningLab], tmp_path: Path
+) -> None:
+    captures = f"captures: {{all: {{points: [a], file: {tmp_path}/gone/all.pcapng}}}}\n"
+    text = lab_text(a="10.0.1.10", b="10.0.1.11") + captures
+    with again(FakeRuntime(FakeState()), text) as taken:
+        [recorded, _] = taken.lost
+    assert recorded.startswith("nothing is recorded any more: capture all: ")
+
+
 def test_after_an_apply_that_is_refused_the_nodes_wait_for_others_again(again: Callable[..., RunningLab]) -> None:
     """They stopped to when an instance was to be attached."""
     runtime = FakeRuntime(FakeState())
