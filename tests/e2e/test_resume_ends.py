@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,28 @@ def test_who_resumes_is_the_daemon_from_the_beginning(state: LabState) -> None:
         os.kill(spawner, signal.SIGCONT)
         said, _ = command.communicate(timeout=120)
         assert "is up again" in said
+
+
+def test_a_lab_comes_back_without_the_folder_it_was_started_in(state: LabState, tmp_path: Path) -> None:
+    """Which its captures were written to: what cannot be had again is told, the rest goes on."""
+    folder = tmp_path / "started"
+    folder.mkdir()
+    file = folder / "lab.yaml"
+    file.write_text(BEFORE.read_text() + "captures:\n  all: {points: [web], file: all.pcapng}\n")
+    Lab("crash", "", "").down()
+    with pytest.MonkeyPatch.context() as place:
+        place.chdir(folder)
+        started = Lab.load(file, unique=False)
+        started.up(detached=True)
+        before = started.status()["nodes"]
+    crash(state)
+    shutil.rmtree(folder)
+    assert "is up again" in vpclab("up", "--resume")
+    status = Lab.attach().status()
+    assert status["nodes"] == before
+    for each in (f"{folder}, where lab crash was started, cannot be entered", "nothing is recorded any more"):
+        assert each in "\n".join(status["warnings"])
+    started.down()
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
