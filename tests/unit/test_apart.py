@@ -24,7 +24,11 @@ def run(folder: Path, source: str, *words: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "-p", "tests.conftest", "-q", "--fail-on-leftovers", *words, folder],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "XDG_STATE_HOME": str(folder / "states")},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "XDG_STATE_HOME": str(folder / "states"),
+        },
         capture_output=True,
         text=True,
         check=False,
