@@ -42,6 +42,15 @@ class Command:
         assert done.returncode == status, done.stdout + done.stderr
         return done
 
+    def kill_daemon(self, lab: str) -> None:
+        """With SIGKILL, and wait until it is gone."""
+        daemon = processes.Process(pid := self.json("--lab", lab, "status")["pid"], processes.start_time(pid) or 0)
+        daemon.kill()
+        deadline = time.monotonic() + 20
+        while daemon.is_alive():
+            assert time.monotonic() < deadline, "it does not die"
+            time.sleep(0.01)
+
     def json(self, *words: str, status: int = 0) -> Any:
         return json.loads(self.run(*words, "--format", "json", status=status).stdout)
 
@@ -253,7 +262,7 @@ def test_a_killed_daemon_leaves_nothing_that_gc_does_not_remove(command: Command
 
 def test_down_of_a_killed_lab_cleans_up(command: Command) -> None:
     command.run("up", str(QUICKSTART), "--name", "doomed")
-    os.kill(command.json("--lab", "doomed", "status")["pid"], signal.SIGKILL)
+    command.kill_daemon("doomed")
     assert "its daemon was dead" in command.run("down", "doomed").stdout
     assert not (command.state / "doomed").exists()
     assert "nothing of it is left" in command.run("down", "doomed", status=3).stderr
@@ -261,7 +270,7 @@ def test_down_of_a_killed_lab_cleans_up(command: Command) -> None:
 
 def test_a_killed_lab_can_be_started_again(command: Command) -> None:
     command.run("up", str(QUICKSTART), "--name", "again")
-    os.kill(command.json("--lab", "again", "status")["pid"], signal.SIGKILL)
+    command.kill_daemon("again")
     command.run("up", str(QUICKSTART), "--name", "again")
     command.run("--lab", "again", "ping", "app", "web", "-c", "1")
     command.run("down", "again")
