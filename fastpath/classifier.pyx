@@ -35,9 +35,6 @@ cdef extern from "classifier.h" nogil:
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t size)
 
-cdef extern from *:
-    void prefetch "__builtin_prefetch" (const void *) nogil
-
 cdef enum:
     BURST = 64
 
@@ -54,14 +51,6 @@ cdef struct turn:
 
 # --- lookups -------------------------------------------------------------------------------------------------------
 
-cdef uint32_t service_key(uint8_t protocol, uint16_t port, uint8_t icmp_type, uint8_t icmp_code) noexcept nogil:
-    # without a branch: which protocol comes next is anybody's guess
-    cdef uint32_t has_ports = (protocol == PROTO_TCP) | (protocol == PROTO_UDP)
-    cdef uint32_t has_type = (protocol == PROTO_ICMP) | (protocol == PROTO_ICMPV6)
-    cdef uint32_t kind = <uint32_t>icmp_type << 8 | icmp_code
-    return <uint32_t>protocol << 16 | (port & (0 - has_ports)) | (kind & (0 - has_type))
-
-
 cdef candidates classify(const classifier *c, uint8_t family, addr remote, uint32_t service) noexcept nogil:
     cdef candidates found
     cdef addr key
@@ -76,14 +65,12 @@ cdef void classify_many4(const classifier *c, const uint32_t *remotes, const uin
                          int level=-1) noexcept nogil:
     cdef uint32_t a[BURST]
     cdef uint32_t s[BURST]
-    cdef size_t i, m
+    cdef size_t m
     if level < 0:
         level = lpm_default()
     while n:
         m = n if n < BURST else BURST
         lpm_find_many4(&c.addresses, remotes, a, m, level)
-        for i in range(m):
-            prefetch(c.by_address + <size_t>c.words * a[i])
         lpm_find_many4(&c.services, services, s, m, level)
         classify_meets[level](c.by_address, c.by_service, c.grouped, c.words, a, s, out, m)
         remotes += m
