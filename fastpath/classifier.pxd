@@ -72,9 +72,8 @@ cdef class Classifier:
     cdef Store _store
     cdef uint32_t _address_classes
     cdef uint32_t _service_classes
-    cdef bint can_change(self) noexcept
     cdef int put_open_ports(self, const rule *rules, uint32_t count) except -1
 
-# Of a list of `count` rules, made of that of `before` (None: an empty one) by `n` splices, at least one; `before` must be one
-# that can change. `tables`: the intervals of tables by index, as dataplane.compile makes them.
+# Of a list of `count` rules, made of that of `before` (None: an empty one) by `n` splices, at least one. `tables`: the
+# intervals of tables by index, as dataplane.compile makes them.
 cdef Classifier classified(Classifier before, const rule *rules, uint32_t count, const splice *s, uint32_t n, object tables)

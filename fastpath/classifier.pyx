@@ -23,7 +23,7 @@ from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.intervals cimport Intervals, content
-from fastpath.lpm cimport FORM_TREE, allocated, intervals_of, lpm_find, lpm_find_many4, lpm_default, put_table
+from fastpath.lpm cimport allocated, intervals_of, lpm_find, lpm_find_many4, lpm_default, put_table
 from fastpath.packet cimport addr_lt
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
@@ -423,8 +423,9 @@ cdef Classifier classified(Classifier before, const rule *rules, uint32_t count,
         put_axes(service, old, kinds, before.c.by_service, before._service_classes, before.c.words, s, n)
     made._address_classes, made._service_classes = addresses.n, kinds.n
     made._store = store
-    put_table(&made.c.addresses, store, remote[0], remote[1], "")
-    put_table(&made.c.services, store, service[0], nowhere(), "")
+    # trees whatever their size: other forms do not tell their intervals, which the next change starts from
+    put_table(&made.c.addresses, store, remote[0], remote[1], "tree")
+    put_table(&made.c.services, store, service[0], nowhere(), "tree")
     made.c.by_address = addresses.kept(store, b"addresses")
     made.c.by_service = kinds.kept(store, b"services")
     made.put_open_ports(rules, count)
@@ -455,10 +456,6 @@ cdef class Classifier:
 
     def __init__(self):
         raise TypeError("a RuleList makes its classes")
-
-    # Whether another one can be made of it: very large tables do not tell their intervals.
-    cdef bint can_change(self) noexcept:
-        return self.c.addresses.form4 == FORM_TREE and self.c.services.form4 == FORM_TREE
 
     # Ports that rules for any address admit, merged.
     cdef int put_open_ports(self, const rule *rules, uint32_t count) except -1:
@@ -499,7 +496,7 @@ cdef class Classifier:
     def parts(self):
         """All it is made of, as bytes: equal for equal lists, whatever they were made from. For tests."""
         cdef size_t size = self.c.words * sizeof(uint64_t)
-        axes = [table_parts(&self.c.addresses), table_parts(&self.c.services)] if self.can_change() else None
+        axes = [table_parts(&self.c.addresses), table_parts(&self.c.services)]
         ports = bytes(content(self.c.open_ports, self.c.open_from[4] * sizeof(uint32_t)))
         return (axes, ports, tuple(self.c.open_from), bytes(content(self.c.grouped, size)), bytes(content(self.c.anywhere, size)),
                 bytes(content(self.c.by_address, self._address_classes * size)),
