@@ -91,6 +91,7 @@ cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept no
         s.bytes[1] = e.size
     if e.session_kind == SESSION_NAT:
         join_counted(c, s, &e.pool, SESSION_POOL)
+        note_deadline(&c.sessions, s)
         if s.key[0].tuple.proto == PROTO_TCP:
             c.sessions.gateways[s.gateway - 1].attempts += 1
     elif e.session_kind == SESSION_BALANCED:
@@ -132,6 +133,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
             s.state = e.step.state
             s.seen = e.step.seen
             s.idle = e.step.idle
+            note_deadline(&c.sessions, s)
             session_changed(&c.sessions, s)
             if e.target and e.target != s.target:
                 s.target = e.target
@@ -463,9 +465,11 @@ cdef int classify(core *c, const context *x, const interface *i, packet *p, cons
     return check_addresses(p)
 
 
-# Ports of the dead are free, though the sweep has not come by yet. Looked for once in a millisecond at most. True: some.
+# Ports of the dead are free, though the sweep has not come by yet. Looked for once in a millisecond at most, and not while
+# no session with a port can have died since it was last found that none has: the search goes through the whole table, and
+# who wants ports that there are not would have it made for each packet. True: some.
 cdef bint free_the_dead(core *c) noexcept nogil:
-    if c.last_freed == c.now:
+    if c.last_freed == c.now or c.now < c.sessions.nat_until:
         return False
     c.last_freed = c.now
     return table_expire(&c.sessions, c.now, True) != 0

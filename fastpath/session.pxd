@@ -95,6 +95,7 @@ cdef struct session_table:
     uint32_t live
     uint32_t told           # of those that live: balanced, whose ends may have to be told
     uint32_t swept          # the row where `table_age` goes on
+    uint64_t nat_until      # no SESSION_NAT dies before, as far as its flow entries have told
     uint64_t secret         # of the buckets: new at each start
     uint64_t seed           # of what shows: the same lab and packets, the same cookies
 
@@ -135,6 +136,8 @@ cdef void flows_retire(session_table *t) noexcept nogil
 # The same of so many rows; the whole table comes by in turn. `spare`: keep those whose ends are to be told of it.
 cdef void table_age(session_table *t, uint32_t count, uint64_t now) noexcept nogil
 cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil
+# Translated session `s` has another deadline, or has just been opened: see `nat_until`.
+cdef void note_deadline(session_table *t, const session *s) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil
 cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, const timeouts *limits) noexcept nogil

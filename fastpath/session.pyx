@@ -207,11 +207,21 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
 # Remove all that have been silent too long; returns how many.
 cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil:
     cdef uint32_t i, removed = 0
+    t.nat_until = 0xFFFFFFFFFFFFFFFFU
     for i in range(t.used):
-        if t.rows[i].live and not alive(t, &t.rows[i], now) and not (spare and is_told(&t.rows[i])):
+        if not t.rows[i].live:
+            continue
+        if alive(t, &t.rows[i], now):
+            note_deadline(t, &t.rows[i])
+        elif not (spare and is_told(&t.rows[i])):
             table_remove(t, i, now)
             removed += 1
     return removed
+
+
+cdef void note_deadline(session_table *t, const session *s) noexcept nogil:
+    if s.kind == SESSION_NAT and s.last_seen + s.idle < t.nat_until:
+        t.nat_until = s.last_seen + s.idle
 
 
 cdef void table_age(session_table *t, uint32_t count, uint64_t now) noexcept nogil:

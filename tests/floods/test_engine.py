@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
+from time import perf_counter
 from unittest.mock import patch
 
 import pytest
@@ -169,6 +170,27 @@ def test_a_nat_gateway_has_as_many_connections_to_one_destination_as_aws_says() 
     for each in made.talks:
         assert each.arrived == each.sent
     made.talk("calm", "example", "198.51.100.10", protocol=UDP, near_port=40_002)  # to another port of it
+
+
+def test_who_finds_no_port_has_nobody_wait() -> None:
+    """Packets that are refused for want of a port take about as long a millisecond later, not a walk of the table each."""
+    made = established()
+    [flood] = [each for each in FLOODS if each.name == "connections through NAT"]
+    frames = list(islice(flood.frames(made), NAT_FLOWS_PER_DESTINATION + 32))
+    made.flood(flood.node, frames, talk_every=1_000)
+    port, refused = [made.port(flood.node)] * 32, frames[-32:]
+
+    def fastest_s(step_ms: int) -> float:
+        times = []
+        for _ in range(200):
+            made.now += step_ms
+            began = perf_counter()
+            outcomes, _ = made.plane.engine.process(refused, port, made.now)
+            times.append(perf_counter() - began)
+            assert {reason for _, reason, *_ in outcomes} == {Reason.NAT_PORTS_EXHAUSTED}
+        return min(times)
+
+    assert fastest_s(1) < 20 * fastest_s(0)
 
 
 @pytest.mark.parametrize("flood", [each for each in FLOODS if each.name not in ONE_ENGINE], ids=lambda each: each.name)
