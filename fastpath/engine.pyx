@@ -113,7 +113,7 @@ cdef class Engine:
         c.seed = seed
         c.memo = self.wants_memo = memo
         if (not outbox_open(&c.out) or not table_open(&c.sessions, sessions, seed)
-                or not flows_open(&c.flows, flows) or not fragments_open(&c.fragments, seed)):
+                or not flows_open(&c.flows, flows) or not fragments_open(&c.fragments)):
             raise MemoryError
         c.sessions.flows = &c.flows
 

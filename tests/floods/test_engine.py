@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
+from ipaddress import ip_address
 from itertools import islice
 from time import perf_counter
 from unittest.mock import patch
@@ -134,6 +136,39 @@ def test_a_neighbours_fragments_pass_between_those_of_a_flood(name: str, order: 
     assert made.counted("calm") == {}
 
 
+def test_nobody_can_choose_whose_fragments_have_no_room() -> None:
+    """64 fragments fill the eight places for each of eight datagrams of somebody else, if these can be known."""
+    made = established()
+    loud, calm = made.port("loud"), made.port("calm")
+    theirs = range(1_000, 1_008)
+    own: dict[int, list[int]] = {}
+    for number in range(1, 65_536):
+        own.setdefault(_set_without_secret("10.0.2.10", "10.0.1.10", loud, number), []).append(number)
+    chosen = {_set_without_secret("10.0.3.10", "10.0.1.10", calm, number) for number in theirs}
+    mac, router = made.macs("loud")
+    whole = ipv4(mac, router, "10.0.2.10", "10.0.1.10", protocol=UDP, payload=bytes(64))
+    made.flood("loud", [piece(whole, first=False, number=number) for each in chosen for number in own[each][:8]])
+    mac, router = made.macs("calm")
+    whole = ipv4(mac, router, "10.0.3.10", "10.0.1.10", protocol=UDP, source_port=5, payload=bytes(64))
+    for number in theirs:
+        pieces = [piece(whole, first=not each, number=number, at=185 * each) for each in range(3)]
+        outcomes, _ = made.plane.engine.process(pieces, [calm] * 3, made.now)
+        assert {verdict for verdict, *_ in outcomes} == {Verdict.FORWARD}
+
+
+def _set_without_secret(source: str, destination: str, port: int, number: int) -> int:
+    """Where `fastpath.fragment` keeps a datagram, if 0 is the secret: its hash of the key, of 128 sets."""
+    ends = (int(ip_address(each)) for each in (source, destination))
+    key = struct.pack("<QQQQIIBB6x", 0, next(ends), 0, next(ends), port, number, UDP, 4)
+    words = struct.unpack("<6Q", key)
+    mixed = len(key) * 0x9E3779B97F4A7C15 % 2**64
+    for word in words:
+        mixed = (mixed ^ word) * 0xFF51AFD7ED558CCD % 2**64
+        mixed ^= mixed >> 32
+    mixed = mixed * 0xC4CEB9FE1A85EC53 % 2**64
+    return int((mixed ^ mixed >> 29) % 2**32 % 128)
+
+
 def test_all_senders_together_cannot_hold_more_fragments_than_there_is_room_for() -> None:
     """Two thousand of all, which 32 senders can use up; from then on fragments that come too early die, counted."""
     crowd = [f"crowd{n}" for n in range(40)]
@@ -173,7 +208,7 @@ def test_a_nat_gateway_has_as_many_connections_to_one_destination_as_aws_says() 
 
 
 def test_who_finds_no_port_has_nobody_wait() -> None:
-    """Packets that are refused for want of a port take about as long a millisecond later, not a walk of the table each."""
+    """Packets that are refused for want of a port take about as long a millisecond later, not a walk of the table."""
     made = established()
     [flood] = [each for each in FLOODS if each.name == "connections through NAT"]
     frames = list(islice(flood.frames(made), NAT_FLOWS_PER_DESTINATION + 32))
