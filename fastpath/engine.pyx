@@ -616,7 +616,7 @@ cdef class Engine:
                         i = 0
                         # what entries have counted before that; who hits one in the meantime has it tell by himself
                         while settled < entries and i < RECORD_ROWS and (
-                                t.ring_count == 0 or t.ring_size - t.ring_count >= MAX_CROSSINGS):
+                                t.ring_count == 0 or t.ring_size - t.ring_count >= MAX_STEPS):
                             if flows.rows[settled].packets and flows.rows[settled].flags & FLOW_OBSERVED and (
                                     unfinished or is_before_window(flows, settled)):
                                 flow_settle(&self.c.sessions, settled)

@@ -13,7 +13,7 @@ from fastpath.geneve cimport OUTER_SIZE, write_outer
 from fastpath.memo cimport *
 from fastpath.packet cimport L4_PORTS, addr, addr_eq, header
 from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME,
-                            LAYER_INSIDE, MAX_CROSSINGS, effect)
+                            LAYER_INSIDE, effect)
 from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.records cimport NO_RECORD
 from fastpath.session cimport SESSION_BALANCED, bucket_of, flow_retire, flow_tie, session
@@ -94,7 +94,7 @@ cdef bint tie_records(flow_table *t, session_table *sessions, uint32_t row, cons
         elif not flow_tie(sessions, row, LINK_RECORDS, x.crossings[i].record, 0, x.crossings[i].layer):
             return False
         t.rows[row].flags |= FLOW_OBSERVED
-    return x.crossing_count < MAX_CROSSINGS     # else some may have seen it that are not told
+    return True
 
 
 # Tie the entry to all that its plan found. False: something of it has changed since, or there is no room.

@@ -15,7 +15,6 @@ cdef enum:
     MAX_HOPS = 100
     ABSENCES = 4            # sessions whose absence a plan may be remembered with
     MAX_LEGS = 4            # times one packet may become another: of the other family, around it, out of it
-    MAX_CROSSINGS = 16      # points that see one packet; those behind are not told of it
     PATH_INSIDE = 1         # of a crossing: it came to another interface of its realm
 
 cdef enum effect_kind:
@@ -57,7 +56,8 @@ cdef struct effect:
     session_key pool        # OPEN of a NAT session; of a balanced one, unless its owner is 0
     session_step step
 
-# A packet went by at a point (OP_POINT), as it was there and then.
+# A packet went by at a point (OP_POINT), as it was there and then. Behind a point there is a node that takes a step, or it
+# takes one itself, so that a packet goes by no more than MAX_STEPS of them.
 cdef struct crossing:
     uint8_t side            # direction, as the point sees it
     uint8_t flags           # of its node: who wants to know
@@ -143,7 +143,7 @@ cdef struct plan:
     uint32_t crossing_count
     # last: only the parts in use are ever cleared
     effect effects[MAX_EFFECTS]
-    crossing crossings[MAX_CROSSINGS]
+    crossing crossings[MAX_STEPS]
 
 cdef struct walker:
     tables *t

@@ -312,7 +312,8 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
         elif n.op == OP_POINT:
             cross(&w, n)
             at = n.next
-            steps -= 1      # nothing becomes of a packet by being seen
+            if t.nodes[at].op != OP_POINT:
+                steps -= 1  # nothing becomes of a packet by being seen
         else:
             # a route led here (a blackhole): the route is what decided
             drop(&w, n, n.reason, out.rule)
