@@ -32,7 +32,7 @@ FLOW_BUCKET_BYTES, FLOWS_PER_BUCKET, FLOW_BUCKETS_FULL = 64, 8, 0.6
 HELD_FRAGMENTS, HELD_BYTES, DATAGRAMS, DATAGRAM_BYTES = 2048, 9216 + 8, 1024, 112
 HELD_PER_SENDER: Final = 64
 RECORD_BYTES, RECORD_BUCKET_BYTES = 96, 4
-BURST_BYTES: Final = (6 << 20) + 4096 * 40 + 64 * 65_984
+BURST_BYTES: Final = (6 << 20) + 4096 * 40 + 32 * 65_984
 """Frames that the router makes, rows for what leaves, and frames that were read."""
 
 TAKEN_RECORD_BYTES: Final = 900
