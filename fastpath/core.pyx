@@ -86,6 +86,9 @@ cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept no
     s.flipped = e.flipped
     s.packets[0] = p.segments
     s.bytes[0] = e.size
+    if 0 < p.context < c.sessions.ports:
+        s.opener = p.context
+        c.sessions.held[s.opener] += 1
     if e.answered:
         s.packets[1] = p.segments
         s.bytes[1] = e.size

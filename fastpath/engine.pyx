@@ -124,6 +124,7 @@ cdef class Engine:
         records_close(&self.c.records)
         free(self.c.sessions.gateways)
         free(self.c.sessions.gateway_of)
+        free(self.c.sessions.held)
         outbox_close(&self.c.out)
         free(self.c.ports)
         recording_close(self.c.watch)
@@ -209,6 +210,8 @@ cdef class Engine:
         cdef gateway *old_gateways
         cdef uint32_t *gateway_of
         cdef uint32_t *old_gateway_of
+        cdef uint32_t *held
+        cdef uint32_t *old_held
         cdef uint32_t count, i, first
         with self.control:
             old = self.snapshot
@@ -216,14 +219,16 @@ cdef class Engine:
                 raise ValueError("a Snapshot's generation must be larger than that of the one in use")
             count = max(snapshot.t.context_count, self.c.port_count)
             ports = <port_counters *>calloc(count if count else 1, sizeof(port_counters))
+            held = <uint32_t *>calloc(count if count else 1, sizeof(uint32_t))
             gateway_of = <uint32_t *>malloc((snapshot.t.nat_count + 1) * sizeof(uint32_t))
             if gateway_of != NULL:
                 for i in range(snapshot.t.nat_count):
                     gateway_of[i] = self.slots.setdefault(snapshot.t.nat_policies[i].owner, len(self.slots))
             first = self.c.gateway_count
             gateways = <gateway *>calloc(len(self.slots) + 1, sizeof(gateway))
-            if ports == NULL or gateways == NULL or gateway_of == NULL:
+            if ports == NULL or held == NULL or gateways == NULL or gateway_of == NULL:
                 free(ports)
+                free(held)
                 free(gateways)
                 free(gateway_of)
                 raise MemoryError
@@ -242,7 +247,11 @@ cdef class Engine:
                 self.c.fragments.lifetime = snapshot.t.fragment_lifetime
                 if self.c.ports != NULL:
                     memcpy(ports, self.c.ports, self.c.port_count * sizeof(port_counters))
+                    memcpy(held, self.c.sessions.held, self.c.port_count * sizeof(uint32_t))
                 unused = self.c.ports
+                old_held = self.c.sessions.held
+                self.c.sessions.held = held
+                self.c.sessions.ports = count
                 self.c.ports = ports
                 self.c.port_count = count
                 self.c.t = &snapshot.t
@@ -252,6 +261,7 @@ cdef class Engine:
                     flows_retire(&self.c.sessions)
                 self.release()
             free(unused)
+            free(old_held)
             free(old_gateways)
             free(old_gateway_of)
             self.snapshot = snapshot
@@ -728,16 +738,19 @@ cdef class Engine:
             free(active)
 
     def statistics(self):
-        """Sizes of what is kept: sessions, flow entries and their limits, hits and misses of these, waiting fragments."""
-        cdef uint32_t sessions, flows, waiting
+        """Sizes of what is kept: sessions, most of them that one port's packets have opened, flow entries and their limits,
+        hits and misses of these, waiting fragments."""
+        cdef uint32_t sessions, flows, waiting, port, held = 0
         cdef uint64_t hits, misses
         with nogil:
             self.acquire()
             sessions, flows, waiting = self.c.sessions.live, self.c.flows.live, self.c.fragments.waiting
             hits, misses = self.c.flows.hits, self.c.flows.misses
+            for port in range(self.c.sessions.ports):
+                held = max(held, self.c.sessions.held[port])
             self.release()
         return {
-            "sessions": sessions, "session_limit": self.c.sessions.capacity,
+            "sessions": sessions, "session_limit": self.c.sessions.capacity, "sessions_of_one": held,
             "flows": flows, "flow_limit": self.c.flows.capacity,
             "flow_hits": hits, "flow_misses": misses,
             "fragments_waiting": waiting,

@@ -151,6 +151,7 @@ cdef struct walker:
     session_table *overlay  # or NULL: consulted before `sessions`
     packet *p               # on its present leg
     packet *entered         # and on the one on which it entered the present realm
+    uint32_t opener         # port that it came by, or what made it
     leg_room *legs
     plan *out
     header *h               # header values as they are now

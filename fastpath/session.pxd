@@ -67,6 +67,7 @@ cdef struct session:
     uint8_t kind
     uint8_t state
     uint8_t seen            # tcp_seen
+    uint32_t opener         # port whose packet has opened it; 0: none has
 
 # What a translator has counted since it was first seen. Each pair: from inside, from outside.
 cdef struct gateway:
@@ -84,6 +85,8 @@ cdef struct session_table:
     session *rows
     gateway *gateways       # not owned; NULL in tables that count nothing
     uint32_t *gateway_of    # not owned: by index of a translator in the tables in use, its index in `gateways`
+    uint32_t *held          # not owned: by port, how many sessions its packets have opened; NULL in tables that do not count it
+    uint32_t ports
     uint32_t *buckets
     flow_table *flows       # not owned; NULL in tables that no flow entries depend on
     uint32_t *absent        # per bucket: first of the links to flow entries that depend on what is not there; 0: none

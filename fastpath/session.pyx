@@ -195,6 +195,8 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
     s.version += 1
     t.live -= 1
     t.told -= s.kind == SESSION_BALANCED and t.flows != NULL
+    if s.opener:
+        t.held[s.opener] -= 1
     s.next[0] = t.free
     t.free = row
     if (s.kind == SESSION_NAT or s.kind == SESSION_BALANCED) and s.pool != NO_SESSION:
@@ -416,7 +418,7 @@ cdef const char *links_broken(session_table *t, uint32_t *where) noexcept nogil:
 
 
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
-    cdef uint32_t i, ref, live = 0, linked = 0, expected = 0, told = 0
+    cdef uint32_t i, ref, live = 0, linked = 0, expected = 0, told = 0, held = 0
     cdef session *s
     for i in range(t.used):
         where[0] = i
@@ -426,6 +428,7 @@ cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
         live += 1
         expected += 1 if same_key(&s.key[0], &s.key[1]) else 2
         told += s.kind == SESSION_BALANCED
+        held += s.opener != 0
         if s.kind == SESSION_NAT and (s.pool >= t.used or not t.rows[s.pool].live or t.rows[s.pool].kind != SESSION_POOL):
             return b"a NAT session has no pool"
         if s.kind == SESSION_BALANCED and s.pool != NO_SESSION \
@@ -433,6 +436,13 @@ cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
             return b"a balanced session has no row that keeps it together with others"
     if live != t.live or told != t.told:
         return b"the count of living sessions is wrong"
+    for i in range(t.ports):
+        where[0] = i
+        if t.held[i] > held:
+            return b"a port has opened more sessions than there are"
+        held -= t.held[i]
+    if held:
+        return b"sessions of some port are not counted"
     for i in range(t.mask + 1):
         where[0] = i
         ref = t.buckets[i]

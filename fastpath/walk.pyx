@@ -225,6 +225,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     w.overlay = overlay
     w.p = p
     w.entered = p
+    w.opener = p.context
     w.legs = legs
     w.out = out
     w.h = h

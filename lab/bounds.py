@@ -79,6 +79,13 @@ def bounds_of(plane: DataPlane, *, captures: int = 0, logged: tuple[int, int] | 
             full="a packet that would open another dies: SESSION_LIMIT; those there live as long as they would",
         ),
         Bound(
+            what="those that packets of one interface have opened",
+            now=sizes["sessions_of_one"],
+            most=sessions // 2,
+            bytes=0,
+            full="SESSION_LIMIT for that one: nobody has more than is free for others",
+        ),
+        Bound(
             what="flow entries",
             now=sizes["flows"],
             most=flows,

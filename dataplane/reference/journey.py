@@ -12,15 +12,11 @@ from dataplane.reference.fragmentation import cut
 from dataplane.reference.groups import Group
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
 from dataplane.reference.packets import Packet
-from dataplane.reference.proposals import Proposals
+from dataplane.reference.proposals import Note, Proposals
 from dataplane.verdict import Cause, Reason
 
 GATEWAY, EGRESS_ONLY, PEERING, NAT = "internet gateway", "egress-only gateway", "peering", "NAT gateway"
 ENDPOINT, TRACKED_SERVICE = "endpoint", "gateway endpoint whose flows are tracked"
-
-Note = tuple[int, str, int]
-"""Of a trace: object, what happened there, rule."""
-
 
 Sender = Interface | NatGateway | Endpoint | BalancerNode | Host
 """Whom packets leave."""

@@ -29,6 +29,7 @@ from dataplane.reference.lifetimes import limits_of_probes
 from dataplane.reference.nat import NatTables
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
 from dataplane.reference.packets import ICMP, TCP, Packet
+from dataplane.reference.room import Room
 from dataplane.reference.routes import BLACKHOLE, LOCAL, NOT_FORWARDED, Route
 from dataplane.reference.tracking import Tracking
 from dataplane.verdict import Reason
@@ -45,15 +46,16 @@ Receiver = Interface | BalancerNode | Host
 class Router:
     """The network between the interfaces: what is declared, and what it remembers."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, room: Room) -> None:
         self.inventory = inventory
-        self.tracking = Tracking()
-        self.nat = NatTables()
-        self.egress_only = FlowMemory()
-        self.sent_by_nat = FlowMemory()
-        self.to_services = FlowMemory()
-        self.balancers = Balancers()
-        self.probes = FlowMemory()
+        self.room = room
+        self.tracking = Tracking(room)
+        self.nat = NatTables(room)
+        self.egress_only = FlowMemory(room)
+        self.sent_by_nat = FlowMemory(room)
+        self.to_services = FlowMemory(room)
+        self.balancers = Balancers(room)
+        self.probes = FlowMemory(room)
         """Connections of balancers' nodes, to see whether targets are healthy."""
         self.records = FlowRecords()
 
@@ -245,7 +247,7 @@ class Router:
             raise Dropped(
                 after, gateway.number, error=WantedReset(resets.build_reset(before), gateway) if is_reset else None
             )
-        journey.have_tracked()
+        self.room.have_tracked(journey, gateway.number)
         if after.version != before.version:  # as fragments of IPv6 the pieces are longer
             journey.mtus = [mtu + MTU_DIFFERS + FRAGMENT_HEADER for mtu in journey.mtus]
             journey.identification = int.from_bytes(before.raw[4:6])

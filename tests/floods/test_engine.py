@@ -15,7 +15,7 @@ from dataplane.limits import NAT_FLOWS_PER_DESTINATION
 from dataplane.load import load_topology
 from dataplane.probe import TCP, UDP
 from dataplane.verdict import Cause, Reason, Verdict
-from tests.floods.frames import ipv4, piece
+from tests.floods.frames import PORTS, UDP_SUM, ipv4, piece, varied
 from tests.floods.kinds import FLOODS, Flood
 from tests.floods.network import LAB, Flooded
 from tests.property.pairing import Pair
@@ -187,6 +187,28 @@ def test_all_senders_together_cannot_hold_more_fragments_than_there_is_room_for(
     made.wait(61)
     assert made.plane.engine.statistics()["fragments_waiting"] == 0
     assert sum(made.counted(name).get(Reason.FRAGMENT_TIMEOUT, 0) for name in crowd) == 2_048
+
+
+def test_who_opens_connections_without_end_leaves_as_many_to_others() -> None:
+    """Half of the table is one's at most; with a second who wants all there is, a third is everybody else's."""
+    made = established(sessions=SESSIONS, flows=FLOWS)
+    [flood] = [each for each in FLOODS if each.name == "SYNs"]
+    made.flood("loud", islice(flood.frames(made), PACKETS))
+    assert made.counted("loud")[Reason.SESSION_LIMIT] > PACKETS / 2
+    assert made.plane.engine.statistics()["sessions_of_one"] <= SESSIONS / 2
+    for number in range(20):
+        made.talk("calm", "server", "10.0.1.10", near_port=41_000 + number)
+        made.talk("calm", "example", "198.51.100.10", near_port=41_000 + number)
+    mac, router = made.macs("server")
+    first = ipv4(mac, router, "10.0.1.10", "10.0.2.10", protocol=UDP, destination_port=9)
+    made.flood("server", varied(first, PORTS, range(1, PACKETS), sums=(UDP_SUM,)))
+    assert made.counted("server")[Reason.SESSION_LIMIT] > PACKETS / 2
+    for number in range(20):
+        made.talk("calm", "server", "10.0.1.10", near_port=42_000 + number)
+    made.plane.engine.selfcheck()
+    for each in made.talks:
+        assert each.arrived == each.sent
+    assert made.counted("calm") == {}
 
 
 def test_a_nat_gateway_has_as_many_connections_to_one_destination_as_aws_says() -> None:

@@ -21,12 +21,17 @@ KEPT = (KEEP, KEEP, 0, 0x5555555555555555, 0x00FF00FF00FF00FF)
 
 
 class Ground(Pair):
-    """Both engines in a lab, what has happened there, and how the lab becomes another."""
+    """Both engines in a lab, what has happened there, and how the lab becomes another.
 
-    def __init__(self, lab: dict[str, Any]) -> None:
+    Args:
+        lab: a plain structure.
+        sessions: how many connections there is room for.
+    """
+
+    def __init__(self, lab: dict[str, Any], *, sessions: int = script.SESSIONS) -> None:
         self.topology = topology_of(lab)
-        super().__init__(self.topology)
-        script.begin(lab)
+        super().__init__(self.topology, sessions=sessions)
+        script.begin(lab, sessions=sessions)
         self.lab = lab
         self.before: list[dict[str, Any]] = []
         """Labs that were, the present one's predecessor last."""

@@ -17,8 +17,9 @@ from dataplane.names import Names
 from dataplane.observe.records import Window
 from dataplane.program import Direction
 from dataplane.reference import InadmissibleChoiceError, ReferencePlane
-from dataplane.reference.engine import NOBODY
 from dataplane.reference.packets import TCP, Flow, Packet, read
+from dataplane.reference.proposals import FULL, OWN_FULL
+from dataplane.reference.room import NOBODY
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.engine import Overlay
@@ -60,15 +61,18 @@ class Pair:
         topology: what all of them run.
         seed: of the fast engine's choices.
         now_ms: when it begins.
+        sessions: how many there is room for.
     """
 
-    def __init__(self, topology: Topology, *, seed: int = 0, now_ms: int = 1_000) -> None:
+    def __init__(
+        self, topology: Topology, *, seed: int = 0, now_ms: int = 1_000, sessions: int = script.SESSIONS
+    ) -> None:
         self.names = Names()
         self.planes = {
-            form: DataPlane(topology, names=self.names, seed=seed, memo=form != "plain", sessions=2048, flows=256)
+            form: DataPlane(topology, names=self.names, seed=seed, memo=form != "plain", sessions=sessions, flows=256)
             for form in FORMS
         }
-        self.reference = ReferencePlane(topology, names=self.names)
+        self.reference = ReferencePlane(topology, names=self.names, sessions=sessions)
         self.now = now_ms
         self.emitted: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
         self.news: list[tuple[int, bytes]] = []
@@ -113,14 +117,20 @@ class Pair:
         """
         script.sent(self.names[port].path, frames, keep, traced)
         self.planes["emptied"].engine.forget(keep)
-        planned = self._plan(port, frames[0])
+        planned, refused = self._plan(port, frames[0]), self._refused(port)
         outcomes, emissions = self._process(port, frames, traced)
         proposals = [[e.frame for e in emissions if e.parent == n and e.cause in ADOPTED] for n in range(len(frames))]
-        tales = [outcome.trace for outcome in outcomes]
-        tales[0] += self._targets_of_error(planned)
+        tales = [
+            (*outcome.trace, (outcome.object, FULL, 0)) if outcome.reason is Reason.SESSION_LIMIT else outcome.trace
+            for outcome in outcomes
+        ]
+        tales[0] += self._told_of_error(planned)
         for n in {*range(1, len(frames))} - {emission.parent for emission in emissions}:
             if outcomes[n].verdict is Verdict.DROP:  # and what was to be said of it may have died too
-                tales[n] += self._targets_of_error(self._plan(port, frames[n]))
+                tales[n] += self._told_of_error(self._plan(port, frames[n]))
+        own = sum(action == OWN_FULL for tale in tales for _, action, _ in tale)
+        if self._refused(port) - refused != own + sum(outcome.reason is Reason.SESSION_LIMIT for outcome in outcomes):
+            raise IncomparableError  # an error, or a piece that had waited, met the end of it and nobody tells where
         ports = [port] * len(frames)
         try:
             told, left = self.reference.process(frames, ports, self.now, proposals, told=tales, traced=True)
@@ -309,10 +319,20 @@ class Pair:
         return outcomes, emissions
 
     @staticmethod
-    def _targets_of_error(planned: dict[str, Any]) -> tuple[tuple[int, str, int], ...]:
-        """Targets that what the network has to say of a packet would go to, as a trace tells them."""
-        hops = planned.get("error", {"hops": ()})["hops"]
-        return tuple((hop["object"], "encapsulate", hop["rule"]) for hop in hops if hop["detail"] == "encapsulated")
+    def _told_of_error(planned: dict[str, Any]) -> tuple[tuple[int, str, int], ...]:
+        """Targets that what the network has to say of a packet would go to, and where there is no room for its
+        connection, as a trace tells them."""
+        if (error := planned.get("error")) is None:
+            return ()
+        full = ((error["object"], OWN_FULL, 0),) if error["reason"] == Reason.SESSION_LIMIT else ()
+        hops = [hop for hop in error["hops"] if hop["detail"] == "encapsulated"]
+        return (*full, *((hop["object"], "encapsulate", hop["rule"]) for hop in hops))
+
+    def _refused(self, port: int) -> int:
+        """How many packets of a port, or about its packets, have found no room for their connection."""
+        row = self.fast.engine.counters().get(port, {"reasons": {}})
+        found: int = row["reasons"].get(Reason.SESSION_LIMIT, 0)
+        return found
 
     def _plan(self, port: int, frame: bytes) -> dict[str, Any]:
         """What `vpclab trace` would say of a frame, before it is sent."""

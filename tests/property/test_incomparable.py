@@ -16,7 +16,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from dataplane.engine import Outcome
 from dataplane.load import load_topology
 from dataplane.reference import InadmissibleChoiceError
-from dataplane.reference.engine import NOBODY
+from dataplane.reference.room import NOBODY
 from dataplane.topology import Topology
 from dataplane.topology.runtime_state import FormerTarget, RuntimeState, TargetHealth
 from dataplane.verdict import Reason, Verdict

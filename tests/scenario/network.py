@@ -63,7 +63,7 @@ class Result:
 class Network:
     """A network described by the text of a lab file; `now` is lab time in milliseconds.
 
-    `engine`: ``fast`` or ``reference``. Seed, memo and the number of sessions are the fast engine's alone.
+    `engine`: ``fast`` or ``reference``. Seed and memo are the fast engine's alone.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Network:
         topology = load_topology(text, file_name="test.yaml")
         self.plane: Any
         if (engine or engine_in_use) == "reference":
-            self.plane = ReferenceDataPlane(topology)
+            self.plane = ReferenceDataPlane(topology, sessions=sessions)
         else:
             self.plane = DataPlane(topology, memo=memo, seed=seed, sessions=sessions)
         self.plane.record_flows(flows=4096)

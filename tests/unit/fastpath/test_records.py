@@ -18,7 +18,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 
 from dataplane.compile import compile_program
-from dataplane.program import Direction
+from dataplane.program import Direction, Point
 from dataplane.verdict import Reason, Verdict
 from tests.unit.fastpath.two_hosts import TwoHosts
 
@@ -439,6 +439,7 @@ def test_points_without_end_are_a_loop() -> None:
     """Being seen takes no step of a packet's, unless it is seen again at once."""
     hosts = TwoHosts(seen=True)
     at = hosts.program.nodes["a/seen-out"]
+    assert isinstance(at, Point)
     hosts.program.nodes["a/seen-out"] = replace(at, next="a/seen-out")
     hosts.engine.swap(compile_program(hosts.program, generation=2))
     hosts.engine.open_records()
