@@ -12,7 +12,8 @@ from dataplane.verdict import Reason
 
 VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
 FULL, OWN_FULL = "no room", "no room for what is told of it"
-"""Of what is told: there was no room at an object to open a connection."""
+"""Of what is told: there was no room at an object to open a connection. In the place of a rule: how many notes of that
+object are before it, as a packet may come to one again."""
 Note = tuple[int, str, int]
 """Of a trace: object, what happened there, rule."""
 
@@ -36,8 +37,8 @@ class Proposed:
     tunnelled: tuple[Tunnelled, ...]
     targets: frozenset[int]
     """Numbers of targets that are known to have been chosen, whether a packet has left or not."""
-    refused: frozenset[int]
-    """Where it found no room to open a connection."""
+    refused: frozenset[tuple[int, int]]
+    """Where it found no room to open a connection, and how much had been told of that object by then."""
     refused_own: frozenset[int]
     """Where an ICMP error or a reset about it found none."""
 
@@ -63,7 +64,8 @@ def read_proposals(frames: Sequence[bytes], told: Sequence[Note] = ()) -> Propos
         if not isinstance(content, Reason):
             inside.append(content.packet)
     targets = frozenset(rule for _, action, rule in told if action == "encapsulate")
-    refused, refused_own = (frozenset(at for at, action, _ in told if action == word) for word in (FULL, OWN_FULL))
+    refused = frozenset((at, before) for at, action, before in told if action == FULL)
+    refused_own = frozenset(at for at, action, _ in told if action == OWN_FULL)
     return Proposed((*packets, *inside), tuple(tunnelled), targets, refused, refused_own)
 
 

@@ -50,15 +50,12 @@ class Room:
         self.most = most
         self._opened: list[_Opened] = []
         self._opener = 0
-        self._told: frozenset[int] | None = None
-        """Where another engine found no room for this packet; None: nobody says."""
+        self._journey: Journey | None = None
         self._now_ms = 0
 
     def begin(self, journey: Journey, opener: int) -> None:
         """A packet that came by port `opener`, or is about one that did, begins its way."""
-        told = journey.proposals
-        self._told = None if told is None else told.refused_own if journey.is_made else told.refused
-        self._opener, self._now_ms = opener, journey.now_ms
+        self._opener, self._journey, self._now_ms = opener, journey, journey.now_ms
 
     def ask(self, object: int) -> None:
         """Whether one more flow may be opened at `object`.
@@ -67,11 +64,11 @@ class Room:
             Dropped: there is no room.
             RoomError: the engine that proposes would have had to find none, or some.
         """
-        if 2 * len(self._opened) + LONGEST_PLAN <= self.most and self._told is None:
+        is_told = self._is_told(object)
+        if 2 * len(self._opened) + LONGEST_PLAN <= self.most and is_told is None:
             return
         is_full = self._rows(self._now_ms, joined=0) + 2 > self.most
-        if self._told is not None:
-            is_told = object in self._told
+        if is_told is not None:
             if is_full and not is_told:
                 raise RoomError(f"no room at {object} for what port {self._opener} opens, but it was opened")
             if is_told and self._rows(self._now_ms - SWEPT_MS, joined=1) + LONGEST_PLAN <= self.most:
@@ -79,6 +76,16 @@ class Room:
             is_full = is_told
         if is_full:
             raise Dropped(Reason.SESSION_LIMIT, object)
+
+    def _is_told(self, object: int) -> bool | None:
+        """Whether another engine found no room for this packet there; None: nobody says."""
+        journey = self._journey
+        if journey is None or journey.proposals is None:
+            return None
+        if journey.is_made:
+            return object in journey.proposals.refused_own
+        before = sum(at == object for at, _, _ in journey.trace)
+        return (object, before) in journey.proposals.refused
 
     def have_tracked(self, journey: Journey, gateway: int) -> None:
         """A gateway has the flow of a packet tracked at interfaces that let it pass untracked.

@@ -170,6 +170,7 @@ class Router:
         """Over the peering `name`, from `vpc` to the other one."""
         peer = peering.cross(journey, self.inventory, name, vpc)
         return_to_sender.remember(journey, self.inventory, self.sent_by_nat, name, peer)
+        peering.enter(journey, self.inventory, vpc, peer)
         return self._deliver(journey, peer)
 
     def _deliver(self, journey: Journey, vpc: str) -> Receiver:

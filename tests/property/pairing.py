@@ -116,10 +116,7 @@ class Pair:
         planned, refused = self._plan(port, frames[0]), self._refused(port)
         outcomes, emissions = self._process(port, frames, traced)
         proposals = [[e.frame for e in emissions if e.parent == n and e.cause in ADOPTED] for n in range(len(frames))]
-        tales = [
-            (*outcome.trace, (outcome.object, FULL, 0)) if outcome.reason is Reason.SESSION_LIMIT else outcome.trace
-            for outcome in outcomes
-        ]
+        tales = [(*outcome.trace, *self._told_of_room(outcome)) for outcome in outcomes]
         tales[0] += self._told_of_error(planned)
         for n in {*range(1, len(frames))} - {emission.parent for emission in emissions}:
             if outcomes[n].verdict is Verdict.DROP:  # and what was to be said of it may have died too
@@ -321,6 +318,14 @@ class Pair:
         full = ((error["object"], OWN_FULL, 0),) if error["reason"] == Reason.SESSION_LIMIT else ()
         hops = [hop for hop in error["hops"] if hop["detail"] == "encapsulated"]
         return (*full, *((hop["object"], "encapsulate", hop["rule"]) for hop in hops))
+
+    @staticmethod
+    def _told_of_room(outcome: Any) -> tuple[tuple[int, str, int], ...]:
+        """Where there was no room for its connection."""
+        if outcome.reason is not Reason.SESSION_LIMIT:
+            return ()
+        before = sum(object_ == outcome.object and action != "drop" for object_, action, _ in outcome.trace)
+        return ((outcome.object, FULL, before),)
 
     def _refused(self, port: int) -> int:
         """How many packets of a port, or about its packets, have found no room for their connection."""

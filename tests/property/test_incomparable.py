@@ -468,3 +468,95 @@ def test_resets_that_show_a_port_again_are_compared() -> None:
     send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
     pair.advance(60_000)
     assert sorted(pair.names[port].path for port, _ in pair.news) == ["app/eth0", "far/eth0"]
+
+
+def full() -> Pair:
+    """There is room for 16 connections, and `open` finds none any more."""
+    pair = Pair(load_topology(SHOP, file_name="lab.yaml"), sessions=16)
+    for port in range(1, 9):
+        send(pair, "open", IP(src="10.0.2.11", dst="198.51.100.10") / UDP(sport=port, dport=9))
+        for other, address in {"app": "10.0.2.10", "web": "10.0.1.10"}.items():
+            send(pair, other, IP(src=address, dst="10.0.1.11") / UDP(sport=port, dport=9))
+    assert not pair.news
+    return pair
+
+
+def send_all(pair: Pair, node: str, *packets: IP) -> None:
+    """In one burst."""
+    port = pair.fast.port(f"{node}/eth0")
+    interface = pair.fast.interface(port)
+    header = interface.router_mac + interface.mac + b"\x08\x00"
+    pair.send(port, [header + bytes(packet) for packet in packets])
+
+
+def refused(pair: Pair) -> int:
+    """How often `open` has found no room."""
+    row = pair.fast.engine.counters()[pair.fast.port("open/eth0")]
+    return int(row["reasons"][Reason.SESSION_LIMIT])
+
+
+NEW = IP(src="10.0.2.11", dst="198.51.100.10") / UDP(sport=9, dport=9) / bytes(32)
+
+
+def test_piece_that_had_waited_and_finds_no_room_ends_the_comparison() -> None:
+    """Nobody tells what becomes of it: it has no outcome."""
+    first, later = fragment(NEW, fragsize=24)
+    pair = full()
+    with pytest.raises(IncomparableError):
+        send_all(pair, "open", later, first)
+
+
+def test_piece_that_finds_no_room_without_waiting_is_compared() -> None:
+    pair = full()
+    before = refused(pair)
+    send_all(pair, "open", *fragment(NEW, fragsize=24))
+    assert refused(pair) == before + 2
+
+
+def test_pieces_that_had_waited_and_find_room_are_compared() -> None:
+    first, later = fragment(NEW, fragsize=24)
+    pair = Pair(load_topology(SHOP, file_name="lab.yaml"), sessions=16)
+    send_all(pair, "open", later, first)
+    assert len(pair.news) == 2
+
+
+LATE_ACK = IP(src="10.0.2.11", dst="198.51.100.10") / TCP(sport=9, dport=9, flags="A")
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_reset_that_finds_no_room_is_compared(at: int) -> None:
+    """At the interface that it is for, which had let what it is about pass untracked."""
+    pair = full()
+    before = refused(pair)
+    send_all(pair, "open", *[NEW] * at, LATE_ACK)
+    assert not pair.news
+    assert refused(pair) == before + at + 1
+    pair.reference.drops[pair.fast.port("open/eth0")][Reason.SESSION_LIMIT] -= 1
+    with pytest.raises(AssertionError, match="drops counted"):
+        pair.advance(1)
+
+
+def test_room_that_only_one_engine_finds_is_a_disagreement() -> None:
+    pair = full()
+    with patch.object(pair.reference.router.room, "most", 64), pytest.raises(AssertionError, match="was refused"):
+        send(pair, "open", NEW)
+
+
+def test_interface_that_has_room_the_first_time_and_not_the_second_is_compared() -> None:
+    """What an appliance sends back is translated, and goes to it again: there is no room left to track that."""
+    pair = Pair(load_topology(CIRCLE, file_name="lab.yaml"), sessions=16)
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
+    [(port, frame)] = pair.news
+    send_raw(pair, pair.names[port].path, bounce(frame))
+    assert not pair.news
+    assert pair.fast.engine.counters()[port]["reasons"] == {Reason.SESSION_LIMIT: 1}
+
+
+@pytest.mark.parametrize("sessions", [16, 23])
+def test_records_of_what_finds_no_room_at_a_peering_are_compared(sessions: int) -> None:
+    """It has not gone over it, so nobody knows how it went on."""
+    seen = LAB.replace("    subnets:\n", "    flow_logs: {log: {}}\n    subnets:\n", 1)
+    pair = Pair(load_topology(seen, file_name="lab.yaml"), sessions=sessions)
+    for port in range(1, 9):
+        send(pair, "app", IP(src=APP, dst=DB) / UDP(sport=port, dport=6))
+    assert not pair.news
