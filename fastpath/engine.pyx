@@ -95,12 +95,14 @@ cdef class Engine:
         sessions: most sessions at once (about 240 bytes each, touched as used).
         flows: most flow entries of the memo (about 180 bytes each, touched as used).
         seed: makes every choice the engine leaves open (NAT ports) repeatable.
+        errors: most ICMP errors at once about packets of one port; afterwards there may be one each millisecond.
         memo: whether flow entries are used at all.
 
     Raises MemoryError when the tables cannot be had.
     """
 
-    def __cinit__(self, *, unsigned int sessions=262144, unsigned int flows=65536, unsigned long long seed=0, bint memo=True):
+    def __cinit__(self, *, unsigned int sessions=262144, unsigned int flows=65536, unsigned long long seed=0, bint memo=True,
+                  unsigned int errors=1000):
         cdef core *c = &self.c
         if not 16 <= sessions <= MOST_ROWS or not 16 <= flows <= MOST_ROWS:
             raise ValueError("sessions and flows must be from 16 to 2**28")
@@ -111,6 +113,7 @@ cdef class Engine:
         pthread_mutex_init(&self.lock, NULL)
         self.ready = True
         c.seed = seed
+        c.errors = errors
         c.memo = self.wants_memo = memo
         if (not outbox_open(&c.out) or not table_open(&c.sessions, sessions, seed)
                 or not flows_open(&c.flows, flows) or not fragments_open(&c.fragments)):
@@ -489,8 +492,8 @@ cdef class Engine:
                              now, self.c.seed, &hops)
                     overlay.commit(&x, now)
                     walked = True
-                    errs = x.error and plan_error(&self.c, &x, &overlay.table, error_frame, &q, &error_legs, &y, now,
-                                                  &error_hops)
+                    errs = (x.error and not is_withheld(&self.c, &x, now)
+                            and plan_error(&self.c, &x, &overlay.table, error_frame, &q, &error_legs, &y, now, &error_hops))
             self.release()
         try:
             if not walked:
@@ -662,7 +665,8 @@ cdef class Engine:
         return window, rows, lost, elsewhere
 
     def counters(self):
-        """Per port number: rx_frames, rx_packets, rx_bytes, tx_frames, tx_packets, tx_bytes and
+        """Per port number: rx_frames, rx_packets, rx_bytes, tx_frames, tx_packets, tx_bytes,
+        errors_withheld (ICMP errors about its packets that were too many) and
         reasons, a dict from drop reason number to how many packets died of it."""
         cdef port_counters *k
         cdef uint32_t i, r
@@ -687,7 +691,7 @@ cdef class Engine:
                 if k.rx_frames or k.tx_frames or reasons:
                     rows[i] = {"rx_frames": k.rx_frames, "rx_packets": k.rx_packets, "rx_bytes": k.rx_bytes,
                                "tx_frames": k.tx_frames, "tx_packets": k.tx_packets, "tx_bytes": k.tx_bytes,
-                               "reasons": reasons}
+                               "errors_withheld": k.withheld, "reasons": reasons}
         finally:
             free(copy)
         return rows

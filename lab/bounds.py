@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dataplane.engine import DataPlane
-from dataplane.limits import NAT_FLOWS_PER_DESTINATION
+from dataplane.limits import ERRORS_AT_ONCE, NAT_FLOWS_PER_DESTINATION
 from lab import flow_logs
 from lab.capture import RING_BYTES, running_captures
 
@@ -105,6 +105,13 @@ def bounds_of(plane: DataPlane, *, captures: int = 0, logged: tuple[int, int] | 
             most=HELD_FRAGMENTS,
             bytes=HELD_FRAGMENTS * HELD_BYTES + DATAGRAMS * DATAGRAM_BYTES,
             full="FRAGMENT_LIMIT; what waits too long: FRAGMENT_TIMEOUT",
+        ),
+        Bound(
+            what="ICMP errors at once about packets of one interface",
+            now=None,
+            most=ERRORS_AT_ONCE,
+            bytes=0,
+            full="none is sent, but for one each millisecond; counted as errors_withheld of the interface",
         ),
         Bound(
             what="frames that leave because of one burst",

@@ -14,6 +14,7 @@ from dataclasses import replace
 from dataplane.names import Names
 from dataplane.reference import own_packets
 from dataplane.reference.checksum import Address
+from dataplane.reference.error_limit import AT_ONCE, ErrorLimit
 from dataplane.reference.fragments import Fragments, Waiting
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import Answered, Dropped, Journey, WantedReset
@@ -40,9 +41,12 @@ class ReferencePlane:
         topology: what is declared.
         names: numbers given so far; a new set when omitted.
         sessions: how many connections there is room for.
+        errors: most ICMP errors at once about packets of one port.
     """
 
-    def __init__(self, topology: Topology, *, names: Names | None = None, sessions: int = SESSIONS) -> None:
+    def __init__(
+        self, topology: Topology, *, names: Names | None = None, sessions: int = SESSIONS, errors: int = AT_ONCE
+    ) -> None:
         self.names = Names() if names is None else names
         self.now_ms = 0
         self._fragments = Fragments(topology.lab.settings.fragment_timeout * 1000)
@@ -50,7 +54,7 @@ class ReferencePlane:
         self.drops: dict[int, Counter[Reason]] = {}
         """What died, by port and reason."""
         self.topology = topology
-        self.router = Router(Inventory(topology, self.names), Room(sessions))
+        self.router = Router(Inventory(topology, self.names), Room(sessions), ErrorLimit(errors))
         self._gateways = {each.number for each in self.router.inventory.nat_gateways.values()}
         """Every NAT gateway there ever was."""
 

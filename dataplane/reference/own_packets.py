@@ -26,7 +26,9 @@ def send(wanted: WantedError | WantedReset, journey: Journey, router: Router, po
     if isinstance(wanted, WantedReset):
         return send_reset(wanted, journey.now_ms, router, journey.proposals, port)
     way = _error(wanted, journey)
-    return None if way is None else _go(way, router, port, from_subnet=wanted.by is None)
+    if way is None or not router.errors.may_tell(port, journey.now_ms):
+        return None
+    return _go(way, router, port, from_subnet=wanted.by is None)
 
 
 def send_reset(

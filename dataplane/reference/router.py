@@ -19,6 +19,7 @@ from dataplane.reference import (
     return_to_sender,
 )
 from dataplane.reference.balancer import Balancers
+from dataplane.reference.error_limit import ErrorLimit
 from dataplane.reference.flow_logs import INSIDE, FlowRecords
 from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import NAT_MTU, fit, lose_ttl
@@ -46,9 +47,9 @@ Receiver = Interface | BalancerNode | Host
 class Router:
     """The network between the interfaces: what is declared, and what it remembers."""
 
-    def __init__(self, inventory: Inventory, room: Room) -> None:
+    def __init__(self, inventory: Inventory, room: Room, errors: ErrorLimit) -> None:
         self.inventory = inventory
-        self.room = room
+        self.room, self.errors = room, errors
         self.tracking = Tracking(room)
         self.nat = NatTables(room)
         self.egress_only = FlowMemory(room)

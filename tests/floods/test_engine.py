@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import pytest
 
-from dataplane.limits import NAT_FLOWS_PER_DESTINATION
+from dataplane.limits import ERRORS_AT_ONCE, NAT_FLOWS_PER_DESTINATION
 from dataplane.load import load_topology
 from dataplane.probe import TCP, UDP
 from dataplane.verdict import Cause, Reason, Verdict
@@ -93,14 +93,26 @@ def test_tables_stay_as_large_as_they_are(made: Flooded) -> None:
 
 
 def test_the_router_never_says_more_than_was_said_to_it(made: Flooded) -> None:
-    """One error, reset or answer for a packet at most, and errors no longer than they may be.
-
-    Nothing limits how often: RFC 1812, 4.3.2.8, would have a router be able to, RFC 4443, 2.4 (f), says it must; of
-    AWS's gateways no limit is known.
-    """
+    """One error, reset or answer for a packet at most, and errors no longer than they may be."""
     own = made.left[Cause.ERROR] + made.left[Cause.RESET] + made.left[Cause.ANSWER]
     assert own <= PACKETS
     assert made.longest_error <= LONGEST_ERROR
+
+
+@pytest.mark.parametrize("name", ["TTLs that end", "packets too large"])
+def test_errors_are_told_a_thousand_at_once_and_one_each_millisecond_then(name: str) -> None:
+    """RFC 4443, 2.4 (f); RFC 1812, 4.3.2.8. Those that are not told are counted at who would have got them."""
+    [flood] = [each for each in FLOODS if each.name == name]
+    made = established()
+    made.flood(flood.node, islice(flood.frames(made), PACKETS))
+    withheld = made.plane.engine.counters()[made.port(flood.node)]["errors_withheld"]
+    assert made.left[Cause.ERROR] == ERRORS_AT_ONCE + PACKETS // 64 - 1
+    assert withheld == PACKETS - made.left[Cause.ERROR]
+    made.wait(ERRORS_AT_ONCE / 1000)
+    made.left.clear()
+    made.flood(flood.node, islice(flood.frames(made), ERRORS_AT_ONCE), burst=ERRORS_AT_ONCE)
+    assert made.left[Cause.ERROR] == ERRORS_AT_ONCE
+    assert made.plane.engine.counters()[made.port(flood.node)]["errors_withheld"] == withheld
 
 
 def test_once_it_is_over_nothing_of_it_is_left(flood: Flood) -> None:

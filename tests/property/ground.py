@@ -26,12 +26,13 @@ class Ground(Pair):
     Args:
         lab: a plain structure.
         sessions: how many connections there is room for.
+        errors: how many ICMP errors may be sent at once about packets of one port.
     """
 
-    def __init__(self, lab: dict[str, Any], *, sessions: int = script.SESSIONS) -> None:
+    def __init__(self, lab: dict[str, Any], *, sessions: int = script.SESSIONS, errors: int = script.ERRORS) -> None:
         self.topology = topology_of(lab)
-        super().__init__(self.topology, sessions=sessions)
-        script.begin(lab, sessions=sessions)
+        super().__init__(self.topology, sessions=sessions, errors=errors)
+        script.begin(lab, sessions=sessions, errors=errors)
         self.lab = lab
         self.before: list[dict[str, Any]] = []
         """Labs that were, the present one's predecessor last."""

@@ -58,17 +58,25 @@ class Pair:
         seed: of the fast engine's choices.
         now_ms: when it begins.
         sessions: how many there is room for.
+        errors: how many ICMP errors may be sent at once about packets of one port.
     """
 
     def __init__(
-        self, topology: Topology, *, seed: int = 0, now_ms: int = 1_000, sessions: int = script.SESSIONS
+        self,
+        topology: Topology,
+        *,
+        seed: int = 0,
+        now_ms: int = 1_000,
+        sessions: int = script.SESSIONS,
+        errors: int = script.ERRORS,
     ) -> None:
         self.names = Names()
+        sizes = {"sessions": sessions, "errors": errors}
         self.planes = {
-            form: DataPlane(topology, names=self.names, seed=seed, memo=form != "plain", sessions=sessions, flows=256)
+            form: DataPlane(topology, names=self.names, seed=seed, memo=form != "plain", flows=256, **sizes)
             for form in FORMS
         }
-        self.reference = ReferencePlane(topology, names=self.names, sessions=sessions)
+        self.reference = ReferencePlane(topology, names=self.names, **sizes)
         self.now = now_ms
         self.emitted: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED)
         self.news: list[tuple[int, bytes]] = []
@@ -199,6 +207,10 @@ class Pair:
             if form != "plain":
                 assert sorted(map(repr, rows[form])) == plain, form
                 assert counters[form] == counters["plain"], form
+        withheld = {p: row["errors_withheld"] for p, row in counters["plain"].items() if row["errors_withheld"]}
+        assert withheld == dict(self.reference.router.errors.withheld), "errors that were too many"
+        if withheld:
+            self.seen.note("feature ICMP error withheld")
         ours, theirs = Counter(map(self._session, rows["plain"])), Counter(self._remembered())
         if ours != theirs:
             tolerate(Difference(self, NOBODY, b"", ours, theirs))

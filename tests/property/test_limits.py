@@ -161,6 +161,25 @@ def test_both_engines_agree_on_who_has_room_for_connections(data: st.DataObject,
     TALLY.add(pair.seen)
 
 
+@settings(backend=FRESH, phases=PHASES, max_examples=part(4), suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), errors=st.integers(0, 4))
+def test_both_engines_agree_on_how_often_errors_are_told(data: st.DataObject, errors: int) -> None:
+    """TTLs that end at a NAT gateway, of several senders, and time that fills the bucket again."""
+    pair = Pair(load_topology(NAT64_SHOP, file_name="limits.yaml"), errors=errors)
+    script.begin(NAT64_SHOP, errors=errors)
+    for port in range(1, data.draw(st.integers(2, 12))):
+        pair.now += data.draw(st.sampled_from([0, 0, 0, 1, 2, 1_000]))
+        node, source = data.draw(st.sampled_from([("app", APP), ("open", OPEN), ("app", APP6)]))
+        segment = UDP(sport=port, dport=9)
+        if source == APP6:
+            packet = bytes(IPv6(src=source, dst="64:ff9b::c633:640a", hlim=1) / segment)
+        else:
+            packet = bytes(IP(src=source, dst=EXAMPLE, ttl=1) / segment)
+        frame = ether(pair.fast, node, packet[0] >> 4, packet)
+        pair.send(pair.fast.port(f"{node}/eth0"), [frame] * data.draw(st.sampled_from([1, 3])))
+    TALLY.add(pair.seen)
+
+
 def _crowd(pair: Pair, data: st.DataObject) -> None:
     """New connections, ends of some, or silence."""
     kind = data.draw(st.sampled_from(["udp", "udp", "syn", "rst", "six", "wait"]))

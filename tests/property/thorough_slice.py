@@ -68,7 +68,8 @@ PROPERTIES: dict[str, Callable[[int], None]] = {
     "differential": _given(
         test_differential.test_both_engines_agree_on_every_construct,
         lab=wide_labs(),
-        sessions=st.sampled_from([script.SESSIONS, script.SESSIONS, *test_differential.SCARCE]),
+        sessions=test_differential.ROOMS,
+        errors=test_differential.FEW_ERRORS,
     ),
     "dense": _given(test_differential.test_both_engines_agree, lab=labs()),
     "forms": _given(test_limits.test_what_does_not_fit_dies_the_same_in_every_form, sessions=test_limits.SIZES),
