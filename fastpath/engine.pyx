@@ -19,6 +19,7 @@ from fastpath.edit cimport ERROR_MAX
 from fastpath.emission cimport *
 from fastpath.fragment cimport fragments_close, fragments_open
 from fastpath.flow cimport arrival, outcome
+from fastpath.footing cimport parts
 from fastpath.memo cimport FLOW_OBSERVED, flow_table, flows_broken, flows_close, flows_open
 from fastpath.observe cimport is_before_window, records_flush, unlose
 from fastpath.packet cimport *
@@ -204,6 +205,9 @@ cdef class Engine:
     def swap(self, Snapshot snapshot not None):
         """Use these tables from the next packet on: one pointer, between two bursts. Sessions stay.
 
+        What is remembered of flows stays too, but for those that met what is another one now: as far as that is known, which
+        it is of a Snapshot that was made of the one in use.
+
         Raises ValueError unless the Snapshot's generation is larger than that of the one in use.
         """
         cdef Snapshot old
@@ -216,6 +220,7 @@ cdef class Engine:
         cdef uint32_t *held
         cdef uint32_t *old_held
         cdef uint32_t count, i, first
+        cdef const parts *changes
         with self.control:
             old = self.snapshot
             if snapshot.t.generation == 0 or (old is not None and snapshot.t.generation <= old.t.generation):
@@ -238,6 +243,7 @@ cdef class Engine:
             for owner, slot in self.slots.items():
                 gateways[<uint32_t>slot].owner = owner
             i = len(self.slots)
+            changes = snapshot.changes_since(old)
             with nogil:
                 self.acquire()
                 if self.c.sessions.gateways != NULL:
@@ -258,10 +264,7 @@ cdef class Engine:
                 self.c.ports = ports
                 self.c.port_count = count
                 self.c.t = &snapshot.t
-                # what was remembered of the tables before is found out one by one
-                self.c.flows.epoch += 1
-                if self.c.flows.epoch == 0:
-                    flows_retire(&self.c.sessions)
+                flows_swap(&self.c.sessions, changes)
                 self.release()
             free(unused)
             free(old_held)
@@ -581,9 +584,7 @@ cdef class Engine:
                     records_turn(t, self.c.now)
                     self.c.flows.records = t
                     # what entries know of points is that nobody counts: that is found out one by one, too
-                    self.c.flows.epoch += 1
-                    if self.c.flows.epoch == 0:
-                        flows_retire(&self.c.sessions)
+                    flows_swap(&self.c.sessions, NULL)
                     self.release()
             if not opened:
                 raise MemoryError

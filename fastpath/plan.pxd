@@ -71,6 +71,11 @@ cdef struct crossing:
     packet *p
     header h
 
+# A node that a walk came to. Of a FILTER also the number of the rule that let the packet pass.
+cdef struct visit:
+    uint32_t node
+    uint32_t rule
+
 cdef enum error_kind:
     ERROR_NONE = 0
     ERROR_TOO_BIG = 1
@@ -141,9 +146,13 @@ cdef struct plan:
     uint32_t absences       # sessions that were looked for in vain, and that decide; from the ABSENCES-th on none is noted
     uint32_t effect_count
     uint32_t crossing_count
+    uint32_t step_count
+    uint32_t point_count
     # last: only the parts in use are ever cleared
     effect effects[MAX_EFFECTS]
     crossing crossings[MAX_STEPS]
+    visit steps[MAX_STEPS + 1]  # from 1 on; points that take no step are only here:
+    uint32_t points[MAX_STEPS]  # nodes
 
 cdef struct walker:
     tables *t

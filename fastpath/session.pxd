@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.footing cimport parts
 from fastpath.memo cimport flow_table, mixed_words
 from fastpath.packet cimport FRAGMENT_LATER, packet, tuple5
 from fastpath.snapshot cimport timeouts
@@ -134,6 +135,9 @@ cdef void flow_retire(session_table *t, uint32_t row) noexcept nogil
 cdef void retire_tied(session_table *t, const uint32_t *head) noexcept nogil
 # Look at so many rows more for entries that no packet will be met by again; the whole table comes by in turn.
 cdef void flows_age(session_table *t, uint32_t count) noexcept nogil
+cdef bint flow_holds(session_table *t, uint32_t row) noexcept nogil
+# From now on there are other tables, which differ in these parts; NULL: perhaps in all. What rests on them is found one by one.
+cdef void flows_swap(session_table *t, const parts *changes) noexcept nogil
 cdef void flows_settle(session_table *t) noexcept nogil
 cdef void flows_retire(session_table *t) noexcept nogil
 # The same of so many rows; the whole table comes by in turn. `spare`: keep those whose ends are to be told of it.

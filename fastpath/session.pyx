@@ -20,8 +20,9 @@ the latest when it is *retired*. A session that changes or goes takes the entrie
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastpath.memo cimport (LINK_LACKS, LINK_LOST, LINK_RECORDS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete,
-                            link_new, new_secret)
+from fastpath.memo cimport (FLOW_COUNTS, FLOW_OPENS, LINK_LACKS, LINK_LOST, LINK_RECORDS, LINK_TOUCHES, flow, flow_cold,
+                            flow_delete, flow_link, link_delete, link_new, new_secret)
+from fastpath.footing cimport footing_holds, footings_swap, parts
 from fastpath.geneve cimport OUTER_SIZE
 from fastpath.records cimport record_add, record_table, records_broken, records_lose, window_of
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_FIN, TCP_RST
@@ -299,7 +300,9 @@ cdef void flow_settle(session_table *t, uint32_t row) noexcept nogil:
         s.bytes[tie.way] += bytes[tie.layer]
         if seen > s.last_seen:
             s.last_seen = seen
-    for i in range(cold.count_count):
+    for i in range(FLOW_COUNTS):
+        if not cold.counts[i].used:
+            break
         count_gateway(&t.gateways[cold.counts[i].row], cold.counts[i].way, f.packets, bytes[cold.counts[i].layer],
                       bytes[cold.counts[i].layer], True)
     f.packets = 0
@@ -357,8 +360,25 @@ cdef void flows_age(session_table *t, uint32_t count) noexcept nogil:
     for _ in range(count if count < flows.used else flows.used):
         flows.wheel = flows.wheel + 1 if flows.wheel + 1 < flows.used else 0
         f = &flows.rows[flows.wheel]
-        if f.word[1] and (f.epoch != flows.epoch or <uint32_t>flows.now - f.last_seen >= <uint32_t>f.idle * 1000):
+        if f.word[1] and ((f.epoch != flows.epoch and not flow_holds(t, flows.wheel))
+                          or <uint32_t>flows.now - f.last_seen >= <uint32_t>f.idle * 1000):
             flow_retire(t, flows.wheel)
+
+
+# Entry `row` is of other tables than those in use. Does it hold with these? Then it is of these from now on.
+cdef bint flow_holds(session_table *t, uint32_t row) noexcept nogil:
+    cdef flow *f = &t.flows.rows[row]
+    if not footing_holds(&t.flows.footings, t.flows.cold[row].footing, f.epoch, t.flows.epoch):
+        return False
+    f.epoch = t.flows.epoch
+    return True
+
+
+cdef void flows_swap(session_table *t, const parts *changes) noexcept nogil:
+    t.flows.epoch += 1
+    if t.flows.epoch == 0:
+        flows_retire(t)
+    footings_swap(&t.flows.footings, changes, t.flows.epoch)
 
 
 cdef void flows_settle(session_table *t) noexcept nogil:
