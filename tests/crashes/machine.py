@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,11 +60,28 @@ def alone(arguments: Sequence[str], *, limits: bool = False) -> None:
             mount("none", str(NAMES), "tmpfs")
         if child := os.fork():
             _reap_until(child)
+        ordinary()  # its namespace is there from the beginning
 
 
 def ordinary() -> list[str]:
-    """Prefix of a command line that runs the rest as an ordinary user, if such a one started us; else nothing."""
-    return ["unshare", "--map-user=1000", "--map-group=1000"] if os.environ[_ALONE] == "user" else []
+    """Prefix of a command line that runs the rest as an ordinary user, if such a one started us; else nothing.
+
+    Always in the same user namespace, as all that a user starts is: who is in another may not look at his processes.
+    """
+    if os.environ[_ALONE] != "user":
+        return []
+    return ["nsenter", f"--user=/proc/{_user()}/ns/user", "--preserve-credentials"]
+
+
+@cache
+def _user() -> int:
+    """A process in the ordinary user's namespace, which is there as long as the machine."""
+    holder = subprocess.Popen(["unshare", "--map-user=1000", "--map-group=1000", "sleep", "infinity"])
+    end = time.monotonic() + DEADLINE_S
+    while Path(f"/proc/{holder.pid}/comm").read_text() != "sleep\n":  # by then it is inside
+        assert time.monotonic() < end, "no user namespace"
+        time.sleep(0.01)
+    return holder.pid
 
 
 def _reap_until(child: int) -> NoReturn:
