@@ -16,7 +16,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from lab.socket_path import network_of
+from lab.socket_path import be_patient, network_of
 
 _HEADER = struct.Struct("=IB")
 DESCRIPTOR_LIMIT = 250
@@ -94,8 +94,7 @@ class Channel:
 
     def be_patient(self) -> None:
         """Wait for ever, whatever limit the socket came with."""
-        for which in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._socket.setsockopt(socket.SOL_SOCKET, which, bytes(struct.calcsize("ll")))
+        be_patient(self._socket, 0)
 
     def close(self) -> None:
         """Hang up."""

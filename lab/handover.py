@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from lab import processes
 from lab.channel import Channel, ChannelClosed
 from lab.node_plan import NodePlan
 from lab.processes import Process
-from lab.socket_path import network_of, peer_pid, peer_uid, reachable
+from lab.socket_path import be_patient, network_of, peer_pid, peer_uid, reachable
 from lab.state import DOOR
 
 LINGER_S = 600.0
@@ -111,7 +110,7 @@ class Door:
         except OSError:
             return None
         line.setblocking(True)
-        _be_patient(line, ANSWER_S)
+        be_patient(line, ANSWER_S)
         channel = Channel(line)
         with contextlib.suppress(ChannelClosed, OSError):
             if peer_uid(line) != os.geteuid():
@@ -122,7 +121,7 @@ class Door:
                 channel.send(("refused", "a lab is taken over in the PID namespace that it was started in only"))
             else:
                 channel.send(("done", handover))
-                _be_patient(line, 0)
+                be_patient(line, 0)
                 return channel
         channel.close()
         return None
@@ -160,7 +159,7 @@ def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover
             raise LabError(f"lab {lab}: {said}")
         if said.lab_id != lab_id:
             raise elsewhere
-        _be_patient(line, WORK_S)
+        be_patient(line, WORK_S)
     except (OSError, ChannelClosed) as error:
         channel.close()
         raise LabError(f"process {spawner.pid}, which keeps the nodes of lab {lab}, does not answer") from error
@@ -176,7 +175,7 @@ def _reach(folder: Path, spawner: Process) -> socket.socket:
     while True:
         line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _be_patient(line, ANSWER_S)
+            be_patient(line, ANSWER_S)
             with reachable(folder, DOOR) as address:
                 line.connect(address)
             return line
@@ -201,13 +200,3 @@ def _lab_behind(line: socket.socket, spawner: Process) -> str | None:
         and spawner.is_alive()  # last: all of this was about that process, and no later one of that number
     )
     return lab_id if is_it else None
-
-
-def _be_patient(line: socket.socket, seconds: float) -> None:
-    """Let words to and from the other end take so long; 0: for ever.
-
-    Not by `settimeout`, which makes the socket one that never waits, and parts of a message would be taken for all.
-    """
-    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
-    for which in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-        line.setsockopt(socket.SOL_SOCKET, which, limit)

@@ -1,4 +1,5 @@
-"""Unix sockets in state folders: who is at the other end, and reaching one whose path is too long for the kernel.
+"""Unix sockets in state folders: who is at the other end, how long it is waited for, and reaching one whose path is too
+long for the kernel.
 
 A path may have 107 bytes, and state folders are deeper.
 """
@@ -40,6 +41,16 @@ def peer_uid(end: socket.socket) -> int:
 def peer_pid(end: socket.socket) -> int:
     """The process at the other end: who connected, or who began to listen. 0: one outside of our PID namespace."""
     return _credentials(end)[0]
+
+
+def be_patient(end: socket.socket, seconds: float) -> None:
+    """Let words to and from the other end take so long; 0: for ever.
+
+    Not by `settimeout`, which makes the socket one that never waits, and parts of a message would be taken for all.
+    """
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
+    for which in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        end.setsockopt(socket.SOL_SOCKET, which, limit)
 
 
 def _credentials(end: socket.socket) -> tuple[int, int, int]:
