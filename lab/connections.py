@@ -45,12 +45,13 @@ def read_sockets(tables: Iterable[str]) -> Sockets:
         for line in table.splitlines()[1:]:
             words = line.split(maxsplit=10)
             state = int(words[3], 16)
+            if state != _LISTENING and state not in _UNDER_WAY:
+                continue  # of these there may be many
             local, local_port = _end(words[1])
-            remote, remote_port = _end(words[2])
             if state == _LISTENING:
                 listening.add(local_port)
-            elif state in _UNDER_WAY and not local.is_loopback:
-                connections[Connection(local, local_port, remote, remote_port)] = int(words[9])
+            elif not local.is_loopback:
+                connections[Connection(local, local_port, *_end(words[2]))] = int(words[9])
     return Sockets(connections, frozenset(listening))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dataplane.errors import LabError
 from lab import addressing, attached, identity, mount_view, netlink
+from lab.connections import read_sockets
 from lab.namespace import Namespaces, Workplace
 from lab.netlink import Netlink
 from lab.node_plan import NodePlan, is_tap
@@ -216,13 +217,7 @@ def has_listener(site: Site, node: Node, port: int) -> bool:
 
     Asked of the kernel instead of by connecting: servers log connections, and some serve only one.
     """
-    wanted = f":{port:04X}"
-    for table in tcp_tables(site, node):
-        for line in table.splitlines()[1:]:
-            words = line.split(maxsplit=4)
-            if words[3] == "0A" and words[1].endswith(wanted):
-                return True
-    return False
+    return port in read_sockets(tcp_tables(site, node)).listening
 
 
 def tcp_tables(site: Site, node: Node) -> list[str]:
