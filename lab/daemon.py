@@ -58,6 +58,11 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
     state = LabState(start.name)
     state.acquire()
     stays = start.resume  # until somebody knows that it is up, whatever fails: it can be tried again
+
+    def remove() -> None:
+        if not stays:
+            state.remove()
+
     try:
         _log_to(state)
         if start.resume:
@@ -88,16 +93,13 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
             finally:
                 server.close()
                 stays = lab.leaves_nodes
-        if not stays:
-            state.remove()
+        remove()
     except VpclabError:
-        if not stays:
-            state.remove()
+        remove()
         raise
     except Exception as error:
         if is_scarce(error):
-            if not stays:
-                state.remove()
+            remove()
             raise LabError(f"the lab cannot be made: {said(error)}") from error
         log.exception("this is a bug of vpclab")  # and the folder stays, with the log in it, until `vpclab gc`
         raise LabError(f"internal error: {type(error).__name__}: {error}; see {state.path / LOG_NAME}") from error
