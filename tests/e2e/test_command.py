@@ -21,6 +21,7 @@ import pytest
 from lab import processes
 from tests.conftest import names_and_states
 from tests.e2e.conftest import EXAMPLES
+from tests.e2e.lab.stage import eventually
 
 QUICKSTART = EXAMPLES / "quickstart.yaml"
 
@@ -46,10 +47,7 @@ class Command:
         """With SIGKILL, and wait until it is gone."""
         daemon = processes.Process(pid := self.json("--lab", lab, "status")["pid"], processes.start_time(pid) or 0)
         daemon.kill()
-        deadline = time.monotonic() + 20
-        while daemon.is_alive():
-            assert time.monotonic() < deadline, "it does not die"
-            time.sleep(0.01)
+        eventually(lambda: not daemon.is_alive(), "it is gone")
 
     def json(self, *words: str, status: int = 0) -> Any:
         return json.loads(self.run(*words, "--format", "json", status=status).stdout)

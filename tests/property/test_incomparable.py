@@ -61,15 +61,15 @@ internet: {hosts: {db: {address: 198.51.100.10}}}
 """
 
 
-def send(pair: Pair, node: str, packet: IP) -> None:
-    send_raw(pair, f"{node}/eth0", b"\x08\x00" + bytes(packet))
+def send(pair: Pair, node: str, packet: IP, *, times: int = 1) -> None:
+    send_raw(pair, f"{node}/eth0", b"\x08\x00" + bytes(packet), times=times)
 
 
-def send_raw(pair: Pair, path: str, packet: bytes) -> None:
-    """EtherType and packet, from an interface."""
+def send_raw(pair: Pair, path: str, packet: bytes, *, times: int = 1) -> None:
+    """EtherType and packet, from an interface, so many times at once."""
     port = pair.fast.port(path)
     interface = pair.fast.interface(port)
-    pair.send(port, [interface.router_mac + interface.mac + packet])
+    pair.send(port, [interface.router_mac + interface.mac + packet] * times)
 
 
 def error_about(port: int) -> IP:
@@ -321,11 +321,7 @@ def test_errors_that_die_on_their_way_to_a_target_are_compared_whichever_frame_t
     ended = set()
     for seed in range(16):
         pair = Pair(topology, seed=seed)
-        port = pair.fast.port("app/eth0")
-        interface = pair.fast.interface(port)
-        packet = IP(src="10.0.2.10", dst="198.51.100.10", ttl=1) / UDP(sport=5, dport=6)
-        frame = interface.router_mac + interface.mac + b"\x08\x00" + bytes(packet)
-        pair.send(port, [frame, frame])
+        send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10", ttl=1) / UDP(sport=5, dport=6), times=2)
         ended.add(tuple(pair.names[port].path for port, _ in pair.news))
     assert ended == {(), ("fw1/eth0", "fw1/eth0")}
 
