@@ -10,6 +10,9 @@ import pytest
 
 from tests.floods import weighed
 
+BESIDES = 2 << 20
+"""Bytes an interpreter may map meanwhile: an arena of CPython's objects is 1 MiB, a step of malloc's heap 132 KiB."""
+
 
 def weigh(what: str) -> dict[str, int]:
     command = [sys.executable, "-P", "-m", weighed.__name__, what]
@@ -21,7 +24,7 @@ def weigh(what: str) -> dict[str, int]:
 
 def test_tables_reserve_what_is_said_of_them() -> None:
     found = weigh("reserved")
-    assert found["sessions"] == pytest.approx(found["sessions_said"], rel=0.001)
+    assert found["sessions"] == pytest.approx(found["sessions_said"], abs=BESIDES)
     # Buckets of flow entries are not reserved, but grow with these.
     assert 0.95 * found["flows_said"] < found["flows"] <= found["flows_said"]
 

@@ -151,7 +151,7 @@ def reserved() -> dict[str, int]:
 
     topology = load_topology(LAB, file_name="floods.yaml")
     plane(1 << 16, 1 << 15)
-    small, many_sessions, many_flows = plane(1 << 16, 1 << 15), plane(1 << 20, 1 << 15), plane(1 << 16, 1 << 19)
+    small, many_sessions, many_flows = plane(1 << 16, 1 << 15), plane(1 << 22, 1 << 15), plane(1 << 16, 1 << 21)
     return {
         "sessions": many_sessions[0] - small[0],
         "sessions_said": many_sessions[1] - small[1],
