@@ -237,6 +237,8 @@ def test_nodes_that_nobody_takes_over_end_after_their_time(state: LabState) -> N
     forget(runtime)
     with pytest.raises(LabError, match="nothing of lab stage runs any more"):
         Runtime(state, resume=True)
+    gc.clean(state)
+    assert not names_of(runtime.lab_id), "a name is a file, which outlives who is named"
 
 
 def test_what_waited_leaves_nothing(abandoned: Runtime, state: LabState) -> None:
