@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
@@ -288,6 +288,7 @@ def test_the_packets_drawn_reach_the_edges_of_the_rules_drawn() -> None:
     """Most packets are about some rule, and often the first that matches is not the first that is written."""
     seen: Counter[str] = Counter()
 
+    @settings(max_examples=100)  # in quick profiles too: ten of them need not meet each kind
     @given(drawn=rule_lists(), data=st.data())
     def collect(drawn: tuple[list[Rule], dict[str, list[Prefix]]], data: st.DataObject) -> None:
         rules, sets = drawn
