@@ -21,7 +21,7 @@ from fastpath.observe cimport observe_hit
 from fastpath.packet cimport edit, packet, parse_ip, parse_offload, start_header
 from fastpath.reason cimport CAUSE_FORWARDED, REASON_EMISSION_LIMIT, VERDICT_DROP, VERDICT_FORWARD
 from fastpath.recorder cimport watch_arrival, watch_done
-from fastpath.session cimport SESSION_BALANCED, alive, flow_retire, flow_settle, note_sequence, session
+from fastpath.session cimport SESSION_BALANCED, alive, flow_holds, flow_retire, flow_settle, note_sequence, session
 from fastpath.snapshot cimport interface
 from fastpath.wire cimport *
 
@@ -511,6 +511,15 @@ cdef bint hit_rarely(core *c, arrival *a, uint32_t row, const interface *to) noe
     return True
 
 
+# An entry of other tables than those in use, or one that was silent for too long. True: it holds for all that.
+cdef bint outlives(core *c, uint32_t row, uint32_t now) noexcept nogil:
+    cdef const flow *f = &c.flows.rows[row]
+    if now - f.last_seen < <uint32_t>f.idle * 1000 and flow_holds(&c.sessions, row):
+        return True
+    flow_retire(&c.sessions, row)
+    return False
+
+
 # What a flow entry does with a frame. False: it has none, or not for this packet.
 cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interfaces, uint32_t now) noexcept nogil:
     cdef uint32_t row = a.row
@@ -523,8 +532,8 @@ cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interface
             return False
     f = &rows[row]
     if unlikely(f.epoch != c.flows.epoch or now - f.last_seen >= <uint32_t>f.idle * 1000):
-        flow_retire(&c.sessions, row)
-        return False
+        if not outlives(c, row, now):
+            return False
     if unlikely(f.mtu and q.wire > f.mtu):
         return False
     to = &interfaces[f.to - 1]

@@ -12,7 +12,9 @@ class Overlay:
 
 class Engine:
     memo: bool
-    def __init__(self, *, sessions: int = 262144, flows: int = 65536, seed: int = 0, memo: bool = True) -> None: ...
+    def __init__(
+        self, *, sessions: int = 262144, flows: int = 65536, seed: int = 0, memo: bool = True, errors: int = 1000
+    ) -> None: ...
     @property
     def generation(self) -> int: ...
     @property

@@ -19,6 +19,7 @@ from fastpath.edit cimport ERROR_MAX
 from fastpath.emission cimport *
 from fastpath.fragment cimport fragments_close, fragments_open
 from fastpath.flow cimport arrival, outcome
+from fastpath.footing cimport parts
 from fastpath.memo cimport FLOW_OBSERVED, flow_table, flows_broken, flows_close, flows_open
 from fastpath.observe cimport is_before_window, records_flush, unlose
 from fastpath.packet cimport *
@@ -95,12 +96,14 @@ cdef class Engine:
         sessions: most sessions at once (about 240 bytes each, touched as used).
         flows: most flow entries of the memo (about 180 bytes each, touched as used).
         seed: makes every choice the engine leaves open (NAT ports) repeatable.
+        errors: most ICMP errors at once about packets of one port; afterwards there may be one each millisecond.
         memo: whether flow entries are used at all.
 
     Raises MemoryError when the tables cannot be had.
     """
 
-    def __cinit__(self, *, unsigned int sessions=262144, unsigned int flows=65536, unsigned long long seed=0, bint memo=True):
+    def __cinit__(self, *, unsigned int sessions=262144, unsigned int flows=65536, unsigned long long seed=0, bint memo=True,
+                  unsigned int errors=1000):
         cdef core *c = &self.c
         if not 16 <= sessions <= MOST_ROWS or not 16 <= flows <= MOST_ROWS:
             raise ValueError("sessions and flows must be from 16 to 2**28")
@@ -111,9 +114,10 @@ cdef class Engine:
         pthread_mutex_init(&self.lock, NULL)
         self.ready = True
         c.seed = seed
+        c.errors = errors
         c.memo = self.wants_memo = memo
         if (not outbox_open(&c.out) or not table_open(&c.sessions, sessions, seed)
-                or not flows_open(&c.flows, flows) or not fragments_open(&c.fragments, seed)):
+                or not flows_open(&c.flows, flows) or not fragments_open(&c.fragments)):
             raise MemoryError
         c.sessions.flows = &c.flows
 
@@ -124,6 +128,7 @@ cdef class Engine:
         records_close(&self.c.records)
         free(self.c.sessions.gateways)
         free(self.c.sessions.gateway_of)
+        free(self.c.sessions.held)
         outbox_close(&self.c.out)
         free(self.c.ports)
         recording_close(self.c.watch)
@@ -200,6 +205,9 @@ cdef class Engine:
     def swap(self, Snapshot snapshot not None):
         """Use these tables from the next packet on: one pointer, between two bursts. Sessions stay.
 
+        What is remembered of flows stays too, but for those that met what is another one now: as far as that is known, which
+        it is of a Snapshot that was made of the one in use.
+
         Raises ValueError unless the Snapshot's generation is larger than that of the one in use.
         """
         cdef Snapshot old
@@ -209,27 +217,33 @@ cdef class Engine:
         cdef gateway *old_gateways
         cdef uint32_t *gateway_of
         cdef uint32_t *old_gateway_of
+        cdef uint32_t *held
+        cdef uint32_t *old_held
         cdef uint32_t count, i, first
+        cdef const parts *changes
         with self.control:
             old = self.snapshot
             if snapshot.t.generation == 0 or (old is not None and snapshot.t.generation <= old.t.generation):
                 raise ValueError("a Snapshot's generation must be larger than that of the one in use")
             count = max(snapshot.t.context_count, self.c.port_count)
             ports = <port_counters *>calloc(count if count else 1, sizeof(port_counters))
+            held = <uint32_t *>calloc(count if count else 1, sizeof(uint32_t))
             gateway_of = <uint32_t *>malloc((snapshot.t.nat_count + 1) * sizeof(uint32_t))
             if gateway_of != NULL:
                 for i in range(snapshot.t.nat_count):
                     gateway_of[i] = self.slots.setdefault(snapshot.t.nat_policies[i].owner, len(self.slots))
             first = self.c.gateway_count
             gateways = <gateway *>calloc(len(self.slots) + 1, sizeof(gateway))
-            if ports == NULL or gateways == NULL or gateway_of == NULL:
+            if ports == NULL or held == NULL or gateways == NULL or gateway_of == NULL:
                 free(ports)
+                free(held)
                 free(gateways)
                 free(gateway_of)
                 raise MemoryError
             for owner, slot in self.slots.items():
                 gateways[<uint32_t>slot].owner = owner
             i = len(self.slots)
+            changes = snapshot.changes_since(old)
             with nogil:
                 self.acquire()
                 if self.c.sessions.gateways != NULL:
@@ -242,16 +256,18 @@ cdef class Engine:
                 self.c.fragments.lifetime = snapshot.t.fragment_lifetime
                 if self.c.ports != NULL:
                     memcpy(ports, self.c.ports, self.c.port_count * sizeof(port_counters))
+                    memcpy(held, self.c.sessions.held, self.c.port_count * sizeof(uint32_t))
                 unused = self.c.ports
+                old_held = self.c.sessions.held
+                self.c.sessions.held = held
+                self.c.sessions.ports = count
                 self.c.ports = ports
                 self.c.port_count = count
                 self.c.t = &snapshot.t
-                # what was remembered of the tables before is found out one by one
-                self.c.flows.epoch += 1
-                if self.c.flows.epoch == 0:
-                    flows_retire(&self.c.sessions)
+                flows_swap(&self.c.sessions, changes)
                 self.release()
             free(unused)
+            free(old_held)
             free(old_gateways)
             free(old_gateway_of)
             self.snapshot = snapshot
@@ -479,8 +495,8 @@ cdef class Engine:
                              now, self.c.seed, &hops)
                     overlay.commit(&x, now)
                     walked = True
-                    errs = x.error and plan_error(&self.c, &x, &overlay.table, error_frame, &q, &error_legs, &y, now,
-                                                  &error_hops)
+                    errs = (x.error and not is_withheld(&self.c, &x, now)
+                            and plan_error(&self.c, &x, &overlay.table, error_frame, &q, &error_legs, &y, now, &error_hops))
             self.release()
         try:
             if not walked:
@@ -568,9 +584,7 @@ cdef class Engine:
                     records_turn(t, self.c.now)
                     self.c.flows.records = t
                     # what entries know of points is that nobody counts: that is found out one by one, too
-                    self.c.flows.epoch += 1
-                    if self.c.flows.epoch == 0:
-                        flows_retire(&self.c.sessions)
+                    flows_swap(&self.c.sessions, NULL)
                     self.release()
             if not opened:
                 raise MemoryError
@@ -616,7 +630,7 @@ cdef class Engine:
                         i = 0
                         # what entries have counted before that; who hits one in the meantime has it tell by himself
                         while settled < entries and i < RECORD_ROWS and (
-                                t.ring_count == 0 or t.ring_size - t.ring_count >= MAX_CROSSINGS):
+                                t.ring_count == 0 or t.ring_size - t.ring_count >= MAX_STEPS):
                             if flows.rows[settled].packets and flows.rows[settled].flags & FLOW_OBSERVED and (
                                     unfinished or is_before_window(flows, settled)):
                                 flow_settle(&self.c.sessions, settled)
@@ -652,7 +666,8 @@ cdef class Engine:
         return window, rows, lost, elsewhere
 
     def counters(self):
-        """Per port number: rx_frames, rx_packets, rx_bytes, tx_frames, tx_packets, tx_bytes and
+        """Per port number: rx_frames, rx_packets, rx_bytes, tx_frames, tx_packets, tx_bytes,
+        errors_withheld (ICMP errors about its packets that were too many) and
         reasons, a dict from drop reason number to how many packets died of it."""
         cdef port_counters *k
         cdef uint32_t i, r
@@ -677,7 +692,7 @@ cdef class Engine:
                 if k.rx_frames or k.tx_frames or reasons:
                     rows[i] = {"rx_frames": k.rx_frames, "rx_packets": k.rx_packets, "rx_bytes": k.rx_bytes,
                                "tx_frames": k.tx_frames, "tx_packets": k.tx_packets, "tx_bytes": k.tx_bytes,
-                               "reasons": reasons}
+                               "errors_withheld": k.withheld, "reasons": reasons}
         finally:
             free(copy)
         return rows
@@ -728,16 +743,19 @@ cdef class Engine:
             free(active)
 
     def statistics(self):
-        """Sizes of what is kept: sessions, flow entries and their limits, hits and misses of these, waiting fragments."""
-        cdef uint32_t sessions, flows, waiting
+        """Sizes of what is kept: sessions, most of them that one port's packets have opened, flow entries and their limits,
+        hits and misses of these, waiting fragments."""
+        cdef uint32_t sessions, flows, waiting, port, held = 0
         cdef uint64_t hits, misses
         with nogil:
             self.acquire()
             sessions, flows, waiting = self.c.sessions.live, self.c.flows.live, self.c.fragments.waiting
             hits, misses = self.c.flows.hits, self.c.flows.misses
+            for port in range(self.c.sessions.ports):
+                held = max(held, self.c.sessions.held[port])
             self.release()
         return {
-            "sessions": sessions, "session_limit": self.c.sessions.capacity,
+            "sessions": sessions, "session_limit": self.c.sessions.capacity, "sessions_of_one": held,
             "flows": flows, "flow_limit": self.c.flows.capacity,
             "flow_hits": hits, "flow_misses": misses,
             "fragments_waiting": waiting,

@@ -137,9 +137,13 @@ cdef bint touch(walker *w, const node *n, known *k, const timeouts *limits) noex
     return True
 
 
-# Is there room for what this plan opens, and for `more`?
+# Is there room for what this plan opens, and for `more`? What packets of the same port have opened before counts twice:
+# nobody takes more of the table than he leaves, so one port has half of it at most, and when many want all there is, as
+# much is free as each of them has, for everybody else.
 cdef bint has_room(walker *w, const node *n, uint32_t more) noexcept nogil:
-    if w.overlay == NULL and w.sessions.live + 2 * (w.out.effect_count + more) > w.sessions.capacity:
+    cdef const session_table *t = w.sessions
+    cdef uint32_t held = t.held[w.opener] if w.opener < t.ports else 0
+    if t.live + held + 2 * (w.out.effect_count + more) > t.capacity:
         drop(w, n, REASON_SESSION_LIMIT, 0)
         return False
     return True
@@ -357,14 +361,14 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     if n.mode == GATE_REQUIRE:
         drop(w, n, n.reason, 0)
         return 0
-    if n.flags & FLAG_TRACKS and not track_all(w, n):
-        return 0
     if n.mode == GATE_OPEN and w.p.kind != L4_ERROR and w.p.kind != L4_ICMP:
         reverse_tuple(&reversed_tuple, &t)
         session_key_of(&back, policy.owner, 3 - direction, &reversed_tuple)
         if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits, False) == NULL:
             return 0
         note(w, n, DETAIL_NEW, 0)
+    if n.flags & FLAG_TRACKS and not track_all(w, n):
+        return 0
     if (n.mode == GATE_RESUME or n.mode == GATE_LOOK) and told:
         w.out.absences += 1
         if w.out.absences <= ABSENCES:      # more cannot be remembered, and must not take the room of what is done

@@ -79,6 +79,7 @@ def counters(row: Mapping[str, Any] | None) -> dict[str, Any]:
         "received_packets": row.get("tx_packets", 0),
         "received_bytes": row.get("tx_bytes", 0),
         "dropped_packets": sum(reasons.values()),
+        "errors_withheld": row.get("errors_withheld", 0),
         "reasons": reasons,
     }
 

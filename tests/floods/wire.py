@@ -299,9 +299,13 @@ class Measured:
         return Flooding(sender.sent, settled(self._lab, flood.node).since(before), talked)
 
     def share(self, flood: Flood, seconds: float) -> float:
-        """What a neighbour at full rate gets through beside a flood, by what it gets beside somebody like itself."""
-        equal = self._equal(seconds)
-        return self._delivered(flood.node, self._frames(flood), seconds) / equal
+        """What a neighbour at full rate gets through beside a flood, by what it gets beside somebody like itself.
+
+        That is measured before and after, as the machine may have become busier or idler meanwhile.
+        """
+        frames, before = self._frames(flood), self._equal(seconds)
+        found = self._delivered(flood.node, frames, seconds)
+        return 2 * found / (before + self._equal(seconds))
 
     def _equal(self, seconds: float) -> float:
         found = self._delivered("loud", self._steady("loud", "10.0.2.10", "10.0.1.20"), seconds)

@@ -83,7 +83,8 @@ class Play:
         self.moves = moves
         self.world = of(self.octets.one())
         sessions, flows = self.octets.among(ROOMS)
-        self.engines = [Engine(sessions=sessions, flows=flows, seed=1, memo=memo) for memo in self.engines_with_memo]
+        sizes = {"sessions": sessions, "flows": flows, "errors": 8}
+        self.engines = [Engine(seed=1, memo=memo, **sizes) for memo in self.engines_with_memo]
         self.overlay = Overlay()
         self.now = self.octets.among(STARTS)
         self.ways: list[int] = []
