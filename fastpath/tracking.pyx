@@ -52,11 +52,14 @@ cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
 cdef bint find_planned(walker *w, const session_key *key, known *k) noexcept nogil:
     cdef uint32_t i
     cdef effect *e
+    cdef bint back
     for i in range(w.out.effect_count):
         e = &w.out.effects[i]
-        if e.kind != EFFECT_OPEN or e.pending:
+        # both keys of a session are of one owner, and hops mostly are of different ones
+        if e.forward.owner != key.owner or e.kind != EFFECT_OPEN or e.pending:
             continue
-        if same_key(&e.forward, key) or same_key(&e.reply, key):
+        back = not same_key(&e.forward, key)
+        if not back or same_key(&e.reply, key):
             memset(k, 0, sizeof(known))
             k.planned = e
             k.forward = &e.forward
@@ -65,7 +68,7 @@ cdef bint find_planned(walker *w, const session_key *key, known *k) noexcept nog
             k.kind = e.session_kind
             k.state = e.step.state
             k.seen = e.step.seen
-            k.way = 0 if same_key(&e.forward, key) else 1
+            k.way = back
             return True
     return False
 
