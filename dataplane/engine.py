@@ -27,8 +27,9 @@ from dataplane.topology.lowering import Lowered, lower
 from dataplane.trace import Trace, Walk
 from dataplane.tracing import TraceStep, steps_of, walk_of
 from dataplane.verdict import Cause, Reason, Verdict
-from fastpath.engine import Engine, Overlay
+from fastpath.engine import Engine
 from fastpath.snapshot import Snapshot
+from fastpath.tracer import Overlay
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology

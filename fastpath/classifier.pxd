@@ -2,7 +2,8 @@
 
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.lpm cimport Store, lpm_table
+from fastpath.lpm cimport lpm_table
+from fastpath.lpm_build cimport Store
 from fastpath.packet cimport addr
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 

@@ -23,7 +23,8 @@ from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.intervals cimport Intervals, content
-from fastpath.lpm cimport allocated, intervals_of, lpm_find, lpm_find_many4, lpm_default, put_table
+from fastpath.lpm cimport lpm_default, lpm_find, lpm_find_many4
+from fastpath.lpm_build cimport allocated, intervals_of, put_table
 from fastpath.packet cimport addr_lt
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 

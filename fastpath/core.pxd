@@ -10,13 +10,14 @@ from fastpath.packet cimport packet
 from fastpath.plan cimport leg_room, plan, trace_buffer
 from fastpath.reason cimport REASONS
 from fastpath.records cimport record_table
-from fastpath.recorder cimport clock_call, recording
 from fastpath.session cimport gateway, session_table
 from fastpath.snapshot cimport context, interface, tables
+from fastpath.watch cimport clock_call, recording
 
 cdef enum:
     SWEEP_MS = 1000
     BURST = 64              # most frames that are received at once
+    LONGEST_FRAME = 131072
 
 cdef struct port_counters:
     uint64_t rx_frames      # as read from the port

@@ -19,10 +19,10 @@ from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.records cimport records_turn
-from fastpath.recorder cimport watch_held, watch_left, watch_walk
 from fastpath.session cimport *
 from fastpath.snapshot cimport TUNNEL_RESETS, bridge_find, context, interface, tunnel, tunnel_of
 from fastpath.walk cimport start_metadata, walk
+from fastpath.watch cimport watch_held, watch_left, watch_walk
 from fastpath.wire cimport *
 
 cdef enum:

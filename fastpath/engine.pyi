@@ -3,12 +3,10 @@ from typing import Any
 
 from fastpath.recorder import Recorder
 from fastpath.snapshot import Snapshot
+from fastpath.tracer import Overlay
 
 _Outcomes = list[tuple[Any, ...]]
 _Emissions = list[tuple[int, bytes, int, int, bytes]]
-
-class Overlay:
-    def __init__(self) -> None: ...
 
 class Engine:
     memo: bool

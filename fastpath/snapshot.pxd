@@ -3,7 +3,8 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.footing cimport parts
-from fastpath.lpm cimport Table, lpm_table
+from fastpath.lpm cimport lpm_table
+from fastpath.lpm_build cimport Table
 from fastpath.packet cimport addr
 from fastpath.rule_list cimport RuleList, rule_list
 

@@ -13,7 +13,8 @@ from libc.string cimport memcmp, memcpy
 from fastpath.classifier cimport CLASSIFY_FROM
 from fastpath.footing cimport *
 from fastpath.intervals cimport content
-from fastpath.lpm cimport Store, bytes_of, lpm_answers, lpm_find, lpm_named
+from fastpath.lpm cimport lpm_answers, lpm_find, lpm_named
+from fastpath.lpm_build cimport Store, bytes_of
 from fastpath.rule_list cimport first_rules4
 
 

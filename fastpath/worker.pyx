@@ -24,10 +24,11 @@ from libc.string cimport memcpy, memset
 from fastpath.burst cimport receive_burst
 from fastpath.core cimport *
 from fastpath.emission cimport *
-from fastpath.engine cimport Engine, read_waiting
+from fastpath.engine cimport Engine
+from fastpath.lock cimport is_wanted
 from fastpath.flow cimport arrival
 from fastpath.reason cimport REASON_OFFLOAD_MALFORMED, REASON_PORT_DOWN, REASON_PORT_QUEUE_FULL
-from fastpath.recorder cimport watch_flushed, watch_lost, watch_waits
+from fastpath.watch cimport watch_flushed, watch_lost, watch_waits
 from fastpath.wire cimport VNET_HEADER
 
 cdef extern from "<unistd.h>" nogil:
@@ -385,7 +386,7 @@ cdef class Worker:
             if self.engine.c.watch != NULL:
                 watch_waits(self.engine.c.watch, False)
             self.engine.release()
-            while read_waiting(&self.engine.waiting):
+            while is_wanted(&self.engine.lock):
                 sched_yield()
 
     # --- waiting ---------------------------------------------------------------------------------------------------

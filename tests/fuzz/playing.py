@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from dataplane.verdict import Cause, Reason, Verdict
-from fastpath.engine import Engine, Overlay
+from fastpath.engine import Engine
+from fastpath.tracer import Overlay
 from tests.fuzz import frames
 from tests.fuzz.octets import Octets
 from tests.fuzz.worlds import End, World, world

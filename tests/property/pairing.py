@@ -22,7 +22,7 @@ from dataplane.reference.proposals import FULL, OWN_FULL
 from dataplane.reference.room import NOBODY
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
-from fastpath.engine import Overlay
+from fastpath.tracer import Overlay
 from tests.property import script
 from tests.property.disagreements import VERSIONS, Difference, IncomparableError, tolerate
 from tests.property.exercised import Seen

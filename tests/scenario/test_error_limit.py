@@ -13,7 +13,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from dataplane.limits import ERRORS_AT_ONCE
 from dataplane.reference.error_limit import AT_ONCE
 from dataplane.verdict import Cause, Reason, Verdict
-from fastpath.engine import Overlay
+from fastpath.tracer import Overlay
 from tests.scenario.labs import SHOP
 from tests.scenario.network import Network
 

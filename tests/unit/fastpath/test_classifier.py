@@ -16,8 +16,8 @@ from dataplane.compile import compile_program
 from dataplane.program import Direction, Drop, Filter, GroupSession, Prefix, Rule, Side
 from dataplane.verdict import Reason
 from fastpath.classifier import Classifier
-from fastpath.engine import Overlay
 from fastpath.rule_list import RuleList
+from fastpath.tracer import Overlay
 from tests.property.edges import BLOCKS, around
 from tests.property.test_memo import TYPES
 from tests.property.test_tables_matching import Facts, packet_of
