@@ -50,6 +50,19 @@ class Aimed(Play):
                     return end, frame
         return None
 
+    def sent_back(self) -> tuple[End, bytes, bytes] | None:
+        """Who got it, and what is sent back, or the answer to it: the frame's head, and the packet.
+
+        None: nobody got any, and somebody sends a packet.
+        """
+        found = self.tunnelled()
+        if found is None:
+            self.packet()
+            return None
+        end, frame = found
+        type_, raw = frames.returned(frame, answers=self.octets.rarely(4))
+        return end, end.router + end.mac + type_, raw
+
     def neighbours(self, end: End) -> list[End]:
         """Who is in somebody's subnet, itself too."""
         return [each for each in self.world.ends if each.router == end.router]
@@ -73,35 +86,32 @@ class Aimed(Play):
 
     def stray(self) -> None:
         """What somebody got in GENEVE is sent back from or to other ports, in pieces, by others, or as if by others."""
-        found = self.tunnelled()
-        if found is None:
-            return self.packet()
-        octets, (end, frame) = self.octets, found
-        type_, raw = frames.returned(frame, answers=octets.rarely(4))
-        head, how = end.router + end.mac + type_, octets.one() % 5
+        sent = self.sent_back()
+        if sent is None:
+            return
+        octets, (end, head, raw) = self.octets, sent
+        how = octets.one() % 5
         if how < 2:
             changes = [octets.two() or 1 for _ in range(octets.one() % FEW + 1)]
             ports = [(int.from_bytes(raw[20:24]) ^ each << octets.among((0, 16))).to_bytes(4) for each in changes]
             self._put(end.port, [head + raw[:20] + each + raw[24:] for each in ports])
         elif how == 2:
             whole = raw[:26] + b"\0\0" + raw[28:]
-            self._put(end.port, [head + each for each in frames.pieces(octets, type_, whole)])
+            self._put(end.port, [head + each for each in frames.pieces(octets, frames.IPV4, whole)])
         else:
             for each in self.neighbours(end):
                 source = octets.among(each.own4 or self.world.addresses4)
                 made = frames.headed4(source, raw[16:20], 17, raw[20:])
-                self._put(each.port, [each.router + each.mac + type_ + made])
+                self._put(each.port, [each.router + each.mac + frames.IPV4 + made])
             sources = self.several(self.world.addresses4)
             self._put(end.port, [head + frames.headed4(each, raw[16:20], 17, raw[20:]) for each in sources])
-        return None
 
     def rewrap(self) -> None:
         """It is sent back with fewer and fewer options, or with packets inside of which one octet is another."""
-        found = self.tunnelled()
-        if found is None:
-            return self.packet()
-        octets, (end, frame) = self.octets, found
-        type_, raw = frames.returned(frame, answers=octets.rarely(4))
+        sent = self.sent_back()
+        if sent is None:
+            return
+        octets, (end, head, raw) = self.octets, sent
         message, made = raw[28:], []
         options = (message[0] & 0x3F) * 4
         inside = message[8 + options :]
@@ -114,9 +124,8 @@ class Aimed(Play):
                 other[octets.one() % min(len(inside), 40)] ^= octets.one() or 1
                 type_inside = frames.IPV4 if other[0] >> 4 == 4 else frames.IPV6
                 made.append(message[: 8 + options] + frames.repaired(type_inside, bytes(other)))
-        head = end.router + end.mac + type_
         tunnels = [raw[20:24] + (8 + len(each)).to_bytes(2) + b"\0\0" + each for each in made]
-        return self._put(end.port, [head + frames.headed4(raw[12:16], raw[16:20], 17, each) for each in tunnels])
+        self._put(end.port, [head + frames.headed4(raw[12:16], raw[16:20], 17, each) for each in tunnels])
 
     def sweep(self) -> None:
         """Somebody says the same to several."""
