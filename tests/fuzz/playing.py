@@ -106,6 +106,7 @@ class Play:
             engine.selfcheck()
         counted = [engine.counters() for engine in self.engines]
         assert all(each == counted[0] for each in counted), "what is counted differs with the memo"
+        TALLY.met["error withheld"] += sum(each["errors_withheld"] for each in counted[0].values())
         TALLY.met["memo hit"] += self.engines[1].statistics()["flow_hits"]
 
     # -- what is sent
