@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from vpclab import Lab
 
 FRAMES_BYTES = 12 << 20
 """Of a flood, before it begins anew: three times all source ports, when its frames are small."""
+ASKED = {"server": "10.0.1.10", "web": "10.0.1.20"}
+"""Addresses of those whom calm asks something meanwhile."""
 ECHO_PORT, SINK_PORT = 7, 9
 PACE_S = 0.001
 """Between two requests of who talks."""
@@ -117,6 +121,18 @@ def echo(lab: Lab, client: str, server: str, address: str) -> Iterator[Echo]:
 def lengthen_queue(lab: Lab, node: str) -> None:
     """Let many frames wait at a node's eth0: without that a TAP device has 500 (drivers/net/tun.c, TUN_READQ_SIZE)."""
     lab[node].run(["ip", "link", "set", "eth0", "txqueuelen", str(LONG_QUEUE)], check=True)
+
+
+@contextmanager
+def burning(count: int) -> Iterator[None]:
+    """So many processes want a processor, as who sends does, and send nothing."""
+    running = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
 
 
 @contextmanager
@@ -220,7 +236,7 @@ class Measured:
                 time.sleep(0.05)  # a poll with a deadline
 
     def flood(self, flood: Flood, seconds: float) -> Flooding:
-        """Flood while calm asks server."""
+        """Flood while calm asks whom it asks."""
         frames = self._frames(flood)
         before = settled(self._lab, flood.node)
         with Sender(self._lab, flood.node, frames) as sender:
@@ -232,16 +248,26 @@ class Measured:
 
         That is measured before and after, as the machine may have become busier or idler meanwhile. Nobody's queue runs
         dry: whether who sends has a processor is no matter of the network, and a queue of frames that take long lasts
-        longer than a neighbour's.
+        longer than a neighbour's. Where a victim answers each packet two send: then it is beside two like itself.
         """
-        for node in {"calm", "loud", flood.node}:
+        equals = 2 if flood.answered else 1
+        for node in {"calm", "loud", flood.node, flood.asked}:
             lengthen_queue(self._lab, node)
-        frames, before = self._frames(flood), self._equal(seconds)
-        found = self._delivered(flood.node, frames, seconds)
-        return 2 * found / (before + self._equal(seconds))
+        frames, before = self._frames(flood), self._equal(seconds, equals)
+        with burning(equals - 1):
+            found = self._delivered({flood.node: frames}, seconds)
+        return 2 * found / (before + self._equal(seconds, equals))
 
-    def _equal(self, seconds: float) -> float:
-        found = self._delivered("loud", self._steady("loud", "10.0.2.10", "10.0.1.20"), seconds)
+    @contextmanager
+    def busy_neighbour(self) -> Iterator[None]:
+        """Loud sends at full rate to server for as long as the block lasts."""
+        frames = self._steady("loud", "10.0.2.10", "10.0.1.10")
+        with sinks(self._lab, "server"), Sender(self._lab, "loud", frames):
+            yield
+
+    def _equal(self, seconds: float, count: int = 1) -> float:
+        ends = ("loud", "10.0.2.10", "10.0.1.20"), ("web", "10.0.1.20", "10.0.2.10")
+        found = self._delivered({each[0]: self._steady(*each) for each in ends[:count]}, seconds)
         assert found > 0, "nothing of a steady flow arrives"
         return found
 
@@ -257,14 +283,12 @@ class Measured:
             self._made = {flood.name: found}  # one at a time: they are many
         return self._made[flood.name]
 
-    def _delivered(self, node: str, frames: Iterable[bytes], seconds: float) -> float:
-        own = self._steady("calm", "10.0.3.10", "10.0.1.10")
-        with (
-            sinks(self._lab, "server", "web", "example"),
-            Sender(self._lab, "calm", own),
-            Sender(self._lab, node, frames),
-        ):
-            delivered_per_second(self._lab, "server", seconds / 4)  # until both run
+    def _delivered(self, others: Mapping[str, list[bytes]], seconds: float) -> float:
+        with ExitStack() as stack:
+            stack.enter_context(sinks(self._lab, "server", "web", "loud", "example"))
+            for node, frames in {"calm": self._steady("calm", "10.0.3.10", "10.0.1.10"), **others}.items():
+                stack.enter_context(Sender(self._lab, node, frames))
+            delivered_per_second(self._lab, "server", seconds / 4)  # until all run
             return delivered_per_second(self._lab, "server", seconds)
 
     def _steady(self, node: str, source: str, destination: str) -> list[bytes]:
