@@ -105,13 +105,7 @@ class RunningLab:
             self._watch_health(self.topology)
             self._publish_health()
             self._keep(self._planned(self.topology))
-            if before is None:
-                taps = self.runtime.add_nodes(self._plans.values())
-            else:
-                taps, lost = self.runtime.adopt(self._plans.values())
-                for each in lost:
-                    self.lose(each)
-            self._attach(taps)
+            self._attach(self.runtime.add_nodes(self._plans.values()) if before is None else self._adopt())
             self.data_plane.advance(self.now_ms())  # what is recorded has the right time from the beginning
             self.flow_logs.configure(Path(file).parent)
             self.worker.start()
@@ -244,10 +238,21 @@ class RunningLab:
                 raise
             self.lose(f"nothing is recorded any more: {error}")  # a folder that has gone must not keep the lab down
 
+    def _adopt(self) -> Mapping[int, int]:
+        """Make the nodes that were taken over what they should be; port -> TAP descriptor."""
+        adopted = self.runtime.adopt(self._plans.values())
+        for each in adopted.lost:
+            self.lose(each)
+        self._keep({name: plan for name, plan in self._plans.items() if name not in adopted.missing})
+        return adopted.taps
+
     def _rebuild(self) -> None:
         """Remember the connections that the nodes have, which the daemon before has taken with it."""
         plans = self._planned(self.topology)
-        done = rebuild(self.data_plane, self.now_ms(), plans, self.runtime.sockets())
+        sockets, unread = self.runtime.sockets()
+        for name, why in unread.items():
+            self.lose(f"the network remembers no TCP connection of {name} any more: {why}")
+        done = rebuild(self.data_plane, self.now_ms(), plans, sockets)
         log.info("%d TCP connections go on", done.count)
         if done.lost:
             few = ", ".join(map(str, done.lost[:_SHOWN])) + (", ..." if len(done.lost) > _SHOWN else "")
@@ -281,7 +286,10 @@ class RunningLab:
     def restart_checkers(self) -> None:
         """Start health checkers anew that have found nobody to report to, so that they need not wait for their turn."""
         for name in [name for name, plan in self._plans.items() if plan.hidden]:
-            self.runtime.restart(name)
+            try:
+                self.runtime.restart(name)
+            except LabError as error:
+                self.lose(str(error))
 
     def _start_programs(self) -> str:
         self.runtime.start_programs()

@@ -30,7 +30,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,7 +44,7 @@ from lab.handover import LINGER_S, come_in
 from lab.identity import LAB_VARIABLE, new_lab_id
 from lab.interpreter import command
 from lab.node_plan import NodePlan, same_interfaces
-from lab.node_status import NodeChange, NodeStatus, ProgramStatus
+from lab.node_status import Adopted, NodeChange, NodeStatus, ProgramStatus
 from lab.processes import Process, boot_id, start_time
 from lab.scarcity import remedy
 from lab.state import RUNTIME, LabState, recorded_process
@@ -56,6 +56,10 @@ log = logging.getLogger(__name__)
 
 class NoProgramError(LabError):
     """A node has no such program."""
+
+
+class _Refused(LabError):
+    """The spawner has tried it, in vain."""
 
 
 class _Lost(LabError):
@@ -202,26 +206,41 @@ class Runtime:
             if not self._closed:
                 self._ask({}, "stop_lingering")
 
-    def adopt(self, plans: Iterable[NodePlan]) -> tuple[dict[int, int], list[str]]:
-        """Make what was taken over what it should be; returns port -> TAP descriptor of all nodes.
+    def adopt(self, plans: Iterable[NodePlan]) -> Adopted:
+        """Make what was taken over what it should be.
 
         Nodes that are the same are left as they are, with all that runs in them. Others are changed, made or removed:
-        those that a change was about in the middle of which the other daemon ended.
+        those that a change was about in the middle of which the other daemon ended. When that is refused for one, it
+        is left as it is.
 
-        Returns, too, which devices are lost, each in a line: those that root inside has deleted, or has taken over. Of
-        a node that was changed none is: it has new ones.
+        Devices are lost that cannot be opened again: those that root inside has deleted, or has taken over. Of a node
+        that was changed none is: it has new ones.
         """
         wanted = {plan.name: plan for plan in plans}
+        ports = {i.port for plan in wanted.values() for i in plan.interfaces}
         with self._lock:
-            lost: dict[int, str] = self._ask(self._taps, "reopen")
-            self.remove_nodes([name for name in self._plans if name not in wanted])
-            added = [plan for name, plan in wanted.items() if name not in self._plans]
-            for name, plan in self._plans.copy().items():
-                if plan != wanted[name] or name in self._unfinished:
-                    self.update_node(wanted[name])
-            self.add_nodes(added)
-            without = {i.port for plan in wanted.values() for i in plan.interfaces} - self._taps.keys()
-            return dict(self._taps), [line for port, line in lost.items() if port in without]
+            closed: dict[int, str] = self._ask(self._taps, "reopen")
+            lost = [*self._made_so(wanted)]
+            _close(self._taps.pop(port) for port in self._taps.keys() - ports)  # of what could not be changed
+            without = ports - self._taps.keys()
+            return Adopted(
+                taps=dict(self._taps),
+                lost=[*(line for port, line in closed.items() if port in without), *lost],
+                missing=frozenset(wanted.keys() - self._plans.keys()),
+            )
+
+    def _made_so(self, wanted: Mapping[str, NodePlan]) -> Iterator[str]:
+        """Change, make and remove nodes that are not these; what was refused, in lines."""
+        for name, plan in {**self._plans, **wanted}.items():
+            try:
+                if name not in wanted:
+                    self.remove_nodes([name])
+                elif name not in self._plans:
+                    self.add_nodes([plan])
+                elif plan != self._plans[name] or name in self._unfinished:
+                    self.update_node(plan)
+            except _Refused as error:
+                yield f"node {name} is not what it should be: {error}; apply a file without it, then this one again"
 
     def be_patient(self) -> None:
         """Wait for the spawner as long as it takes, as for one that was started here.
@@ -230,10 +249,10 @@ class Runtime:
         """
         self._channel.be_patient()
 
-    def sockets(self) -> dict[str, Sockets]:
-        """The TCP sockets of every node, by name."""
-        found: dict[str, Sockets] = self._ask({}, "sockets")
-        return found
+    def sockets(self) -> tuple[dict[str, Sockets], dict[str, str]]:
+        """The TCP sockets of every node, by name, and of those whose cannot be read, why."""
+        found, unread = self._ask({}, "sockets")
+        return found, unread
 
     def let_go(self) -> None:
         """Leave nodes and programs that linger to the next one, as if this process had ended."""
@@ -417,7 +436,7 @@ class Runtime:
             except BlockingIOError as error:
                 raise LabError(f"{self._keeper()} does not answer") from error
             if kind == "refused":
-                raise LabError(value)
+                raise _Refused(value)
             if kind == "done":
                 if lost:
                     raise _Lost(f"no room for the ports of new nodes: {lost.strerror}{remedy(lost)}")

@@ -11,7 +11,6 @@ Requests are tuples (name, arguments...); each is answered by one or more ("more
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import resource
 import select
@@ -27,26 +26,25 @@ from typing import Any, NoReturn
 from dataplane.errors import LabError
 from lab import capabilities, mount_view, netns_names, processes, rootless
 from lab.channel import DESCRIPTOR_LIMIT, Channel, ChannelClosed
-from lab.connections import Sockets, read_sockets
+from lab.connections import Sockets
 from lab.ending import end_all_below, end_all_in, may_live
 from lab.handover import Door, Handover
 from lab.init import start_init
 from lab.inside import without_proxies
 from lab.launcher import NodeLauncher
 from lab.namespace import Workplace
-from lab.node import Node, Site, create, destroy, reopen, shut, tcp_tables, update
+from lab.node import Node, Site, create, destroy, shut, update
 from lab.node_plan import NodePlan, check_names
 from lab.programs import Program, Supervisor, describe
 from lab.scarcity import is_scarce, said
 from lab.state import ETC, NAMES, NODES
+from lab.succession import open_again, read_all_sockets
 from lab.syscalls import CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS, set_process_name, unshare
 from lab.tap import check_tun
 
 _INIT_ENDED = "process 1 of the lab has ended, and everything in the lab with it"
 RESTART_GRACE_S = 0.5
 """How long a program may take to end before it is killed, when it is to be started again."""
-_BUSY_S, _BUSY_PAUSE_S = 1.0, 0.01
-"""So long a daemon that was killed may take to let go of devices, and how often to look."""
 
 
 class Spawner:
@@ -268,33 +266,18 @@ class Spawner:
         """Survive the daemon no more."""
         self.lock_up()
 
-    def do_sockets(self) -> dict[str, Sockets]:
-        """The TCP sockets of every node."""
-        return {name: read_sockets(tcp_tables(self._site, node)) for name, node in self._nodes.items()}
+    def do_sockets(self) -> tuple[dict[str, Sockets], dict[str, str]]:
+        """The TCP sockets of every node, and of those whose cannot be read, why."""
+        return read_all_sockets(self._site, self._nodes)
 
     def do_reopen(self) -> dict[int, str]:
         """Open the TAP devices of all nodes once more; their descriptors go ahead of the answer.
 
-        The answer is which cannot be opened: port -> a line that says so. Only those have no network.
+        The answer is which cannot be opened: port -> a line that says so.
         """
-        taps: dict[int, int] = {}
-        end = time.monotonic() + _BUSY_S
-        try:
-            while True:
-                refused = [(node, reopen(self._site, node, taps)) for node in self._nodes.values()]
-                busy = any(e.errno == errno.EBUSY for _, errors in refused for e in errors.values())
-                if not busy or time.monotonic() > end:
-                    break
-                time.sleep(_BUSY_PAUSE_S)
-        except BaseException:
-            self._close_taps(taps)
-            raise
+        taps, lost = open_again(self._site, self._nodes.values())
         self._send_taps(taps)
-        return {
-            node.ports[device]: _lost_device(node, device, error)
-            for node, errors in refused
-            for device, error in errors.items()
-        }
+        return lost
 
     def do_start(self) -> None:
         """Start every program that was never started."""
@@ -420,11 +403,6 @@ class Spawner:
             program = self._supervisor.ended(pid, code, time.monotonic())
             if program is not None and not program.stopping:
                 _log(f"program {program.title}: {program.message or describe(code)}")
-
-
-def _lost_device(node: Node, device: str, error: OSError) -> str:
-    why = "a program in it holds its other end" if error.errno == errno.EBUSY else "it has been deleted or replaced"
-    return f"{device} of {node.plan.name} has no network any more: {why}"
 
 
 def _prepare_init(etc: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,9 +19,9 @@ from typing import Any
 import pytest
 
 from lab import gc, processes
-from lab.state import DAEMON, RUNTIME, LabState
+from lab.state import DAEMON, JOURNAL, RUNTIME, LabState
 from tests.e2e.lab.stage import commands, eventually, names_of
-from vpclab import Lab, LabError
+from vpclab import Lab, LabError, Node
 
 FILES = Path(__file__).parents[1] / "crashes"
 BEFORE, AFTER = FILES / "before.yaml", FILES / "after.yaml"
@@ -50,6 +51,17 @@ with socket.socket(socket.AF_UNIX) as listener:
         with contextlib.suppress(ConnectionError):
             listener.accept()[0].sendall(struct.pack("=IB", len(payload), 0) + payload)
     sys.stdin.read()
+"""
+HOLD = """
+import fcntl, os, struct, sys
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", sys.argv[1].encode(), 0x0002 | 0x1000 | 0x4000))
+print("held", flush=True)
+sys.stdin.read()
+"""
+SECOND_INTERFACE = """\
+    network_interfaces:
+      second: {subnet: private, private_ips: [10.0.2.200], attachment: {instance: app, device_index: 1}}
 """
 
 
@@ -137,6 +149,15 @@ def end(lab: Crashed) -> None:
     if lab_id:
         eventually(lambda: not commands(lab_id) and not names_of(lab_id), "nothing of it is left")
     assert not lab.state.path.exists()
+
+
+def hold(node: Node, device: str) -> subprocess.Popen[str]:
+    """A program in a node has the other end of a TAP device, until it hears no more."""
+    line = [sys.executable, "-I", "-c", HOLD, device]
+    holder = node.popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
 
 
 def programs(lab: Lab) -> dict[str, Any]:
@@ -314,6 +335,33 @@ def test_a_connection_that_no_rule_allows_any_more_is_named(crashed: Crashed, tm
         assert " > 203.0.113.20:81)" in warning
     finally:
         talk.break_off()
+
+
+def test_an_instance_that_cannot_be_what_it_should_be_costs_no_other(crashed: Crashed, tmp_path: Path) -> None:
+    """As when the daemon is killed in the middle of an `apply`, and the instance is in the way of going on."""
+    lab = Lab.attach()
+    before, app = programs(lab), lab["app"]
+    wider = tmp_path / "wider.yaml"
+    groups = "    security_groups:\n"
+    wider.write_text(BEFORE.read_text().replace(groups, SECOND_INTERFACE + groups, 1))
+    assert {change["path"] for change in lab.apply(wider, dry_run=True)} == {"vpcs.shop.network_interfaces.second"}
+    crashed.kill()
+    recorded = crashed.state.read(JOURNAL)
+    crashed.state.write(JOURNAL, {**recorded, "text": wider.read_text()})
+    with hold(app, "eth1") as holder:
+        again = crashed.resume()
+        assert programs(again) == before
+        [warning] = [each for each in again.status()["warnings"] if "flow log" not in each]
+        assert "node app is not what it should be: node app cannot be set up: " in warning
+        assert again["app"].ping("visitor", timeout_s=10)
+        assert again["visitor"].run(["curl", "-sS", "-m", "10", "http://203.0.113.20/"]).returncode == 0
+        holder.communicate()
+    without = tmp_path / "without.yaml"
+    without.write_text(re.sub(r"(?ms)^  app:.*?^  goes:", "  goes:", BEFORE.read_text()))
+    again.apply(without)
+    again.apply(wider)
+    assert len(again["app"].addresses) == 2
+    assert again["app"].ping("visitor", timeout_s=10)
 
 
 def test_who_interrupts_a_resumption_leaves_what_it_was_to_rescue(crashed: Crashed) -> None:

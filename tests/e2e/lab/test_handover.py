@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -98,8 +99,9 @@ def test_nodes_are_taken_over_again_and_again(abandoned: Runtime, state: LabStat
     for _ in range(3):
         with Runtime(state, resume=True) as runtime:
             assert (runtime.lab_id, runtime.rootless) == (abandoned.lab_id, abandoned.rootless)
-            taps, lost = runtime.adopt(nodes())
-            assert (sorted(taps), lost) == ([1, 2, 3, 4, 11, 12, 13, 14], [])
+            adopted = runtime.adopt(nodes())
+            taps = adopted.taps
+            assert (sorted(taps), adopted.lost) == ([1, 2, 3, 4, 11, 12, 13, 14], [])
             with runtime.popen("whole", ["ping", "-c", "1", "-W", "5", "10.0.1.1"], stdout=subprocess.DEVNULL) as ping:
                 assert b"\x08\x06" in next_frame(taps[PORTS["whole"]]), "it asks for its router"
                 ping.kill()
@@ -111,13 +113,13 @@ def test_a_device_that_root_inside_took_away_is_lost_alone(abandoned: Runtime, s
     output(abandoned, "other", "ip", "link", "del", "eth0")
     output(abandoned, "other", "ip", "tuntap", "add", "eth0", "mode", "tap")
     with hold(abandoned, "eth0"), Runtime(state, resume=True) as runtime:
-        taps, lost = runtime.adopt(nodes())
-        assert lost == [
+        adopted = runtime.adopt(nodes())
+        assert adopted.lost == [
             "eth0 of gone has no network any more: it has been deleted or replaced",
             "eth0 of other has no network any more: it has been deleted or replaced",
             "eth0 of held has no network any more: a program in it holds its other end",
         ]
-        assert sorted(taps) == [4, 11, 12, 13, 14]
+        assert sorted(adopted.taps) == [4, 11, 12, 13, 14]
         assert [link["ifname"] for link in ip_json(runtime, "gone", "link")] == ["lo", "eth1"], "none was made"
         for changed in nodes(db=("10.9.9.9",)):
             attached = runtime.update_node(changed).attached
@@ -134,11 +136,11 @@ def test_a_device_whose_other_end_is_let_go_of_late_is_waited_for(abandoned: Run
             while taps_of(spawner) < 7 and not adopting.done():  # all others: it has found this one busy
                 time.sleep(0.001)
             held.close()
-            taps, lost = adopting.result()
+            adopted = adopting.result()
             runtime.let_go()
-        if not lost:
+        if not adopted.lost:
             break
-    assert (len(taps), lost) == (8, [])
+    assert (len(adopted.taps), adopted.lost) == (8, [])
 
 
 def test_a_node_whose_daemon_went_in_the_middle_of_an_update_has_the_programs_of_its_plan(state: LabState) -> None:
@@ -171,8 +173,8 @@ def test_a_node_whose_update_failed_half_way_is_what_its_plan_says_again(state: 
     runtime.let_go()
     for _ in range(2):  # the second time there is nothing to put right
         with Runtime(state, resume=True) as after:
-            taps, lost = after.adopt([old])
-            assert (sorted(taps), lost) == ([1, 2], [])
+            adopted = after.adopt([old])
+            assert (sorted(adopted.taps), adopted.lost) == ([1, 2], [])
             assert [link["ifname"] for link in ip_json(after, "web", "link")] == ["lo", "eth0", "eth1"]
             assert "10.9.9.9" in output(after, "web", "cat", "/etc/hosts")
             assert after.status()["web"].programs[0].pid == pid
@@ -187,10 +189,42 @@ def test_a_device_that_a_node_gets_again_is_not_lost(abandoned: Runtime, state: 
         output(abandoned, name, "ip", "link", "del", "eth0")
     _, other, _, whole = nodes()
     with Runtime(state, resume=True) as runtime:
-        taps, lost = runtime.adopt(
-            [*nodes(db=("10.9.9.9",))[:1], replace(other, interfaces=other.interfaces[1:]), whole]
-        )
-        assert (sorted(taps), lost) == ([1, 4, 11, 12, 14], [])
+        adopted = runtime.adopt([*nodes(db=("10.9.9.9",))[:1], replace(other, interfaces=other.interfaces[1:]), whole])
+        assert (sorted(adopted.taps), adopted.lost) == ([1, 4, 11, 12, 14], [])
+
+
+def test_a_node_that_cannot_be_what_it_should_be_costs_no_other(abandoned: Runtime, state: LabState) -> None:
+    """One that a program in it does not let have a device back, and one that the kernel refuses."""
+    *others, held, whole = nodes(db=("10.9.9.9",))
+    wider = replace(held, interfaces=(*held.interfaces, interface("10.0.3.13/24", port=23, device="eth2")))
+    refused = plan("refused", interface("10.0.1.30/24", port=30, mtu=70_000))
+    with Runtime(state, resume=True) as runtime:
+        with hold(runtime, "eth2"):
+            adopted = runtime.adopt([*others, wider, whole, refused])
+            assert sorted(adopted.taps) == [1, 2, 3, 4, 11, 12, 13, 14]
+            assert adopted.missing == {"refused"}
+            for told, name in zip(adopted.lost, ("held", "refused"), strict=True):
+                assert f"node {name} cannot be set up: " in told
+            assert "10.9.9.9" in output(runtime, "whole", "cat", "/etc/hosts")
+        runtime.let_go()
+    with Runtime(state, resume=True) as runtime:  # what was in the way is not there any more
+        adopted = runtime.adopt([*others, wider, whole])
+        assert (sorted(adopted.taps), adopted.lost) == ([1, 2, 3, 4, 11, 12, 13, 14, 23], [])
+
+
+def test_nodes_whose_sockets_cannot_be_read_are_taken_over_all_the_same(abandoned: Runtime, state: LabState) -> None:
+    """Who has no descriptor left to read them with says so, instead of that there are none."""
+    with Runtime(state, resume=True) as runtime:
+        spawner = runtime._process.pid
+        before = resource.prlimit(spawner, resource.RLIMIT_NOFILE)
+        resource.prlimit(spawner, resource.RLIMIT_NOFILE, (3, before[1]))
+        found, unread = runtime.sockets()
+        resource.prlimit(spawner, resource.RLIMIT_NOFILE, before)
+        assert (len(found), sorted(unread)) == (0, sorted(PORTS))
+        assert all("Too many open files" in why for why in unread.values())
+        assert runtime.adopt(nodes()).lost == []
+        found, unread = runtime.sockets()
+        assert (sorted(found), unread) == (sorted(PORTS), {})
 
 
 def test_nobody_comes_in_from_a_pid_namespace_below(abandoned: Runtime, state: LabState) -> None:

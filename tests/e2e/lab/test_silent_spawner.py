@@ -44,7 +44,7 @@ def test_it_is_not_waited_for_until_the_lab_is_up_and_can_be_taken_over_again(
     runtime.let_go()
     os.kill(spawner, signal.SIGCONT)
     with Runtime(state, resume=True) as again:
-        assert again.adopt([NODE])[1] == []
+        assert again.adopt([NODE]).lost == []
         again.be_patient()
         os.kill(spawner, signal.SIGSTOP)
         goes_on = threading.Timer(1, os.kill, (spawner, signal.SIGCONT))

@@ -19,7 +19,7 @@ from lab import running
 from lab.connections import Sockets
 from lab.journal import Journal, read_journal
 from lab.node_plan import NodePlan
-from lab.node_status import NodeChange
+from lab.node_status import Adopted, NodeChange
 from lab.rebuilding import Rebuilt
 from lab.running import RunningLab
 
@@ -84,6 +84,8 @@ class FakeRuntime:
     def __init__(self, state: object) -> None:
         self.plans: dict[str, NodePlan] = {}
         self.failing = ""
+        self.missing: frozenset[str] = frozenset()
+        """Nodes that cannot be made again when the lab is taken over."""
         self.closed = self.left = False
         self.lingered = 0
         self.lingers = False
@@ -124,12 +126,13 @@ class FakeRuntime:
 
     def wait_ready(self) -> None: ...
 
-    def adopt(self, plans: Iterable[NodePlan]) -> tuple[dict[int, int], list[str]]:
-        return self.add_nodes(plans), ["eth0 of a has no network any more"]
+    def adopt(self, plans: Iterable[NodePlan]) -> Adopted:
+        there = [plan for plan in plans if plan.name not in self.missing]
+        return Adopted(taps=self.add_nodes(there), lost=["eth0 of a has no network any more"], missing=self.missing)
 
-    def sockets(self) -> dict[str, Sockets]:
+    def sockets(self) -> tuple[dict[str, Sockets], dict[str, str]]:
         self._step("sockets")
-        return {}
+        return {}, {"b": "Too many open files"}
 
     def linger(self) -> bool:
         self.lingered += 1
@@ -421,7 +424,36 @@ def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., RunningLa
 
 def test_devices_that_are_lost_are_told(again: Callable[..., RunningLab]) -> None:
     with again(FakeRuntime(FakeState())) as taken:
-        assert taken.lost == ["eth0 of a has no network any more"]
+        assert taken.lost == [
+            "the network remembers no TCP connection of b any more: Too many open files",
+            "eth0 of a has no network any more",
+        ]
+
+
+def test_a_node_that_is_not_there_any_more_is_made_by_the_next_file(again: Callable[..., RunningLab]) -> None:
+    runtime = FakeRuntime(FakeState())
+    runtime.missing = frozenset({"b"})
+    with again(runtime) as taken:
+        assert list(taken.plans) == ["a"]
+        taken.apply(lab_text(a="10.0.1.10", b="10.0.1.11", c="10.0.1.12"), "new.yaml", dry_run=False)
+        assert sorted(runtime.plans) == sorted(taken.plans) == ["a", "b", "c"]
+        taken.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
+        assert list(runtime.plans) == ["a"]
+
+
+def test_a_health_checker_that_cannot_be_started_anew_is_told(
+    again: Callable[..., RunningLab], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(FakeState, "path", tmp_path)
+    runtime: Any = FakeRuntime(FakeState())
+    runtime.restart = Mock()
+    with again(runtime, balanced_text()) as taken:
+        [name] = [name for name, plan in runtime.plans.items() if plan.hidden]
+        taken.restart_checkers()
+        runtime.restart.assert_called_once_with(name)
+        runtime.restart.side_effect = LabError("no room")
+        taken.restart_checkers()
+        assert taken.lost[-1] == "no room"
 
 
 def test_captures_that_cannot_be_written_any_more_do_not_keep_a_lab_down(
@@ -430,7 +462,7 @@ def test_captures_that_cannot_be_written_any_more_do_not_keep_a_lab_down(
     captures = f"captures: {{all: {{points: [a], file: {tmp_path}/gone/all.pcapng}}}}\n"
     text = lab_text(a="10.0.1.10", b="10.0.1.11") + captures
     with again(FakeRuntime(FakeState()), text) as taken:
-        [recorded, _] = taken.lost
+        [_, recorded, _] = taken.lost
     assert recorded.startswith("nothing is recorded any more: capture all: ")
 
 
