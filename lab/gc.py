@@ -3,7 +3,8 @@
 A lab is dead when its state folder is there and nobody holds its lock; or, where the folder is lost or in another
 place, when something carries its id (`lab.identity`) but its spawner is gone, now and a little later: that one lives
 at least as long as the daemon. So the labs of other users, and those with another ``XDG_STATE_HOME``, are safe while
-they start, run and end.
+they start, run, wait for another daemon and end, whatever their names, and whatever a state folder says: each spawner
+says which one it is for.
 
 When a daemon dies, the spawner, all processes and all namespaces without a name go by themselves (`lab.runtime`), at
 once or, where they linger for another daemon, after some minutes. What can be left: names under /run/netns (as root),
@@ -24,7 +25,7 @@ from lab import netns_names, processes
 from lab.identity import Marker
 from lab.marker import read_markers
 from lab.processes import Process
-from lab.state import DAEMON, DOOR, JOURNAL, NAMES, NODES, RUNTIME, LabState, known_labs
+from lab.state import DAEMON, DOOR, JOURNAL, NAMES, NODES, RUNTIME, LabState, folder_id, known_labs
 
 _SETTLING_S = 0.2
 """A lab that ends in order loses its spawner first; the kernel then ends the rest."""
@@ -100,13 +101,32 @@ def clean(state: LabState) -> Removed:
     removed = nothing
     if isinstance(facts, dict) and facts.get("boot") == processes.boot_id():
         recorded = (Process(facts["pid"], facts["start"]), Process(facts["init"], facts["init_start"] or -1))
-        removed = _remove(state.name, {facts["lab_id"]}, recorded)
+        removed = _remove(state.name, _ids_of(state, facts["lab_id"]), recorded)
     swept = tuple(name for name in _announced(state) if netns_names.sweep(name))
     removed = replace(removed, namespaces=(*removed.namespaces, *swept))
     for name in (RUNTIME, DAEMON, NAMES, JOURNAL, DOOR):
         (state.path / name).unlink(missing_ok=True)
     shutil.rmtree(state.path / NODES, ignore_errors=True)
     return removed
+
+
+def _ids_of(state: LabState, recorded: str) -> set[str]:
+    """Ids of runs of this lab, in this state folder: not of one of its name elsewhere, whatever the record says.
+
+    It lies in the folder, which may be a copy of another, and which programs in instances may write to. Those may look
+    like spawners as well, but are in PID namespaces of their own.
+    """
+    here, ids = folder_id(state.path), {recorded}
+    for process in processes.all_processes():
+        lab_id = processes.lab_of(process.pid)
+        if lab_id is None or not (processes.is_spawner(process.pid) and processes.is_beside_us(process.pid)):
+            continue
+        started_for = processes.folder_of(process.pid)
+        if started_for == here:
+            ids.add(lab_id)
+        elif started_for is not None:
+            ids.discard(lab_id)
+    return ids
 
 
 def _announced(state: LabState) -> list[str]:
@@ -121,7 +141,7 @@ def _remove(lab: str, lab_ids: set[str], recorded: tuple[Process, ...]) -> Remov
     seen: set[Process] = set()
 
     def kept() -> list[Process]:
-        found = [process for process in recorded if process.is_alive()]
+        found = [each for each in recorded if each.is_alive() and processes.lab_of(each.pid) in lab_ids]
         seen.update(found)
         return found
 

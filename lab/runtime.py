@@ -47,7 +47,7 @@ from lab.node_plan import NodePlan, same_interfaces
 from lab.node_status import Adopted, NodeChange, NodeStatus, ProgramStatus
 from lab.processes import Process, boot_id, start_time
 from lab.scarcity import remedy
-from lab.state import RUNTIME, LabState, recorded_process
+from lab.state import RUNTIME, LabState, folder_id, recorded_process
 
 _ENDING_S = 10.0
 """How long a spawner may take to end that has been hung up on."""
@@ -121,7 +121,7 @@ class Runtime:
         ours, theirs = socket.socketpair()
         with theirs:
             self._child = subprocess.Popen(
-                command("spawner", str(theirs.fileno())),
+                command("spawner", str(theirs.fileno()), folder_id(state.path)),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

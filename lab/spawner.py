@@ -85,6 +85,8 @@ class Spawner:
         signal.set_wakeup_fd(wake_writer)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self._folder = Path(folder)
+        # As long as we have it open, no later folder can be taken for it (`lab.state.folder_id`).
+        self._folder_descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._door: Door | None = None
         self._nodes: dict[str, Node] = {}
         self._supervisor = Supervisor(
@@ -423,7 +425,10 @@ def _log(message: str) -> None:
 
 
 def main() -> None:
-    """Serve the Runtime at the other end of the socket whose descriptor is the argument."""
+    """Serve the Runtime at the other end of the socket whose descriptor is the first argument.
+
+    The second is for others to see: which state folder this is for (`lab.processes.folder_of`).
+    """
     set_process_name("vpclab-spawner")
     os.umask(0o022)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

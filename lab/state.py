@@ -181,6 +181,12 @@ class LabState:
         return False
 
 
+def folder_id(folder: Path) -> str:
+    """What tells a folder from others, copies and later ones of its name included, while somebody has it open."""
+    found = folder.stat()
+    return f"{found.st_dev}:{found.st_ino}"
+
+
 def recorded_process(facts: Any) -> Process | None:
     """The process that a record (pid, start, boot) names, if it is alive and the same."""
     if not isinstance(facts, dict) or facts.get("boot") != boot_id():

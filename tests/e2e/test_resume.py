@@ -20,7 +20,7 @@ import pytest
 
 from lab import gc, processes
 from lab.state import DAEMON, JOURNAL, RUNTIME, LabState
-from tests.e2e.lab.stage import commands, eventually, names_of
+from tests.e2e.lab.stage import child_of, commands, eventually, names_of
 from vpclab import Lab, LabError, Node
 
 FILES = Path(__file__).parents[1] / "crashes"
@@ -63,11 +63,6 @@ SECOND_INTERFACE = """\
     network_interfaces:
       second: {subnet: private, private_ips: [10.0.2.200], attachment: {instance: app, device_index: 1}}
 """
-
-
-def child_of(pid: int) -> int:
-    """The one child of a process."""
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
 
 
 class Crashed:

@@ -133,6 +133,11 @@ def commands(lab_id: str) -> list[str]:
     return found
 
 
+def child_of(pid: int) -> int:
+    """The one child of a process; 0 when there is none."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text() or 0)
+
+
 def names_of(lab_id: str) -> list[str]:
     """Names under /run/netns of namespaces that carry a lab's id."""
     markers = read_markers({name: [str(netns_names.FOLDER / name)] for name in netns_names.names()})

@@ -18,9 +18,9 @@ from lab import gc, netns_names, processes
 from lab.identity import LAB_VARIABLE
 from lab.interpreter import command
 from lab.runtime import Runtime
-from lab.state import LabState, known_labs
+from lab.state import LabState, folder_id, known_labs
 from lab.syscalls import MNT_DETACH, umount
-from tests.e2e.lab.stage import eventually, names_of, need, output, plan
+from tests.e2e.lab.stage import child_of, eventually, names_of, need, output, plan
 
 pytestmark = pytest.mark.e2e
 
@@ -143,6 +143,38 @@ def test_a_running_lab_of_another_state_folder_is_left_alone(
         assert gc.collect() == []
         assert gc.collect("vpclabgc") == []
     assert dead.sleepers() == 6
+
+
+def test_a_program_that_looks_like_a_spawner_of_this_folder_ends_no_other_lab(dead: Daemon) -> None:
+    """As one in an instance may: it is in a PID namespace below."""
+    other = Daemon("vpclabother")
+    there = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--kill-child"]
+    line = [sys.executable, "-c", "input()", *command("spawner", "3", folder_id(LabState("vpclabgc").path))]
+    environment = {**os.environ, LAB_VARIABLE: other.lab_id}
+    try:
+        with subprocess.Popen([*there, *line], stdin=subprocess.PIPE, env=environment) as liar:
+            eventually(lambda: child_of(liar.pid) and processes.is_spawner(child_of(liar.pid)), "it looks so")
+            dead.kill()
+            gc.collect("vpclabgc")
+            assert other.sleepers() == 6
+            liar.communicate(b"\n")
+    finally:
+        other.close()
+    assert nothing_left(dead)
+
+
+def test_a_process_that_only_the_record_calls_the_lab_s_is_left_alone(dead: Daemon) -> None:
+    """The record lies where programs in instances may write."""
+    with subprocess.Popen(["sleep", "4346"]) as stranger:
+        found = processes.find(stranger.pid)
+        assert found is not None
+        forged = {**dead.facts, "init": found.pid, "init_start": found.start}
+        LabState("vpclabgc").write("runtime.json", forged)
+        dead.kill()
+        gc.collect()
+        assert stranger.poll() is None
+        stranger.kill()
+    assert nothing_left(dead)
 
 
 def test_a_lab_that_starts_is_left_alone(state_home: Path) -> None:

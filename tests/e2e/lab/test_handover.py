@@ -20,7 +20,7 @@ from dataplane.errors import LabError
 from lab import gc
 from lab.node_plan import NodePlan, ProgramPlan
 from lab.runtime import Runtime
-from lab.state import DOOR, LabState
+from lab.state import DOOR, RUNTIME, LabState
 from tests.e2e.lab.stage import DEADLINE_S, commands, eventually, interface, ip_json, names_of, next_frame, output, plan
 
 pytestmark = pytest.mark.e2e
@@ -87,6 +87,24 @@ def abandoned(state: LabState) -> Iterator[Runtime]:
     yield runtime
     gc.clean(state)
     forget(runtime)
+
+
+@pytest.fixture
+def namesake(abandoned: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LabState, Runtime]]:
+    """Another lab of that name, in another state folder, that waits as well."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+        state = LabState("stage")
+    state.acquire()
+    runtime = Runtime(state)
+    runtime.add_nodes(nodes())
+    runtime.linger()
+    runtime.let_go()
+    yield state, runtime
+    gc.clean(state)
+    forget(runtime)
+    state.remove()
+    state.release()
 
 
 def forget(runtime: Runtime) -> None:
@@ -225,6 +243,38 @@ def test_nodes_whose_sockets_cannot_be_read_are_taken_over_all_the_same(abandone
         assert runtime.adopt(nodes()).lost == []
         found, unread = runtime.sockets()
         assert (sorted(found), unread) == (sorted(PORTS), {})
+
+
+def test_of_labs_of_one_name_each_is_taken_over_and_removed_by_itself(
+    abandoned: Runtime, state: LabState, namesake: tuple[LabState, Runtime]
+) -> None:
+    other, theirs = namesake
+    for folder, waiting in ((state, abandoned), (other, theirs), (state, abandoned)):
+        with Runtime(folder, resume=True) as runtime:
+            assert runtime.lab_id == waiting.lab_id
+            runtime.let_go()
+    gc.clean(other)
+    eventually(lambda: not commands(theirs.lab_id) and not names_of(theirs.lab_id), "it is gone")
+    with Runtime(state, resume=True) as runtime:
+        assert sorted(runtime.adopt(nodes()).taps) == [1, 2, 3, 4, 11, 12, 13, 14]
+        runtime.let_go()
+
+
+def test_a_folder_that_leads_to_a_lab_of_its_name_elsewhere_is_not_believed(
+    abandoned: Runtime, state: LabState, namesake: tuple[LabState, Runtime]
+) -> None:
+    """As a copy of that lab's folder does, or one that programs in instances have written to."""
+    other, theirs = namesake
+    for name in (RUNTIME, DOOR):
+        (other.path / name).unlink()
+        (other.path / name).symlink_to(state.path / name)
+    with pytest.raises(LabError, match="leads to another lab"):
+        Runtime(other, resume=True)
+    gc.clean(other)
+    eventually(lambda: not commands(theirs.lab_id) and not names_of(theirs.lab_id), "its own is gone")
+    with Runtime(state, resume=True) as runtime:
+        assert sorted(runtime.adopt(nodes()).taps) == [1, 2, 3, 4, 11, 12, 13, 14]
+        runtime.let_go()
 
 
 def test_nobody_comes_in_from_a_pid_namespace_below(abandoned: Runtime, state: LabState) -> None:
