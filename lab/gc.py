@@ -106,6 +106,7 @@ def clean(state: LabState) -> Removed:
     removed = replace(removed, namespaces=(*removed.namespaces, *swept))
     for name in (RUNTIME, DAEMON, NAMES, JOURNAL, DOOR):
         (state.path / name).unlink(missing_ok=True)
+    state.clear_drafts()
     shutil.rmtree(state.path / NODES, ignore_errors=True)
     return removed
 

@@ -29,7 +29,7 @@ from lab.channel import Channel, ChannelClosed
 from lab.node_plan import NodePlan
 from lab.processes import Process
 from lab.socket_path import be_patient, network_of, peer_pid, peer_uid, reachable
-from lab.state import DOOR, folder_id
+from lab.state import DOOR, draft_of, folder_id
 
 LINGER_S = 600.0
 """So long nodes wait for another daemon."""
@@ -69,16 +69,16 @@ class Door:
 
     def _bound(self) -> socket.socket:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        draft = f".{DOOR}"
+        draft = draft_of(self._folder / DOOR)
         try:
-            with reachable(self._folder, draft) as address:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(address)
+            draft.unlink(missing_ok=True)
+            with reachable(self._folder, draft.name) as address:
                 end.bind(address)
-            (self._folder / draft).replace(self._folder / DOOR)
+            draft.replace(self._folder / DOOR)
             end.setblocking(False)
         except BaseException:
             end.close()
+            draft.unlink(missing_ok=True)
             raise
         return end
 

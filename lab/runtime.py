@@ -109,6 +109,7 @@ class Runtime:
         if spawner is None:
             raise LabError(f"nothing of lab {self._state.name} runs any more; start it anew: vpclab up FILE")
         self._channel, handover = come_in(self._state.path, self._state.name, spawner)
+        self._state.clear_drafts(spawner.pid)
         self._lab_id, self._process = handover.lab_id, spawner
         self._plans, self._entries = dict(handover.plans), dict(handover.entries)
         self._unfinished = handover.unfinished

@@ -20,7 +20,7 @@ from dataplane.errors import LabError
 from lab import gc
 from lab.node_plan import NodePlan, ProgramPlan
 from lab.runtime import Runtime
-from lab.state import DOOR, RUNTIME, LabState
+from lab.state import DOOR, JOURNAL, RUNTIME, LabState
 from tests.e2e.lab.stage import DEADLINE_S, commands, eventually, interface, ip_json, names_of, next_frame, output, plan
 
 pytestmark = pytest.mark.e2e
@@ -323,6 +323,22 @@ def test_nodes_that_nobody_takes_over_end_after_their_time(state: LabState) -> N
         Runtime(state, resume=True)
     gc.clean(state)
     assert not names_of(runtime.lab_id), "a name is a file, which outlives who is named"
+
+
+def test_what_was_being_written_when_a_process_was_killed_is_cleared_by_the_next(
+    abandoned: Runtime, state: LabState
+) -> None:
+    """Whether that takes the nodes over or starts anew; but not what the spawner is just making."""
+    assert abandoned._child is not None
+    killed = [state.path / f".{name}.{abandoned._child.pid + 1}" for name in (JOURNAL, DOOR)]
+    under_way = state.path / f".{RUNTIME}.{abandoned._child.pid}"
+    for draft in (*killed, under_way):
+        draft.touch()
+    with Runtime(state, resume=True) as runtime:
+        assert [draft.exists() for draft in (*killed, under_way)] == [False, False, True]
+        runtime.let_go()
+    with Runtime(state):
+        assert not under_way.exists()
 
 
 def test_what_waited_leaves_nothing(abandoned: Runtime, state: LabState) -> None:

@@ -185,6 +185,13 @@ def test_a_door_that_there_is_no_room_to_shut_can_be_opened_again(
         assert door.is_there()
 
 
+def test_a_door_that_cannot_be_put_in_its_place_leaves_nothing(folder: Path) -> None:
+    (folder / DOOR).mkdir()
+    with pytest.raises(IsADirectoryError):
+        Door(folder, here())
+    assert [each.name for each in folder.iterdir()] == [DOOR]
+
+
 def test_without_a_door_or_a_spawner_nobody_waits_for_long(folder: Path) -> None:
     with subprocess.Popen(["true"]) as ended:
         spawner = Process(ended.pid, 1)

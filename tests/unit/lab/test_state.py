@@ -11,7 +11,7 @@ import pytest
 
 from dataplane.errors import LabError
 from lab.processes import boot_id
-from lab.state import DAEMON, LabState, known_labs, recorded_process
+from lab.state import DAEMON, LabState, draft_of, known_labs, recorded_process
 from lab.state_root import state_root
 
 HOLD = """
@@ -156,6 +156,32 @@ def test_files_are_written_whole_or_not_at_all() -> None:
         state.write("x.json", {"a": object()})
     assert state.read("x.json") == {"a": 1}
     assert [path.name for path in state.path.iterdir()] == ["x.json"]
+
+
+def test_what_a_killed_process_had_not_finished_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = LabState("a")
+    state.path.mkdir(parents=True)
+    for name in ("lab.json", "nodes.sock"):
+        with subprocess.Popen(["true"]) as ended:
+            monkeypatch.setattr(os, "getpid", lambda ended=ended: ended.pid)
+            draft_of(state.path / name).touch()
+    kept = draft_of(state.path / "nodes.sock")
+    for other in ("lab.json", ".profile", ".hidden.txt", "a.1"):
+        (state.path / other).touch()
+    state.clear_drafts(ended.pid)
+    assert {path.name for path in state.path.iterdir()} == {kept.name, "lab.json", ".profile", ".hidden.txt", "a.1"}
+    state.clear_drafts()
+    assert not kept.exists()
+
+
+def test_what_cannot_be_cleared_is_in_nobody_s_way() -> None:
+    state = LabState("a")
+    state.clear_drafts()
+    (state.path / ".lab.json.2").mkdir(parents=True)
+    for name in (".lab.json.1", ".lab.json.3"):
+        (state.path / name).touch()
+    state.clear_drafts()
+    assert [path.name for path in state.path.iterdir()] == [".lab.json.2"]
 
 
 def test_what_cannot_be_read_is_nothing() -> None:
