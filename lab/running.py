@@ -29,7 +29,7 @@ from lab.change import Change, changes
 from lab.declared_captures import DeclaredCaptures
 from lab.flow_logs import FlowLogs
 from lab.health_watch import HealthWatch
-from lab.journal import Journal, write_journal
+from lab.journal import Journal, JournalFile
 from lab.node_plan import NodePlan
 from lab.planning import plan_checkers, plan_nodes
 from lab.rebuilding import rebuild
@@ -75,7 +75,7 @@ class RunningLab:
         self._closed = False
         self.lost: list[str] = []
         """What is lost because the daemon before was killed, each in a sentence."""
-        self._state, self._text, self._start_folder = state, text, os.getcwd()
+        self._journal, self._text, self._start_folder = JournalFile(state), text, os.getcwd()
         self._lingers = before is not None
         """Whether what it is is written down for another daemon."""
         self.leaves_nodes = before is not None
@@ -274,7 +274,7 @@ class RunningLab:
                 names=self.data_plane.names,
                 runtime=self.topology.runtime,
             )
-            write_journal(self._state, journal)
+            self._journal.write(journal)
 
     def _note_change(self) -> None:
         """Write down that what is no part of its file has changed."""

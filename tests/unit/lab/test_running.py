@@ -22,6 +22,7 @@ from lab.node_plan import NodePlan
 from lab.node_status import Adopted, NodeChange
 from lab.rebuilding import Rebuilt
 from lab.running import RunningLab
+from lab.state import JOURNAL
 
 LAB = """\
 version: 1
@@ -157,11 +158,16 @@ class FakeState:
 
     def __init__(self) -> None:
         self.written: dict[str, Any] = {}
+        self.writes: list[str] = []
+        self.full = False
 
     def read(self, name: str) -> Any:
         return self.written.get(name)
 
     def write(self, name: str, value: Any) -> None:
+        if self.full:
+            raise LabError(f"{name} cannot be written")
+        self.writes.append(name)
         self.written[name] = value
 
 
@@ -387,21 +393,24 @@ def test_a_lab_that_goes_down_is_not_traced(lab: RunningLab) -> None:
 
 
 @pytest.fixture
-def again(monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunningLab]:
+def again(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Takes over a lab like this one, from a runtime whose step `failing` is refused."""
     monkeypatch.setattr(running, "Worker", FakeWorker)
 
-    def take_over(taken: FakeRuntime, text: str = "", **before: Any) -> RunningLab:
+    def take_over(taken: FakeRuntime, text: str = "", **before: Any) -> Any:
         text = text or lab_text(a="10.0.1.10", b="10.0.1.11")
         names = DataPlane(load(text, file_name="lab.yaml").topology()).names
         journal = Journal(text=text, file="lab.yaml", folder="/", clock_offset_ms=7, names=names, **before)
-        return RunningLab(FakeState(), text, "lab.yaml", taken, before=journal)  # type: ignore[arg-type]
+        state: Any = FakeState()
+        lab: Any = RunningLab(state, text, "lab.yaml", taken, before=journal)  # type: ignore[arg-type]
+        lab.state = state
+        return lab
 
     return take_over
 
 
 def test_nodes_that_were_taken_over_are_left_until_somebody_knows_that_they_are_up(
-    again: Callable[..., RunningLab],
+    again: Callable[..., Any],
 ) -> None:
     runtime = FakeRuntime(FakeState())
     again(runtime).close()
@@ -414,7 +423,7 @@ def test_nodes_that_were_taken_over_are_left_until_somebody_knows_that_they_are_
 
 
 @pytest.mark.parametrize("failing", ["add", "sockets"])
-def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., RunningLab], failing: str) -> None:
+def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., Any], failing: str) -> None:
     runtime = FakeRuntime(FakeState())
     runtime.failing = failing
     with pytest.raises(LabError, match=f"refused: {failing}"):
@@ -422,7 +431,7 @@ def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., RunningLa
     assert (runtime.left, runtime.closed) == (True, False)
 
 
-def test_devices_that_are_lost_are_told(again: Callable[..., RunningLab]) -> None:
+def test_devices_that_are_lost_are_told(again: Callable[..., Any]) -> None:
     with again(FakeRuntime(FakeState())) as taken:
         assert taken.lost == [
             "the network remembers no TCP connection of b any more: Too many open files",
@@ -430,7 +439,7 @@ def test_devices_that_are_lost_are_told(again: Callable[..., RunningLab]) -> Non
         ]
 
 
-def test_a_node_that_is_not_there_any_more_is_made_by_the_next_file(again: Callable[..., RunningLab]) -> None:
+def test_a_node_that_is_not_there_any_more_is_made_by_the_next_file(again: Callable[..., Any]) -> None:
     runtime = FakeRuntime(FakeState())
     runtime.missing = frozenset({"b"})
     with again(runtime) as taken:
@@ -442,7 +451,7 @@ def test_a_node_that_is_not_there_any_more_is_made_by_the_next_file(again: Calla
 
 
 def test_a_health_checker_that_cannot_be_started_anew_is_told(
-    again: Callable[..., RunningLab], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(FakeState, "path", tmp_path)
     runtime: Any = FakeRuntime(FakeState())
@@ -457,7 +466,7 @@ def test_a_health_checker_that_cannot_be_started_anew_is_told(
 
 
 def test_captures_that_cannot_be_written_any_more_do_not_keep_a_lab_down(
-    again: Callable[..., RunningLab], tmp_path: Path
+    again: Callable[..., Any], tmp_path: Path
 ) -> None:
     captures = f"captures: {{all: {{points: [a], file: {tmp_path}/gone/all.pcapng}}}}\n"
     text = lab_text(a="10.0.1.10", b="10.0.1.11") + captures
@@ -466,7 +475,7 @@ def test_captures_that_cannot_be_written_any_more_do_not_keep_a_lab_down(
     assert recorded.startswith("nothing is recorded any more: capture all: ")
 
 
-def test_after_an_apply_that_is_refused_the_nodes_wait_for_others_again(again: Callable[..., RunningLab]) -> None:
+def test_after_an_apply_that_is_refused_the_nodes_wait_for_others_again(again: Callable[..., Any]) -> None:
     """They stopped to when an instance was to be attached."""
     runtime = FakeRuntime(FakeState())
     with again(runtime) as taken:
@@ -475,37 +484,71 @@ def test_after_an_apply_that_is_refused_the_nodes_wait_for_others_again(again: C
             taken.apply(lab_text(c="10.0.1.12"), "new.yaml", dry_run=False)
         assert runtime.lingered == 1
         runtime.failing = ""
-        written = read_journal(taken._state)
+        written = read_journal(taken.state)
     assert written is not None
     assert written.text == lab_text(a="10.0.1.10", b="10.0.1.11")
 
 
-def test_what_changes_right_after_is_written_down(again: Callable[..., RunningLab]) -> None:
+def test_what_changes_right_after_is_written_down(again: Callable[..., Any]) -> None:
     """Not only once it has been said to be up: it may be killed before."""
     with again(FakeRuntime(FakeState())) as taken:
         taken.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
         taken.advance_clock(1000)
-        written = read_journal(taken._state)
+        written = read_journal(taken.state)
     assert written is not None
     assert (written.text, written.file) == (lab_text(a="10.0.1.10"), "new.yaml")
     assert written.clock_offset_ms == 1007
 
 
+def test_each_change_is_written_down_once(again: Callable[..., Any]) -> None:
+    former = FormerTarget(name="b", address=IPv4Address("10.0.1.11"), zone="", drained=False, until_ms=1_000_500)
+    with again(FakeRuntime(FakeState()), runtime=RuntimeState(former={("v", "fleet"): (former,)})) as taken:
+        for change in (
+            lambda: taken.apply(lab_text(a="10.0.1.10", c="10.0.1.12"), "new.yaml", dry_run=False),
+            lambda: taken.advance_clock(1000),  # with which a deregistration delay is over
+        ):
+            taken.state.writes.clear()
+            change()
+            assert taken.state.writes.count(JOURNAL) == 1
+
+
+def test_what_could_not_be_written_down_is_tried_again(again: Callable[..., Any]) -> None:
+    """A full disk: the file still says what was, and then what is, although that has not changed since."""
+    runtime: Any = FakeRuntime(FakeState())
+    with again(runtime) as taken:
+        taken.linger()
+        taken.state.full, runtime.lingers = True, False
+        taken.advance_clock(1000)
+        taken.linger()
+        assert not runtime.lingers, "what is written down is not what it is"
+        with pytest.raises(LabError, match="cannot be written"):
+            taken.apply(lab_text(a="10.0.1.77"), "new.yaml", dry_run=False)
+        before = read_journal(taken.state)
+        taken.state.full = False
+        taken.linger()
+        written = read_journal(taken.state)
+        assert runtime.lingers
+    assert before is not None
+    assert written is not None
+    assert before.text == written.text == lab_text(a="10.0.1.10", b="10.0.1.11")
+    assert (before.clock_offset_ms, written.clock_offset_ms) == (7, 1007)
+
+
 def test_what_changes_is_written_down_when_the_folder_it_was_started_in_is_gone(
-    again: Callable[..., RunningLab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    again: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     with again(FakeRuntime(FakeState())) as taken:
         (tmp_path / "gone").rmdir()
         taken.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
-        written = read_journal(taken._state)
+        written = read_journal(taken.state)
     assert written is not None
     assert written.folder == str(tmp_path / "gone")
 
 
 def test_flows_are_rebuilt_with_the_health_that_was_known_and_checks_go_on_from_it(
-    again: Callable[..., RunningLab], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A rebuilt flow would be pinned to a dead target otherwise, and every target would be new to its checks."""
     seen = []
@@ -527,6 +570,6 @@ def test_flows_are_rebuilt_with_the_health_that_was_known_and_checks_go_on_from_
         recovered = {("v", "fleet", "a"): HEALTHY}
         monkeypatch.setattr(RunningLab, "target_health", recovered)
         taken._publish_health()
-        written = read_journal(taken._state)
+        written = read_journal(taken.state)
     assert written is not None
     assert written.runtime == RuntimeState(health=recovered, former=known.former)
