@@ -187,7 +187,7 @@ class Spawner:
     def do_add(self, plans: list[NodePlan]) -> dict[str, dict[str, Any]]:
         """Make nodes; their TAP descriptors go ahead of the answer. All or none."""
         if any(plan.attach for plan in plans):
-            self.lock_up()  # before there is anything that must not outlive the daemon
+            self.do_stop_lingering()  # before there is anything that must not outlive the daemon
         taps: dict[int, int] = {}
         made: list[str] = []
         try:
@@ -255,7 +255,7 @@ class Spawner:
         Devices in namespaces of the user's cannot: they must go when the daemon does.
         """
         if any(node.plan.attach for node in self._nodes.values()):
-            self.lock_up()
+            self.do_stop_lingering()
             return False
         if self._door is None:
             try:
@@ -266,7 +266,9 @@ class Spawner:
 
     def do_stop_lingering(self) -> None:
         """Survive the daemon no more."""
-        self.lock_up()
+        if self._door is not None:
+            self._door.close()
+            self._door = None
 
     def do_sockets(self) -> tuple[dict[str, Sockets], dict[str, str]]:
         """The TCP sockets of every node, and of those whose cannot be read, why."""
@@ -305,7 +307,7 @@ class Spawner:
 
     def do_close(self, grace_s: float) -> None:
         """End everything; the spawner goes when the other end hangs up."""
-        self.lock_up()
+        self.do_stop_lingering()
         self._end(self._supervisor.programs, grace_s=grace_s)
         self.end_processes()
         self._kill_inside(list(self._nodes))  # what `ip netns exec` started is in no PID namespace of ours
@@ -317,12 +319,6 @@ class Spawner:
         if self._init:
             end_all_below(self._init)
             self._init = 0
-
-    def lock_up(self) -> None:
-        """Survive the daemon no more."""
-        if self._door is not None:
-            self._door.close()
-            self._door = None
 
     def leave_attached(self) -> None:
         """Take what is ours from namespaces that are not; those of the lab go with us, their names by `lab.gc`."""
@@ -448,7 +444,7 @@ def main() -> None:
             channel.send(("done", spawner.facts()))
             spawner.serve()
         finally:
-            spawner.lock_up()
+            spawner.do_stop_lingering()
             spawner.leave_attached()
             spawner.end_processes()  # they would go with us, but nobody might reap process 1
     except ChannelClosed:

@@ -20,7 +20,8 @@ import pytest
 
 from lab import gc, processes
 from lab.state import DAEMON, JOURNAL, RUNTIME, LabState
-from tests.e2e.lab.stage import child_of, commands, eventually, names_of
+from tests.e2e.command import Command, rest_of
+from tests.e2e.lab.stage import HOLD, child_of, commands, eventually, names_of
 from vpclab import Lab, LabError, Node
 
 FILES = Path(__file__).parents[1] / "crashes"
@@ -52,13 +53,7 @@ with socket.socket(socket.AF_UNIX) as listener:
             listener.accept()[0].sendall(struct.pack("=IB", len(payload), 0) + payload)
     sys.stdin.read()
 """
-HOLD = """
-import fcntl, os, struct, sys
-tap = os.open("/dev/net/tun", os.O_RDWR)
-fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", sys.argv[1].encode(), 0x0002 | 0x1000 | 0x4000))
-print("held", flush=True)
-sys.stdin.read()
-"""
+VPCLAB = Command()
 SECOND_INTERFACE = """\
     network_interfaces:
       second: {subnet: private, private_ips: [10.0.2.200], attachment: {instance: app, device_index: 1}}
@@ -71,22 +66,12 @@ class Crashed:
     def __init__(self, name: str = "crash") -> None:
         self.state = LabState(name)
 
-    def command(self, *words: str) -> subprocess.Popen[str]:
-        line = [sys.executable, "-P", "-m", "vpclab", *words]
-        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def vpclab(self, *words: str, status: int = 0) -> str:
-        with self.command(*words) as command:
-            said, _ = command.communicate(timeout=120)
-        assert command.returncode == status, said
-        return said
-
     def kill(self) -> None:
         os.kill(self.state.read(DAEMON)["pid"], signal.SIGKILL)
         eventually(lambda: not self.state.is_running(), "the daemon is gone")
 
     def resume(self) -> Lab:
-        assert "is up again: 4 nodes in" in self.vpclab("up", "--resume")
+        assert "is up again: 4 nodes in" in VPCLAB.said("up", "--resume")
         return Lab.attach()
 
     def resume_in_vain(self, number: int) -> None:
@@ -94,7 +79,7 @@ class Crashed:
         log = self.state.path / "daemon.log"
         for _ in range(10):  # on a machine that is busy with others it may come too late
             size = log.stat().st_size
-            with self.command("up", "--resume") as command:
+            with VPCLAB.start("up", "--resume") as command:
                 while "another daemon has taken over" not in log.read_text()[size:]:
                     assert command.poll() is None
                     time.sleep(0.001)
@@ -102,7 +87,7 @@ class Crashed:
                 if number == signal.SIGKILL:
                     who = child_of(who)
                 os.kill(who, number)
-                said, _ = command.communicate(timeout=120)
+                said = rest_of(command)
             if command.returncode:
                 assert "interrupted" in said if number == signal.SIGINT else "its daemon ended" in said
                 eventually(lambda: not self.state.is_running(), "its daemon has ended")
@@ -130,7 +115,7 @@ def crashed(lab: Crashed) -> Iterator[Crashed]:
     if lab.state.path.exists():
         Lab.attach().apply(BEFORE)
     else:
-        lab.vpclab("up", str(BEFORE))
+        VPCLAB.said("up", str(BEFORE))
     yield lab
     if not lab.state.is_running():
         end(lab)
@@ -164,8 +149,8 @@ def test_instances_and_what_runs_in_them_go_on(crashed: Crashed) -> None:
     before = programs(lab)
     with lab["app"].popen(["sleep", "1000"]) as sleeper:
         crashed.kill()
-        assert "its instances run on" in crashed.vpclab("status", "--lab", "crash", status=3)
-        assert "bring back the one whose daemon was killed" in crashed.vpclab("ping", "app", "web", status=3)
+        assert "its instances run on" in VPCLAB.said("status", "--lab", "crash", status=3)
+        assert "bring back the one whose daemon was killed" in VPCLAB.said("ping", "app", "web", status=3)
         again = crashed.resume()
         assert programs(again) == before
         assert sleeper.poll() is None
@@ -363,7 +348,7 @@ def test_who_interrupts_a_resumption_leaves_what_it_was_to_rescue(crashed: Crash
     before = programs(Lab.attach())
     crashed.kill()
     crashed.resume_in_vain(signal.SIGINT)
-    assert "its instances run on" in crashed.vpclab("status", "--lab", "crash", status=3)
+    assert "its instances run on" in VPCLAB.said("status", "--lab", "crash", status=3)
     crashed.resume_in_vain(signal.SIGKILL)
     again = crashed.resume()
     assert programs(again) == before
@@ -388,7 +373,7 @@ def is_not_believed(crashed: Crashed, pid: int) -> None:
     assert listener is not None
     for told in (recorded, {**recorded, "pid": listener.pid, "start": listener.start}):
         crashed.state.write(RUNTIME, told)
-        assert "is not the spawner's of lab crash" in crashed.vpclab("up", "--resume", status=3)
+        assert "is not the spawner's of lab crash" in VPCLAB.said("up", "--resume", status=3)
     crashed.state.write(RUNTIME, recorded)
 
 
@@ -419,13 +404,13 @@ def test_what_another_process_of_the_user_says_is_not_believed(crashed: Crashed)
 
 
 def test_without_instances_there_is_nothing_to_resume(crashed: Crashed) -> None:
-    assert "nothing to resume" in crashed.vpclab("up", "--resume", "--name", "crash", status=3)
+    assert "nothing to resume" in VPCLAB.said("up", "--resume", "--name", "crash", status=3)
     crashed.kill()
     os.kill(crashed.state.read(RUNTIME)["pid"], signal.SIGKILL)
     eventually(lambda: not commands(crashed.lab_id), "they have ended")
-    assert "no lab can be resumed" in crashed.vpclab("up", "--resume", status=3)
-    assert "start it anew: vpclab up FILE" in crashed.vpclab("up", "--resume", "--name", "crash", status=3)
-    assert "Say either FILE or --resume" in crashed.vpclab("up", "--resume", str(BEFORE), status=2)
+    assert "no lab can be resumed" in VPCLAB.said("up", "--resume", status=3)
+    assert "start it anew: vpclab up FILE" in VPCLAB.said("up", "--resume", "--name", "crash", status=3)
+    assert "Say either FILE or --resume" in VPCLAB.said("up", "--resume", str(BEFORE), status=2)
 
 
 def test_instances_end_when_gc_is_asked_also_after_a_resumption_that_was_killed(crashed: Crashed) -> None:

@@ -24,6 +24,14 @@ from lab.runtime import Runtime
 VNET_HEADER_BYTES = 12
 DEADLINE_S = 20.0
 """For what must come; a busy machine takes its time."""
+HOLD = """
+import fcntl, os, struct, sys
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", sys.argv[1].encode(), 0x0002 | 0x1000 | 0x4000))
+print("held", flush=True)
+sys.stdin.read()
+"""
+"""Root in a node takes the other end of a TAP device, which nobody holds just then, until it hears no more."""
 
 
 def interface(

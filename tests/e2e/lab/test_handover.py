@@ -21,18 +21,20 @@ from lab import gc
 from lab.node_plan import NodePlan, ProgramPlan
 from lab.runtime import Runtime
 from lab.state import DOOR, JOURNAL, RUNTIME, LabState
-from tests.e2e.lab.stage import DEADLINE_S, commands, eventually, interface, ip_json, names_of, next_frame, output, plan
+from tests.e2e.lab.stage import (
+    DEADLINE_S,
+    HOLD,
+    commands,
+    eventually,
+    interface,
+    ip_json,
+    names_of,
+    next_frame,
+    output,
+    plan,
+)
 
 pytestmark = pytest.mark.e2e
-
-HOLD = """
-import fcntl, os, struct, sys, time
-tap = os.open("/dev/net/tun", os.O_RDWR)
-fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", sys.argv[1].encode(), 0x0002 | 0x1000 | 0x4000))
-print("held", flush=True)
-sys.stdin.read()
-"""
-"""Root in a node takes the other end of its device, which nobody holds just then, until it hears no more."""
 
 KNOCK = """
 import os, socket, sys
