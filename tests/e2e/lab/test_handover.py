@@ -111,8 +111,7 @@ def namesake(abandoned: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def forget(runtime: Runtime) -> None:
     """What the end of a process would do."""
-    assert runtime._child is not None
-    runtime._child.wait(DEADLINE_S)
+    runtime._keeper.wait(DEADLINE_S)
 
 
 def test_nodes_are_taken_over_again_and_again(abandoned: Runtime, state: LabState) -> None:
@@ -151,7 +150,7 @@ def test_a_device_whose_other_end_is_let_go_of_late_is_waited_for(abandoned: Run
     """As by a daemon that was killed, whose lock the kernel has given up already."""
     for _ in range(5):  # on a machine that is busy with others it may be let go of too late
         with hold(abandoned, "eth1") as held, Runtime(state, resume=True) as runtime, ThreadPoolExecutor() as pool:
-            spawner = runtime._process.pid
+            spawner = runtime._keeper.process.pid
             adopting = pool.submit(runtime.adopt, nodes())
             while taps_of(spawner) < 7 and not adopting.done():  # all others: it has found this one busy
                 time.sleep(0.001)
@@ -169,7 +168,7 @@ def test_a_node_whose_daemon_went_in_the_middle_of_an_update_has_the_programs_of
     runtime = Runtime(state)
     runtime.add_nodes([plan("web", eth0)])
     runtime.linger()
-    runtime._channel.send(("update", plan("web", eth0, eth1, programs=[idle])))
+    runtime._keeper.channel.send(("update", plan("web", eth0, eth1, programs=[idle])))
     runtime.let_go()
     with Runtime(state, resume=True) as after:
         after.adopt([plan("web", eth0, eth1, programs=[idle])])
@@ -235,7 +234,7 @@ def test_a_node_that_cannot_be_what_it_should_be_costs_no_other(abandoned: Runti
 def test_nodes_whose_sockets_cannot_be_read_are_taken_over_all_the_same(abandoned: Runtime, state: LabState) -> None:
     """Who has no descriptor left to read them with says so, instead of that there are none."""
     with Runtime(state, resume=True) as runtime:
-        spawner = runtime._process.pid
+        spawner = runtime._keeper.process.pid
         before = resource.prlimit(spawner, resource.RLIMIT_NOFILE)
         resource.prlimit(spawner, resource.RLIMIT_NOFILE, (3, before[1]))
         found, unread = runtime.sockets()
@@ -331,9 +330,9 @@ def test_what_was_being_written_when_a_process_was_killed_is_cleared_by_the_next
     abandoned: Runtime, state: LabState
 ) -> None:
     """Whether that takes the nodes over or starts anew; but not what the spawner is just making."""
-    assert abandoned._child is not None
-    killed = [state.path / f".{name}.{abandoned._child.pid + 1}" for name in (JOURNAL, DOOR)]
-    under_way = state.path / f".{RUNTIME}.{abandoned._child.pid}"
+    spawner = abandoned._keeper.process.pid
+    killed = [state.path / f".{name}.{spawner + 1}" for name in (JOURNAL, DOOR)]
+    under_way = state.path / f".{RUNTIME}.{spawner}"
     for draft in (*killed, under_way):
         draft.touch()
     with Runtime(state, resume=True) as runtime:

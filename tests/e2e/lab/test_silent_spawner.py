@@ -29,8 +29,7 @@ def spawner(state: LabState) -> Iterator[int]:
     runtime.let_go()
     yield int(state.read(RUNTIME)["pid"])
     gc.clean(state)
-    assert runtime._child is not None
-    runtime._child.wait(DEADLINE_S)
+    runtime._keeper.wait(DEADLINE_S)
 
 
 def test_it_is_not_waited_for_until_the_lab_is_up_and_can_be_taken_over_again(
