@@ -15,9 +15,10 @@ from dataplane.engine import DataPlane
 from dataplane.errors import ConfigurationError, LabError
 from dataplane.load import load
 from dataplane.topology.runtime_state import HEALTHY, FormerTarget, RuntimeState, TargetHealth
-from lab import running
+from lab import live_state, running, survival
 from lab.connections import Sockets
 from lab.journal import Journal, read_journal
+from lab.live_state import LiveState
 from lab.node_plan import NodePlan
 from lab.node_status import Adopted, NodeChange
 from lab.rebuilding import Rebuilt
@@ -256,25 +257,25 @@ def test_a_swap_that_is_refused_is_undone(lab: RunningLab, monkeypatch: pytest.M
 
 def test_health_checks_that_are_refused_are_undone(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
     before = everything(lab)
-    monkeypatch.setattr(running, "HealthWatch", Mock(side_effect=LabError("no socket")))
+    monkeypatch.setattr(live_state, "HealthWatch", Mock(side_effect=LabError("no socket")))
     with pytest.raises(LabError, match="no socket"):
         lab.apply(balanced_text(), "new.yaml", dry_run=False)
     after = everything(lab)
     assert (*after[:3], *after[4:]) == (*before[:3], *before[4:])
     assert after[3].lab == before[3].lab
     assert list(lab.runtime.plans) == ["a", "b"]  # type: ignore[attr-defined]
-    monkeypatch.setattr(running, "HealthWatch", Mock())
-    running.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
+    monkeypatch.setattr(live_state, "HealthWatch", Mock())
+    live_state.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
     lab.apply(balanced_text(), "new.yaml", dry_run=False)
     assert list(lab.plans) == ["a"]
     assert len(lab.runtime.plans) == 2, "with the load balancer's node"  # type: ignore[attr-defined]
 
 
 def test_a_lab_that_goes_down_is_not_changed_any_more(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "HealthWatch", Mock())
-    running.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
+    monkeypatch.setattr(live_state, "HealthWatch", Mock())
+    live_state.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
     lab.apply(balanced_text(), "new.yaml", dry_run=False)
-    watch = running.HealthWatch.return_value  # type: ignore[attr-defined]
+    watch = live_state.HealthWatch.return_value  # type: ignore[attr-defined]
     lab.close()
     watch.reset_mock()
     with pytest.raises(LabError, match="lab fake is going down"):
@@ -366,7 +367,7 @@ def test_a_lab_that_goes_down_is_taken_over_by_nobody_from_the_beginning(
 ) -> None:
     """Whatever kills its daemon at any step of its end: half of it must not come back."""
     runtime: Any = lab.runtime
-    lab.linger()
+    lab.survival.linger()
     assert runtime.lingers
     at_steps = []
     for step in (lab.worker, lab.flow_logs):
@@ -376,8 +377,8 @@ def test_a_lab_that_goes_down_is_taken_over_by_nobody_from_the_beginning(
 
 
 def test_what_is_told_to_go_down_in_the_middle_of_a_change_does_not_linger_again(lab: RunningLab) -> None:
-    lab.linger()
-    lab.stop_lingering()
+    lab.survival.linger()
+    lab.survival.stop_lingering()
     lab.apply(lab_text(a="10.0.1.77"), "new.yaml", dry_run=False)
     assert not lab.runtime.lingers  # type: ignore[attr-defined]
 
@@ -433,7 +434,7 @@ def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., Any], fai
 
 def test_devices_that_are_lost_are_told(again: Callable[..., Any]) -> None:
     with again(FakeRuntime(FakeState())) as taken:
-        assert taken.lost == [
+        assert taken.survival.lost == [
             "the network remembers no TCP connection of b any more: Too many open files",
             "eth0 of a has no network any more",
         ]
@@ -462,7 +463,7 @@ def test_a_health_checker_that_cannot_be_started_anew_is_told(
         runtime.restart.assert_called_once_with(name)
         runtime.restart.side_effect = LabError("no room")
         taken.restart_checkers()
-        assert taken.lost[-1] == "no room"
+        assert taken.survival.lost[-1] == "no room"
 
 
 def test_captures_that_cannot_be_written_any_more_do_not_keep_a_lab_down(
@@ -471,7 +472,7 @@ def test_captures_that_cannot_be_written_any_more_do_not_keep_a_lab_down(
     captures = f"captures: {{all: {{points: [a], file: {tmp_path}/gone/all.pcapng}}}}\n"
     text = lab_text(a="10.0.1.10", b="10.0.1.11") + captures
     with again(FakeRuntime(FakeState()), text) as taken:
-        [_, recorded, _] = taken.lost
+        [_, recorded, _] = taken.survival.lost
     assert recorded.startswith("nothing is recorded any more: capture all: ")
 
 
@@ -516,16 +517,16 @@ def test_what_could_not_be_written_down_is_tried_again(again: Callable[..., Any]
     """A full disk: the file still says what was, and then what is, although that has not changed since."""
     runtime: Any = FakeRuntime(FakeState())
     with again(runtime) as taken:
-        taken.linger()
+        taken.survival.linger()
         taken.state.full, runtime.lingers = True, False
         taken.advance_clock(1000)
-        taken.linger()
+        taken.survival.linger()
         assert not runtime.lingers, "what is written down is not what it is"
         with pytest.raises(LabError, match="cannot be written"):
             taken.apply(lab_text(a="10.0.1.77"), "new.yaml", dry_run=False)
         before = read_journal(taken.state)
         taken.state.full = False
-        taken.linger()
+        taken.survival.linger()
         written = read_journal(taken.state)
         assert runtime.lingers
     assert before is not None
@@ -557,7 +558,7 @@ def test_flows_are_rebuilt_with_the_health_that_was_known_and_checks_go_on_from_
         seen.append(plane.topology.runtime)
         return Rebuilt(count=0, lost=())
 
-    monkeypatch.setattr(running, "rebuild", rebuilds)
+    monkeypatch.setattr(survival, "rebuild", rebuilds)
     monkeypatch.setattr(FakeState, "path", tmp_path)
     former = FormerTarget(name="b", address=IPv4Address("10.0.1.11"), zone="", drained=False, until_ms=10**9)
     known = RuntimeState(
@@ -566,10 +567,10 @@ def test_flows_are_rebuilt_with_the_health_that_was_known_and_checks_go_on_from_
     with again(FakeRuntime(FakeState()), balanced_text(), runtime=known) as taken:
         assert seen == [known]
         assert taken.topology.runtime == known
-        assert taken.target_health == known.health
+        assert taken.live.health == known.health
         recovered = {("v", "fleet", "a"): HEALTHY}
-        monkeypatch.setattr(RunningLab, "target_health", recovered)
-        taken._publish_health()
+        monkeypatch.setattr(LiveState, "health", recovered)
+        taken.live.publish()
         written = read_journal(taken.state)
     assert written is not None
     assert written.runtime == RuntimeState(health=recovered, former=known.former)
