@@ -139,36 +139,49 @@ def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover
 
     Raises LabError when they wait for nobody.
     """
-    try:
-        line = _reach(folder, spawner)
-    except OSError as error:
-        raise LabError(
-            f"the nodes of lab {lab} wait for nobody: it was not yet up, was going down, or has instances that are "
-            "attached; remove what is left of it: vpclab gc"
-        ) from error
-    channel = Channel(line)
-    try:
-        # Before a word of it is read: to unpickle is to do what the other end says.
-        behind = _lab_behind(line, spawner)
-        if behind is None:
-            raise LabError(f"{folder / DOOR} is not the spawner's of lab {lab}; remove what is left of it: vpclab gc")
-        elsewhere = LabError(f"{folder / DOOR} leads to another lab; remove what is left of {lab}: vpclab gc")
-        lab_id, started_for = behind
-        if lab_id.rpartition("-")[0] != lab or started_for != folder_id(folder):
-            raise elsewhere
-        (kind, said), _ = channel.receive()
-        if kind == "refused":
-            raise LabError(f"lab {lab}: {said}")
-        if said.lab_id != lab_id:
-            raise elsewhere
-        be_patient(line, WORK_S)
-    except (OSError, ChannelClosed) as error:
-        channel.close()
-        raise LabError(f"process {spawner.pid}, which keeps the nodes of lab {lab}, does not answer") from error
-    except BaseException:
-        channel.close()
-        raise
-    return channel, said
+    end = time.monotonic() + ANSWER_S
+    while True:
+        try:
+            line = _reach(folder, spawner)
+        except OSError as error:
+            raise LabError(
+                f"the nodes of lab {lab} wait for nobody: it was not yet up, was going down, or has instances that are "
+                "attached; remove what is left of it: vpclab gc"
+            ) from error
+        channel = Channel(line)
+        try:
+            said = _heard(channel, line, folder, lab, spawner)
+            be_patient(line, WORK_S)
+            return channel, said
+        except (OSError, ChannelClosed) as error:
+            channel.close()
+            # Who comes just as the door is shut behind another, which has gone since, is hung up on.
+            if isinstance(error, OSError) or time.monotonic() > end or not spawner.is_alive():
+                mute = f"process {spawner.pid}, which keeps the nodes of lab {lab}, does not answer"
+                raise LabError(mute) from error
+        except BaseException:
+            channel.close()
+            raise
+        time.sleep(_PAUSE_S)
+
+
+def _heard(channel: Channel, line: socket.socket, folder: Path, lab: str, spawner: Process) -> Handover:
+    """What is said behind the door, if it is the right one. Raises LabError, and what a channel does."""
+    # Before a word of it is read: to unpickle is to do what the other end says.
+    behind = _lab_behind(line, spawner)
+    if behind is None:
+        raise LabError(f"{folder / DOOR} is not the spawner's of lab {lab}; remove what is left of it: vpclab gc")
+    elsewhere = LabError(f"{folder / DOOR} leads to another lab; remove what is left of {lab}: vpclab gc")
+    lab_id, started_for = behind
+    if lab_id.rpartition("-")[0] != lab or started_for != folder_id(folder):
+        raise elsewhere
+    (kind, said), _ = channel.receive()
+    if kind == "refused":
+        raise LabError(f"lab {lab}: {said}")
+    if said.lab_id != lab_id:
+        raise elsewhere
+    handover: Handover = said
+    return handover
 
 
 def _reach(folder: Path, spawner: Process) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -151,6 +152,16 @@ def test_it_waits_for_a_spawner_that_has_not_yet_noticed(
     monkeypatch.setattr(time, "sleep", pause)
     met = meeting()
     assert refused.wait(20), "it stands before the door, and has tried it"
+    met.at(door)
+    assert met.handed == NODES
+
+
+def test_who_comes_just_as_the_door_is_shut_tries_again(door: Door, meeting: Callable[[], Meeting]) -> None:
+    """As after a daemon that has come and gone before it was."""
+    met = meeting()
+    door.listen()
+    assert select.select([door.fileno()], [], [], 20)[0]
+    door.shut()
     met.at(door)
     assert met.handed == NODES
 
