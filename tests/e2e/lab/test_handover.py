@@ -24,6 +24,7 @@ from lab.state import DOOR, JOURNAL, RUNTIME, LabState
 from tests.e2e.lab.stage import (
     DEADLINE_S,
     HOLD,
+    KNOCK,
     commands,
     eventually,
     interface,
@@ -36,13 +37,6 @@ from tests.e2e.lab.stage import (
 
 pytestmark = pytest.mark.e2e
 
-KNOCK = """
-import os, socket, sys
-os.chdir(sys.argv[1])
-with socket.socket(socket.AF_UNIX) as line:
-    line.connect("nodes.sock")
-    print(line.recv(65536))
-"""
 PORTS = {"gone": 1, "other": 2, "held": 3, "whole": 4}
 
 
