@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lab.running import RunningLab
 
 LOG_NAME = "daemon.log"
-_SPAWNER = "the process that keeps its nodes ended"
+_SPAWNER = "the process that keeps its nodes ended, or does not answer"
 _UNHEARD = "the command that started it ended before it was up"
 log = logging.getLogger(__name__)
 

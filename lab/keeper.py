@@ -26,6 +26,10 @@ class RefusedError(LabError):
     """The spawner has tried it, in vain."""
 
 
+class SilentError(LabError):
+    """The spawner has not answered in time: nobody knows what it has done, or will do."""
+
+
 class NoRoomError(LabError):
     """The spawner has done it, but this process has no room for what came of it."""
 
@@ -38,6 +42,8 @@ class Keeper:
     ) -> None:
         self.lab_id, self.process = lab_id, process
         self.channel, self._lab, self._child = channel, lab, child
+        self._is_silent = False
+        """Whether an answer has not come in time. It may come yet, and would be taken for the next one's."""
 
     @classmethod
     def start(cls, state: LabState, linger_s: float) -> Keeper:
@@ -103,11 +109,16 @@ class Keeper:
     def ask(self, taps: dict[int, int], *request: Any) -> Any:
         """Ask it for something; its answer, and port -> descriptor in `taps`, also when this raises.
 
-        Raises RefusedError, NoRoomError, and LabError when it has ended or does not answer.
+        Raises RefusedError, NoRoomError, SilentError when it does not answer in time, then and ever after, and LabError
+        when it has ended.
         """
+        if self._is_silent:
+            raise self._silent()
         try:
             self.channel.send(request)
-        except ChannelClosed:
+        except ChannelClosed as error:
+            if isinstance(error.__cause__, BlockingIOError):
+                raise self._silent() from error
             raise self._gone() from None
         return self._answer(taps)
 
@@ -144,7 +155,7 @@ class Keeper:
             except ChannelClosed:
                 raise self._gone() from None
             except BlockingIOError as error:
-                raise LabError(f"{self} does not answer") from error
+                raise self._silent() from error
             if kind == "refused":
                 raise RefusedError(value)
             if kind == "done":
@@ -155,6 +166,10 @@ class Keeper:
 
     def _gone(self) -> LabError:
         return LabError(f"{self} has ended (its last words: daemon.log)")
+
+    def _silent(self) -> SilentError:
+        self._is_silent = True
+        return SilentError(f"{self} does not answer")
 
     def __str__(self) -> str:
         return f"the process that keeps lab {self._lab}'s nodes"

@@ -167,7 +167,7 @@ class RunningLab:
         return self.worker.now_ms()
 
     def has_spawner(self) -> bool:
-        """Whether the process that keeps the nodes lives."""
+        """Whether the process that keeps the nodes lives and answers."""
         try:
             self.runtime.status()
         except LabError:
@@ -189,7 +189,7 @@ class RunningLab:
         self.flow_logs.told()
 
     def restart_checkers(self) -> None:
-        """Start health checkers anew that have found nobody to report to, so that they need not wait for their turn."""
+        """Start health checkers anew that have found nobody to report to (`Survival.restart_checkers`)."""
         self.survival.restart_checkers(self._plans.values())
 
     def _record(self, folder: Path, *, again: bool) -> None:

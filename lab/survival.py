@@ -15,10 +15,11 @@ from contextlib import suppress
 from dataplane.engine import DataPlane
 from dataplane.errors import LabError
 from lab.journal import Journal, JournalFile
+from lab.keeper import RefusedError, SilentError
 from lab.node_plan import NodePlan
 from lab.node_status import Adopted
 from lab.rebuilding import rebuild
-from lab.runtime import Runtime
+from lab.runtime import NoProgramError, Runtime
 from lab.state import LabState
 
 _SHOWN = 3
@@ -74,13 +75,15 @@ class Survival:
     def linger(self) -> None:
         """Let the nodes survive this process from now on, with what another daemon must know to take them over.
 
-        What is in the way of that (a full disk) is logged: the lab runs without it.
+        What is in the way of that (a full disk) is logged: the lab runs without it. Raises SilentError.
         """
         with self._changing:
             self._lingers = True
             try:
                 self.note(self._text, self._file)
                 self._runtime.linger()
+            except SilentError:
+                raise  # it can do nothing else any more, either
             except LabError as error:
                 log.warning("the lab will not outlive its daemon: %s", error)
             if self._ending.is_set():
@@ -142,11 +145,14 @@ class Survival:
         return adopted
 
     def restart_checkers(self, plans: Iterable[NodePlan]) -> None:
-        """Start health checkers anew that have found nobody to report to, so that they need not wait for their turn."""
+        """Start health checkers anew that have found nobody to report to, so that they need not wait for their turn.
+
+        One that cannot be is lost alone. Raises LabError when the spawner has ended or does not answer.
+        """
         for name in [plan.name for plan in plans if plan.hidden]:
             try:
                 self._runtime.restart(name)
-            except LabError as error:
+            except (RefusedError, NoProgramError) as error:
                 self.lose(str(error))
 
     def own_nodes(self) -> None:

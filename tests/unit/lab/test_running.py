@@ -18,6 +18,7 @@ from dataplane.topology.runtime_state import HEALTHY, FormerTarget, RuntimeState
 from lab import live_state, running, survival
 from lab.connections import Sockets
 from lab.journal import Journal, read_journal
+from lab.keeper import RefusedError, SilentError
 from lab.live_state import LiveState
 from lab.node_plan import NodePlan
 from lab.node_status import Adopted, NodeChange
@@ -461,9 +462,33 @@ def test_a_health_checker_that_cannot_be_started_anew_is_told(
         [name] = [name for name, plan in runtime.plans.items() if plan.hidden]
         taken.restart_checkers()
         runtime.restart.assert_called_once_with(name)
-        runtime.restart.side_effect = LabError("no room")
+        runtime.restart.side_effect = RefusedError("no room")
         taken.restart_checkers()
         assert taken.survival.lost[-1] == "no room"
+
+
+def test_a_spawner_that_does_not_answer_any_more_is_not_taken_for_a_health_checker_s_trouble(
+    again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody would be able to ask it anything: the nodes wait for somebody else."""
+    monkeypatch.setattr(FakeState, "path", tmp_path)
+    runtime: Any = FakeRuntime(FakeState())
+    runtime.restart = Mock(side_effect=SilentError("it does not answer"))
+    with pytest.raises(SilentError), again(runtime, balanced_text()) as taken:
+        taken.restart_checkers()
+    assert (runtime.left, runtime.closed) == (True, False)
+
+
+def test_nodes_of_a_spawner_that_does_not_answer_any_more_wait_for_somebody_else(again: Callable[..., Any]) -> None:
+    """Before anybody is told that the lab is up: what cannot be written down is no reason, silence is."""
+    runtime: Any = FakeRuntime(FakeState())
+    with again(runtime) as taken:
+        runtime.linger = Mock(side_effect=RefusedError("disk full"))
+        taken.survival.linger()
+        runtime.linger.side_effect = SilentError("it does not answer")
+        with pytest.raises(SilentError):
+            taken.survival.linger()
+    assert (runtime.left, runtime.closed) == (True, False)
 
 
 def test_captures_that_cannot_be_written_any_more_do_not_keep_a_lab_down(
