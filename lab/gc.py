@@ -97,18 +97,31 @@ def clean(state: LabState) -> Removed:
     Raises LabError when something cannot be removed.
     """
     nothing = Removed(lab=state.name, processes=0, namespaces=(), folder=None)
-    facts = state.read(RUNTIME)
+    lab_id, recorded = _recorded(state)
     removed = nothing
-    if isinstance(facts, dict) and facts.get("boot") == processes.boot_id():
-        recorded = (Process(facts["pid"], facts["start"]), Process(facts["init"], facts["init_start"] or -1))
-        removed = _remove(state.name, _ids_of(state, facts["lab_id"]), recorded)
+    if lab_id is not None:
+        removed = _remove(state.name, _ids_of(state, lab_id), recorded)
     swept = tuple(name for name in _announced(state) if netns_names.sweep(name))
     removed = replace(removed, namespaces=(*removed.namespaces, *swept))
-    for name in (RUNTIME, DAEMON, NAMES, JOURNAL, DOOR):
-        (state.path / name).unlink(missing_ok=True)
+    state.clear(RUNTIME, DAEMON, NAMES, JOURNAL, DOOR)
     state.clear_drafts()
     shutil.rmtree(state.path / NODES, ignore_errors=True)
     return removed
+
+
+def _recorded(state: LabState) -> tuple[str | None, tuple[Process, ...]]:
+    """The id, spawner and process 1 of the last run, as programs in instances have left the record of it."""
+    match state.read(RUNTIME):
+        case {
+            "boot": str(boot),
+            "lab_id": str(lab_id),
+            "pid": int(pid),
+            "start": int(start),
+            "init": int(init),
+            "init_start": int() | None as init_start,
+        } if boot == processes.boot_id():
+            return lab_id, (Process(pid, start), Process(init, init_start or -1))
+    return None, ()
 
 
 def _ids_of(state: LabState, recorded: str) -> set[str]:
@@ -131,11 +144,12 @@ def _ids_of(state: LabState, recorded: str) -> set[str]:
 
 
 def _announced(state: LabState) -> list[str]:
-    """Names that a lab had, or was about to have."""
+    """Names that a lab had, or was about to have; what cannot be one is left out."""
     try:
-        return sorted({*(state.path / NAMES).read_text().splitlines()})
+        told = {*(state.path / NAMES).read_text(errors="replace").splitlines()}
     except OSError:
         return []
+    return sorted(name for name in told if netns_names.is_name(name))
 
 
 def _remove(lab: str, lab_ids: set[str], recorded: tuple[Process, ...]) -> Removed:

@@ -136,11 +136,25 @@ class LabState:
             raise LabError(f"{path} cannot be written: {error.strerror}{remedy(error, path)}") from error
 
     def read(self, name: str) -> Any:
-        """Content of a JSON file of the folder; None when it is not there or not JSON."""
+        """Content of a JSON file of the folder; None when it is not there or not JSON.
+
+        Programs in instances may have written it: who reads it takes nothing in it for granted.
+        """
         try:
             return json.loads((self._path / name).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
+
+    def clear(self, *names: str) -> None:
+        """Remove files of the folder, and whatever programs in instances have put in their place. Raises LabError."""
+        for name in names:
+            path = self._path / name
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                shutil.rmtree(path, ignore_errors=True)
+                if os.path.lexists(path):
+                    raise LabError(f"{path} cannot be removed: {error.strerror}{remedy(error, path)}") from error
 
     def clear_drafts(self, *alive: int) -> None:
         """Remove what processes had not finished that were killed; the caller holds the lock, nothing of it is his.
@@ -208,8 +222,9 @@ def folder_id(folder: Path) -> str:
 
 
 def recorded_process(facts: Any) -> Process | None:
-    """The process that a record (pid, start, boot) names, if it is alive and the same."""
-    if not isinstance(facts, dict) or facts.get("boot") != boot_id():
-        return None
-    process = Process(int(facts.get("pid", 0)), int(facts.get("start", -1)))
-    return process if process.is_alive() else None
+    """The process that a record (pid, start, boot) names, if it is alive and the same; None for what is no record."""
+    match facts:
+        case {"pid": int(pid), "start": int(start), "boot": str(boot)} if boot == boot_id():
+            process = Process(pid, start)
+            return process if process.is_alive() else None
+    return None

@@ -177,6 +177,40 @@ def test_a_process_that_only_the_record_calls_the_lab_s_is_left_alone(dead: Daem
     assert nothing_left(dead)
 
 
+def test_whatever_programs_have_made_of_records_every_dead_lab_goes(dead: Daemon) -> None:
+    """Of the one whose they are, and of all others."""
+    dead.kill()
+    boot = {"boot": processes.boot_id()}
+    records: list[Any] = [boot, {**dead.facts, "lab_id": ["x"]}, {**dead.facts, "pid": "x"}, [boot], "boot", 7]
+    for number, record in enumerate(records):
+        spoilt = LabState(f"vpclabgc-{number}")
+        spoilt.path.mkdir()
+        for name in ("runtime.json", "daemon.json"):
+            spoilt.write(name, record)
+    (spoilt.path / "names").write_bytes(b"\xff\n..\n../../x\n\0\n" + b"x" * 300)
+    (spoilt.path / "lab.json" / "within").mkdir(parents=True)
+    removed = gc.collect()
+    assert [each.lab for each in removed] == ["vpclabgc", *(f"vpclabgc-{number}" for number in range(len(records)))]
+    assert nothing_left(dead)
+    assert known_labs() == []
+
+
+def test_a_lab_starts_whatever_programs_have_made_of_its_record(dead: Daemon) -> None:
+    dead.kill()
+    state = LabState("vpclabgc")
+    state.acquire()
+    try:
+        state.write("runtime.json", {**dead.facts, "init": "x", "lab_id": None})
+        (state.path / "names").unlink(missing_ok=True)
+        (state.path / "names").mkdir()
+        with Runtime(state) as runtime:
+            runtime.add_nodes([plan("vpclabgc-1")])
+            assert output(runtime, "vpclabgc-1", "hostname") == "vpclabgc-1\n"
+    finally:
+        state.remove()
+        state.release()
+
+
 def test_a_lab_that_starts_is_left_alone(state_home: Path) -> None:
     """Until its spawner has the time to give itself its name, only the command line tells what it is."""
     ours, theirs = socket.socketpair()
