@@ -99,8 +99,8 @@ def clean(state: LabState) -> Removed:
     nothing = Removed(lab=state.name, processes=0, namespaces=(), folder=None)
     lab_id, recorded = _recorded(state)
     removed = nothing
-    if lab_id is not None:
-        removed = _remove(state.name, _ids_of(state, lab_id), recorded)
+    if ids := _ids_of(state, lab_id):
+        removed = _remove(state.name, ids, recorded)
     swept = tuple(name for name in _announced(state) if netns_names.sweep(name))
     removed = replace(removed, namespaces=(*removed.namespaces, *swept))
     state.clear(RUNTIME, DAEMON, NAMES, JOURNAL, DOOR)
@@ -119,28 +119,28 @@ def _recorded(state: LabState) -> tuple[str | None, tuple[Process, ...]]:
             "start": int(start),
             "init": int(init),
             "init_start": int() | None as init_start,
-        } if boot == processes.boot_id():
+        } if boot == processes.boot_id() and lab_id.rpartition("-")[0] == state.name:
             return lab_id, (Process(pid, start), Process(init, init_start or -1))
     return None, ()
 
 
-def _ids_of(state: LabState, recorded: str) -> set[str]:
+def _ids_of(state: LabState, recorded: str | None) -> set[str]:
     """Ids of runs of this lab, in this state folder: not of one of its name elsewhere, whatever the record says.
 
-    It lies in the folder, which may be a copy of another, and which programs in instances may write to. Those may look
-    like spawners as well, but are in PID namespaces of their own.
+    It lies in the folder, which may be a copy of another, and which programs in instances may write to. So spawners say
+    themselves which folder they are for, and one whose record is lost is found as well. The record adds the id of one
+    that is gone: what has a spawner of another folder, or in a PID namespace below (a container), is not ours. Programs
+    in instances may look like spawners, too, but are in such namespaces.
     """
-    here, ids = folder_id(state.path), {recorded}
+    here = folder_id(state.path)
+    ours: set[str] = set()
+    others: set[str] = set()
     for process in processes.all_processes():
         lab_id = processes.lab_of(process.pid)
-        if lab_id is None or not (processes.is_spawner(process.pid) and processes.is_beside_us(process.pid)):
-            continue
-        started_for = processes.folder_of(process.pid)
-        if started_for == here:
-            ids.add(lab_id)
-        elif started_for is not None:
-            ids.discard(lab_id)
-    return ids
+        if lab_id is not None and processes.is_spawner(process.pid):
+            is_ours = processes.folder_of(process.pid) == here and processes.is_beside_us(process.pid)
+            (ours if is_ours else others).add(lab_id)
+    return ours if recorded is None or recorded in others else ours | {recorded}
 
 
 def _announced(state: LabState) -> list[str]:

@@ -163,6 +163,42 @@ def test_a_program_that_looks_like_a_spawner_of_this_folder_ends_no_other_lab(de
     assert nothing_left(dead)
 
 
+def test_a_lab_in_a_container_is_not_ended_by_a_copy_of_its_record(dead: Daemon) -> None:
+    """Its spawner is in a PID namespace below, and which folder it is for means nothing out here."""
+    there = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--kill-child"]
+    line = [sys.executable, "-c", "print(flush=True); input()", *command("spawner", "3", "1:1")]
+    lab_id = "vpclabgc-0123456789abcdef"
+    environment = {**os.environ, LAB_VARIABLE: lab_id}
+    with subprocess.Popen([*there, *line], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as contained:
+        assert contained.stdout is not None
+        contained.stdout.readline()
+        dead.kill()
+        found = processes.find(child_of(contained.pid))
+        assert found is not None
+        forged = {"lab_id": lab_id, "pid": found.pid, "start": found.start}
+        LabState("vpclabgc").write("runtime.json", {**dead.facts, **forged})
+        gc.collect("vpclabgc")
+        assert found.is_alive()
+        contained.communicate(b"\n")
+        assert contained.returncode == 0
+    gc.collect()
+    assert nothing_left(dead)
+
+
+def test_the_record_of_a_lab_of_another_name_is_not_believed(dead: Daemon) -> None:
+    """Even of one whose spawner has ended."""
+    dead.kill()
+    eventually(lambda: not dead.everything(), "the kernel killed everything")
+    lab_id = "vpclabother-0123456789abcdef"
+    state = LabState("vpclabgc")
+    state.write("runtime.json", {**dead.facts, "lab_id": lab_id})
+    with subprocess.Popen(["sleep", "4347"], env={**os.environ, LAB_VARIABLE: lab_id}) as stranger:
+        state.acquire()
+        assert gc.clean(state).processes == 0
+        state.release()
+        stranger.kill()
+
+
 def test_a_process_that_only_the_record_calls_the_lab_s_is_left_alone(dead: Daemon) -> None:
     """The record lies where programs in instances may write."""
     with subprocess.Popen(["sleep", "4346"]) as stranger:

@@ -336,6 +336,21 @@ def test_what_was_being_written_when_a_process_was_killed_is_cleared_by_the_next
         assert not under_way.exists()
 
 
+@pytest.mark.parametrize(
+    "record", [None, {"lab_id": "another-0123456789abcdef"}, {"boot": "another"}, {"pid": 1}], ids=str
+)
+def test_what_waits_is_ended_by_who_starts_anew_whatever_the_record_says(
+    abandoned: Runtime, state: LabState, record: dict[str, object] | None
+) -> None:
+    """Programs in instances may remove it. Two labs in one folder would take each other's files."""
+    recorded = state.read(RUNTIME)
+    (state.path / RUNTIME).unlink() if record is None else state.write(RUNTIME, {**recorded, **record})
+    with Runtime(state) as runtime:
+        assert not commands(abandoned.lab_id)
+        assert not names_of(abandoned.lab_id)
+        runtime.add_nodes(nodes())
+
+
 def test_what_waited_leaves_nothing(abandoned: Runtime, state: LabState) -> None:
     lab_id = abandoned.lab_id
     assert commands(lab_id)
