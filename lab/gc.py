@@ -135,9 +135,9 @@ def _ids_of(state: LabState, recorded: str | None) -> set[str]:
     here = folder_id(state.path)
     ours: set[str] = set()
     others: set[str] = set()
-    for process in processes.all_processes():
+    for process in processes.all_spawners():
         lab_id = processes.lab_of(process.pid)
-        if lab_id is not None and processes.is_spawner(process.pid):
+        if lab_id is not None:
             is_ours = processes.folder_of(process.pid) == here and processes.is_beside_us(process.pid)
             (ours if is_ours else others).add(lab_id)
     return ours if recorded is None or recorded in others else ours | {recorded}

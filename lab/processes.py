@@ -126,6 +126,13 @@ def is_spawner(pid: int) -> bool:
     return name == SPAWNER or (name.startswith(_STARTING) and runs(arguments_of(pid), "spawner"))
 
 
+def all_spawners() -> Iterator[Process]:
+    """Every process that is the spawner of a lab, going by its name and command line."""
+    for name in os.listdir(_PROC):
+        if name.isdecimal() and is_spawner(int(name)) and (process := find(int(name))) is not None:
+            yield process
+
+
 def folder_of(pid: int) -> str | None:
     """Which state folder (`lab.state.folder_id`) a spawner was started for; None when it is none, or does not say."""
     said = arguments_to(arguments_of(pid), "spawner")
