@@ -65,6 +65,8 @@ class Door:
     def __init__(self, folder: Path, network: int) -> None:
         """Make the socket in a state folder; `network` is where those come from who are let in. Raises OSError."""
         self._folder, self._network = folder, network
+        self._identity = (0, 0)
+        """(device, inode) of the socket, which nobody else's file has as long as it is open."""
         self._socket = self._bound()
 
     def _bound(self) -> socket.socket:
@@ -74,8 +76,10 @@ class Door:
             draft.unlink(missing_ok=True)
             with reachable(self._folder, draft.name) as address:
                 end.bind(address)
-            draft.replace(self._folder / DOOR)
             end.setblocking(False)
+            made = _identity(draft)
+            draft.replace(self._folder / DOOR)
+            self._identity = made
         except BaseException:
             end.close()
             draft.unlink(missing_ok=True)
@@ -101,8 +105,11 @@ class Door:
         return self._socket.fileno()
 
     def is_there(self) -> bool:
-        """Whether anybody can find it: not when the state folder has been removed."""
-        return (self._folder / DOOR).exists()
+        """Whether anybody can find it: not when the state folder has been removed, or another door is in its place."""
+        try:
+            return _identity(self._folder / DOOR) == self._identity
+        except OSError:
+            return False
 
     def open(self, handover: Handover) -> Channel | None:
         """Hand the lab over to who has come; None when that is nobody, or nobody to let in."""
@@ -128,10 +135,16 @@ class Door:
         return None
 
     def close(self) -> None:
-        """Take it away."""
-        self._socket.close()
+        """Take it away, and nobody else's that is in its place."""
         with contextlib.suppress(OSError):
-            (self._folder / DOOR).unlink()
+            if self.is_there():
+                (self._folder / DOOR).unlink()
+        self._socket.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
 
 
 def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover]:

@@ -62,6 +62,11 @@ class Crashed:
         os.kill(self.state.read(DAEMON)["pid"], signal.SIGKILL)
         eventually(lambda: not self.state.is_running(), "the daemon is gone")
 
+    def kill_and_stop(self) -> None:
+        """Stop the spawner as well, which else ends as soon as it sees that nobody finds its door."""
+        os.kill(self.spawner, signal.SIGSTOP)
+        self.kill()
+
     def resume(self) -> Lab:
         assert "is up again: 4 nodes in" in VPCLAB.said("up", "--resume")
         return Lab.attach()
@@ -86,6 +91,10 @@ class Crashed:
                 return
             self.kill()
         raise AssertionError("it was always up before")
+
+    @property
+    def spawner(self) -> int:
+        return int(self.state.read(RUNTIME)["pid"])
 
     @property
     def lab_id(self) -> str:
@@ -372,7 +381,7 @@ def is_not_believed(crashed: Crashed, pid: int) -> None:
 def test_what_a_program_in_an_instance_puts_in_place_of_the_door_is_not_believed(crashed: Crashed) -> None:
     """Not even when the record names that program: both lie in a folder that it may write to."""
     app, folder = Lab.attach()["app"], crashed.state.path
-    crashed.kill()
+    crashed.kill_and_stop()
     lure = [sys.executable, "-I", "-c", LURE, str(folder)]
     with app.popen(lure, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as entered:
         assert entered.stdout is not None
@@ -385,7 +394,7 @@ def test_what_a_program_in_an_instance_puts_in_place_of_the_door_is_not_believed
 def test_what_another_process_of_the_user_says_is_not_believed(crashed: Crashed) -> None:
     """Programs in instances can put the way to its socket in place of the door, and its number into the record."""
     folder = crashed.state.path
-    crashed.kill()
+    crashed.kill_and_stop()
     lure = [sys.executable, "-I", "-c", LURE, str(folder)]
     with subprocess.Popen(lure, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bystander:
         assert bystander.stdout is not None

@@ -203,6 +203,21 @@ def test_a_door_that_cannot_be_put_in_its_place_leaves_nothing(folder: Path) -> 
     assert [each.name for each in folder.iterdir()] == [DOOR]
 
 
+def test_a_door_that_another_has_taken_the_place_of_is_not_there_and_leaves_that_one(folder: Path) -> None:
+    """As after a folder has been removed and a lab of that name started anew."""
+    first = Door(folder, here())
+    assert first.is_there()
+    second = Door(folder, here())
+    assert (first.is_there(), second.is_there()) == (False, True)
+    first.close()
+    assert second.is_there()
+    (folder / DOOR).unlink()
+    (folder / DOOR).symlink_to(folder / "elsewhere")
+    assert not second.is_there()
+    second.close()
+    assert (folder / DOOR).is_symlink()
+
+
 def test_without_a_door_or_a_spawner_nobody_waits_for_long(folder: Path) -> None:
     with subprocess.Popen(["true"]) as ended:
         spawner = Process(ended.pid, 1)
