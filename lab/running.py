@@ -21,9 +21,10 @@ from dataplane.errors import LabError, VpclabError
 from dataplane.load import load
 from dataplane.load.file import LoadedFile
 from dataplane.model.check import Check
+from dataplane.model.lab_file import LabFile
 from dataplane.topology import Topology
 from fastpath.worker import Worker
-from lab.change import Change, changes
+from lab.change import Change, changes, made_at_last
 from lab.declared_captures import DeclaredCaptures
 from lab.flow_logs import FlowLogs
 from lab.journal import Journal
@@ -153,6 +154,11 @@ class RunningLab:
         return self._shown
 
     @property
+    def missing(self) -> frozenset[str]:
+        """Nodes that its file has and that are not there: they could not be made when the lab was taken over."""
+        return self._missing
+
+    @property
     def checks(self) -> tuple[Check, ...]:
         """What its lab file claims."""
         return self._loaded.lab_file.checks
@@ -204,7 +210,8 @@ class RunningLab:
     def _adopt(self) -> Mapping[int, int]:
         """Make the nodes that were taken over what they should be; port -> TAP descriptor."""
         adopted = self.survival.adopt(self._plans.values())
-        self._keep({name: plan for name, plan in self._plans.items() if name not in adopted.missing})
+        there = {name: plan for name, plan in self._plans.items() if name not in adopted.missing}
+        self._keep(there, missing=adopted.missing)
         return adopted.taps
 
     def _described(self, text: str, file: str) -> Journal:
@@ -290,8 +297,8 @@ class RunningLab:
                 raise LabError(f"lab {self.name} is going down")
             loaded = load(text, file_name=file)
             topology = loaded.topology()
-            found = changes(self._loaded.lab_file, loaded.lab_file)
-            if dry_run or not found:
+            found = self._changes(loaded.lab_file)
+            if dry_run or not (found or self._missing):
                 return found, ""
             try:
                 self._change_over(loaded, topology, text, file)
@@ -302,6 +309,11 @@ class RunningLab:
             problem = self._start_programs()
         self._begin_health()
         return found, problem
+
+    def _changes(self, new: LabFile) -> list[Change]:
+        found = changes(self._loaded.lab_file, new)
+        told = {each.path for each in found}
+        return [*found, *(each for each in made_at_last(new, self._missing) if each.path not in told)]
 
     def _change_over(self, loaded: LoadedFile, topology: Topology, text: str, file: str) -> None:
         folder = Path(file).parent
@@ -362,8 +374,8 @@ class RunningLab:
         self._detach(new)  # of a device that root inside renamed the worker still has the other end
         self._attach(new)
 
-    def _keep(self, plans: dict[str, NodePlan]) -> None:
-        self._plans = plans
+    def _keep(self, plans: dict[str, NodePlan], missing: frozenset[str] = frozenset()) -> None:
+        self._plans, self._missing = plans, missing
         self._shown = {name: plan for name, plan in plans.items() if not plan.hidden}
 
     def _planned(self, topology: Topology) -> dict[str, NodePlan]:

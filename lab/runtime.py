@@ -186,7 +186,10 @@ class Runtime:
                 elif plan != self._plans[name] or name in self._unfinished:
                     self.update_node(plan)
             except RefusedError as error:
-                yield f"node {name} is not what it should be: {error}; apply a file without it, then this one again"
+                if name in self._plans:
+                    yield f"node {name} is not what it should be: {error}; apply a file without it, then this one again"
+                else:
+                    yield f"node {name} is not there: {error}; apply its file again"
 
     def be_patient(self) -> None:
         """Wait for the spawner as long as it takes, as for one that was started here.

@@ -96,7 +96,9 @@ def address(text: str) -> Address:
 
 
 def no_such_node(lab: RunningLab, name: str) -> str:
-    """What to say of a name that no node has."""
+    """What to say of a name that no node has, or one that is not there."""
+    if name in lab.missing:
+        return f"node {name} could not be made when lab {lab.name} was brought back; apply its file again"
     if name == THIS_MACHINE:
         return f"the machine itself is not part of the lab; its nodes are {', '.join(lab.plans)}"
     nearest = difflib.get_close_matches(name, lab.plans, n=1)

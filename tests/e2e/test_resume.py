@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from lab import gc, processes
-from lab.state import DAEMON, JOURNAL, RUNTIME, LabState
+from lab.state import DAEMON, JOURNAL, NAMES, RUNTIME, LabState
 from tests.e2e.command import Command, rest_of
 from tests.e2e.lab.stage import HOLD, KNOCK, child_of, commands, eventually, names_of
-from vpclab import Lab, LabError, Node
+from vpclab import Lab, LabError, Node, VpclabError
 
 FILES = Path(__file__).parents[1] / "crashes"
 BEFORE, AFTER = FILES / "before.yaml", FILES / "after.yaml"
@@ -343,6 +343,43 @@ def test_an_instance_that_cannot_be_what_it_should_be_costs_no_other(crashed: Cr
     again.apply(wider)
     assert len(again["app"].addresses) == 2
     assert again["app"].ping("visitor", timeout_s=10)
+
+
+@pytest.mark.root  # without, no node has a name
+def test_an_instance_that_is_not_there_and_cannot_be_made_is_in_no_other_s_way(
+    crashed: Crashed, tmp_path: Path
+) -> None:
+    """Checks of it say so, others are judged, and the same file makes it when what was in its way is gone."""
+    wider = tmp_path / "wider.yaml"
+    group = "      open: {description: open, ingress: [{protocol: all, source: 0.0.0.0/0}]}\n"
+    ghost = "  ghost: {vpc: shop, subnet: private, security_groups: [open]}\n"
+    text = BEFORE.read_text().replace("    flow_logs:\n", f"{group}    flow_logs:\n")
+    wider.write_text(text.replace("internet:\n", f"{ghost}internet:\n"))
+    crashed.kill()
+    crashed.state.write(JOURNAL, {**crashed.state.read(JOURNAL), "text": wider.read_text()})
+    names = crashed.state.path / NAMES
+    names.rename(names.with_name("aside"))
+    names.mkdir()
+    again = crashed.resume()
+    [warning] = [each for each in again.status()["warnings"] if "ghost" in each]
+    assert "node ghost is not there: nodes cannot be made: " in warning
+    checks: list[dict[str, Any]] = [
+        {"can": "ghost -> app", "protocol": "icmp"},
+        {"can": "app -> ghost", "port": 80},
+        {"cannot": "app -> ghost", "protocol": "udp", "port": 9},
+        {"can": "app -> visitor", "protocol": "icmp"},
+        {"cannot": "visitor -> web", "port": 81},
+    ]
+    rows = again.check(checks, patience_s=1.0)
+    assert [row["holds"] for row in rows] == [False, False, False, True, True]
+    assert ["node ghost could not be made" in row["why"] for row in rows] == [True, True, True, False, False]
+    with pytest.raises(VpclabError, match="ghost could not be made when lab crash was brought back"):
+        again["ghost"].run(["true"])
+    names.rmdir()
+    names.with_name("aside").rename(names)
+    assert [each["path"] for each in again.apply(wider)] == ["instances.ghost"]
+    assert again["app"].ping("ghost", timeout_s=10)
+    assert all(row["holds"] for row in again.check(checks[:1]))
 
 
 def test_who_interrupts_a_resumption_leaves_what_it_was_to_rescue(crashed: Crashed) -> None:

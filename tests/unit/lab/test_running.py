@@ -16,6 +16,7 @@ from dataplane.errors import ConfigurationError, LabError
 from dataplane.load import load
 from dataplane.topology.runtime_state import HEALTHY, FormerTarget, RuntimeState, TargetHealth
 from lab import live_state, running, survival
+from lab.checking import prove
 from lab.connections import Sockets
 from lab.journal import Journal, read_journal
 from lab.keeper import RefusedError, SilentError
@@ -450,6 +451,44 @@ def test_a_node_that_is_not_there_any_more_is_made_by_the_next_file(again: Calla
         assert sorted(runtime.plans) == sorted(taken.plans) == ["a", "b", "c"]
         taken.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
         assert list(runtime.plans) == ["a"]
+
+
+def test_the_same_file_makes_a_node_that_could_not_be_made(again: Callable[..., Any]) -> None:
+    runtime = FakeRuntime(FakeState())
+    runtime.missing = frozenset({"b"})
+    same = lab_text(a="10.0.1.10", b="10.0.1.11")
+    with again(runtime) as taken:
+        for dry_run in (True, False):
+            [added], _ = taken.apply(same, "lab.yaml", dry_run=dry_run)
+            assert (added.action, added.kind, added.path) == ("add", "instance", "instances.b")
+        assert sorted(runtime.plans) == sorted(taken.plans) == ["a", "b"]
+        assert len(taken.worker.ports) == 2
+        assert taken.apply(same, "lab.yaml", dry_run=False) == ([], "")
+
+
+def test_a_node_that_could_not_be_made_is_told_once_when_the_file_says_something_new_of_it(
+    again: Callable[..., Any],
+) -> None:
+    runtime = FakeRuntime(FakeState())
+    runtime.missing = frozenset({"b"})
+    with again(runtime) as taken:
+        runtime.failing = "add"
+        with pytest.raises(LabError, match="refused: add"):
+            taken.apply(lab_text(a="10.0.1.10", b="10.0.1.12"), "new.yaml", dry_run=False)
+        runtime.failing = ""
+        [change], _ = taken.apply(lab_text(a="10.0.1.10", b="10.0.1.12"), "new.yaml", dry_run=False)
+        assert (change.action, change.path) == ("change", "instances.b")
+        assert sorted(runtime.plans) == ["a", "b"]
+
+
+def test_a_check_of_a_node_that_could_not_be_made_says_so(again: Callable[..., Any]) -> None:
+    runtime = FakeRuntime(FakeState())
+    runtime.missing = frozenset({"b"})
+    text = lab_text(a="10.0.1.10", b="10.0.1.11") + "checks: [{can: b -> a, port: 80}, {cannot: b -> a, port: 81}]\n"
+    with again(runtime, text) as taken:
+        found = prove(taken, taken.checks)
+    why = "node b could not be made when lab fake was brought back; apply its file again"
+    assert [(each.holds, why in each.why) for each in found] == [(False, True), (False, True)]
 
 
 def test_a_health_checker_that_cannot_be_started_anew_is_told(
