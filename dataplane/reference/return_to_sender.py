@@ -20,10 +20,9 @@ def remember(journey: Journey, inventory: Inventory, memory: FlowMemory, name: s
     if NAT not in journey.through:
         return
     limits = limits_of_nat_gateways(inventory.lab.settings)
-    number = inventory.names.intern("vpc-peering", name)
-    done = memory.see(_owner(inventory, name, peer), journey.packet, journey.now_ms, limits, at=number)
+    done = memory.see(_owner(inventory, name, peer), journey.packet, journey.now_ms, limits)
     if done:
-        journey.note(number, done)
+        journey.note(inventory.names.intern("vpc-peering", name), done)
 
 
 def _owner(inventory: Inventory, name: str, entered: str) -> int:

@@ -1,1 +1,0 @@
-# Nothing for Python: other compiled modules use it through its .pxd.
