@@ -25,7 +25,7 @@ from tests.e2e.lab.stage import DEADLINE_S, commands, eventually, interface, ip_
 pytestmark = pytest.mark.e2e
 
 HOLD = """
-import fcntl, os, struct, sys, time
+import fcntl, os, struct, sys
 tap = os.open("/dev/net/tun", os.O_RDWR)
 fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", sys.argv[1].encode(), 0x0002 | 0x1000 | 0x4000))
 print("held", flush=True)
