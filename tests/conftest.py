@@ -99,15 +99,19 @@ class Accounts:
 
 
 class Apart:
-    """In a worker, one of several: a place of its own, and at the end what is left of labs in it."""
+    """In a worker, one of several: a place of its own, and at the end what is left of what was not there before.
+
+    An ordinary user's place still shows the names under /run/netns that root made, before or for something else.
+    """
 
     def __init__(self) -> None:
         self.states = stand_apart()
+        self.before = names_and_states()
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         output: dict[str, Any] = session.config.workeroutput  # type: ignore[attr-defined]
-        output["left"] = sorted(names_and_states())
+        output["left"] = sorted(names_and_states() - self.before)
         leave(self.states)
 
 

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from tests import conftest
 
 ROOT = Path(__file__).parents[2]
 FORGETS = """
@@ -46,3 +49,15 @@ def test_a_forgotten_lab_fails_the_run(tmp_path: Path, words: tuple[str, ...]) -
 def test_each_process_has_states_of_its_own(tmp_path: Path) -> None:
     run(tmp_path, FORGETS, "-n", "1")
     assert not (tmp_path / "states").exists()
+
+
+def test_what_was_there_before_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ordinary user's processes see root's names: those of a measurement that was killed an hour ago, say."""
+    seen = {"namespace of-root"}
+    monkeypatch.setattr(conftest, "stand_apart", lambda: tmp_path / "states")
+    monkeypatch.setattr(conftest, "names_and_states", lambda: set(seen))
+    apart = conftest.Apart()
+    seen |= {"namespace of-a-test", "state of lab forgotten"}
+    session = SimpleNamespace(config=SimpleNamespace(workeroutput={}))
+    apart.pytest_sessionfinish(session)  # type: ignore[arg-type]
+    assert session.config.workeroutput["left"] == ["namespace of-a-test", "state of lab forgotten"]
