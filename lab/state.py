@@ -8,6 +8,7 @@
     names          what it has, or was about to have, under /run/netns (written by its spawner)
     nodes/NODE/    PROGRAM.log
     etc/           seen from outside always empty: files of the nodes (`lab.mount_view`)
+    .NAME.PID      one of these while a process makes it (`draft_of`)
 
 The kernel gives a lock up when its holder dies, however it dies, so a lock cannot be stale, while a process id
 in a file can be another process's by now.
@@ -34,6 +35,8 @@ from lab.state_root import state_root
 LOCK, DAEMON, RUNTIME, NODES, ETC = "lock", "daemon.json", "runtime.json", "nodes", "etc"
 JOURNAL, DOOR, NAMES = "lab.json", "nodes.sock", "names"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_DRAFT = re.compile(r"\..+\.([0-9]+)")
+"""``.NAME.PID``, a file that a process has not finished yet: see `draft_of`."""
 _TRIES = 100
 """So often a folder may vanish while it is made."""
 
@@ -124,7 +127,7 @@ class LabState:
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file of the folder atomically: readers see the old or the new content, never a part."""
         path = self._path / name
-        draft = path.with_name(f".{name}.{os.getpid()}")
+        draft = draft_of(path)
         try:
             draft.write_text(json.dumps(value, separators=(",", ":")))
             draft.replace(path)
@@ -133,11 +136,37 @@ class LabState:
             raise LabError(f"{path} cannot be written: {error.strerror}{remedy(error, path)}") from error
 
     def read(self, name: str) -> Any:
-        """Content of a JSON file of the folder; None when it is not there or not JSON."""
+        """Content of a JSON file of the folder; None when it is not there or not JSON.
+
+        Programs in instances may have written it: who reads it takes nothing in it for granted.
+        """
         try:
             return json.loads((self._path / name).read_text())
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
+
+    def clear(self, *names: str) -> None:
+        """Remove files of the folder, and whatever programs in instances have put in their place. Raises LabError."""
+        for name in names:
+            path = self._path / name
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                shutil.rmtree(path, ignore_errors=True)
+                if os.path.lexists(path):
+                    raise LabError(f"{path} cannot be removed: {error.strerror}{remedy(error, path)}") from error
+
+    def clear_drafts(self, *alive: int) -> None:
+        """Remove what processes had not finished that were killed; the caller holds the lock, nothing of it is his.
+
+        `alive` are processes besides the caller that make files here.
+        """
+        with contextlib.suppress(OSError):  # there is no folder any more
+            for name in os.listdir(self._path):
+                found = _DRAFT.fullmatch(name)
+                if found is not None and int(found[1]) not in alive:
+                    with contextlib.suppress(OSError):  # a program in an instance has made a folder of that name
+                        (self._path / name).unlink()
 
     def remove(self) -> None:
         """Remove the folder with everything in it; the caller holds the lock (and keeps it)."""
@@ -181,9 +210,21 @@ class LabState:
         return False
 
 
+def draft_of(path: Path) -> Path:
+    """Where a file is made before it takes its place, so that nobody sees a part of it."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def folder_id(folder: Path) -> str:
+    """What tells a folder from others, copies and later ones of its name included, while somebody has it open."""
+    found = folder.stat()
+    return f"{found.st_dev}:{found.st_ino}"
+
+
 def recorded_process(facts: Any) -> Process | None:
-    """The process that a record (pid, start, boot) names, if it is alive and the same."""
-    if not isinstance(facts, dict) or facts.get("boot") != boot_id():
-        return None
-    process = Process(int(facts.get("pid", 0)), int(facts.get("start", -1)))
-    return process if process.is_alive() else None
+    """The process that a record (pid, start, boot) names, if it is alive and the same; None for what is no record."""
+    match facts:
+        case {"pid": int(pid), "start": int(start), "boot": str(boot)} if boot == boot_id():
+            process = Process(pid, start)
+            return process if process.is_alive() else None
+    return None

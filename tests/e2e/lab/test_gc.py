@@ -18,9 +18,9 @@ from lab import gc, netns_names, processes
 from lab.identity import LAB_VARIABLE
 from lab.interpreter import command
 from lab.runtime import Runtime
-from lab.state import LabState, known_labs
+from lab.state import LabState, folder_id, known_labs
 from lab.syscalls import MNT_DETACH, umount
-from tests.e2e.lab.stage import eventually, names_of, need, output, plan
+from tests.e2e.lab.stage import child_of, eventually, names_of, need, output, plan
 
 pytestmark = pytest.mark.e2e
 
@@ -143,6 +143,108 @@ def test_a_running_lab_of_another_state_folder_is_left_alone(
         assert gc.collect() == []
         assert gc.collect("vpclabgc") == []
     assert dead.sleepers() == 6
+
+
+def test_a_program_that_looks_like_a_spawner_of_this_folder_ends_no_other_lab(dead: Daemon) -> None:
+    """As one in an instance may: it is in a PID namespace below."""
+    other = Daemon("vpclabother")
+    there = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--kill-child"]
+    line = [sys.executable, "-c", "input()", *command("spawner", "3", folder_id(LabState("vpclabgc").path))]
+    environment = {**os.environ, LAB_VARIABLE: other.lab_id}
+    try:
+        with subprocess.Popen([*there, *line], stdin=subprocess.PIPE, env=environment) as liar:
+            eventually(lambda: child_of(liar.pid) and processes.is_spawner(child_of(liar.pid)), "it looks so")
+            dead.kill()
+            gc.collect("vpclabgc")
+            assert other.sleepers() == 6
+            liar.communicate(b"\n")
+    finally:
+        other.close()
+    assert nothing_left(dead)
+
+
+def test_a_lab_in_a_container_is_not_ended_by_a_copy_of_its_record(dead: Daemon) -> None:
+    """Its spawner is in a PID namespace below, and which folder it is for means nothing out here."""
+    there = ["unshare", *([] if os.geteuid() == 0 else ["--map-root-user"]), "--pid", "--fork", "--kill-child"]
+    line = [sys.executable, "-c", "print(flush=True); input()", *command("spawner", "3", "1:1")]
+    lab_id = "vpclabgc-0123456789abcdef"
+    environment = {**os.environ, LAB_VARIABLE: lab_id}
+    with subprocess.Popen([*there, *line], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as contained:
+        assert contained.stdout is not None
+        contained.stdout.readline()
+        dead.kill()
+        found = processes.find(child_of(contained.pid))
+        assert found is not None
+        forged = {"lab_id": lab_id, "pid": found.pid, "start": found.start}
+        LabState("vpclabgc").write("runtime.json", {**dead.facts, **forged})
+        gc.collect("vpclabgc")
+        assert found.is_alive()
+        contained.communicate(b"\n")
+        assert contained.returncode == 0
+    gc.collect()
+    assert nothing_left(dead)
+
+
+def test_the_record_of_a_lab_of_another_name_is_not_believed(dead: Daemon) -> None:
+    """Even of one whose spawner has ended."""
+    dead.kill()
+    eventually(lambda: not dead.everything(), "the kernel killed everything")
+    lab_id = "vpclabother-0123456789abcdef"
+    state = LabState("vpclabgc")
+    state.write("runtime.json", {**dead.facts, "lab_id": lab_id})
+    with subprocess.Popen(["sleep", "4347"], env={**os.environ, LAB_VARIABLE: lab_id}) as stranger:
+        state.acquire()
+        assert gc.clean(state).processes == 0
+        state.release()
+        stranger.kill()
+
+
+def test_a_process_that_only_the_record_calls_the_lab_s_is_left_alone(dead: Daemon) -> None:
+    """The record lies where programs in instances may write."""
+    with subprocess.Popen(["sleep", "4346"]) as stranger:
+        found = processes.find(stranger.pid)
+        assert found is not None
+        forged = {**dead.facts, "init": found.pid, "init_start": found.start}
+        LabState("vpclabgc").write("runtime.json", forged)
+        dead.kill()
+        gc.collect()
+        assert stranger.poll() is None
+        stranger.kill()
+    assert nothing_left(dead)
+
+
+def test_whatever_programs_have_made_of_records_every_dead_lab_goes(dead: Daemon) -> None:
+    """Of the one whose they are, and of all others."""
+    dead.kill()
+    boot = {"boot": processes.boot_id()}
+    records: list[Any] = [boot, {**dead.facts, "lab_id": ["x"]}, {**dead.facts, "pid": "x"}, [boot], "boot", 7]
+    for number, record in enumerate(records):
+        spoilt = LabState(f"vpclabgc-{number}")
+        spoilt.path.mkdir()
+        for name in ("runtime.json", "daemon.json"):
+            spoilt.write(name, record)
+    (spoilt.path / "names").write_bytes(b"\xff\n..\n../../x\n\0\n" + b"x" * 300)
+    (spoilt.path / "lab.json" / "within").mkdir(parents=True)
+    removed = gc.collect()
+    assert [each.lab for each in removed] == ["vpclabgc", *(f"vpclabgc-{number}" for number in range(len(records)))]
+    assert nothing_left(dead)
+    assert known_labs() == []
+
+
+def test_a_lab_starts_whatever_programs_have_made_of_its_record(dead: Daemon) -> None:
+    dead.kill()
+    state = LabState("vpclabgc")
+    state.acquire()
+    try:
+        state.write("runtime.json", {**dead.facts, "init": "x", "lab_id": None})
+        (state.path / "names").unlink(missing_ok=True)
+        (state.path / "names").mkdir()
+        with Runtime(state) as runtime:
+            runtime.add_nodes([plan("vpclabgc-1")])
+            assert output(runtime, "vpclabgc-1", "hostname") == "vpclabgc-1\n"
+    finally:
+        state.remove()
+        state.release()
 
 
 def test_a_lab_that_starts_is_left_alone(state_home: Path) -> None:

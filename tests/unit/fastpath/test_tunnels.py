@@ -5,7 +5,7 @@ from __future__ import annotations
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from dataplane.verdict import Cause, Reason, Verdict
-from fastpath.engine import Overlay
+from fastpath.tracer import Overlay
 from tests.scenario.gwlb import APP, DB, FAR, ONE, answer, balancer, delivered
 from tests.scenario.network import Network, check_sums
 from tests.scenario.test_gwlb_routes import TO_ENDPOINT, TO_INTERNET, TO_NAT, with_nat

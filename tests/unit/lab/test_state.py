@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from dataplane.errors import LabError
 from lab.processes import boot_id
-from lab.state import DAEMON, LabState, known_labs, recorded_process
+from lab.state import DAEMON, LabState, draft_of, known_labs, recorded_process
 from lab.state_root import state_root
 
 HOLD = """
@@ -158,12 +159,63 @@ def test_files_are_written_whole_or_not_at_all() -> None:
     assert [path.name for path in state.path.iterdir()] == ["x.json"]
 
 
+def test_what_a_killed_process_had_not_finished_is_cleared(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = LabState("a")
+    state.path.mkdir(parents=True)
+    for name in ("lab.json", "nodes.sock"):
+        with subprocess.Popen(["true"]) as ended:
+            monkeypatch.setattr(os, "getpid", lambda ended=ended: ended.pid)
+            draft_of(state.path / name).touch()
+    kept = draft_of(state.path / "nodes.sock")
+    for other in ("lab.json", ".profile", ".hidden.txt", "a.1"):
+        (state.path / other).touch()
+    state.clear_drafts(ended.pid)
+    assert {path.name for path in state.path.iterdir()} == {kept.name, "lab.json", ".profile", ".hidden.txt", "a.1"}
+    state.clear_drafts()
+    assert not kept.exists()
+
+
+def test_what_cannot_be_cleared_is_in_nobody_s_way() -> None:
+    state = LabState("a")
+    state.clear_drafts()
+    (state.path / ".lab.json.2").mkdir(parents=True)
+    for name in (".lab.json.1", ".lab.json.3"):
+        (state.path / name).touch()
+    state.clear_drafts()
+    assert [path.name for path in state.path.iterdir()] == [".lab.json.2"]
+
+
 def test_what_cannot_be_read_is_nothing() -> None:
     state = LabState("a")
     assert state.read("x.json") is None
     state.path.mkdir(parents=True)
-    (state.path / "x.json").write_text("{")
-    assert state.read("x.json") is None
+    for content in (b"{", b"\xff", b"[" * 100_000):
+        (state.path / "x.json").write_bytes(content)
+        assert state.read("x.json") is None
+
+
+def test_what_programs_put_in_place_of_a_file_is_cleared(tmp_path: Path) -> None:
+    state = LabState("a")
+    (state.path / "names" / "within").mkdir(parents=True)
+    (state.path / "lab.json").touch()
+    (state.path / "nodes.sock").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    state.clear("names", "lab.json", "nodes.sock", "runtime.json")
+    assert list(state.path.iterdir()) == []
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_what_cannot_be_cleared_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    state = LabState("a")
+    state.path.mkdir(parents=True)
+    (state.path / "names").touch()
+    with monkeypatch.context() as others:
+        others.setattr(Path, "unlink", refuses)
+        with pytest.raises(LabError, match="a/names cannot be removed: Permission denied"):
+            state.clear("names")
 
 
 def test_the_daemon_is_known_by_pid_start_time_and_boot() -> None:
@@ -175,5 +227,21 @@ def test_the_daemon_is_known_by_pid_start_time_and_boot() -> None:
     assert (facts["pid"], facts["boot"], facts["lab_id"]) == (os.getpid(), boot_id(), "a-1")
     for wrong in ({"pid": 0}, {"start": facts["start"] + 1}, {"boot": "another"}):
         (state.path / DAEMON).write_text(json.dumps({**facts, **wrong}))
+        assert state.read_daemon() is None
+        assert recorded_process(state.read(DAEMON)) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pid": "x"}, {"pid": None}, {"pid": 10**400}, {"start": [1]}, {"start": "7"}, {"boot": 7}], ids=str
+)
+def test_what_is_no_record_names_nobody(wrong: dict[str, object]) -> None:
+    """Programs in instances may write to it."""
+    state = LabState("a")
+    state.path.mkdir(parents=True)
+    state.write_daemon()
+    facts = {**state.read(DAEMON), **wrong}
+    missing = {key: value for key, value in facts.items() if key not in wrong}
+    for each in (facts, missing, [facts], "daemon", None):
+        state.write(DAEMON, each)
         assert state.read_daemon() is None
         assert recorded_process(state.read(DAEMON)) is None
