@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -68,7 +69,13 @@ def _runs(runs: list[dict[str, Any]]) -> Iterator[str]:
         m = run["machine"]
         where = f"{m['cpu']}, {m['cores']} cores, Linux {m['kernel']}, governor {m['governor']}, Python {m['python']}"
         commit = run["commit"][:10] + (" and changes" if run["dirty"] else "")
-        yield f"| {run['date'][:10]} | {commit} | {', '.join(run['areas'])} | {run['repeats']} | {where} |"
+        yield f"| {run['date'][:10]} | {commit} | {', '.join(run['areas'])} | {_repeats(run)} | {where} |"
+
+
+def _repeats(run: dict[str, Any]) -> int:
+    """How often most rows were measured: what does not vary, as bytes, is so once."""
+    often = Counter(len(row["ours"]["values"]) for row in run["rows"] if "values" in row["ours"])
+    return max(often, key=lambda times: (often[times], times), default=0)
 
 
 def _targets(targets: list[dict[str, Any]]) -> Iterator[str]:
