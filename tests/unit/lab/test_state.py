@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dataplane.errors import LabError
-from lab.processes import boot_id
-from lab.state import DAEMON, LabState, draft_of, known_labs, recorded_process
+from lab.processes import boot_id, find
+from lab.state import DAEMON, LOCK, RECORD_LIMIT_BYTES, RUNTIME, LabState, draft_of, known_labs, recorded_process
 from lab.state_root import state_root
 
 HOLD = """
@@ -220,7 +221,7 @@ def test_what_cannot_be_cleared_is_said(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_daemon_is_known_by_pid_start_time_and_boot() -> None:
     state = LabState("a")
-    state.path.mkdir(parents=True)
+    state.acquire()
     state.write_daemon(lab_id="a-1")
     facts = state.read_daemon()
     assert facts is not None
@@ -229,6 +230,79 @@ def test_the_daemon_is_known_by_pid_start_time_and_boot() -> None:
         (state.path / DAEMON).write_text(json.dumps({**facts, **wrong}))
         assert state.read_daemon() is None
         assert recorded_process(state.read(DAEMON)) is None
+
+
+def test_who_does_not_hold_the_lock_is_not_the_daemon(tmp_path: Path) -> None:
+    """Whoever it is: a program in an instance may have written the record."""
+    state, other = LabState("a"), LabState("b")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, ROOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        other.acquire()
+        state.write_daemon()
+        assert recorded_process(state.read(DAEMON)) is not None
+        assert state.read_daemon() is None
+        found = find(holder.pid)
+        assert found is not None
+        state.write(DAEMON, {"pid": found.pid, "start": found.start, "boot": boot_id()})
+        assert state.read_daemon() == state.read(DAEMON)
+        holder.communicate("\n")
+    other.release()
+
+
+@pytest.mark.parametrize("make", [Path.symlink_to, Path.hardlink_to], ids=["link", "name"])
+def test_the_lock_of_another_lab_is_not_this_one_s(make: Callable[[Path, Path], None]) -> None:
+    state, other = LabState("a"), LabState("b")
+    state.path.mkdir(parents=True)
+    other.acquire()
+    make(state.path / LOCK, other.path / LOCK)
+    state.write_daemon()
+    assert state.read_daemon() is None
+    other.release()
+
+
+def test_a_draft_is_written_to_nothing_that_was_there() -> None:
+    state = LabState("a")
+    state.path.mkdir(parents=True)
+    draft, victim = draft_of(state.path / RUNTIME), state.path / "victim"
+    victim.write_text("whole")
+    for made in (lambda: os.mkfifo(draft), lambda: draft.symlink_to(victim), draft.mkdir):
+        made()
+        state.write(RUNTIME, {"a": 1})
+        assert state.read(RUNTIME) == {"a": 1}
+    assert victim.read_text() == "whole"
+
+
+def test_what_could_not_be_read_is_not_written() -> None:
+    state = LabState("a")
+    state.path.mkdir(parents=True)
+    state.write(RUNTIME, "x" * (RECORD_LIMIT_BYTES - 2))
+    assert state.read(RUNTIME) is not None
+    with pytest.raises(LabError, match=f"{RECORD_LIMIT_BYTES + 1} bytes, at most {RECORD_LIMIT_BYTES}"):
+        state.write(RUNTIME, "x" * (RECORD_LIMIT_BYTES - 1))
+
+
+@pytest.mark.parametrize("name", [DAEMON, RUNTIME])
+def test_what_is_no_file_is_no_record_and_nobody_waits_for_it(name: str) -> None:
+    """Or one without end: programs in instances may have made it."""
+    state = LabState("a")
+    state.path.mkdir(parents=True)
+    os.mkfifo(state.path / name)
+    assert state.read(name) is None
+    state.clear(name)
+    (state.path / name).mkdir()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    assert state.read(name) is None
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    state.clear(name)
+    (state.path / name).symlink_to("/dev/zero")
+    assert state.read(name) is None
+    state.clear(name)
+    with (state.path / name).open("wb") as file:
+        file.truncate(1 << 40)
+    assert state.read(name) is None
 
 
 @pytest.mark.parametrize(
