@@ -17,8 +17,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dataplane.errors import LabError
 from lab import netns_names, processes
@@ -31,6 +32,7 @@ _SETTLING_S = 0.2
 """A lab that ends in order loses its spawner first; the kernel then ends the rest."""
 
 _Identity = tuple[int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,14 @@ class Removed:
     """Names that were under /run/netns."""
     folder: str | None
     """State folder."""
+
+
+class NotRemovedError(LabError):
+    """Something of a dead lab cannot be removed; `removed` is what was, of others."""
+
+    def __init__(self, problem: str, removed: list[Removed]) -> None:
+        super().__init__(problem)
+        self.removed = removed
 
 
 class _Survey(NamedTuple):
@@ -59,9 +69,10 @@ class _Survey(NamedTuple):
 def collect(lab: str | None = None) -> list[Removed]:
     """Remove everything of dead labs (of one, if `lab` is given); what was removed, per lab.
 
-    Raises LabError when something of a dead lab cannot be removed.
+    Raises NotRemovedError when something of a dead lab cannot be removed; that of others is.
     """
-    removed = []
+    removed: list[Removed] = []
+    problems: dict[str, str] = {}
     for state in [LabState(lab)] if lab else known_labs():
         if not state.path.exists() or state.is_running():
             continue
@@ -73,6 +84,8 @@ def collect(lab: str | None = None) -> list[Removed]:
             left = clean(state)
             state.remove()
             removed.append(replace(left, folder=str(state.path)))
+        except LabError as error:
+            problems[state.name] = str(error)
         finally:
             state.release()
     ids = _without_spawner()
@@ -81,8 +94,13 @@ def collect(lab: str | None = None) -> list[Removed]:
         ids &= _without_spawner()
     for lab_id in sorted(ids):
         name = lab_id.rpartition("-")[0]
-        if lab in (None, name):
-            removed.append(_remove(name, {lab_id}, ()))
+        if lab in (None, name) and name not in problems:
+            try:
+                removed.append(_remove(name, {lab_id}, ()))
+            except LabError as error:
+                problems[name] = str(error)
+    if problems:
+        raise NotRemovedError("; ".join(problems.values()), removed)
     return removed
 
 
@@ -101,7 +119,7 @@ def clean(state: LabState) -> Removed:
     removed = nothing
     if ids := _ids_of(state, lab_id):
         removed = _remove(state.name, ids, recorded)
-    swept = tuple(name for name in _announced(state) if netns_names.sweep(name))
+    swept = tuple(name for name in _announced(state) if _without(name, netns_names.sweep))
     removed = replace(removed, namespaces=(*removed.namespaces, *swept))
     state.clear(RUNTIME, DAEMON, NAMES, JOURNAL, DOOR)
     state.clear_drafts()
@@ -145,11 +163,7 @@ def _ids_of(state: LabState, recorded: str | None) -> set[str]:
 
 def _announced(state: LabState) -> list[str]:
     """Names that a lab had, or was about to have; what cannot be one is left out."""
-    try:
-        told = {*(state.path / NAMES).read_text(errors="replace").splitlines()}
-    except OSError:
-        return []
-    return sorted(name for name in told if netns_names.is_name(name))
+    return sorted(name for name in {*state.text(NAMES).splitlines()} if netns_names.is_name(name))
 
 
 def _remove(lab: str, lab_ids: set[str], recorded: tuple[Process, ...]) -> Removed:
@@ -173,13 +187,16 @@ def _remove(lab: str, lab_ids: set[str], recorded: tuple[Process, ...]) -> Remov
         )
     names = tuple(name for name, marker in _look().names.items() if marker.lab_id in lab_ids)
     for name in names:
-        try:
-            netns_names.release(name)
-        except OSError as error:
-            raise LabError(
-                f"{netns_names.FOLDER / name} cannot be removed: {error.strerror}; run gc as root"
-            ) from error
+        _without(name, netns_names.release)
     return Removed(lab=lab, processes=len(seen), namespaces=names, folder=None)
+
+
+def _without(name: str, remove: Callable[[str], T]) -> T:
+    """Remove a name under /run/netns. Raises LabError when it cannot be removed."""
+    try:
+        return remove(name)
+    except OSError as error:
+        raise LabError(f"{netns_names.FOLDER / name} cannot be removed: {error.strerror}; run gc as root") from error
 
 
 def _look() -> _Survey:

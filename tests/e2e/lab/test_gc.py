@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from dataplane.errors import LabError
 from lab import gc, netns_names, processes
 from lab.identity import LAB_VARIABLE
 from lab.interpreter import command
@@ -39,7 +41,7 @@ state.write_daemon(lab_id=runtime.lab_id)
 loop = ProgramPlan(name="loop", command=("sh", "-c", "setsid sleep 4343 & sleep 4343"), restart="always")
 runtime.add_nodes([plan(f"{sys.argv[2]}-{n}", interface("10.0.1.10/24", port=n), programs=[loop]) for n in (1, 2, 3)])
 runtime.start_programs()
-print(runtime.lab_id, flush=True)
+print(runtime.lab_id, runtime.view(f"{sys.argv[2]}-1").network[-1], flush=True)
 sys.stdin.read()
 runtime.close()
 state.remove()
@@ -54,7 +56,7 @@ class Daemon:
             [sys.executable, "-c", DAEMON, ROOT, lab], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
-        self.lab_id = self.process.stdout.readline().strip()
+        self.lab_id, self.network = self.process.stdout.readline().split()
         assert self.lab_id.startswith(f"{lab}-")
         self.facts: dict[str, Any] = LabState(lab).read("runtime.json")
         eventually(lambda: self.sleepers() == 6, "its programs run")
@@ -106,6 +108,24 @@ def test_a_killed_lab_leaves_nothing_that_gc_does_not_remove(dead: Daemon, state
     assert gc.collect() == []
 
 
+def test_a_name_that_only_root_could_remove_is_said(state_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program in an instance may have put it among those of its lab."""
+
+    def refuses(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    state = LabState("aaa")
+    state.path.mkdir(parents=True)
+    (state.path / "names").write_text("aaa-web\n")
+    monkeypatch.setattr(netns_names, "FOLDER", state_home)
+    (state_home / "aaa-web").touch(mode=0)
+    with monkeypatch.context() as context:
+        context.setattr(Path, "unlink", refuses)
+        with pytest.raises(LabError, match="aaa-web cannot be removed: Permission denied; run gc as root"):
+            gc.collect()
+    gc.collect()
+
+
 @pytest.mark.root
 def test_a_name_without_a_namespace_goes_and_those_of_others_stay(dead: Daemon) -> None:
     """Who is killed between making a name's file and mounting on it, or the other way round, leaves an empty file."""
@@ -133,6 +153,27 @@ def test_running_labs_are_left_alone(dead: Daemon, state_home: Path) -> None:
     finally:
         other.close()
     assert nothing_left(other)
+
+
+def test_a_lab_that_cannot_be_removed_keeps_no_other(dead: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead.kill()
+    stuck = LabState("aaa")  # comes first
+    stuck.path.mkdir()
+    clean = gc.clean
+
+    def refuses(state: LabState) -> gc.Removed:
+        if state.name == stuck.name:
+            raise LabError("aaa cannot be removed")
+        return clean(state)
+
+    with monkeypatch.context() as context:
+        context.setattr(gc, "clean", refuses)
+        with pytest.raises(gc.NotRemovedError, match=r"^aaa cannot be removed$") as told:
+            gc.collect()
+    assert [each.lab for each in told.value.removed] == ["vpclabgc"]
+    assert nothing_left(dead)
+    assert [state.name for state in known_labs()] == ["aaa"]
+    assert not stuck.is_running()
 
 
 def test_a_running_lab_of_another_state_folder_is_left_alone(
@@ -299,9 +340,8 @@ def test_a_stopped_spawner_cannot_hold_on(dead: Daemon) -> None:
 def test_what_users_started_by_other_means_is_found_by_its_namespace(dead: Daemon) -> None:
     """As with `nsenter` or `ip netns exec`: no PID namespace, and here not even the environment, tells."""
     spawner = dead.facts["pid"]
-    node = dead.facts["nodes"]["vpclabgc-1"]
     user = ["--preserve-credentials", f"--user=/proc/{spawner}/ns/user"] if dead.facts["rootless"] else []
-    command = [need("nsenter"), *user, f"--net=/proc/{spawner}/fd/{node['net']}", "env", "-i", "sleep", "4344"]
+    command = [need("nsenter"), *user, f"--net={dead.network}", "env", "-i", "sleep", "4344"]
     with subprocess.Popen(command) as stranger:
         eventually(lambda: processes.name_of(stranger.pid) == "sleep", "it runs")
         dead.kill()
