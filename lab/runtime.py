@@ -16,14 +16,12 @@ A list of process ids with start times could not promise that: what forks while 
 them; as root they also have names under /run/netns, which outlive a crash until `lab.gc` takes them away (every
 namespace carries its lab's id, see `lab.identity`).
 
-Another process of the same user enters a node by `NodeView` (see `lab.enter`): the paths it needs are in the lab's
-state folder, so that `vpclab exec` works without asking the daemon.
+Another process of the same user enters a node by `NodeView` (see `lab.enter`), which it asks the daemon for.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import resource
 import subprocess
@@ -43,8 +41,6 @@ from lab.keeper import Keeper, NoRoomError, RefusedError
 from lab.node_plan import NodePlan, same_interfaces
 from lab.node_status import Adopted, NodeChange, NodeStatus, ProgramStatus
 from lab.state import RUNTIME, LabState
-
-log = logging.getLogger(__name__)
 
 
 class NoProgramError(LabError):
@@ -132,11 +128,6 @@ class Runtime:
             self._taps |= taps
             self._entries |= entries
             self._plans |= {plan.name: plan for plan in wanted}
-            try:
-                self._record()
-            except LabError:
-                self.remove_nodes(plan.name for plan in wanted)
-                raise
             return taps
 
     def linger(self) -> bool:
@@ -223,10 +214,6 @@ class Runtime:
             self._ask({}, "remove", gone)
             for name in gone:
                 del self._entries[name], self._plans[name]
-            try:
-                self._record()
-            except LabError as error:  # who reads it finds a node that cannot be entered, until it can be written again
-                log.warning("%s", error)
 
     def detached_by(self, plan: NodePlan) -> tuple[int, ...]:
         """Ports that `update_node(plan)` will close: detach them from the worker first."""
@@ -256,7 +243,6 @@ class Runtime:
             self._taps |= taps
             self._entries[plan.name] = entry
             self._plans[plan.name] = plan
-            self._record()
             return NodeChange(attached=taps, detached=detached)
 
     def taps(self) -> dict[int, int]:
@@ -306,7 +292,7 @@ class Runtime:
         """How to enter a node; `view.namespaces` and `view.environment` may be handed to other processes."""
         with self._lock:
             self._known(node)
-            return make_view({**self._facts, "nodes": self._entries}, node)
+            return make_view(self._facts, node, self._entries[node])
 
     def enter_command(self, node: str) -> list[str]:
         """Prefix of a command line that runs the rest inside the node (works for every process of this user)."""
@@ -349,7 +335,7 @@ class Runtime:
                 self._closed = True
                 raise
             self._know(facts)
-            self._record()
+            self._state.write(RUNTIME, self._facts)
 
     def _know(self, facts: Mapping[str, Any]) -> None:
         self._warnings = tuple(facts["warnings"])
@@ -365,9 +351,6 @@ class Runtime:
             return self._plans[node]
         except KeyError:
             raise LabError(f"lab {self._state.name} has no node {node!r}") from None
-
-    def _record(self) -> None:
-        self._state.write(RUNTIME, {**self._facts, "nodes": self._entries})
 
     def __enter__(self) -> Self:
         return self
