@@ -147,6 +147,14 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
+class _Unheard(Exception):
+    """Who knocked was not let in; `may_pass` when it may be otherwise in an instant."""
+
+    def __init__(self, why: str, *, may_pass: bool) -> None:
+        super().__init__(why)
+        self.may_pass = may_pass
+
+
 def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover]:
     """Take the nodes of a lab over, whose state folder and recorded spawner these are; the caller holds its lock.
 
@@ -155,27 +163,41 @@ def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover
     end = time.monotonic() + ANSWER_S
     while True:
         try:
-            line = _reach(folder, spawner)
+            return _knock(folder, lab, spawner, end)
+        except _Unheard as unheard:
+            if not unheard.may_pass or time.monotonic() > end or not spawner.is_alive():
+                raise LabError(str(unheard)) from unheard.__cause__
+        time.sleep(_PAUSE_S)
+
+
+def _knock(folder: Path, lab: str, spawner: Process, end: float) -> tuple[Channel, Handover]:
+    """Once. Raises _Unheard, and LabError for what is not the spawner's door."""
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    channel = Channel(line)
+    try:
+        try:
+            be_patient(line, max(end - time.monotonic(), _PAUSE_S))
+            with reachable(folder, DOOR) as address:
+                line.connect(address)
         except OSError as error:
-            raise LabError(
+            # A spawner that has just lost its daemon needs some time to notice.
+            may_pass = isinstance(error, FileNotFoundError | ConnectionRefusedError | BlockingIOError)
+            why = (
                 f"the nodes of lab {lab} wait for nobody: it was not yet up, was going down, or has instances that are "
                 "attached; remove what is left of it: vpclab gc"
-            ) from error
-        channel = Channel(line)
+            )
+            raise _Unheard(why, may_pass=may_pass) from error
         try:
             said = _heard(channel, line, folder, lab, spawner)
-            be_patient(line, WORK_S)
-            return channel, said
         except (OSError, ChannelClosed) as error:
-            channel.close()
             # Who comes just as the door is shut behind another, which has gone since, is hung up on.
-            if isinstance(error, OSError) or time.monotonic() > end or not spawner.is_alive():
-                mute = f"process {spawner.pid}, which keeps the nodes of lab {lab}, does not answer"
-                raise LabError(mute) from error
-        except BaseException:
-            channel.close()
-            raise
-        time.sleep(_PAUSE_S)
+            why = f"process {spawner.pid}, which keeps the nodes of lab {lab}, does not answer"
+            raise _Unheard(why, may_pass=isinstance(error, ChannelClosed)) from error
+        be_patient(line, WORK_S)
+        return channel, said
+    except BaseException:
+        channel.close()
+        raise
 
 
 def _heard(channel: Channel, line: socket.socket, folder: Path, lab: str, spawner: Process) -> Handover:
@@ -195,26 +217,6 @@ def _heard(channel: Channel, line: socket.socket, folder: Path, lab: str, spawne
         raise elsewhere
     handover: Handover = said
     return handover
-
-
-def _reach(folder: Path, spawner: Process) -> socket.socket:
-    """Connect to the door; a spawner that has just lost its daemon gets some time to notice. Raises OSError."""
-    end = time.monotonic() + ANSWER_S
-    while True:
-        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            be_patient(line, ANSWER_S)
-            with reachable(folder, DOOR) as address:
-                line.connect(address)
-            return line
-        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
-            line.close()
-            if time.monotonic() > end or not spawner.is_alive():
-                raise
-        except BaseException:
-            line.close()
-            raise
-        time.sleep(_PAUSE_S)
 
 
 def _lab_behind(line: socket.socket, spawner: Process) -> tuple[str, str | None] | None:
