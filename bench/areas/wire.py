@@ -49,8 +49,10 @@ def _targets() -> list[Target]:
     ]
     cases = [_case("NAT", ports, rootless) for ports in PORTS for rootless in (False, True)]
     modes = tuple(mode.name for mode in _OVS)
+    # Beside a stream the last hundredth waits for the scheduler, several times as long in one round as in the next.
+    told = {wire_traffic.ping_pong("p99", cpus, load) for cpus in wire_traffic.CPUS for load in wire_traffic.LOADS[1:]}
     return found + [
-        Target(measure.name, case, "OVS userspace, better mode", 1.2 if measure.required else None, 2, modes)
+        Target(measure.name, case, "OVS userspace, better mode", None if measure in told else 1.2, 2, modes)
         for case in cases
         for measure in MEASURES
     ]
