@@ -58,6 +58,23 @@ def test_fragments_of_a_refused_datagram_are_refused_like_the_first(shop: Networ
     assert {r.reason for r in shop.send_all("open", refused)} == {Reason.GROUP_INGRESS}
 
 
+def test_what_waited_and_is_refused_then_is_counted_like_what_did_not_wait(shop: Network) -> None:
+    first, second, third = fragment(IP(src=OPEN, dst="10.0.2.10", id=3) / UDP(sport=5, dport=6) / bytes(3000), 1400)
+    assert {r.verdict for r in shop.send_all("open", [second, third])} == {Verdict.HOLD}
+    assert shop.send("open", first).reason is Reason.GROUP_INGRESS
+    assert shop.plane.engine.counters()[shop.port("open")]["reasons"] == {Reason.GROUP_INGRESS: 3}
+
+
+def test_what_waited_for_a_neighbour_comes_from_its_senders_mac(shop: Network) -> None:
+    """Neighbours hear each other, not the router, whoever's piece came first."""
+    app = "10.0.2.10"
+    first, second, third = fragment(IP(src=app, dst=OPEN, id=4) / UDP(sport=5, dport=6) / bytes(3000), 1400)
+    assert {r.verdict for r in shop.send_all("app", [third, second])} == {Verdict.HOLD}
+    sent = shop.send("app", first).sent
+    assert [(each.node, each.packet.frag) for each in sent] == [("open", 0), ("open", 350), ("open", 175)]
+    assert {(each.ether.src, each.ether.dst) for each in sent} == {(shop.mac("app"), shop.mac("open"))}
+
+
 def test_a_steady_stream_of_fragmented_datagrams_loses_none(shop: Network) -> None:
     for number in range(1200):
         shop.now += 1
