@@ -231,6 +231,21 @@ def test_both_ends_are_told_when_their_flow_times_out() -> None:
     assert died(net, 1000) == []
 
 
+def test_each_end_is_told_with_what_it_acknowledged_last() -> None:
+    """RFC 9293, section 3.10.7.4: of other numbers it takes no reset. Most packets are of a flow that is known."""
+    net = Network(RESETS)
+    connect(net)
+    for n in range(4):
+        for node, packet in (("app", ACK), ("db", DATA)):
+            later = packet.copy()
+            later[TCP].seq += 100 * n
+            later[TCP].ack += 100 * n
+            assert through(net, node, later).sent
+    told = dict(died(net, 350))
+    assert (told["app"][TCP].seq, str(told["app"][TCP].flags)) == (901 + 300, "R")
+    assert (told["db"][TCP].seq, str(told["db"][TCP].flags)) == (101 + 300, "R")
+
+
 @pytest.mark.parametrize(("node", "other"), [("app", "db"), ("db", "app")])
 def test_one_that_was_never_answered_too(node: str, other: str) -> None:
     net = Network(RESETS)
