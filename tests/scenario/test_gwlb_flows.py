@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror, UDPerror
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror, UDPerror, fragment
 from scapy.packet import Raw
 
 from dataplane.verdict import Cause, Reason
@@ -202,6 +202,14 @@ def test_reset_tells_the_sender_of_a_segment_of_no_flow() -> None:
     assert (sent.node, sent.packet.src, sent.packet.dst, sent.packet.ttl) == ("app", DB, APP, 64)
     tcp = sent.packet[TCP]
     assert (tcp.sport, tcp.dport, str(tcp.flags), tcp.seq, tcp.ack) == (80, 40000, "R", 901, 0)
+
+
+def test_of_a_segment_in_fragments_the_first_is_reset_and_no_other() -> None:
+    """The others have no sequence number."""
+    net = Network(RESETS)
+    pieces = fragment(IP(src=APP, dst=DB, id=77) / TCP(sport=1, dport=2, flags="A", ack=5) / Raw(bytes(1600)), 800)
+    results = [net.send("app", piece) for piece in pieces]
+    assert [(each.reason, len(each.sent)) for each in results] == [(Reason.BALANCER_NO_FLOW, n) for n in (1, 0, 0)]
 
 
 def test_no_reset_answers_a_reset() -> None:
