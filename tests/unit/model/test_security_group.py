@@ -114,6 +114,8 @@ def test_quota_counts_prefix_lists_by_their_size_and_groups_in_both_families() -
     over = sections(admit("prefix-list:partners"), admit("group:app"), admit(ANYWHERE), quotas=quotas)
     path = "vpcs.shop.security_groups.web.ingress"
     expect(lab(**over), path, "RulesPerSecurityGroupLimitExceeded", "12 rules")
+    over6 = sections(admit("group:app"), admit("::/0"), quotas={"rules_per_security_group": 1})
+    expect(lab(**over6), path, "RulesPerSecurityGroupLimitExceeded", "2 rules")
 
 
 @pytest.mark.parametrize(
