@@ -78,6 +78,7 @@ def test_a_group_of_a_vpc_without_a_peering() -> None:
     [
         ({"status": "pending-acceptance"}, "the peering with VPC store is pending-acceptance"),
         ({"accepter_region": "eu-west-1"}, "VPC store is in eu-west-1"),
+        ({"status": "deleting"}, ""),
         ({"status": "deleted"}, ""),
     ],
 )
