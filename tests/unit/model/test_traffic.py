@@ -37,6 +37,13 @@ def test_true_is_no_protocol_where_1_was_read_before() -> None:
         lab(vpcs={"shop": vpc(security_groups={"web": {"ingress": rules}})})
 
 
+@pytest.mark.parametrize(("type_", "code", "fits"), [(255, 255, True), (256, -1, False), (8, 256, False)])
+def test_icmp_types_and_codes_are_octets(type_: int, code: int, fits: bool) -> None:
+    """RFC 792: a type and a code are one octet each."""
+    traffic = Traffic(protocol=Protocol(1), icmp=IcmpMatch(type=type_, code=code))
+    assert ([each.code for each in traffic.check_traffic()] == []) is fits
+
+
 @given(st.integers(0, 65535), st.integers(0, 65535))
 def test_ports_are_read_and_written_alike(one: int, other: int) -> None:
     ports = PortRange(min(one, other), max(one, other))
