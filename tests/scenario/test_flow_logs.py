@@ -436,6 +436,17 @@ def test_traffic_of_the_router_and_of_services_on_the_link_is_not_logged(address
     assert paths(network) == set()
 
 
+@pytest.mark.parametrize("last", ["123", "250", "253", "254"])
+def test_nor_is_traffic_of_services_at_their_ipv6_addresses(last: str) -> None:
+    """Flow log limitations; time, licences, DNS and metadata in fd00:ec2::/32 (Amazon EC2 User Guide)."""
+    network = Network(home())
+    ours = "2001:db8:1234:a102:3304:8879:34cf:4071"
+    for address, logged in ((f"fd00:ec2::{last}", 0), ("fd00:ec3::1", 1)):
+        network.send("server", IPv6(src=ours, dst=address) / UDP(sport=5353, dport=53))
+        lines = [line for line in network.flow_log("shop/one") if not line.endswith("NODATA")]
+        assert len(lines) == logged
+
+
 def test_amazons_dns_is_at_the_third_address_of_the_vpc_not_of_each_subnet() -> None:
     """Flow log limitations: of DNS, traffic to the Amazon DNS server is left out; that is at the VPC's base plus two
     (https://docs.aws.amazon.com/vpc/latest/userguide/AmazonDNS-concepts.html)."""
