@@ -19,19 +19,11 @@ import pytest
 
 from lab import gc, processes
 from lab.state import DAEMON, RUNTIME, LabState
-from tests.e2e.lab.stage import commands, eventually, names_of
+from tests.e2e.lab.stage import KNOCK, commands, eventually, names_of
 from vpclab import Lab, LabError
 
 FILES = Path(__file__).parents[1] / "crashes"
 BEFORE, AFTER = FILES / "before.yaml", FILES / "after.yaml"
-KNOCK = """
-import os, socket, sys
-os.chdir(sys.argv[1])
-with socket.socket(socket.AF_UNIX) as line:
-    line.connect("nodes.sock")
-    while said := line.recv(65536):
-        print(said)
-"""
 LURE = """
 import contextlib, os, pickle, socket, struct, sys
 

@@ -20,7 +20,18 @@ from lab import gc
 from lab.node_plan import NodePlan, ProgramPlan
 from lab.runtime import Runtime
 from lab.state import DOOR, LabState
-from tests.e2e.lab.stage import DEADLINE_S, commands, eventually, interface, ip_json, names_of, next_frame, output, plan
+from tests.e2e.lab.stage import (
+    DEADLINE_S,
+    KNOCK,
+    commands,
+    eventually,
+    interface,
+    ip_json,
+    names_of,
+    next_frame,
+    output,
+    plan,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -32,15 +43,6 @@ print("held", flush=True)
 sys.stdin.read()
 """
 """Root in a node takes the other end of its device, which nobody holds just then, until it hears no more."""
-
-KNOCK = """
-import os, socket, sys
-os.chdir(sys.argv[1])
-with socket.socket(socket.AF_UNIX) as line:
-    line.connect("nodes.sock")
-    while said := line.recv(65536):
-        print(said)
-"""
 PORTS = {"gone": 1, "other": 2, "held": 3, "whole": 4}
 
 
