@@ -10,7 +10,7 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -92,6 +92,10 @@ class Row:
     """The peer that the target is about."""
     note: str = ""
 
+    def least_ratio(self, peers: Iterable[str]) -> float | None:
+        """How many times better ours is than the best of these; None when none of them was measured."""
+        return min((ratio for ratio in map(self.ratio, peers) if ratio is not None), default=None)
+
     def ratio(self, peer: str) -> float | None:
         """How many times better ours is; None when one of the two was not measured."""
         other = self.peers.get(peer)
@@ -112,6 +116,8 @@ class Target:
     peer: str
     at_least: float | None
     aim: float
+    modes: tuple[str, ...] = ()
+    """Names that the peer has in a row, one for each of its modes: the better one counts. None: its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,11 @@ def geometric_mean(samples: list[Sample]) -> Sample:
 def judge(rows: list[Row], targets: list[Target]) -> list[Verdict]:
     """Each target beside its row; a target without a row of its own was not measured in this run and is left out."""
     found = {(row.measure, row.case): row for row in rows}
-    return [Verdict(t, found[t.measure, t.case].ratio(t.peer)) for t in targets if (t.measure, t.case) in found]
+    return [
+        Verdict(t, found[t.measure, t.case].least_ratio(t.modes or (t.peer,)))
+        for t in targets
+        if (t.measure, t.case) in found
+    ]
 
 
 def joined(before: list[Row], now: list[Row]) -> list[Row]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dataplane.compile import Compiler, Packed
 from dataplane.errors import VpclabError
+from dataplane.limits import ERRORS_AT_ONCE
 from dataplane.names import Names
 from dataplane.nat_metrics import metrics_of
 from dataplane.observe.records import WINDOW_MS, Window, windows_of
@@ -26,8 +27,9 @@ from dataplane.topology.lowering import Lowered, lower
 from dataplane.trace import Trace, Walk
 from dataplane.tracing import TraceStep, steps_of, walk_of
 from dataplane.verdict import Cause, Reason, Verdict
-from fastpath.engine import Engine, Overlay
+from fastpath.engine import Engine
 from fastpath.snapshot import Snapshot
+from fastpath.tracer import Overlay
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
@@ -70,6 +72,7 @@ class DataPlane:
         seed: makes every choice left open (NAT ports) repeatable.
         sessions: most tracked connections at once.
         memo: whether flow entries are used (they change speed, never a verdict).
+        errors: most ICMP errors at once about packets of one interface; afterwards there may be one each millisecond.
     """
 
     def __init__(
@@ -81,9 +84,10 @@ class DataPlane:
         sessions: int = 262144,
         flows: int = 65536,
         memo: bool = True,
+        errors: int = ERRORS_AT_ONCE,
     ) -> None:
         self.names = Names() if names is None else names
-        self.engine = Engine(sessions=sessions, flows=flows, seed=seed, memo=memo)
+        self.engine = Engine(sessions=sessions, flows=flows, seed=seed, memo=memo, errors=errors)
         self._changing = threading.Lock()
         self._in_use = threading.RLock()
         """Held while tables and what is known of them here change together, and while a trace needs both."""

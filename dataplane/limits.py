@@ -159,5 +159,9 @@ INTER_REGION_MTU: Final = 8500
 ENDPOINT_MTU: Final = 8500
 """Through a VPC endpoint or a gateway load balancer; larger packets are dropped silently (`ENDPOINT_QUOTAS`)."""
 
+ERRORS_AT_ONCE: Final = 1_000
+"""ICMP errors that the network sends about packets of one interface, before it sends one each millisecond: ours. AWS
+says nothing of a limit. RFC 4443, 2.4 (f), demands one, and RFC 1812, 4.3.2.8, one that can be set (`DataPlane`)."""
+
 AUTO_PUBLIC_POOLS: Final = (IPv4Network("203.0.113.128/25"), IPv4Network("198.18.0.0/16"))
 """Where auto-assigned public addresses come from, in this order: ours, ranges no real host has (RFC 5737, RFC 2544)."""

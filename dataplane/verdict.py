@@ -219,7 +219,7 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.MTU_EXCEEDED: ReasonText("packet larger than the MTU ahead and not to be fragmented"),
     Reason.TTL_EXCEEDED: ReasonText("TTL ran out"),
     Reason.LOOP: ReasonText("routing loop"),
-    Reason.SESSION_LIMIT: ReasonText("connection tracking table is full (conntrack_allowance_exceeded)"),
+    Reason.SESSION_LIMIT: ReasonText("no room to track another connection (conntrack_allowance_exceeded)"),
     Reason.PLAN_LIMIT: ReasonText("more hops with state than one packet may cross"),
     Reason.EMISSION_LIMIT: ReasonText("more frames than one burst may emit"),
     Reason.PORT_QUEUE_FULL: ReasonText("the receiver's queue is full"),

@@ -2,8 +2,10 @@
 
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.lpm cimport Store, lpm_table
+from fastpath.lpm cimport lpm_table
+from fastpath.lpm_build cimport Store
 from fastpath.packet cimport addr
+from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
 cdef enum:
     CLASSIFY_FROM = 8       # rules; shorter lists are looked through
@@ -38,7 +40,13 @@ cdef struct classifier:
     uint32_t words
 
 # What of a packet, besides addresses and groups, rules look at.
-cdef uint32_t service_key(uint8_t protocol, uint16_t port, uint8_t icmp_type, uint8_t icmp_code) noexcept nogil
+cdef inline uint32_t service_key(uint8_t protocol, uint16_t port, uint8_t icmp_type, uint8_t icmp_code) noexcept nogil:
+    # without a branch: which protocol comes next is anybody's guess
+    cdef uint32_t has_ports = (protocol == PROTO_TCP) | (protocol == PROTO_UDP)
+    cdef uint32_t has_type = (protocol == PROTO_ICMP) | (protocol == PROTO_ICMPV6)
+    cdef uint32_t kind = <uint32_t>icmp_type << 8 | icmp_code
+    return <uint32_t>protocol << 16 | (port & (0 - has_ports)) | (kind & (0 - has_type))
+
 # The rules whose clauses about address and service both hold; those `grouped` ask for more.
 cdef struct candidates:
     const uint64_t *address
@@ -65,9 +73,8 @@ cdef class Classifier:
     cdef Store _store
     cdef uint32_t _address_classes
     cdef uint32_t _service_classes
-    cdef bint can_change(self) noexcept
     cdef int put_open_ports(self, const rule *rules, uint32_t count) except -1
 
-# Of a list of `count` rules, made of that of `before` (None: an empty one) by `n` splices, at least one; `before` must be one
-# that can change. `tables`: the intervals of tables by index, as dataplane.compile makes them.
+# Of a list of `count` rules, made of that of `before` (None: an empty one) by `n` splices, at least one. `tables`: the
+# intervals of tables by index, as dataplane.compile makes them.
 cdef Classifier classified(Classifier before, const rule *rules, uint32_t count, const splice *s, uint32_t n, object tables)

@@ -23,7 +23,8 @@ from libc.stdlib cimport calloc, free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.intervals cimport Intervals, content
-from fastpath.lpm cimport FORM_TREE, allocated, intervals_of, lpm_find, lpm_find_many4, lpm_default, put_table
+from fastpath.lpm cimport lpm_default, lpm_find, lpm_find_many4
+from fastpath.lpm_build cimport allocated, intervals_of, put_table
 from fastpath.packet cimport addr_lt
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 
@@ -34,9 +35,6 @@ cdef extern from "classifier.h" nogil:
 
 cdef extern from "stdlib.h" nogil:
     int posix_memalign(void **memory, size_t alignment, size_t size)
-
-cdef extern from *:
-    void prefetch "__builtin_prefetch" (const void *) nogil
 
 cdef enum:
     BURST = 64
@@ -54,14 +52,6 @@ cdef struct turn:
 
 # --- lookups -------------------------------------------------------------------------------------------------------
 
-cdef uint32_t service_key(uint8_t protocol, uint16_t port, uint8_t icmp_type, uint8_t icmp_code) noexcept nogil:
-    # without a branch: which protocol comes next is anybody's guess
-    cdef uint32_t has_ports = (protocol == PROTO_TCP) | (protocol == PROTO_UDP)
-    cdef uint32_t has_type = (protocol == PROTO_ICMP) | (protocol == PROTO_ICMPV6)
-    cdef uint32_t kind = <uint32_t>icmp_type << 8 | icmp_code
-    return <uint32_t>protocol << 16 | (port & (0 - has_ports)) | (kind & (0 - has_type))
-
-
 cdef candidates classify(const classifier *c, uint8_t family, addr remote, uint32_t service) noexcept nogil:
     cdef candidates found
     cdef addr key
@@ -76,14 +66,12 @@ cdef void classify_many4(const classifier *c, const uint32_t *remotes, const uin
                          int level=-1) noexcept nogil:
     cdef uint32_t a[BURST]
     cdef uint32_t s[BURST]
-    cdef size_t i, m
+    cdef size_t m
     if level < 0:
         level = lpm_default()
     while n:
         m = n if n < BURST else BURST
         lpm_find_many4(&c.addresses, remotes, a, m, level)
-        for i in range(m):
-            prefetch(c.by_address + <size_t>c.words * a[i])
         lpm_find_many4(&c.services, services, s, m, level)
         classify_meets[level](c.by_address, c.by_service, c.grouped, c.words, a, s, out, m)
         remotes += m
@@ -436,8 +424,9 @@ cdef Classifier classified(Classifier before, const rule *rules, uint32_t count,
         put_axes(service, old, kinds, before.c.by_service, before._service_classes, before.c.words, s, n)
     made._address_classes, made._service_classes = addresses.n, kinds.n
     made._store = store
-    put_table(&made.c.addresses, store, remote[0], remote[1], "")
-    put_table(&made.c.services, store, service[0], nowhere(), "")
+    # trees whatever their size: other forms do not tell their intervals, which the next change starts from
+    put_table(&made.c.addresses, store, remote[0], remote[1], "tree")
+    put_table(&made.c.services, store, service[0], nowhere(), "tree")
     made.c.by_address = addresses.kept(store, b"addresses")
     made.c.by_service = kinds.kept(store, b"services")
     made.put_open_ports(rules, count)
@@ -468,10 +457,6 @@ cdef class Classifier:
 
     def __init__(self):
         raise TypeError("a RuleList makes its classes")
-
-    # Whether another one can be made of it: very large tables do not tell their intervals.
-    cdef bint can_change(self) noexcept:
-        return self.c.addresses.form4 == FORM_TREE and self.c.services.form4 == FORM_TREE
 
     # Ports that rules for any address admit, merged.
     cdef int put_open_ports(self, const rule *rules, uint32_t count) except -1:
@@ -512,7 +497,7 @@ cdef class Classifier:
     def parts(self):
         """All it is made of, as bytes: equal for equal lists, whatever they were made from. For tests."""
         cdef size_t size = self.c.words * sizeof(uint64_t)
-        axes = [table_parts(&self.c.addresses), table_parts(&self.c.services)] if self.can_change() else None
+        axes = [table_parts(&self.c.addresses), table_parts(&self.c.services)]
         ports = bytes(content(self.c.open_ports, self.c.open_from[4] * sizeof(uint32_t)))
         return (axes, ports, tuple(self.c.open_from), bytes(content(self.c.grouped, size)), bytes(content(self.c.anywhere, size)),
                 bytes(content(self.c.by_address, self._address_classes * size)),

@@ -10,13 +10,14 @@ from fastpath.packet cimport packet
 from fastpath.plan cimport leg_room, plan, trace_buffer
 from fastpath.reason cimport REASONS
 from fastpath.records cimport record_table
-from fastpath.recorder cimport clock_call, recording
 from fastpath.session cimport gateway, session_table
 from fastpath.snapshot cimport context, interface, tables
+from fastpath.watch cimport clock_call, recording
 
 cdef enum:
     SWEEP_MS = 1000
     BURST = 64              # most frames that are received at once
+    LONGEST_FRAME = 131072
 
 cdef struct port_counters:
     uint64_t rx_frames      # as read from the port
@@ -27,6 +28,8 @@ cdef struct port_counters:
     uint64_t tx_bytes
     uint64_t reasons[REASONS]
     uint32_t held           # fragments of this sender now waiting
+    uint64_t paid           # milliseconds up to which errors about its packets have been paid for, one each
+    uint64_t withheld       # errors that were not sent: too many were
 
 cdef struct core:
     tables *t
@@ -39,6 +42,7 @@ cdef struct core:
     uint64_t now            # milliseconds; never goes back
     uint64_t last_sweep
     uint64_t last_freed
+    uint32_t errors         # most errors about packets of one port at once
     uint32_t timed_out      # waiting fragments that died since `advance` last told
     uint64_t seed
     port_counters *ports    # by port number
@@ -59,6 +63,7 @@ cdef void sweep(core *c) noexcept nogil
 cdef void watch_begins(core *c) noexcept nogil
 cdef bint free_the_dead(core *c) noexcept nogil
 cdef void set_time(core *c, uint64_t now) noexcept nogil
+cdef bint is_withheld(const core *c, const plan *x, uint64_t now) noexcept nogil
 cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, packet *q, leg_room *legs, plan *out, uint64_t now,
                      trace_buffer *trace) noexcept nogil
 cdef void count_reason(core *c, uint32_t port, uint16_t reason) noexcept nogil

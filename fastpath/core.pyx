@@ -19,10 +19,10 @@ from fastpath.packet cimport *
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.records cimport records_turn
-from fastpath.recorder cimport watch_held, watch_left, watch_walk
 from fastpath.session cimport *
 from fastpath.snapshot cimport TUNNEL_RESETS, bridge_find, context, interface, tunnel, tunnel_of
 from fastpath.walk cimport start_metadata, walk
+from fastpath.watch cimport watch_held, watch_left, watch_walk
 from fastpath.wire cimport *
 
 cdef enum:
@@ -86,11 +86,15 @@ cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept no
     s.flipped = e.flipped
     s.packets[0] = p.segments
     s.bytes[0] = e.size
+    if 0 < p.context < c.sessions.ports:
+        s.opener = p.context
+        c.sessions.held[s.opener] += 1
     if e.answered:
         s.packets[1] = p.segments
         s.bytes[1] = e.size
     if e.session_kind == SESSION_NAT:
         join_counted(c, s, &e.pool, SESSION_POOL)
+        note_deadline(&c.sessions, s)
         if s.key[0].tuple.proto == PROTO_TCP:
             c.sessions.gateways[s.gateway - 1].attempts += 1
     elif e.session_kind == SESSION_BALANCED:
@@ -132,6 +136,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
             s.state = e.step.state
             s.seen = e.step.seen
             s.idle = e.step.idle
+            note_deadline(&c.sessions, s)
             session_changed(&c.sessions, s)
             if e.target and e.target != s.target:
                 s.target = e.target
@@ -140,6 +145,24 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
+
+# Who says what plan `x` asks for, if anybody: their address.
+cdef bint error_source(const core *c, const plan *x, addr *source) noexcept nogil:
+    cdef const interface *i = &c.t.interfaces[x.error_interface - 1]
+    cdef bint four = x.error_packet.family == 4
+    if x.error_routed:
+        source[0] = i.address4 if four else i.address6
+        return x.error == ERROR_RESET or (i.has4 if four else i.has6)
+    source[0] = i.router4 if four else i.router6
+    return i.has_router4 if four else i.has_router6
+
+
+# Whether what plan `x` asks for is an ICMP error too many about packets of its port. They are paid for one each millisecond,
+# as many as `errors` in advance (a token bucket, as RFC 4443, 2.4 (f), recommends).
+cdef bint is_withheld(const core *c, const plan *x, uint64_t now) noexcept nogil:
+    cdef uint64_t paid = c.ports[x.error_packet.context].paid
+    return x.error != ERROR_RESET and (paid - now if paid > now else 0) >= c.errors
+
 
 # Build the ICMP error or reset that plan `x` asked for into `frame` (room for ERROR_MAX) and plan its way to its receiver.
 # False: nobody to send it as.
@@ -150,18 +173,13 @@ cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, p
     cdef metadata m
     cdef addr source
     cdef uint32_t entry
-    cdef bint four = p.family == 4
+    if not error_source(c, x, &source):
+        return False
     if x.error_routed:
-        if x.error != ERROR_RESET and not (i.has4 if four else i.has6):
-            return False
-        source = i.address4 if four else i.address6
         entry = i.out
         start_metadata(c.t, x.error_interface, &m)
         m.via = i.via
     else:
-        if not (i.has_router4 if four else i.has_router6):
-            return False
-        source = i.router4 if four else i.router6
         entry = i.into
         memset(&m, 0, sizeof(metadata))
         m.realm = i.realm
@@ -190,12 +208,19 @@ cdef void inject_error(core *c, plan *x, uint32_t parent) noexcept nogil:
     cdef leg_room legs
     cdef uint16_t reason
     cdef trace_buffer *story = NULL
+    cdef port_counters *k = &c.ports[x.error_packet.context]
+    cdef addr source
+    if is_withheld(c, x, c.now):
+        k.withheld += error_source(c, x, &source)
+        return
     offer_room(c, &legs)
     if c.watch != NULL:
         story = &c.watch.other
         story.count = 0
     if frame == NULL or not plan_error(c, x, NULL, frame, &q, &legs, &c.error_work, c.now, story):
         return
+    if x.error != ERROR_RESET:
+        k.paid = (k.paid if k.paid > c.now else c.now) + 1
     c.out.used += legs.used
     if c.watch != NULL:
         watch_walk(c.watch, c.t, &q, &legs, &c.error_work, story)
@@ -463,9 +488,11 @@ cdef int classify(core *c, const context *x, const interface *i, packet *p, cons
     return check_addresses(p)
 
 
-# Ports of the dead are free, though the sweep has not come by yet. Looked for once in a millisecond at most. True: some.
+# Ports of the dead are free, though the sweep has not come by yet. Looked for once in a millisecond at most, and not while
+# no session with a port can have died since it was last found that none has: the search goes through the whole table, and
+# who wants ports that there are not would have it made for each packet. True: some.
 cdef bint free_the_dead(core *c) noexcept nogil:
-    if c.last_freed == c.now:
+    if c.last_freed == c.now or c.now < c.sessions.nat_until:
         return False
     c.last_freed = c.now
     return table_expire(&c.sessions, c.now, True) != 0

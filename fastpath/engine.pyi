@@ -3,16 +3,16 @@ from typing import Any
 
 from fastpath.recorder import Recorder
 from fastpath.snapshot import Snapshot
+from fastpath.tracer import Overlay
 
 _Outcomes = list[tuple[Any, ...]]
 _Emissions = list[tuple[int, bytes, int, int, bytes]]
 
-class Overlay:
-    def __init__(self) -> None: ...
-
 class Engine:
     memo: bool
-    def __init__(self, *, sessions: int = 262144, flows: int = 65536, seed: int = 0, memo: bool = True) -> None: ...
+    def __init__(
+        self, *, sessions: int = 262144, flows: int = 65536, seed: int = 0, memo: bool = True, errors: int = 1000
+    ) -> None: ...
     @property
     def generation(self) -> int: ...
     @property

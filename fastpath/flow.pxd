@@ -50,5 +50,5 @@ cdef struct arrival:
     facts came
     facts *inside           # of the packet inside of it, if that is what decides
 
-cdef void flow_remember(flow_table *t, session_table *sessions, const tables *b, const arrival *a, const packet *p,
+cdef void flow_remember(flow_table *t, session_table *sessions, tables *b, const arrival *a, const packet *p,
                         const plan *x) noexcept nogil

@@ -2,22 +2,24 @@
 
 Deleting any entry at any moment changes no verdict, no byte and no session: a hit does exactly what the walk would have
 done again. So an entry is made only of a plan that changed nothing but last-seen times and counters, and is tied to each
-session that the walk found, and to each bucket where it looked for one in vain: what changes there retires it. Packets
-that can change a state (SYN, FIN, RST, ICMP errors, fragments) have no key, and those that a hop on the path could refuse
-(TTL, MTU) walk.
+session that the walk found, and to each bucket where it looked for one in vain: what changes there retires it. It also knows
+the parts of the tables that the walk went by: a swap that changes one of them ends it (fastpath.footing). Packets that can
+change a state (SYN, FIN, RST, ICMP errors, fragments) have no key, and those that a hop on the path could refuse (TTL, MTU)
+walk.
 """
 
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
+from fastpath.footing cimport *
 from fastpath.geneve cimport OUTER_SIZE, write_outer
 from fastpath.memo cimport *
 from fastpath.packet cimport L4_PORTS, addr, addr_eq, header
 from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME,
-                            LAYER_INSIDE, MAX_CROSSINGS, effect)
+                            LAYER_INSIDE, effect, plan)
 from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.records cimport NO_RECORD
 from fastpath.session cimport SESSION_BALANCED, bucket_of, flow_retire, flow_tie, session
-from fastpath.snapshot cimport FLAG_RECORDED, interface
+from fastpath.snapshot cimport *
 from fastpath.wire cimport *
 
 cdef enum:
@@ -94,7 +96,7 @@ cdef bint tie_records(flow_table *t, session_table *sessions, uint32_t row, cons
         elif not flow_tie(sessions, row, LINK_RECORDS, x.crossings[i].record, 0, x.crossings[i].layer):
             return False
         t.rows[row].flags |= FLOW_OBSERVED
-    return x.crossing_count < MAX_CROSSINGS     # else some may have seen it that are not told
+    return True
 
 
 # Tie the entry to all that its plan found. False: something of it has changed since, or there is no room.
@@ -104,16 +106,17 @@ cdef bint tie_all(flow_table *t, session_table *sessions, uint32_t row, const pl
     cdef const effect *e
     cdef session *s
     cdef uint64_t idle = <uint64_t>LONGEST_IDLE * 1000
-    cdef uint32_t i
+    cdef uint32_t i, counts = 0
     for i in range(x.effect_count):
         e = &x.effects[i]
         if e.kind == EFFECT_GATEWAY:
-            if cold.count_count == FLOW_COUNTS:
+            if counts == FLOW_COUNTS:
                 return False
-            cold.counts[cold.count_count].row = e.row
-            cold.counts[cold.count_count].way = e.way
-            cold.counts[cold.count_count].layer = e.layer
-            cold.count_count += 1
+            cold.counts[counts].row = e.row
+            cold.counts[counts].way = e.way
+            cold.counts[counts].layer = e.layer
+            cold.counts[counts].used = 1
+            counts += 1
         elif e.kind == EFFECT_OPEN or e.kind == EFFECT_ABSENT:
             if not flow_tie(sessions, row, LINK_LACKS, bucket_of(sessions, &e.forward), 0, 0):
                 return False
@@ -133,6 +136,62 @@ cdef bint tie_all(flow_table *t, session_table *sessions, uint32_t row, const pl
     return tie_records(t, sessions, row, x)
 
 
+# Did an interface ask its rules? Else it knew the flow, and they do not matter.
+cdef bint asked_rules(const plan *x, uint32_t owner) noexcept nogil:
+    cdef uint32_t i
+    for i in range(x.effect_count):
+        if x.effects[i].kind == EFFECT_OPEN and x.effects[i].forward.owner == owner:
+            return True
+    return False
+
+
+# The parts of the tables that decided about a plan: the nodes it came to, and what they asked. What is missing here is not
+# noticed when it changes, but for what a change of packs everything as a whole (dataplane/compile/changed.py): interfaces,
+# contexts, neighbours, bridges, maps, NAT policies and sets of numbers.
+cdef void parts_of(parts *on, const plan *x, tables *b) noexcept nogil:
+    cdef const node *n
+    cdef const group_policy *policy
+    cdef const tunnel *tn
+    cdef uint32_t i
+    memset(on, 0, sizeof(parts))
+    for i in range(1, x.step_count + 1):
+        n = &b.nodes[x.steps[i].node]
+        add_part(on, PART_NODE, x.steps[i].node)
+        if n.op == OP_GUARD:
+            if n.mode == TEST_SOURCE_IN or n.mode == TEST_DESTINATION_IN:
+                add_part(on, PART_TABLE, n.table)
+        elif n.op == OP_LOOKUP:
+            add_part(on, PART_FIB, n.table)
+        elif n.op == OP_FILTER:
+            # which rule was the first to match stays as it is when others go
+            add_part(on, PART_ADDED, n.table)
+            add_part(on, PART_RULE, n.table, x.steps[i].rule)
+        elif n.op == OP_GROUP_SESSION:
+            policy = &b.group_policies[n.table]
+            add_part(on, PART_GROUP_POLICY, n.table)
+            if asked_rules(x, policy.owner):
+                # whether a flow is tracked depends on the rules of both directions
+                add_part(on, PART_RULES, policy.egress)
+                add_part(on, PART_RULES, policy.ingress)
+        elif n.op == OP_FLOW_GATE:
+            add_part(on, PART_FLOW_POLICIES, 0)
+        elif n.op == OP_ENCAPSULATE:
+            add_part(on, PART_TUNNELS, 0)
+            add_part(on, PART_SPREAD, b.tunnels[n.table].spread)
+        elif n.op == OP_DECAPSULATE:
+            add_part(on, PART_TUNNELS, 0)
+    for i in range(x.point_count):
+        n = &b.nodes[x.points[i]]
+        add_part(on, PART_NODE, x.points[i])
+        add_part(on, PART_TABLE, n.table)
+    for i in range(x.effect_count):
+        if x.effects[i].kind == EFFECT_USE:
+            # it came back through the tunnel that this session belongs to
+            tn = tunnel_of(b, x.effects[i].forward.owner)
+            if tn != NULL:
+                add_part(on, PART_SPREAD, tn.spread)
+
+
 cdef uint32_t new_row(flow_table *t, session_table *sessions, const arrival *a) noexcept nogil:
     cdef uint32_t row = flow_find(t, a.tag, a.word, a.wide)
     if row != NO_FLOW:
@@ -147,13 +206,14 @@ cdef uint32_t new_row(flow_table *t, session_table *sessions, const arrival *a) 
 
 
 # Remember the plan of a packet that came as `p`, if it is one that can be.
-cdef void flow_remember(flow_table *t, session_table *sessions, const tables *b, const arrival *a, const packet *p,
+cdef void flow_remember(flow_table *t, session_table *sessions, tables *b, const arrival *a, const packet *p,
                         const plan *x) noexcept nogil:
     cdef const interface *to
     cdef const effect *e
     cdef flow *f
     cdef uint32_t i, row
     cdef uint8_t flags = 0
+    cdef parts on
     cdef const packet *q = x.p
     if x.verdict != VERDICT_FORWARD or x.absences > ABSENCES or x.edit.cut_count:
         return
@@ -175,6 +235,8 @@ cdef void flow_remember(flow_table *t, session_table *sessions, const tables *b,
     row = new_row(t, sessions, a)
     if row == NO_FLOW:
         return
+    parts_of(&on, x, b)
+    t.cold[row].footing = footing_take(&t.footings, &on, t.epoch)
     f = &t.rows[row]
     f.flags = flags
     f.epoch = t.epoch

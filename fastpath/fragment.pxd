@@ -59,9 +59,9 @@ cdef struct fragment_table:
     uint32_t free               # chain of unused held fragments
     uint32_t waiting
     uint64_t lifetime           # milliseconds that a datagram is followed
-    uint64_t secret
+    uint64_t secret             # of where datagrams go: new at each start
 
-cdef bint fragments_open(fragment_table *t, uint64_t secret) noexcept nogil
+cdef bint fragments_open(fragment_table *t) noexcept nogil
 cdef void fragments_close(fragment_table *t) noexcept nogil
 cdef datagram *datagram_find(fragment_table *t, packet *p, uint64_t now, bint make) noexcept nogil
 cdef void datagram_learn(datagram *d, packet *p) noexcept nogil

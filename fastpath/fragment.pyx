@@ -10,10 +10,11 @@ such a memory is told in RFC 1858.
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
+from fastpath.memo cimport new_secret
 from fastpath.session cimport hash_bytes
 
 
-cdef bint fragments_open(fragment_table *t, uint64_t secret) noexcept nogil:
+cdef bint fragments_open(fragment_table *t) noexcept nogil:
     cdef uint32_t i
     memset(t, 0, sizeof(fragment_table))
     t.rows = <datagram *>calloc(DATAGRAMS, sizeof(datagram))
@@ -27,8 +28,8 @@ cdef bint fragments_open(fragment_table *t, uint64_t secret) noexcept nogil:
     for i in range(DATAGRAMS):
         t.rows[i].held = NO_HELD
     t.free = 0
-    t.secret = secret
-    return True
+    # who knew where datagrams go could fill the few rows that somebody else's can be in
+    return new_secret(&t.secret, sizeof(t.secret))
 
 
 cdef void fragments_close(fragment_table *t) noexcept nogil:

@@ -1,8 +1,7 @@
-# Longest prefix match. What the forms are, and why: lpm.pyx.
+# Longest prefix match. What the forms are, and why: lpm_build.pyx.
 
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from fastpath.intervals cimport Intervals
 from fastpath.packet cimport addr
 
 cdef enum lpm_form:         # of the IPv4 half of a table; IPv6 has one
@@ -33,37 +32,3 @@ cdef int lpm_default() noexcept nogil
 cdef int lpm_named(str level) except -2
 # For Python: a buffer of addresses in, an array of values out.
 cdef object lpm_answers(const lpm_table *t, int family, object addresses, object out, str level)
-
-# Fill `t` from intervals of both families; `form`: see Lpm.
-cdef int put_table(lpm_table *t, Store store, Intervals four, Intervals six, str form) except -1
-# The intervals a half was made from, without those of value 0 in front. Raises ValueError for an IPv4 half that is no tree.
-cdef Intervals intervals_of(const lpm_table *t, int family)
-# Zeroed, on cache lines or huge pages; to be freed with free().
-cdef void *allocated(size_t size) except NULL
-
-
-# A table that owns its memory together with others that have equal blocks.
-cdef class Table:
-    cdef lpm_table t
-    cdef list _blocks
-
-
-cdef class Store:
-    cdef dict _blocks       # digest -> Block
-    cdef list _taken        # where to note which are given out, or None
-    cdef readonly uint64_t bytes
-    cdef const void *known(self, bytes digest) noexcept
-    cdef const void *keep(self, void *memory, size_t size, bytes digest=*) except NULL
-    # Fill `t` from rows of dataplane.compile.intervals.
-    cdef int build(self, lpm_table *t, tuple rows, str form=*) except -1
-    # The same, as an object that keeps its blocks.
-    cdef Table table(self, tuple rows)
-
-
-# Bytes of the blocks of these tables, each block counted once.
-cdef uint64_t bytes_of(list tables)
-
-
-cdef class Lpm:
-    cdef lpm_table t
-    cdef Store _store

@@ -10,14 +10,6 @@ LEVEL: str
 
 _Rows: TypeAlias = tuple[Sequence[int], Sequence[int], Sequence[int], Sequence[int]]
 
-class Store:
-    bytes: int
-
-class Block: ...
-
-class Table:
-    def parts(self) -> tuple[object, ...]: ...
-
 class Lpm:
     def __init__(self, rows: _Rows, *, form: str = "") -> None: ...
     @staticmethod

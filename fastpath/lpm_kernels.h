@@ -22,8 +22,14 @@ LPM_TARGET static void LPM(tree4)(const int32_t *keys, const uint32_t *shape, co
         for (i = 0; i < n; i++)
             out[i] = values[COUNT32(keys, lpm_signed32(addresses[i]))];
 #ifdef LPM_ROOTS
-    } else if (depth == 2 || depth == 3) {
-        const int32_t *second = keys + 16, *third = keys + 16 * (size_t)shape[2 + depth - 1];
+    } else if (n == 1) {
+        const int32_t one = lpm_signed32(addresses[0]);
+        at = 0;
+        for (l = 0; l + 1 < depth; l++)
+            at = 17 * at + COUNT32(keys + 16 * (size_t)(shape[2 + l] + at), one);
+        out[0] = values[16 * at + COUNT32(keys + 16 * (size_t)(shape[2 + l] + at), one)];
+    } else {
+        const int32_t *last = keys + 16 * (size_t)shape[1 + depth], *above = keys + 16 * (size_t)shape[depth];
         uint32_t under[LPM_BURST];
         int32_t x[LPM_BURST];
         size_t m;
@@ -36,17 +42,21 @@ LPM_TARGET static void LPM(tree4)(const int32_t *keys, const uint32_t *shape, co
                 under[i] = COUNT32(keys, x[i]);
             }
             if (depth == 2) {
-                for (i = 0; i < m; i++) {
-                    at = under[i];
-                    out[i] = values[16 * at + COUNT32(second + 16 * (size_t)at, x[i])];
-                }
+                for (i = 0; i < m; i++)
+                    out[i] = values[16 * under[i] + COUNT32(last + 16 * (size_t)under[i], x[i])];
                 continue;
             }
+            for (l = 1; l + 2 < depth; l++) {
+                const int32_t *level = keys + 16 * (size_t)shape[2 + l];
+                for (i = 0; i < m; i++)
+                    under[i] = 17 * under[i] + COUNT32(level + 16 * (size_t)under[i], x[i]);
+            }
             for (i = 0; i < m; i++) {
-                at = 17 * under[i] + COUNT32(second + 16 * (size_t)under[i], x[i]);
-                out[i] = values[16 * at + COUNT32(third + 16 * (size_t)at, x[i])];
+                at = 17 * under[i] + COUNT32(above + 16 * (size_t)under[i], x[i]);
+                out[i] = values[16 * at + COUNT32(last + 16 * (size_t)at, x[i])];
             }
         }
+    }
 #else
     } else if (depth == 2) {
         for (i = 0; i < n; i++) {
@@ -62,7 +72,6 @@ LPM_TARGET static void LPM(tree4)(const int32_t *keys, const uint32_t *shape, co
             at = 17 * at + COUNT32(second + 16 * (size_t)at, x);
             out[i] = values[16 * at + COUNT32(third + 16 * (size_t)at, x)];
         }
-#endif
     } else {
         for (i = 0; i < n; i++) {
             const int32_t x = lpm_signed32(addresses[i]);
@@ -72,6 +81,7 @@ LPM_TARGET static void LPM(tree4)(const int32_t *keys, const uint32_t *shape, co
             out[i] = values[16 * at + COUNT32(keys + 16 * (size_t)(shape[2 + l] + at), x)];
         }
     }
+#endif
 }
 
 /* Addresses are pairs (upper, lower); only the upper halves are looked at. Level by level over the burst, so that the

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.footing cimport footing_table
 from fastpath.records cimport record_table
 
 cdef enum:
@@ -75,11 +76,12 @@ cdef struct flow_count:
     uint32_t row            # index of a gateway
     uint8_t way
     uint8_t layer
+    uint8_t used            # 0: this one and those behind it are not
 
 cdef struct flow_cold:
     uint32_t tag
     uint32_t links          # first of its links; of a free row: the next free one
-    uint32_t count_count
+    uint32_t footing        # which parts of the tables it rests on, see fastpath.footing
     flow_count counts[FLOW_COUNTS]
 
 cdef enum link_kind:
@@ -115,6 +117,7 @@ cdef struct flow_table:
     flow_shell *shells
     flow_link *links
     record_table *records   # not owned; NULL: nobody wants any
+    footing_table footings
     uint32_t capacity
     uint32_t used           # rows 0..used-1 have been in use at some time
     uint32_t free           # first free row below `used`
@@ -124,7 +127,7 @@ cdef struct flow_table:
     uint32_t link_capacity
     uint32_t link_used
     uint32_t link_free
-    uint16_t epoch          # of the tables that present entries were made with
+    uint16_t epoch          # of the tables in use; what earlier entries know holds if `footing_holds`
     uint64_t now            # as its owner set it last; milliseconds
     uint64_t secret[3]
     uint64_t hits

@@ -14,6 +14,8 @@ fastpath.session, what is remembered and done in fastpath.flow.
 
 from libc.string cimport memset
 
+from fastpath.footing cimport footing, footing_drop, footings_broken, footings_close, footings_open
+
 cdef extern from "<sys/mman.h>" nogil:
     void *mmap(void *, size_t, int, int, int, long)
     int munmap(void *, size_t)
@@ -66,8 +68,8 @@ cdef bint flows_open(flow_table *t, uint32_t capacity) noexcept nogil:
     t.wide = <flow_wide *>reserve(<size_t>capacity * sizeof(flow_wide))
     t.shells = <flow_shell *>reserve(<size_t>capacity * sizeof(flow_shell))
     t.links = <flow_link *>reserve(<size_t>t.link_capacity * sizeof(flow_link))
-    if t.buckets == NULL or t.rows == NULL or t.cold == NULL or t.wide == NULL or t.shells == NULL or t.links == NULL \
-            or not new_secret(t.secret, sizeof(t.secret)):
+    if not footings_open(&t.footings, capacity) or t.buckets == NULL or t.rows == NULL or t.cold == NULL or t.wide == NULL \
+            or t.shells == NULL or t.links == NULL or not new_secret(t.secret, sizeof(t.secret)):
         flows_close(t)
         return False
     return True
@@ -81,6 +83,7 @@ cdef void flows_close(flow_table *t) noexcept nogil:
     give_back(t.wide, <size_t>t.capacity * sizeof(flow_wide))
     give_back(t.shells, <size_t>t.capacity * sizeof(flow_shell))
     give_back(t.links, <size_t>t.link_capacity * sizeof(flow_link))
+    footings_close(&t.footings)
     memset(t, 0, sizeof(flow_table))
 
 
@@ -205,6 +208,7 @@ cdef void flow_delete(flow_table *t, uint32_t row) noexcept nogil:
         for way in range(BUCKET_WAYS):
             if b.rows[way] == row and b.tags[way] == tag:
                 b.tags[way] = 0
+    footing_drop(&t.footings, t.cold[row].footing)
     t.rows[row].word[1] = 0
     t.cold[row].links = t.free
     t.free = row
@@ -230,6 +234,7 @@ cdef void link_delete(flow_table *t, uint32_t link) noexcept nogil:
 
 cdef const char *flows_broken(const flow_table *t, uint32_t *where) noexcept nogil:
     cdef uint32_t row, live = 0, placed = 0, i, way
+    cdef uint64_t resting = 0
     cdef const flow *f
     cdef const wide_key *wide
     cdef const bucket *b
@@ -239,6 +244,7 @@ cdef const char *flows_broken(const flow_table *t, uint32_t *where) noexcept nog
         if f.word[1] == 0:
             continue
         live += 1
+        resting += t.cold[row].footing != 0
         wide = &t.wide[row].key if (f.word[1] >> INSIDE_AT) & 1 or (f.word[1] >> FAMILY_AT) & 15 == 6 else NULL
         if tag_of(t, f.word, wide) != t.cold[row].tag:
             return b"a flow entry has the tag of another key"
@@ -262,10 +268,11 @@ cdef const char *flows_broken(const flow_table *t, uint32_t *where) noexcept nog
                 return b"a bucket has an entry that is not there"
     if placed != live:
         return b"a flow entry is in the buckets twice"
-    return NULL
+    return footings_broken(&t.footings, resting)
 
 
 # What it has touched of its memory, as good as.
 cdef uint64_t flows_bytes(const flow_table *t) noexcept nogil:
     return (<uint64_t>(t.mask + 1) * (3 if t.larger != NULL else 1) * sizeof(bucket)
-            + <uint64_t>t.used * (sizeof(flow) + sizeof(flow_cold)) + <uint64_t>(t.link_used - 1) * sizeof(flow_link))
+            + <uint64_t>t.used * (sizeof(flow) + sizeof(flow_cold)) + <uint64_t>(t.link_used - 1) * sizeof(flow_link)
+            + <uint64_t>(t.footings.used - 1) * (sizeof(footing) + sizeof(uint32_t)))

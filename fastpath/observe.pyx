@@ -31,8 +31,6 @@ cdef void cross(walker *w, const node *n) noexcept nogil:
         return
     if n.mode == DIRECTION_INGRESS:
         pass_on(w, PATH_INSIDE)
-    if w.out.crossing_count == MAX_CROSSINGS:
-        return
     x = &w.out.crossings[w.out.crossing_count]
     w.out.crossing_count += 1
     x.side = n.mode

@@ -15,7 +15,6 @@ cdef enum:
     MAX_HOPS = 100
     ABSENCES = 4            # sessions whose absence a plan may be remembered with
     MAX_LEGS = 4            # times one packet may become another: of the other family, around it, out of it
-    MAX_CROSSINGS = 16      # points that see one packet; those behind are not told of it
     PATH_INSIDE = 1         # of a crossing: it came to another interface of its realm
 
 cdef enum effect_kind:
@@ -57,7 +56,8 @@ cdef struct effect:
     session_key pool        # OPEN of a NAT session; of a balanced one, unless its owner is 0
     session_step step
 
-# A packet went by at a point (OP_POINT), as it was there and then.
+# A packet went by at a point (OP_POINT), as it was there and then. Behind a point there is a node that takes a step, or it
+# takes one itself, so that a packet goes by no more than MAX_STEPS of them.
 cdef struct crossing:
     uint8_t side            # direction, as the point sees it
     uint8_t flags           # of its node: who wants to know
@@ -70,6 +70,11 @@ cdef struct crossing:
     uint32_t record         # row of the record that it was counted in, or NO_RECORD
     packet *p
     header h
+
+# A node that a walk came to. Of a FILTER also the number of the rule that let the packet pass.
+cdef struct visit:
+    uint32_t node
+    uint32_t rule
 
 cdef enum error_kind:
     ERROR_NONE = 0
@@ -141,9 +146,13 @@ cdef struct plan:
     uint32_t absences       # sessions that were looked for in vain, and that decide; from the ABSENCES-th on none is noted
     uint32_t effect_count
     uint32_t crossing_count
+    uint32_t step_count
+    uint32_t point_count
     # last: only the parts in use are ever cleared
     effect effects[MAX_EFFECTS]
-    crossing crossings[MAX_CROSSINGS]
+    crossing crossings[MAX_STEPS]
+    visit steps[MAX_STEPS + 1]  # from 1 on; points that take no step are only here:
+    uint32_t points[MAX_STEPS]  # nodes
 
 cdef struct walker:
     tables *t
@@ -151,6 +160,7 @@ cdef struct walker:
     session_table *overlay  # or NULL: consulted before `sessions`
     packet *p               # on its present leg
     packet *entered         # and on the one on which it entered the present realm
+    uint32_t opener         # port that it came by, or what made it
     leg_room *legs
     plan *out
     header *h               # header values as they are now

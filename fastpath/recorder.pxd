@@ -1,17 +1,13 @@
-# Records of packets as they pass points of the graph, for whoever captures; none of it is touched while nobody does.
+# Rings of records of packets, one for each capture.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.emission cimport emission, outbox
-from fastpath.flow cimport arrival
-from fastpath.packet cimport addr, packet
-from fastpath.plan cimport leg_room, plan, trace_buffer
-from fastpath.snapshot cimport tables
+from fastpath.packet cimport addr
+from fastpath.plan cimport hop
 
 cdef enum:
-    MAX_RECORDERS = 16
     NO_LANE = 0xFFFFFFFFU
-    LONGEST_RECORDED = 131072 + 256
+    OWN_ARRIVAL = 2         # a record of what has come: its verdict is still to be told
 
 cdef enum point_kind:
     POINT_INTERFACE = 1     # frames of a port, and packets that die on its doorstep
@@ -33,7 +29,6 @@ cdef struct point:
     uint32_t address_count
 
 ctypedef unsigned int (*filter_call)(const void *program, const unsigned char *bytes, unsigned int wire, unsigned int have) noexcept nogil
-ctypedef uint64_t (*clock_call)() noexcept nogil
 
 # What stands in the ring in front of a packet's bytes, which hops may follow; `size` is a multiple of 8.
 cdef struct record_head:
@@ -70,31 +65,30 @@ cdef struct recorder:
     filter_call keeps
     const void *programs[2]     # for frames, for bare packets; NULL: everything
 
-# All captures of one engine, and the packet that they are looking at.
-cdef struct recording:
-    recorder *recorders[MAX_RECORDERS]
-    uint32_t count
-    bint waits              # records are published when what left has been written to ports
-    uint64_t now_ns
-    uint8_t *came           # the frame as it came: what is received is edited in place
-    uint8_t *copy
-    uint32_t came_length
-    uint16_t came_gso
-    uint32_t leaves_through  # owner of the tunnel that the last emission left through, or 0
-    trace_buffer story
-    trace_buffer other      # of a packet of the router's own, or one that had waited
-    outbox around           # of a packet that died inside of another: what would have left
+# What a record says beside its bytes. A story's `member` is the port it begins at.
+cdef struct remark:
+    uint32_t object
+    uint32_t rule
+    uint32_t member
+    uint32_t emission
+    uint16_t reason
+    uint16_t gso_size
+    uint8_t verdict
+    uint8_t cause
+    uint8_t outgoing
+    uint8_t own
 
-cdef recording *recording_open() noexcept nogil
-cdef void recording_close(recording *w) noexcept nogil
-cdef void watch_arrival(recording *w, arrival *a) noexcept nogil
-cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const plan *x, const trace_buffer *story) noexcept nogil
-cdef void watch_done(recording *w, tables *t, const arrival *a, const outbox *o, uint32_t first) noexcept nogil
-cdef void watch_left(recording *w, tables *t, const outbox *o, uint32_t first) noexcept nogil
-cdef void watch_waits(recording *w, bint waits) noexcept nogil
-cdef void watch_lost(recording *w, tables *t, const emission *e, uint32_t number, uint16_t reason) noexcept nogil
-cdef void watch_flushed(recording *w) noexcept nogil
-cdef void watch_held(recording *w, uint32_t port, const uint8_t *frame, uint32_t length, uint16_t reason) noexcept nogil
+
+# Does the capture's filter want a frame, or with `bare` a packet without an Ethernet header?
+cdef bint is_kept(const recorder *r, const uint8_t *bytes, uint32_t length, bint bare) noexcept nogil
+cdef void put_record(recorder *r, uint64_t now_ns, uint32_t lane, const uint8_t *bytes, uint32_t length, const remark *m,
+                     const hop *hops, uint32_t hop_count) noexcept nogil
+# Put a record in, if there is a lane for it and the filter wants it.
+cdef void keep(recorder *r, uint64_t now_ns, uint32_t lane, const uint8_t *bytes, uint32_t length, bint bare, const remark *m) noexcept nogil
+cdef void correct(recorder *r, const remark *m) noexcept nogil
+cdef bint tell_lost(recorder *r, uint32_t number, const remark *m) noexcept nogil
+# Let the reader have all there is.
+cdef void publish_ring(recorder *r) noexcept nogil
 
 
 cdef class Recorder:

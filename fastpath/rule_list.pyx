@@ -95,7 +95,7 @@ cdef class RuleList:
             self.read(splices, s, before)
             if not self.l.count or self.l.count < classify_from or self.l.count > CLASSIFY_MOST:
                 return
-            if before is None or before._classes is None or not before._classes.can_change():
+            if before is None or before._classes is None:
                 s.at, s.removed, s.first, s.added = 0, 0, 0, self.l.count
                 self._classes = classified(None, self._rows, self.l.count, s, 1, tables)
             else:

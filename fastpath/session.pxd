@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.footing cimport parts
 from fastpath.memo cimport flow_table, mixed_words
 from fastpath.packet cimport FRAGMENT_LATER, packet, tuple5
 from fastpath.snapshot cimport timeouts
@@ -67,6 +68,7 @@ cdef struct session:
     uint8_t kind
     uint8_t state
     uint8_t seen            # tcp_seen
+    uint32_t opener         # port whose packet has opened it; 0: none has
 
 # What a translator has counted since it was first seen. Each pair: from inside, from outside.
 cdef struct gateway:
@@ -84,6 +86,8 @@ cdef struct session_table:
     session *rows
     gateway *gateways       # not owned; NULL in tables that count nothing
     uint32_t *gateway_of    # not owned: by index of a translator in the tables in use, its index in `gateways`
+    uint32_t *held          # not owned: by port, how many sessions its packets have opened; NULL in tables that do not count it
+    uint32_t ports
     uint32_t *buckets
     flow_table *flows       # not owned; NULL in tables that no flow entries depend on
     uint32_t *absent        # per bucket: first of the links to flow entries that depend on what is not there; 0: none
@@ -95,6 +99,7 @@ cdef struct session_table:
     uint32_t live
     uint32_t told           # of those that live: balanced, whose ends may have to be told
     uint32_t swept          # the row where `table_age` goes on
+    uint64_t nat_until      # no SESSION_NAT dies before, as far as its flow entries have told
     uint64_t secret         # of the buckets: new at each start
     uint64_t seed           # of what shows: the same lab and packets, the same cookies
 
@@ -130,11 +135,16 @@ cdef void flow_retire(session_table *t, uint32_t row) noexcept nogil
 cdef void retire_tied(session_table *t, const uint32_t *head) noexcept nogil
 # Look at so many rows more for entries that no packet will be met by again; the whole table comes by in turn.
 cdef void flows_age(session_table *t, uint32_t count) noexcept nogil
+cdef bint flow_holds(session_table *t, uint32_t row) noexcept nogil
+# From now on there are other tables, which differ in these parts; NULL: perhaps in all. What rests on them is found one by one.
+cdef void flows_swap(session_table *t, const parts *changes) noexcept nogil
 cdef void flows_settle(session_table *t) noexcept nogil
 cdef void flows_retire(session_table *t) noexcept nogil
 # The same of so many rows; the whole table comes by in turn. `spare`: keep those whose ends are to be told of it.
 cdef void table_age(session_table *t, uint32_t count, uint64_t now) noexcept nogil
 cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil
+# Translated session `s` has another deadline, or has just been opened: see `nat_until`.
+cdef void note_deadline(session_table *t, const session *s) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil
 cdef void session_begin(session_step *step, uint8_t proto, uint8_t tcp_flags, const timeouts *limits) noexcept nogil

@@ -20,8 +20,9 @@ the latest when it is *retired*. A session that changes or goes takes the entrie
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastpath.memo cimport (LINK_LACKS, LINK_LOST, LINK_RECORDS, LINK_TOUCHES, FLOW_OPENS, flow, flow_cold, flow_delete, flow_link, link_delete,
-                            link_new, new_secret)
+from fastpath.memo cimport (FLOW_COUNTS, FLOW_OPENS, LINK_LACKS, LINK_LOST, LINK_RECORDS, LINK_TOUCHES, flow, flow_cold,
+                            flow_delete, flow_link, link_delete, link_new, new_secret)
+from fastpath.footing cimport footing_holds, footings_swap, parts
 from fastpath.geneve cimport OUTER_SIZE
 from fastpath.records cimport record_add, record_table, records_broken, records_lose, window_of
 from fastpath.wire cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, TCP_ACK, TCP_FIN, TCP_RST
@@ -195,6 +196,8 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
     s.version += 1
     t.live -= 1
     t.told -= s.kind == SESSION_BALANCED and t.flows != NULL
+    if s.opener:
+        t.held[s.opener] -= 1
     s.next[0] = t.free
     t.free = row
     if (s.kind == SESSION_NAT or s.kind == SESSION_BALANCED) and s.pool != NO_SESSION:
@@ -207,11 +210,21 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
 # Remove all that have been silent too long; returns how many.
 cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil:
     cdef uint32_t i, removed = 0
+    t.nat_until = 0xFFFFFFFFFFFFFFFFU
     for i in range(t.used):
-        if t.rows[i].live and not alive(t, &t.rows[i], now) and not (spare and is_told(&t.rows[i])):
+        if not t.rows[i].live:
+            continue
+        if alive(t, &t.rows[i], now):
+            note_deadline(t, &t.rows[i])
+        elif not (spare and is_told(&t.rows[i])):
             table_remove(t, i, now)
             removed += 1
     return removed
+
+
+cdef void note_deadline(session_table *t, const session *s) noexcept nogil:
+    if s.kind == SESSION_NAT and s.last_seen + s.idle < t.nat_until:
+        t.nat_until = s.last_seen + s.idle
 
 
 cdef void table_age(session_table *t, uint32_t count, uint64_t now) noexcept nogil:
@@ -287,7 +300,9 @@ cdef void flow_settle(session_table *t, uint32_t row) noexcept nogil:
         s.bytes[tie.way] += bytes[tie.layer]
         if seen > s.last_seen:
             s.last_seen = seen
-    for i in range(cold.count_count):
+    for i in range(FLOW_COUNTS):
+        if not cold.counts[i].used:
+            break
         count_gateway(&t.gateways[cold.counts[i].row], cold.counts[i].way, f.packets, bytes[cold.counts[i].layer],
                       bytes[cold.counts[i].layer], True)
     f.packets = 0
@@ -345,8 +360,25 @@ cdef void flows_age(session_table *t, uint32_t count) noexcept nogil:
     for _ in range(count if count < flows.used else flows.used):
         flows.wheel = flows.wheel + 1 if flows.wheel + 1 < flows.used else 0
         f = &flows.rows[flows.wheel]
-        if f.word[1] and (f.epoch != flows.epoch or <uint32_t>flows.now - f.last_seen >= <uint32_t>f.idle * 1000):
+        if f.word[1] and ((f.epoch != flows.epoch and not flow_holds(t, flows.wheel))
+                          or <uint32_t>flows.now - f.last_seen >= <uint32_t>f.idle * 1000):
             flow_retire(t, flows.wheel)
+
+
+# Entry `row` is of other tables than those in use. Does it hold with these? Then it is of these from now on.
+cdef bint flow_holds(session_table *t, uint32_t row) noexcept nogil:
+    cdef flow *f = &t.flows.rows[row]
+    if not footing_holds(&t.flows.footings, t.flows.cold[row].footing, f.epoch, t.flows.epoch):
+        return False
+    f.epoch = t.flows.epoch
+    return True
+
+
+cdef void flows_swap(session_table *t, const parts *changes) noexcept nogil:
+    t.flows.epoch += 1
+    if t.flows.epoch == 0:
+        flows_retire(t)
+    footings_swap(&t.flows.footings, changes, t.flows.epoch)
 
 
 cdef void flows_settle(session_table *t) noexcept nogil:
@@ -406,7 +438,7 @@ cdef const char *links_broken(session_table *t, uint32_t *where) noexcept nogil:
 
 
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
-    cdef uint32_t i, ref, live = 0, linked = 0, expected = 0, told = 0
+    cdef uint32_t i, ref, live = 0, linked = 0, expected = 0, told = 0, held = 0
     cdef session *s
     for i in range(t.used):
         where[0] = i
@@ -416,6 +448,7 @@ cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
         live += 1
         expected += 1 if same_key(&s.key[0], &s.key[1]) else 2
         told += s.kind == SESSION_BALANCED
+        held += s.opener != 0
         if s.kind == SESSION_NAT and (s.pool >= t.used or not t.rows[s.pool].live or t.rows[s.pool].kind != SESSION_POOL):
             return b"a NAT session has no pool"
         if s.kind == SESSION_BALANCED and s.pool != NO_SESSION \
@@ -423,6 +456,13 @@ cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
             return b"a balanced session has no row that keeps it together with others"
     if live != t.live or told != t.told:
         return b"the count of living sessions is wrong"
+    for i in range(t.ports):
+        where[0] = i
+        if t.held[i] > held:
+            return b"a port has opened more sessions than there are"
+        held -= t.held[i]
+    if held:
+        return b"sessions of some port are not counted"
     for i in range(t.mask + 1):
         where[0] = i
         ref = t.buckets[i]

@@ -2,7 +2,9 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.lpm cimport Table, lpm_table
+from fastpath.footing cimport parts
+from fastpath.lpm cimport lpm_table
+from fastpath.lpm_build cimport Table
 from fastpath.packet cimport addr
 from fastpath.rule_list cimport RuleList, rule_list
 
@@ -245,6 +247,14 @@ cdef class Snapshot:
     cdef list _routes       # and behind `t.fibs`
     cdef list _lists        # and behind `t.filters`
     cdef readonly uint32_t classifiers_made     # the others were there already
+    cdef object _identity
+    cdef object _made_of    # the identity of the Snapshot before
+    cdef parts _changes     # and what is another part than in that
+    # Which parts differ from those of `other`; NULL: nobody knows. It points into this Snapshot.
+    cdef const parts *changes_since(self, Snapshot other) noexcept
+    cdef int _note_changes(self, dict rows, Snapshot before) except -1
+    cdef int _note_splices(self, dict given, Snapshot before) except -1
+    cdef int _note_spreads(self, Snapshot before) except -1
     cdef void *_block(self, str name, size_t count, size_t size, size_t had=*) except NULL
     cdef void *_table(self, str name, object given, size_t size, uint32_t *count) except NULL
     cdef int _read_intervals(self, object given) except -1

@@ -8,11 +8,13 @@ engine keeps a reference for as long as a burst may read it.
 from array import array
 
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from fastpath.classifier cimport CLASSIFY_FROM
+from fastpath.footing cimport *
 from fastpath.intervals cimport content
-from fastpath.lpm cimport Store, bytes_of, lpm_answers, lpm_find, lpm_named
+from fastpath.lpm cimport lpm_answers, lpm_find, lpm_named
+from fastpath.lpm_build cimport Store, bytes_of
 from fastpath.rule_list cimport first_rules4
 
 
@@ -166,10 +168,14 @@ cdef class Snapshot:
             self._read_tunnels(rows["tunnels"])
         if before is None:
             self._read_rest(rows)
+        else:
+            self._made_of = before._identity
+            self._note_changes(rows, before)
+        self._identity = object()
 
     @property
     def generation(self):
-        """Number of this Snapshot; flow entries made under another one are walked again."""
+        """Number of this Snapshot: of two that one engine uses, the later one's is larger."""
         return self.t.generation
 
     @property
@@ -244,6 +250,67 @@ cdef class Snapshot:
             block = each
             found["routes"].append(bytes(content(block.memory, block.size)))
         return found
+
+    cdef const parts *changes_since(self, Snapshot other) noexcept:
+        if other is None or self._made_of is None or self._made_of is not other._identity:
+            return NULL
+        return &self._changes
+
+    # What `rows` put in the place of rows of `before` are other parts, whatever is in them.
+    cdef int _note_changes(self, dict rows, Snapshot before) except -1:
+        cdef parts *changes = &self._changes
+        cdef size_t i
+        cdef uint32_t kind
+        kinds = {"nodes": PART_NODE, "intervals": PART_TABLE, "fibs": PART_FIB, "group_policies": PART_GROUP_POLICY}
+        for name, given in rows.items():
+            if name == "flow_policies":
+                add_part(changes, PART_FLOW_POLICIES, 0)
+            elif name == "tunnels":
+                add_part(changes, PART_TUNNELS, 0)
+            elif name == "filters" and isinstance(given, dict):
+                self._note_splices(given, before)
+            elif name in kinds and isinstance(given, dict):
+                kind = kinds[name]
+                for i in given:
+                    add_part(changes, kind, <uint32_t>i)
+            elif name != "named" and name != "spreads" and name != "members":
+                all_parts(changes)
+        if isinstance(rows.get("intervals"), dict):
+            for i in range(self.t.fib_count):
+                if self.t.fibs[i].table in rows["intervals"]:
+                    add_part(changes, PART_FIB, <uint32_t>i)
+        if "spreads" in rows or "members" in rows:
+            self._note_spreads(before)
+        return 0
+
+    cdef int _note_splices(self, dict given, Snapshot before) except -1:
+        cdef const rule_list *had
+        cdef uint32_t index, i, k
+        for index, splices in given.items():
+            had = &before.t.filters[index]
+            add_part(&self._changes, PART_RULES, index)
+            for at, removed, added in splices:
+                if added:
+                    add_part(&self._changes, PART_ADDED, index)
+                k = at
+                for i in range(k, k + <uint32_t>removed):
+                    add_part(&self._changes, PART_RULE, index, had.rules[i].number)
+        return 0
+
+    # All of them are there anew, mostly as they were.
+    cdef int _note_spreads(self, Snapshot before) except -1:
+        cdef size_t size = (<Memory>self._blocks["spreads"]).size, i
+        cdef const spread *old
+        cdef const spread *new
+        if (<Memory>before._blocks["spreads"]).size != size:
+            all_parts(&self._changes)
+            return 0
+        for i in range(size // sizeof(spread)):
+            old, new = &before.t.spreads[i], &self.t.spreads[i]
+            if old.owner != new.owner or old.stickiness != new.stickiness or old.count != new.count \
+                    or memcmp(before.t.members + old.first, self.t.members + new.first, new.count * sizeof(member)) != 0:
+                add_part(&self._changes, PART_SPREAD, <uint32_t>i)
+        return 0
 
     # Room for `count` rows, of which the first `had` are those of the Snapshot before.
     cdef void *_block(self, str name, size_t count, size_t size, size_t had=0) except NULL:

@@ -52,11 +52,14 @@ cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
 cdef bint find_planned(walker *w, const session_key *key, known *k) noexcept nogil:
     cdef uint32_t i
     cdef effect *e
+    cdef bint back
     for i in range(w.out.effect_count):
         e = &w.out.effects[i]
-        if e.kind != EFFECT_OPEN or e.pending:
+        # both keys of a session are of one owner, and hops mostly are of different ones
+        if e.forward.owner != key.owner or e.kind != EFFECT_OPEN or e.pending:
             continue
-        if same_key(&e.forward, key) or same_key(&e.reply, key):
+        back = not same_key(&e.forward, key)
+        if not back or same_key(&e.reply, key):
             memset(k, 0, sizeof(known))
             k.planned = e
             k.forward = &e.forward
@@ -65,7 +68,7 @@ cdef bint find_planned(walker *w, const session_key *key, known *k) noexcept nog
             k.kind = e.session_kind
             k.state = e.step.state
             k.seen = e.step.seen
-            k.way = 0 if same_key(&e.forward, key) else 1
+            k.way = back
             return True
     return False
 
@@ -137,9 +140,13 @@ cdef bint touch(walker *w, const node *n, known *k, const timeouts *limits) noex
     return True
 
 
-# Is there room for what this plan opens, and for `more`?
+# Is there room for what this plan opens, and for `more`? What packets of the same port have opened before counts twice:
+# nobody takes more of the table than he leaves, so one port has half of it at most, and when many want all there is, as
+# much is free as each of them has, for everybody else.
 cdef bint has_room(walker *w, const node *n, uint32_t more) noexcept nogil:
-    if w.overlay == NULL and w.sessions.live + 2 * (w.out.effect_count + more) > w.sessions.capacity:
+    cdef const session_table *t = w.sessions
+    cdef uint32_t held = t.held[w.opener] if w.opener < t.ports else 0
+    if t.live + held + 2 * (w.out.effect_count + more) > t.capacity:
         drop(w, n, REASON_SESSION_LIMIT, 0)
         return False
     return True
@@ -357,14 +364,14 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     if n.mode == GATE_REQUIRE:
         drop(w, n, n.reason, 0)
         return 0
-    if n.flags & FLAG_TRACKS and not track_all(w, n):
-        return 0
     if n.mode == GATE_OPEN and w.p.kind != L4_ERROR and w.p.kind != L4_ICMP:
         reverse_tuple(&reversed_tuple, &t)
         session_key_of(&back, policy.owner, 3 - direction, &reversed_tuple)
         if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits, False) == NULL:
             return 0
         note(w, n, DETAIL_NEW, 0)
+    if n.flags & FLAG_TRACKS and not track_all(w, n):
+        return 0
     if (n.mode == GATE_RESUME or n.mode == GATE_LOOK) and told:
         w.out.absences += 1
         if w.out.absences <= ABSENCES:      # more cannot be remembered, and must not take the room of what is done

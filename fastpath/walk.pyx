@@ -9,7 +9,7 @@ allocates nothing, takes no lock, and visits at most MAX_STEPS nodes, so a loop 
 that the reply of a traced packet finds the sessions that packet would have opened.
 """
 
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastpath.classifier cimport rule
 from fastpath.lpm cimport lpm_find, lpm_table
@@ -158,15 +158,13 @@ cdef void emit(walker *w, const node *n) noexcept nogil:
     cdef interface *to = &w.t.interfaces[n.extra - 1]
     cdef metadata *m = &w.out.meta
     cdef uint8_t *source = to.router_mac
-    cdef int i
     if to.port == 0:
         drop(w, n, REASON_PORT_DOWN, 0)
         return
     if w.out.bridged and m.origin:
         source = w.t.interfaces[m.origin - 1].mac
-    for i in range(6):
-        w.out.edit.dst_mac[i] = to.mac[i]
-        w.out.edit.src_mac[i] = source[i]
+    memcpy(w.out.edit.dst_mac, to.mac, 6)
+    memcpy(w.out.edit.src_mac, source, 6)
     w.out.edit.port = to.port
     w.out.edit.interface = n.extra
     w.out.verdict = VERDICT_FORWARD
@@ -210,8 +208,10 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     cdef const node *n
     cdef const rule *r
     cdef const fib *f
+    cdef const route *to
     cdef uint32_t hit
-    cdef int steps = 0
+    cdef size_t steps = 0
+    cdef const node *nodes = t.nodes
     cdef header *h = &out.edit.to
     cdef outer *o
     clear_plan(out)
@@ -225,6 +225,7 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     w.overlay = overlay
     w.p = p
     w.entered = p
+    w.opener = p.context
     w.legs = legs
     w.out = out
     w.h = h
@@ -235,7 +236,8 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
     w.trace = trace
     while steps < MAX_STEPS:
         steps += 1
-        n = &t.nodes[at]
+        n = &nodes[at]
+        out.steps[steps].node = at
         if n.op == OP_GUARD:
             if (n.family and n.family != p.family) or guard_passes(&w, n):
                 at = n.next
@@ -250,12 +252,14 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
         elif n.op == OP_FILTER:
             if n.value and out.meta.subnet == n.value:
                 note(&w, n, DETAIL_SKIPPED, 0)
+                out.steps[steps].rule = 0
                 at = n.next
                 continue
             r = first_match(&w, &t.filters[n.table], w.h.src if n.mode == SIDE_SOURCE else w.h.dst, False)
             if r == NULL or not r.allow:
                 drop(&w, n, n.reason, r.number if r != NULL else 0)
                 break
+            out.steps[steps].rule = r.number
             note(&w, n, DETAIL_PASSED, r.number)
             at = n.next
         elif n.op == OP_GROUP_SESSION:
@@ -273,10 +277,11 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
             if hit == 0:
                 drop(&w, n, n.reason, 0)
                 break
+            to = &f.routes[hit - 1]
+            at = to.node
             if not (n.flags & FLAG_QUIET):
-                note(&w, n, DETAIL_PASSED, f.routes[hit - 1].rule)
-                out.rule = f.routes[hit - 1].rule
-            at = f.routes[hit - 1].node
+                out.rule = to.rule
+                note(&w, n, DETAIL_PASSED, out.rule)
         elif n.op == OP_FLOW_GATE:
             at = flow_gate(&w, n)
             if at == 0:
@@ -310,15 +315,19 @@ cdef void walk(tables *t, session_table *sessions, session_table *overlay, packe
             serve(&w, n)
             break
         elif n.op == OP_POINT:
+            out.points[out.point_count] = at
+            out.point_count += 1
             cross(&w, n)
             at = n.next
-            steps -= 1      # nothing becomes of a packet by being seen
+            if t.nodes[at].op != OP_POINT:
+                steps -= 1  # nothing becomes of a packet by being seen
         else:
             # a route led here (a blackhole): the route is what decided
             drop(&w, n, n.reason, out.rule)
             break
     else:
         drop(&w, &t.nodes[at], REASON_LOOP, 0)
+    out.step_count = <uint32_t>steps
     if out.crossing_count:
         end_crossings(&w)
     if w.layer == LAYER_AROUND:

@@ -144,6 +144,8 @@ cdef extern from *:
         return raw64(halves);
     }
     static inline void fetch(const void *p) { __builtin_prefetch(p); }
+    #define likely(x) __builtin_expect(!!(x), 1)
+    #define unlikely(x) __builtin_expect(!!(x), 0)
     static inline uint32_t fold64(uint64_t s) {
         s = (s >> 32) + (s & 0xFFFFFFFFu);
         s = (s >> 32) + (s & 0xFFFFFFFFu);
@@ -182,6 +184,8 @@ cdef extern from *:
     uint32_t ordered32(uint32_t v) nogil
     uint64_t ordered64(uint64_t v) nogil
     void fetch(const void *p) nogil
+    bint likely(bint x) nogil
+    bint unlikely(bint x) nogil
     # Sums of RFC 1071, which does not ask in which order the bytes of its words lie: in raw words, to be folded.
     uint64_t raw_sum(const uint8_t *p, uint32_t length) nogil
     uint32_t fold64(uint64_t sum) nogil

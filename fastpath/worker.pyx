@@ -1,10 +1,11 @@
 """Worker: one native thread that moves frames between TAP ports and the engine.
 
-    wait (spin, then epoll) -> read what the ready ports have into one arena -> receive each -> write what they emit
+    wait (spin, then epoll) -> of each ready port: read what it has into one arena -> receive it -> write what is emitted
 
 It never takes the GIL: a Python thread that holds it delays no packet. Between two rounds it lets control
 calls that wait for the engine's lock go first. Each port has its own descriptor and at most ROUND frames a
-round, so no port starves another. Ports are opened and closed by whoever attaches them.
+round; of several that have frames, those that have had less time than others go first, so no port starves another: not
+by many frames, nor by such as take long. Ports are opened and closed by whoever attaches them.
 
 A frame takes one call to read and one to write. How many frames a port is asked for follows what it had before, so
 that hardly a read comes back empty; ports that are silent are never asked. While frames come at short intervals the
@@ -23,10 +24,11 @@ from libc.string cimport memcpy, memset
 from fastpath.burst cimport receive_burst
 from fastpath.core cimport *
 from fastpath.emission cimport *
-from fastpath.engine cimport Engine, read_waiting
+from fastpath.engine cimport Engine
+from fastpath.lock cimport is_wanted
 from fastpath.flow cimport arrival
 from fastpath.reason cimport REASON_OFFLOAD_MALFORMED, REASON_PORT_DOWN, REASON_PORT_QUEUE_FULL
-from fastpath.recorder cimport watch_flushed, watch_lost, watch_waits
+from fastpath.watch cimport watch_flushed, watch_lost, watch_waits
 from fastpath.wire cimport VNET_HEADER
 
 cdef extern from "<unistd.h>" nogil:
@@ -74,12 +76,13 @@ cdef extern from *:
     bint read_flag(bint *flag) nogil
 
 cdef enum:
-    ROUND = 32              # frames read from one port before the next one's turn
+    ROUND = 32              # frames read from one port before the next one's turn, and room in the arena
     EVENTS = 64
-    SLOTS = 64              # frames in the arena
     FRAME_MAX = 65536 + 14 + 2
     SLOT = 65984            # headroom and FRAME_MAX; deliberately no power of two: those alias in the cache
     SPIN_FIRST_NS = 8000    # how long to spin at first when a frame came soon
+    EVEN_NS = 25000         # ports whose times differ by less have had the same
+    AHEAD_NS = 1000000      # most that a port has to wait for: times in which others than us had the processor count too
     WAKE = 0xFFFFFFFFU      # event of the control descriptor
 
 SPIN_US = 50
@@ -99,6 +102,7 @@ cdef struct port:
     int descriptor          # -1: none
     uint32_t ask            # frames to ask for the next time
     bint full               # the last time there were as many as asked for
+    uint64_t ahead          # nanoseconds that it has had more than others that had frames at the same time
 
 
 cdef uint64_t monotonic_ns() noexcept nogil:
@@ -156,7 +160,7 @@ cdef class Worker:
     cdef port *ports            # by port number
     cdef uint32_t port_count
     cdef uint8_t *arena
-    cdef arrival arrivals[SLOTS]
+    cdef arrival arrivals[ROUND]
     cdef uint32_t arrived
     cdef bint again             # this round comes right behind the one before: there was more than was asked for
     cdef uint64_t spin          # nanoseconds to spin, as things are
@@ -175,7 +179,7 @@ cdef class Worker:
         self.epoll = -1
         self.wake = -1
         self.control = threading.Lock()
-        self.arena = <uint8_t *>malloc(<size_t>SLOTS * SLOT)
+        self.arena = <uint8_t *>malloc(<size_t>ROUND * SLOT)
         if self.arena == NULL:
             raise MemoryError
 
@@ -232,6 +236,7 @@ cdef class Worker:
                 if not failed:
                     self.ports[port].ask = 1
                     self.ports[port].full = False
+                    self.ports[port].ahead = 0
                     self.ports[port].descriptor = own
                 self.engine.release()
             if failed:
@@ -366,8 +371,7 @@ cdef class Worker:
 
     cdef void _loop(self) noexcept nogil:
         cdef epoll_event events[EVENTS]
-        cdef int count, i
-        cdef uint64_t value
+        cdef int count
         while not read_flag(&self.stopping):
             count = self._wait(events)
             self.engine.acquire()
@@ -378,16 +382,11 @@ cdef class Worker:
             self.n.waits += self.waited
             self.waited = 0
             self._flush()           # what left because time has passed
-            for i in range(count):
-                if events[i].data.u64 == WAKE:
-                    read_frame(self.wake, &value, sizeof(value))
-                else:
-                    self._read_port(<uint32_t>events[i].data.u64)
-            self._take()
+            self._read_ports(events, count)
             if self.engine.c.watch != NULL:
                 watch_waits(self.engine.c.watch, False)
             self.engine.release()
-            while read_waiting(&self.engine.waiting):
+            while is_wanted(&self.engine.lock):
                 sched_yield()
 
     # --- waiting ---------------------------------------------------------------------------------------------------
@@ -426,19 +425,57 @@ cdef class Worker:
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
+    # Those that have had the least time are read first; the others only when these have nothing left, so that the time that
+    # somebody does not use is everybody's. The time that reading, deciding and writing takes counts for each by itself.
+    cdef void _read_ports(self, epoll_event *events, int count) noexcept nogil:
+        cdef port *ready[EVENTS]
+        cdef port *p
+        cdef uint32_t numbers[EVENTS]
+        cdef uint32_t number
+        cdef int i, ports = 0, left
+        cdef bint done[EVENTS]
+        cdef bint more = False
+        cdef uint64_t value, least, began, now
+        for i in range(count):
+            number = <uint32_t>events[i].data.u64
+            if number == WAKE:
+                read_frame(self.wake, &value, sizeof(value))
+            elif number < self.port_count and self.ports[number].descriptor >= 0:
+                numbers[ports] = number
+                ready[ports] = &self.ports[number]
+                done[ports] = False
+                ports += 1
+        left = ports
+        now = monotonic_ns() if ports > 1 else 0
+        while left and not more:
+            least = AHEAD_NS
+            for i in range(ports):
+                if not done[i] and ready[i].ahead < least:
+                    least = ready[i].ahead
+            for i in range(ports):
+                p = ready[i]
+                p.ahead -= least if least < p.ahead else p.ahead
+                if done[i] or p.ahead >= EVEN_NS:
+                    continue
+                self._read_port(numbers[i])
+                self._take()
+                done[i] = True
+                left -= 1
+                more |= p.full
+                if ports > 1:
+                    began = now
+                    now = monotonic_ns()
+                    p.ahead = p.ahead + now - began if p.ahead + now - began < AHEAD_NS else AHEAD_NS
+
     cdef void _read_port(self, uint32_t number) noexcept nogil:
         cdef port *p
         cdef long size
         cdef uint32_t got = 0
         cdef uint8_t *frame
         cdef arrival *a
-        if number >= self.port_count or self.ports[number].descriptor < 0:
-            return
         p = &self.ports[number]
         if self.again and p.full and p.ask < ROUND:
             p.ask = p.ask * 2 if p.ask <= ROUND // 2 else ROUND     # more has come than one round took
-        if self.arrived + p.ask > SLOTS:
-            self._take()
         while got < p.ask:
             frame = self._slot(self.arrived)
             size = read_frame(p.descriptor, frame - VNET_HEADER, VNET_HEADER + FRAME_MAX)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from dataplane.engine import DataPlane
-from dataplane.limits import NAT_FLOWS_PER_DESTINATION
+from dataplane.limits import ERRORS_AT_ONCE, NAT_FLOWS_PER_DESTINATION
 from lab import flow_logs
 from lab.capture import RING_BYTES, running_captures
 
@@ -32,7 +32,7 @@ FLOW_BUCKET_BYTES, FLOWS_PER_BUCKET, FLOW_BUCKETS_FULL = 64, 8, 0.6
 HELD_FRAGMENTS, HELD_BYTES, DATAGRAMS, DATAGRAM_BYTES = 2048, 9216 + 8, 1024, 112
 HELD_PER_SENDER: Final = 64
 RECORD_BYTES, RECORD_BUCKET_BYTES = 96, 4
-BURST_BYTES: Final = (6 << 20) + 4096 * 40 + 64 * 65_984
+BURST_BYTES: Final = (6 << 20) + 4096 * 40 + 32 * 65_984
 """Frames that the router makes, rows for what leaves, and frames that were read."""
 
 TAKEN_RECORD_BYTES: Final = 900
@@ -79,6 +79,13 @@ def bounds_of(plane: DataPlane, *, captures: int = 0, logged: tuple[int, int] | 
             full="a packet that would open another dies: SESSION_LIMIT; those there live as long as they would",
         ),
         Bound(
+            what="those that packets of one interface have opened",
+            now=sizes["sessions_of_one"],
+            most=sessions // 2,
+            bytes=0,
+            full="SESSION_LIMIT for that one: nobody has more than is free for others",
+        ),
+        Bound(
             what="flow entries",
             now=sizes["flows"],
             most=flows,
@@ -98,6 +105,13 @@ def bounds_of(plane: DataPlane, *, captures: int = 0, logged: tuple[int, int] | 
             most=HELD_FRAGMENTS,
             bytes=HELD_FRAGMENTS * HELD_BYTES + DATAGRAMS * DATAGRAM_BYTES,
             full="FRAGMENT_LIMIT; what waits too long: FRAGMENT_TIMEOUT",
+        ),
+        Bound(
+            what="ICMP errors at once about packets of one interface",
+            now=None,
+            most=ERRORS_AT_ONCE,
+            bytes=0,
+            full="none is sent, but for one each millisecond; counted as errors_withheld of the interface",
         ),
         Bound(
             what="frames that leave because of one burst",

@@ -7,9 +7,12 @@ or goes is an addition or a removal; everything else that differs is a change of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from dataplane.model.lab_file import LabFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,21 @@ class Change:
 def changes(old: object, new: object) -> list[Change]:
     """Everything that turns `old` into `new` (two dataclasses of one type), in the order of the file."""
     return list(_of_thing(old, new, "", _kind(new)))
+
+
+def made_at_last(lab_file: LabFile, missing: Collection[str]) -> Iterator[Change]:
+    """What a lab file adds where these nodes of it were not there, because they could not be made."""
+    places: list[tuple[str, Mapping[str, object]]] = [
+        ("instances", lab_file.instances),
+        ("internet.hosts", lab_file.internet.hosts),
+        ("aws_services", lab_file.aws_services),
+    ]
+    for place, things in places:
+        for name, thing in things.items():
+            if name in missing:
+                yield Change(
+                    action="add", kind=_kind(thing), path=f"{place}.{name}", detail="it could not be made before"
+                )
 
 
 def _of_thing(old: object, new: object, path: str, kind: str) -> Iterator[Change]:

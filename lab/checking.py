@@ -24,6 +24,7 @@ from dataplane.probe import ICMP, ICMPV6, TCP, read_probe
 from lab.enter import NodeView, open_sockets
 from lab.node_plan import is_tap
 from lab.probing import Probe, prepare
+from lab.sight import no_such_node
 from lab.traced import TracedPorts
 
 if TYPE_CHECKING:
@@ -104,9 +105,14 @@ def has_ports(resolved: Resolved) -> bool:
     return resolved.check.protocol.has_ports or resolved.protocol in (ICMP, ICMPV6)
 
 
-def _view(lab: RunningLab, resolved: Resolved) -> NodeView | None:
+def _view(lab: RunningLab, resolved: Resolved) -> NodeView | str:
+    """How to enter the node that sends, or why nothing can be sent from there."""
     node = resolved.sender.node
-    return None if is_tap(lab.plans[node].attach) else lab.runtime.view(node)
+    if node not in lab.plans:
+        return no_such_node(lab, node)
+    if is_tap(lab.plans[node].attach):
+        return "a TAP device: what is behind it sends, not we"
+    return lab.runtime.view(node)
 
 
 class _Round:
@@ -147,7 +153,7 @@ class _Round:
             before, self._looked = self._looked, time.monotonic()
             self._now += min(self._looked - before, _GLANCE_S)
         for probe, course in zip(self._probes, self._courses, strict=True):
-            course.trouble = course.trouble or probe.error
+            course.trouble = course.trouble or self._nobody_there(course) or probe.error
         return self._courses
 
     def _open(self) -> bool:
@@ -196,9 +202,9 @@ class _Round:
             and index not in self._stood_in
         ]
         self._stood_in.update(waiting)
-        places = [self._place(self._arrived[index]) for index in waiting]
-        views = [(self._lab.runtime.view(node), _PACKETS) for node, _ in places]
-        for index, (_, device), made in zip(waiting, places, open_sockets(views), strict=True):
+        places = {index: place for index in waiting if (place := self._place(self._arrived[index])) is not None}
+        views = [(self._lab.runtime.view(node), _PACKETS) for node, _ in places.values()]
+        for (index, (_, device)), made in zip(places.items(), open_sockets(views), strict=True):
             if isinstance(made, OSError):
                 continue
             arrived = self._arrived[index]
@@ -207,8 +213,16 @@ class _Round:
                 made.send(self._lab.data_plane.frame(arrived.port, read_probe(arrived.frame).answer()))
             self._courses[index].stand_in = True
 
-    def _place(self, arrived: Emission) -> tuple[str, str]:
-        """The node that a frame has come to, and what its kernel calls the device."""
+    def _place(self, arrived: Emission) -> tuple[str, str] | None:
+        """The node that a frame has come to, and what its kernel calls the device; None when it is not there."""
         node, _, device = self._lab.data_plane.names[arrived.port].path.partition("/")
+        if node not in self._lab.plans:
+            return None
         interface = next(each for each in self._lab.plans[node].interfaces if each.device == device)
         return node, interface.kernel_device
+
+    def _nobody_there(self, course: Course) -> str:
+        """Why a packet that has left for a node is not answered or sent on, if that node is not there."""
+        receiver = course.legs[-1].receiver if course.legs else None
+        node = "" if receiver is None else receiver.path.partition("/")[0]
+        return no_such_node(self._lab, node) if node in self._lab.missing else ""

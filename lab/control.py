@@ -2,7 +2,7 @@
 
 Request and answer (each one line, UTF-8)::
 
-    {"version": 1, "verb": "trace", "arguments": {"source": "app", "destination": "web"}}
+    {"version": 1, "folder": "2049:1311", "verb": "trace", "arguments": {"source": "app", "destination": "web"}}
     {"version": 1, "result": ...}
     {"version": 1, "error": {"kind": "lab", "message": "...", "problems": []}}
 
@@ -14,6 +14,10 @@ other end: only the user who runs the lab is answered. Programs in instances are
 where the other end is (SO_NETNS_COOKIE): in the network namespace that the daemon is in, or it is refused. Whatever
 arrives, the server answers with an error or hangs up; nothing that comes in through this socket can end the daemon
 except the verbs meant to.
+
+Programs in instances may put a socket of their own in its place, or the way to that of another lab. So a client does
+not say a word to who listens in another PID namespace, and says for which state folder it asks; the server refuses what
+is for another.
 
 A unix socket's path may have 107 bytes at most, and state folders can be deeper than that, so both ends reach
 it through a descriptor of its folder (``/proc/self/fd/N/control.sock``).
@@ -34,8 +38,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem, VpclabError
+from lab.processes import is_beside_us
 from lab.scarcity import is_scarce, remedy, said
-from lab.socket_path import network_of, peer_uid, reachable
+from lab.socket_path import network_of, peer_pid, peer_uid, reachable
+from lab.state import folder_id
 
 PROTOCOL_VERSION = 1
 SOCKET_NAME = "control.sock"
@@ -68,8 +74,6 @@ class Stream:
 
 log = logging.getLogger(__name__)
 
-_ERROR_KINDS: dict[str, type[VpclabError]] = {"limit": LimitError, "lab": LabError}
-
 
 class RequestError(VpclabError):
     """The request itself is wrong: unknown verb, node or argument."""
@@ -79,6 +83,10 @@ class RequestError(VpclabError):
 
 class NotRunningError(LabError):
     """Nobody answers at the lab's control socket."""
+
+
+class ImpostorError(NotRunningError):
+    """Who listens at the lab's control socket is not its daemon."""
 
 
 class ControlServer:
@@ -94,6 +102,7 @@ class ControlServer:
         self._streams_end = threading.Condition(self._lock)
         self._closed = False
         self._path = folder / SOCKET_NAME
+        self._folder = folder_id(folder) if folder.is_dir() else ""
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -223,7 +232,7 @@ class ControlServer:
 
     def _answer(self, line: bytes) -> tuple[bytes, Stream | None]:
         try:
-            verb, arguments = _parse_request(line)
+            verb, arguments = _parse_request(line, self._folder)
             call = self._verbs.get(verb)
             if call is None:
                 raise RequestError(f"unknown verb {verb!r}")
@@ -250,16 +259,28 @@ class ControlClient:
 
         Raises:
             NotRunningError: nobody listens there.
+            ImpostorError: who does is not its daemon.
+            LabError: the lab is another user's.
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout_s)
         self._folder = folder
         try:
             with reachable(folder, SOCKET_NAME) as address:
+                self._asked_for = folder_id(folder)
                 self._socket.connect(address)
+            is_another_users = peer_uid(self._socket) != os.geteuid()
+            is_beside = is_beside_us(peer_pid(self._socket))
         except OSError as error:
             self._socket.close()
             raise NotRunningError(f"lab {folder.name} is not running ({error.strerror or error})") from None
+        if is_another_users:
+            self._socket.close()
+            raise LabError(f"lab {folder.name} belongs to another user")
+        if not is_beside:
+            self._socket.close()
+            where = f"{folder / SOCKET_NAME}, from another PID namespace"
+            raise ImpostorError(f"lab {folder.name} does not answer: somebody else listens at {where}")
         self._answers = self._socket.makefile("rb")
 
     def __enter__(self) -> ControlClient:
@@ -296,7 +317,9 @@ class ControlClient:
             LabError: no answer within `timeout_s` seconds.
         """
         self._socket.settimeout(timeout_s)
-        request = _encode({"version": PROTOCOL_VERSION, "verb": verb, "arguments": arguments})
+        request = _encode(
+            {"version": PROTOCOL_VERSION, "folder": self._asked_for, "verb": verb, "arguments": arguments}
+        )
         if len(request) > REQUEST_LIMIT_BYTES:
             raise LimitError(f"request of {len(request)} bytes, at most {REQUEST_LIMIT_BYTES}")
         try:
@@ -316,7 +339,7 @@ class ControlClient:
         return answer["result"]
 
 
-def _parse_request(line: bytes) -> tuple[str, Mapping[str, Any]]:
+def _parse_request(line: bytes, folder: str) -> tuple[str, Mapping[str, Any]]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError):
@@ -328,6 +351,8 @@ def _parse_request(line: bytes) -> tuple[str, Mapping[str, Any]]:
             f"this lab speaks control protocol {PROTOCOL_VERSION}, the request says {request.get('version')!r}: "
             "restart the lab with the vpclab you are using"
         )
+    if request.get("folder", folder) != folder:
+        raise ImpostorError("this is another lab: the control socket of the one that is asked for leads here")
     verb, arguments = request.get("verb"), request.get("arguments", {})
     if not isinstance(verb, str) or not isinstance(arguments, dict):
         raise RequestError("a request has a verb (text) and arguments (an object)")
@@ -345,6 +370,8 @@ def error_to_json(error: VpclabError) -> dict[str, Any]:
         kind = "request"
     elif isinstance(error, LimitError):
         kind = "limit"
+    elif isinstance(error, ImpostorError):
+        kind = "impostor"
     return {"kind": kind, "message": str(error), "problems": problems}
 
 
@@ -363,6 +390,9 @@ _PROBLEM_FIELDS = ("path", "message", "code", "hint", "file", "line", "column")
 
 def _encode(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+_ERROR_KINDS: dict[str, type[VpclabError]] = {"limit": LimitError, "lab": LabError, "impostor": ImpostorError}
 
 
 def _shut(how: int, *ends: socket.socket) -> None:

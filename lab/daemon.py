@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lab.running import RunningLab
 
 LOG_NAME = "daemon.log"
-_SPAWNER = "the process that keeps its nodes ended"
+_SPAWNER = "the process that keeps its nodes ended, or does not answer"
 _UNHEARD = "the command that started it ended before it was up"
 log = logging.getLogger(__name__)
 
@@ -82,17 +82,17 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
             if before is not None:
                 lab.restart_checkers()
             if problem:
-                lab.lose(problem)
+                lab.survival.lose(problem)
             state.write_daemon(name=start.name, file=file, lab_id=lab.runtime.lab_id)
             server = ControlServer(state.path, Verbs(lab, signals.end).table())
             try:
                 server.start()
                 why = _live(lab, start, ready, tie, signals)
-                lab.stop_lingering()  # first: half of what has been told to go down must not come back
-                log.info("%s: %s", "leaving the nodes to another" if lab.leaves_nodes else "going down", why)
+                lab.survival.stop_lingering()  # first: half of what has been told to go down must not come back
+                log.info("%s: %s", "leaving the nodes to another" if lab.survival.leaves_nodes else "going down", why)
             finally:
                 server.close()
-                stays = lab.leaves_nodes
+                stays = lab.survival.leaves_nodes
         remove()
     except VpclabError:
         remove()
@@ -152,7 +152,7 @@ def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, sign
                     if key.data == _SPAWNER and lab.has_spawner():
                         continue  # that was an answer to another thread
                     why = key.data or signals.why
-                    what = "was not brought back" if lab.leaves_nodes else "went down at once"
+                    what = "was not brought back" if lab.survival.leaves_nodes else "went down at once"
                     _say(ready, {"error": error_to_json(LabError(f"lab {start.name} {what}: {why}"))})
                     return str(why)
                 selector.unregister(settled)
@@ -161,7 +161,7 @@ def _live(lab: RunningLab, start: Start, ready: IO[bytes], tie: int | None, sign
                 if problem and start.strict:
                     raise LabError(problem)
                 if tie is None:
-                    lab.linger()
+                    lab.survival.linger()
                 if not _say(ready, {"problem": problem}):
                     return _UNHEARD
                 lab.own_nodes()

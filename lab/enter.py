@@ -8,7 +8,6 @@ entered waits for it, passes signals and stops on, and ends as it ended.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import socket
@@ -21,7 +20,6 @@ from dataplane.errors import LabError
 from lab import identity, inside
 from lab.channel import receive_descriptors
 from lab.interpreter import command
-from lab.state import RUNTIME, LabState, recorded_process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +40,9 @@ class NodeView:
     """Process id of the lab's spawner, which lives as long as the lab does."""
 
 
-def make_view(facts: Mapping[str, Any], node: str) -> NodeView:
-    """The view of a node in runtime.json."""
-    entry, spawner, init = facts["nodes"][node], facts["pid"], facts["init"]
+def make_view(facts: Mapping[str, Any], node: str, entry: Mapping[str, Any]) -> NodeView:
+    """The view of a node, given what `lab.keeper` records of the spawner, and what that says of the node."""
+    spawner, init = facts["pid"], facts["init"]
     user = (f"/proc/{spawner}/ns/user",) if facts["rootless"] else ()
     mount, network, uts = (f"/proc/{spawner}/fd/{entry[kind]}" for kind in ("mnt", "net", "uts"))
     return NodeView(
@@ -56,18 +54,6 @@ def make_view(facts: Mapping[str, Any], node: str) -> NodeView:
         netns=entry["netns"],
         spawner=spawner,
     )
-
-
-def find_node(state: LabState, node: str) -> NodeView:
-    """Look a node of a running lab up; LabError when there is none (naming the nearest) or the lab is not running."""
-    facts = state.read(RUNTIME)
-    if recorded_process(facts) is None:
-        raise LabError(f"lab {state.name} is not running; start it: vpclab up FILE")
-    if node not in facts["nodes"]:
-        nearest = difflib.get_close_matches(node, facts["nodes"], n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"it has {', '.join(sorted(facts['nodes']))}"
-        raise LabError(f"lab {state.name} has no node {node!r}; {hint}")
-    return make_view(facts, node)
 
 
 def run_inside(view: NodeView, argv: Sequence[str], *, folder: str | None = None) -> int:

@@ -8,7 +8,8 @@ What goes through the door is pickled, so neither end may take it from anybody. 
 user, and the state folder is theirs to change. What they cannot change is where they are, nor a process outside of the
 lab. So the spawner lets in only who comes from the network namespace that the lab was started in, and is in its own PID
 namespace: no program of a lab is. And who comes reads only what the process says that is recorded as spawner, is in its
-own PID namespace as well, and was started as the spawner of this lab.
+own PID namespace as well, and was started as the spawner of this lab, for this very state folder: there may be another
+lab of that name elsewhere.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from lab.channel import Channel, ChannelClosed
 from lab.node_plan import NodePlan
 from lab.processes import Process
 from lab.socket_path import be_patient, network_of, peer_pid, peer_uid, reachable
-from lab.state import DOOR
+from lab.state import DOOR, draft_of, folder_id
 
 LINGER_S = 600.0
 """So long nodes wait for another daemon."""
@@ -64,20 +65,24 @@ class Door:
     def __init__(self, folder: Path, network: int) -> None:
         """Make the socket in a state folder; `network` is where those come from who are let in. Raises OSError."""
         self._folder, self._network = folder, network
+        self._identity = (0, 0)
+        """(device, inode) of the socket, which nobody else's file has as long as it is open."""
         self._socket = self._bound()
 
     def _bound(self) -> socket.socket:
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        draft = f".{DOOR}"
+        draft = draft_of(self._folder / DOOR)
         try:
-            with reachable(self._folder, draft) as address:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(address)
+            draft.unlink(missing_ok=True)
+            with reachable(self._folder, draft.name) as address:
                 end.bind(address)
-            (self._folder / draft).replace(self._folder / DOOR)
             end.setblocking(False)
+            made = _identity(draft)
+            draft.replace(self._folder / DOOR)
+            self._identity = made
         except BaseException:
             end.close()
+            draft.unlink(missing_ok=True)
             raise
         return end
 
@@ -100,8 +105,11 @@ class Door:
         return self._socket.fileno()
 
     def is_there(self) -> bool:
-        """Whether anybody can find it: not when the state folder has been removed."""
-        return (self._folder / DOOR).exists()
+        """Whether anybody can find it: not when the state folder has been removed, or another door is in its place."""
+        try:
+            return _identity(self._folder / DOOR) == self._identity
+        except OSError:
+            return False
 
     def open(self, handover: Handover) -> Channel | None:
         """Hand the lab over to who has come; None when that is nobody, or nobody to let in."""
@@ -127,10 +135,24 @@ class Door:
         return None
 
     def close(self) -> None:
-        """Take it away."""
-        self._socket.close()
+        """Take it away, and nobody else's that is in its place."""
         with contextlib.suppress(OSError):
-            (self._folder / DOOR).unlink()
+            if self.is_there():
+                (self._folder / DOOR).unlink()
+        self._socket.close()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.lstat()
+    return found.st_dev, found.st_ino
+
+
+class _Unheard(Exception):
+    """Who knocked was not let in; `may_pass` when it may be otherwise in an instant."""
+
+    def __init__(self, why: str, *, may_pass: bool) -> None:
+        super().__init__(why)
+        self.may_pass = may_pass
 
 
 def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover]:
@@ -141,37 +163,52 @@ def come_in(folder: Path, lab: str, spawner: Process) -> tuple[Channel, Handover
     end = time.monotonic() + ANSWER_S
     while True:
         try:
-            line = _reach(folder, spawner)
+            return _knock(folder, lab, spawner, end)
+        except _Unheard as unheard:
+            if not unheard.may_pass or time.monotonic() > end or not spawner.is_alive():
+                raise LabError(str(unheard)) from unheard.__cause__
+        time.sleep(_PAUSE_S)
+
+
+def _knock(folder: Path, lab: str, spawner: Process, end: float) -> tuple[Channel, Handover]:
+    """Once. Raises _Unheard, and LabError for what is not the spawner's door."""
+    line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    channel = Channel(line)
+    try:
+        try:
+            be_patient(line, max(end - time.monotonic(), _PAUSE_S))
+            with reachable(folder, DOOR) as address:
+                line.connect(address)
         except OSError as error:
-            raise LabError(
+            # A spawner that has just lost its daemon needs some time to notice.
+            may_pass = isinstance(error, FileNotFoundError | ConnectionRefusedError | BlockingIOError)
+            why = (
                 f"the nodes of lab {lab} wait for nobody: it was not yet up, was going down, or has instances that are "
                 "attached; remove what is left of it: vpclab gc"
-            ) from error
-        channel = Channel(line)
+            )
+            raise _Unheard(why, may_pass=may_pass) from error
         try:
             said = _heard(channel, line, folder, lab, spawner)
-            be_patient(line, WORK_S)
-            return channel, said
         except (OSError, ChannelClosed) as error:
-            channel.close()
             # Who comes just as the door is shut behind another, which has gone since, is hung up on.
-            if isinstance(error, OSError) or time.monotonic() > end or not spawner.is_alive():
-                mute = f"process {spawner.pid}, which keeps the nodes of lab {lab}, does not answer"
-                raise LabError(mute) from error
-        except BaseException:
-            channel.close()
-            raise
-        time.sleep(_PAUSE_S)
+            why = f"process {spawner.pid}, which keeps the nodes of lab {lab}, does not answer"
+            raise _Unheard(why, may_pass=isinstance(error, ChannelClosed)) from error
+        be_patient(line, WORK_S)
+        return channel, said
+    except BaseException:
+        channel.close()
+        raise
 
 
 def _heard(channel: Channel, line: socket.socket, folder: Path, lab: str, spawner: Process) -> Handover:
     """What is said behind the door, if it is the right one. Raises LabError, and what a channel does."""
     # Before a word of it is read: to unpickle is to do what the other end says.
-    lab_id = _lab_behind(line, spawner)
-    if lab_id is None:
+    behind = _lab_behind(line, spawner)
+    if behind is None:
         raise LabError(f"{folder / DOOR} is not the spawner's of lab {lab}; remove what is left of it: vpclab gc")
     elsewhere = LabError(f"{folder / DOOR} leads to another lab; remove what is left of {lab}: vpclab gc")
-    if lab_id.rpartition("-")[0] != lab:
+    lab_id, started_for = behind
+    if lab_id.rpartition("-")[0] != lab or started_for != folder_id(folder):
         raise elsewhere
     (kind, said), _ = channel.receive()
     if kind == "refused":
@@ -182,29 +219,12 @@ def _heard(channel: Channel, line: socket.socket, folder: Path, lab: str, spawne
     return handover
 
 
-def _reach(folder: Path, spawner: Process) -> socket.socket:
-    """Connect to the door; a spawner that has just lost its daemon gets some time to notice. Raises OSError."""
-    end = time.monotonic() + ANSWER_S
-    while True:
-        line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            be_patient(line, ANSWER_S)
-            with reachable(folder, DOOR) as address:
-                line.connect(address)
-            return line
-        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
-            line.close()
-            if time.monotonic() > end or not spawner.is_alive():
-                raise
-        except BaseException:
-            line.close()
-            raise
-        time.sleep(_PAUSE_S)
+def _lab_behind(line: socket.socket, spawner: Process) -> tuple[str, str | None] | None:
+    """The id of the lab whose spawner is at the other end, and for which state folder that was started.
 
-
-def _lab_behind(line: socket.socket, spawner: Process) -> str | None:
-    """The id of the lab whose spawner is at the other end; None when that is anybody else."""
-    lab_id = processes.lab_of(spawner.pid)
+    None when it is anybody else.
+    """
+    lab_id, started_for = processes.lab_of(spawner.pid), processes.folder_of(spawner.pid)
     is_it = (
         peer_uid(line) == os.geteuid()
         and peer_pid(line) == spawner.pid
@@ -212,4 +232,4 @@ def _lab_behind(line: socket.socket, spawner: Process) -> str | None:
         and processes.is_spawner(spawner.pid)
         and spawner.is_alive()  # last: all of this was about that process, and no later one of that number
     )
-    return lab_id if is_it else None
+    return (lab_id, started_for) if is_it and lab_id is not None else None

@@ -22,3 +22,9 @@ def command(module: str, *arguments: str) -> list[str]:
 def runs(arguments: Sequence[str], module: str) -> bool:
     """Whether a command line is one of `command`, for this module, by whatever interpreter."""
     return _CODE.format(module) in arguments
+
+
+def arguments_to(line: Sequence[str], module: str) -> Sequence[str]:
+    """The `arguments` of a command line that is one of `command`, for this module; else none."""
+    code = _CODE.format(module)
+    return line[line.index(code) + 2 :] if code in line else ()

@@ -14,6 +14,8 @@ from dataplane.errors import LabError
 from lab.syscalls import MNT_DETACH, MS_BIND, MS_REC, MS_SHARED, mount, umount
 
 FOLDER = Path("/run/netns")
+_NAME_BYTES = 255
+"""NAME_MAX of Linux."""
 
 
 def prepare() -> None:
@@ -54,6 +56,11 @@ def claim(name: str, lab: str, network: int, announce: Callable[[str], None]) ->
             raise
         return candidate
     raise AssertionError("endless")
+
+
+def is_name(name: str) -> bool:
+    """Whether there can be a file of this name in the folder."""
+    return name not in ("", ".", "..") and not {"/", "\0"} & {*name} and len(os.fsencode(name)) <= _NAME_BYTES
 
 
 def release(name: str) -> None:

@@ -98,31 +98,35 @@ def reopen(site: Site, node: Node, taps: dict[int, int]) -> dict[str, OSError]:
     """Open the devices of a node again, of which nobody has a descriptor any more: port -> descriptor goes to `taps`.
 
     Devices whose port is there already are left alone. Returns why others cannot be opened: root inside has deleted or
-    replaced one (ENODEV, EINVAL), or holds its other end (EBUSY, as a daemon does that has not quite ended). Raises
-    LabError for anything else, and for nodes that are attached.
+    replaced one (ENODEV, EINVAL), or holds its other end (EBUSY, as a daemon does that has not quite ended), or what
+    else the kernel says. Raises LabError for nodes that are attached.
     """
     if node.plan.attach:
         raise LabError(f"node {node.plan.name} is attached: its devices have gone with their daemon")
     refused = {}
-    with _explained(node.plan.name), site.workplace.inside(node.namespaces), Netlink() as rtnl:
-        for device, port in node.ports.items():
-            if port in taps:
-                continue
-            try:
-                _check_index(rtnl, node, device)  # opening a device that is not there makes it
-                descriptor = open_tap(device, existing=True)
+    wanted = {device: port for device, port in node.ports.items() if port not in taps}
+    try:
+        with site.workplace.inside(node.namespaces), Netlink() as rtnl:
+            for device, port in wanted.items():
                 try:
-                    _check_index(rtnl, node, device)
-                except BaseException:
-                    os.close(descriptor)
-                    raise
-                taps[port] = descriptor
-            except OSError as error:
-                if error.errno not in (errno.ENODEV, errno.EINVAL, errno.EBUSY):
-                    raise
-                refused[device] = error
+                    taps[port] = _opened(rtnl, node, device)
+                except OSError as error:
+                    refused[device] = error
+    except OSError as error:  # the node cannot be entered
+        refused = dict.fromkeys(wanted, error)
     node.unheld = set(refused)
     return refused
+
+
+def _opened(rtnl: Netlink, node: Node, device: str) -> int:
+    _check_index(rtnl, node, device)  # opening a device that is not there makes it
+    descriptor = open_tap(device, existing=True)
+    try:
+        _check_index(rtnl, node, device)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _check_index(rtnl: Netlink, node: Node, device: str) -> None:
@@ -217,15 +221,18 @@ def has_listener(site: Site, node: Node, port: int) -> bool:
 
     Asked of the kernel instead of by connecting: servers log connections, and some serve only one.
     """
-    return port in read_sockets(tcp_tables(site, node)).listening
+    try:
+        return port in read_sockets(tcp_tables(site, node)).listening
+    except OSError:
+        return False  # there are no descriptors to look with just now: it is asked again
 
 
 def tcp_tables(site: Site, node: Node) -> list[str]:
-    """The node's /proc/net/tcp and tcp6, as far as there are some and there are descriptors to read them with."""
+    """The node's /proc/net/tcp and tcp6, as far as there are some. Raises OSError when they cannot be read."""
     tables = []
     with site.workplace.inside(node.namespaces):
         for table in ("tcp", "tcp6"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(FileNotFoundError):  # a kernel without IPv6
                 tables.append(site.workplace.read(f"self/net/{table}"))
     return tables
 

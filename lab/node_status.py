@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lab.programs import State
@@ -36,6 +36,18 @@ class NodeStatus:
     netns: str | None
     """Name under /run/netns; None where namespaces cannot be named (not root)."""
     programs: tuple[ProgramStatus, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adopted:
+    """What has become of nodes that were taken over (`lab.runtime.Runtime.adopt`)."""
+
+    taps: Mapping[int, int]
+    """Port -> TAP descriptor: attach them to the worker."""
+    lost: Sequence[str]
+    """What is lost, each in a line."""
+    missing: frozenset[str]
+    """Nodes that should be there and are not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

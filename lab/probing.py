@@ -109,10 +109,7 @@ def kinds_of(resolved: Resolved) -> Sequence[SocketKind]:
             return [(family, socket.SOCK_RAW, resolved.protocol)]
 
 
-def prepare(resolved: Sequence[tuple[Resolved, NodeView | None]]) -> list[Probe]:
-    """Make the sockets of probes, each in its node; without a view nothing can be sent from there."""
-    made = iter(open_sockets([(view, kinds_of(each)) for each, view in resolved if view is not None]))
-    return [
-        Probe(each, next(made) if view is not None else OSError(0, "a TAP device: what is behind it sends, not we"))
-        for each, view in resolved
-    ]
+def prepare(resolved: Sequence[tuple[Resolved, NodeView | str]]) -> list[Probe]:
+    """Make the sockets of probes, each in its node, or where there is no view of that, say why nothing can be sent."""
+    made = iter(open_sockets([(view, kinds_of(each)) for each, view in resolved if isinstance(view, NodeView)]))
+    return [Probe(each, next(made) if isinstance(view, NodeView) else OSError(0, view)) for each, view in resolved]

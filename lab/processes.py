@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lab.identity import LAB_VARIABLE
-from lab.interpreter import runs
+from lab.interpreter import arguments_to, runs
 from lab.scarcity import is_scarce
 
 SPAWNER = "vpclab-spawner"
@@ -124,6 +124,19 @@ def is_spawner(pid: int) -> bool:
     name = name_of(pid)
     # Process 1 of a lab is a fork of the spawner: the same command line, another name.
     return name == SPAWNER or (name.startswith(_STARTING) and runs(arguments_of(pid), "spawner"))
+
+
+def all_spawners() -> Iterator[Process]:
+    """Every process that is the spawner of a lab, going by its name and command line."""
+    for name in os.listdir(_PROC):
+        if name.isdecimal() and is_spawner(int(name)) and (process := find(int(name))) is not None:
+            yield process
+
+
+def folder_of(pid: int) -> str | None:
+    """Which state folder (`lab.state.folder_id`) a spawner was started for; None when it is none, or does not say."""
+    said = arguments_to(arguments_of(pid), "spawner")
+    return said[1] if len(said) > 1 and said[1] else None
 
 
 def is_beside_us(pid: int) -> bool:

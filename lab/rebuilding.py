@@ -32,7 +32,7 @@ from dataplane.analysis.headers import forwarded, sent_back
 from dataplane.engine import DataPlane
 from dataplane.probe import TCP, Probe, read_probe
 from dataplane.verdict import Cause, Verdict
-from fastpath.engine import Overlay
+from fastpath.tracer import Overlay
 from lab.connections import Connection, Sockets
 from lab.node_plan import NodePlan
 

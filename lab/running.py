@@ -11,8 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,24 +21,21 @@ from dataplane.errors import LabError, VpclabError
 from dataplane.load import load
 from dataplane.load.file import LoadedFile
 from dataplane.model.check import Check
+from dataplane.model.lab_file import LabFile
 from dataplane.topology import Topology
-from dataplane.topology.runtime_state import RuntimeState, TargetHealth, TargetKey, advance, carry_over
 from fastpath.worker import Worker
-from lab.change import Change, changes
+from lab.change import Change, changes, made_at_last
 from lab.declared_captures import DeclaredCaptures
 from lab.flow_logs import FlowLogs
-from lab.health_watch import HealthWatch
-from lab.journal import Journal, write_journal
+from lab.journal import Journal
+from lab.live_state import LiveState
 from lab.node_plan import NodePlan
 from lab.planning import plan_checkers, plan_nodes
-from lab.rebuilding import rebuild
 from lab.runtime import Runtime
 from lab.state import LabState
+from lab.survival import Survival
 from lab.traced import TracedPorts
 
-_FIRST_CHECKS_S = 2.0
-"""How long to wait for the first health check of each target: who is well should be known when the lab is up."""
-_SHOWN = 3
 log = logging.getLogger(__name__)
 
 
@@ -71,21 +67,21 @@ class RunningLab:
         self.file = file
         self.started = time.time()
         self._changing = threading.RLock()
-        self._ending = threading.Event()
         self._closed = False
-        self.lost: list[str] = []
-        """What is lost because the daemon before was killed, each in a sentence."""
-        self._state, self._text, self._start_folder = state, text, os.getcwd()
-        self._lingers = before is not None
-        """Whether what it is is written down for another daemon."""
-        self.leaves_nodes = before is not None
-        """Whether nodes and programs are left to another daemon when this ends: until `own_nodes`, those that were
-        taken over, so that whatever fails or is interrupted meanwhile can be tried again."""
+        self._start_folder = os.getcwd()
         self._folder = state.path
-        self._health: HealthWatch | None = None
-        self._captures: DeclaredCaptures | None = None
         self.runtime = Runtime(state) if runtime is None else runtime
-        try:
+        self.survival = Survival(
+            state,
+            self.runtime,
+            text=text,
+            file=file,
+            describe=self._described,
+            changing=self._changing,
+            again=before is not None,
+        )
+        with ExitStack() as undo:
+            undo.callback(self.survival.end)
             self._loaded = load(text, file_name=file)
             topology = self._loaded.topology()
             if before is not None:
@@ -94,33 +90,29 @@ class RunningLab:
             self.worker = Worker(self.data_plane.engine)
             if before is not None:
                 self.worker.set_clock_offset(before.clock_offset_ms)
-                self._rebuild()  # while nobody looks: no capture, no flow log has seen these packets
+                # While nobody looks: no capture, no flow log has seen these packets.
+                self.survival.rebuild(self.data_plane, self.now_ms(), self._planned(topology))
             self._captures = DeclaredCaptures(self.data_plane)
+            undo.callback(self._captures.close)
             self._record(Path(file).parent, again=before is not None)
             self.flow_logs = FlowLogs(state, self.data_plane, epoch_ms=_epoch_ms(self.worker))
             if self.flow_logs.lost:
-                self.lose(self.flow_logs.lost)
+                self.survival.lose(self.flow_logs.lost)
             if before is None:
                 self.flow_logs.told()
-            self._watch_health(self.topology)
-            self._publish_health()
+            changed = self.survival.note_change
+            self.live = LiveState(
+                state.path, self.data_plane, now_ms=self.now_ms, changing=self._changing, changed=changed
+            )
+            undo.callback(self.live.close)
+            self.live.watch(self.topology)
+            self.live.publish()
             self._keep(self._planned(self.topology))
-            if before is None:
-                taps = self.runtime.add_nodes(self._plans.values())
-            else:
-                taps, lost = self.runtime.adopt(self._plans.values())
-                for each in lost:
-                    self.lose(each)
-            self._attach(taps)
+            self._attach(self.runtime.add_nodes(self._plans.values()) if before is None else self._adopt())
             self.data_plane.advance(self.now_ms())  # what is recorded has the right time from the beginning
             self.flow_logs.configure(Path(file).parent)
             self.worker.start()
-        except BaseException:
-            self._end_health()
-            if self._captures is not None:
-                self._captures.close()
-            self._end_runtime()
-            raise
+            undo.pop_all()
         self.start_s = time.monotonic() - began
         """Seconds from the lab file to a network that forwards, programs not counted."""
 
@@ -137,20 +129,19 @@ class RunningLab:
 
         Checks that are not over end at once.
         """
-        self.stop_lingering()
+        self.survival.stop_lingering()
         with self._changing:
             self._closed = True
-        self._end_health()  # outside of the lock, which its thread may be waiting for
+        self.live.close()  # outside of the lock, which its thread may be waiting for
         with self._changing:
             # The worker first: it must not write to a descriptor whose number is somebody else's by now.
             self.worker.stop()
-            if self._captures is not None:
-                self._captures.close()
+            self._captures.close()
             try:
                 self.flow_logs.close()
             except OSError as error:
                 log.error("flow logs cannot be written: %s", error)
-            self._end_runtime()
+            self.survival.end()
 
     @property
     def topology(self) -> Topology:
@@ -163,6 +154,11 @@ class RunningLab:
         return self._shown
 
     @property
+    def missing(self) -> frozenset[str]:
+        """Nodes that its file has and that are not there: they could not be made when the lab was taken over."""
+        return self._missing
+
+    @property
     def checks(self) -> tuple[Check, ...]:
         """What its lab file claims."""
         return self._loaded.lab_file.checks
@@ -170,19 +166,14 @@ class RunningLab:
     @property
     def is_ending(self) -> bool:
         """Whether it is going down, or waits for others to let it."""
-        return self._ending.is_set()
-
-    @property
-    def target_health(self) -> Mapping[TargetKey, TargetHealth]:
-        """How every registered target is."""
-        return {} if self._health is None else self._health.health()
+        return self.survival.is_ending
 
     def now_ms(self) -> int:
         """The lab's time in milliseconds."""
         return self.worker.now_ms()
 
     def has_spawner(self) -> bool:
-        """Whether the process that keeps the nodes lives."""
+        """Whether the process that keeps the nodes lives and answers."""
         try:
             self.runtime.status()
         except LabError:
@@ -198,90 +189,46 @@ class RunningLab:
         self._begin_health()
         return problem
 
-    def linger(self) -> None:
-        """Let the nodes survive this process from now on, with what another daemon must know to take them over.
-
-        What is in the way of that (a full disk) is logged: the lab runs without it.
-        """
-        with self._changing:
-            self._lingers = True
-            try:
-                self._note(self._text, self.file)
-                self.runtime.linger()
-            except LabError as error:
-                log.warning("the lab will not outlive its daemon: %s", error)
-            if self._ending.is_set():
-                self.stop_lingering()  # it was told to go down meanwhile
-
-    def stop_lingering(self) -> None:
-        """Begin the end: whatever becomes of this process on the way, nobody takes the nodes over any more.
-
-        Unless they are left to another daemon anyway. Never raises; calling it twice is fine.
-        """
-        self._ending.set()
-        if not self.leaves_nodes:
-            with suppress(LabError):  # the spawner is gone already
-                self.runtime.stop_lingering()
-
     def own_nodes(self) -> None:
         """End with the lab what was taken over, from now on: somebody knows that it is up, and what was lost."""
-        self.leaves_nodes = False
-        self.runtime.be_patient()
+        self.survival.own_nodes()
         self.flow_logs.told()
 
-    def _end_runtime(self) -> None:
-        if self.leaves_nodes:
-            self.runtime.let_go()
-        else:
-            self.runtime.close()
+    def restart_checkers(self) -> None:
+        """Start health checkers anew that have found nobody to report to (`Survival.restart_checkers`)."""
+        self.survival.restart_checkers(self._plans.values())
 
     def _record(self, folder: Path, *, again: bool) -> None:
-        assert self._captures is not None
         try:
             self._captures.configure(self._loaded.lab_file.captures, folder)
         except VpclabError as error:
             if not again:
                 raise
-            self.lose(f"nothing is recorded any more: {error}")  # a folder that has gone must not keep the lab down
+            # A folder that has gone must not keep the lab down.
+            self.survival.lose(f"nothing is recorded any more: {error}")
 
-    def _rebuild(self) -> None:
-        """Remember the connections that the nodes have, which the daemon before has taken with it."""
-        plans = self._planned(self.topology)
-        done = rebuild(self.data_plane, self.now_ms(), plans, self.runtime.sockets())
-        log.info("%d TCP connections go on", done.count)
-        if done.lost:
-            few = ", ".join(map(str, done.lost[:_SHOWN])) + (", ..." if len(done.lost) > _SHOWN else "")
-            self.lose(f"the lab's daemon was killed: {len(done.lost)} TCP connections do not go on ({few})")
+    def _adopt(self) -> Mapping[int, int]:
+        """Make the nodes that were taken over what they should be; port -> TAP descriptor."""
+        adopted = self.survival.adopt(self._plans.values())
+        there = {name: plan for name, plan in self._plans.items() if name not in adopted.missing}
+        self._keep(there, missing=adopted.missing)
+        return adopted.taps
 
-    def lose(self, what: str) -> None:
-        """Say, in a sentence, what is lost because the daemon before was killed."""
-        self.lost.append(what)
-        log.warning("%s", what)
+    def _described(self, text: str, file: str) -> Journal:
+        return Journal(
+            text=text,
+            file=file,
+            folder=self._start_folder,
+            clock_offset_ms=self.worker.clock_offset_ms,
+            names=self.data_plane.names,
+            runtime=self.topology.runtime,
+        )
 
-    def _note(self, text: str, file: str) -> None:
-        """Write down what the lab is, if it is to outlive its daemon. Raises LabError."""
-        if self._lingers:
-            journal = Journal(
-                text=text,
-                file=file,
-                folder=self._start_folder,
-                clock_offset_ms=self.worker.clock_offset_ms,
-                names=self.data_plane.names,
-                runtime=self.topology.runtime,
-            )
-            write_journal(self._state, journal)
-
-    def _note_change(self) -> None:
-        """Write down that what is no part of its file has changed."""
-        try:
-            self._note(self._text, self.file)
-        except LabError as error:
-            log.warning("another daemon will not know of it: %s", error)
-
-    def restart_checkers(self) -> None:
-        """Start health checkers anew that have found nobody to report to, so that they need not wait for their turn."""
-        for name in [name for name, plan in self._plans.items() if plan.hidden]:
-            self.runtime.restart(name)
+    def _begin_health(self) -> None:
+        with self._changing:
+            ended = self._closed
+        if not ended:
+            self.live.begin()
 
     def _start_programs(self) -> str:
         self.runtime.start_programs()
@@ -334,8 +281,8 @@ class RunningLab:
         """Move the lab's clock forward; how far it is ahead of real time then, in milliseconds."""
         with self._changing:
             self.worker.set_clock_offset(self.worker.clock_offset_ms + ms)
-            self._let_time_pass()
-            self._note_change()
+            self.live.let_time_pass()
+            self.survival.note_change()
             return self.worker.clock_offset_ms
 
     def apply(self, text: str, file: str, *, dry_run: bool) -> tuple[list[Change], str]:
@@ -350,18 +297,23 @@ class RunningLab:
                 raise LabError(f"lab {self.name} is going down")
             loaded = load(text, file_name=file)
             topology = loaded.topology()
-            found = changes(self._loaded.lab_file, loaded.lab_file)
-            if dry_run or not found:
+            found = self._changes(loaded.lab_file)
+            if dry_run or not (found or self._missing):
                 return found, ""
             try:
                 self._change_over(loaded, topology, text, file)
             finally:
-                if self._lingers:
-                    self.linger()  # with instances that are attached it cannot, without it can
+                if self.survival.lingers:
+                    self.survival.linger()  # with instances that are attached it cannot, without it can
             log.info("applied %s: %d changes", file, len(found))
             problem = self._start_programs()
         self._begin_health()
         return found, problem
+
+    def _changes(self, new: LabFile) -> list[Change]:
+        found = changes(self._loaded.lab_file, new)
+        told = {each.path for each in found}
+        return [*found, *(each for each in made_at_last(new, self._missing) if each.path not in told)]
 
     def _change_over(self, loaded: LoadedFile, topology: Topology, text: str, file: str) -> None:
         folder = Path(file).parent
@@ -375,24 +327,23 @@ class RunningLab:
                 raise LabError(f"instance {name}: attach cannot be changed; apply a file without the instance first")
         ports = self.runtime.add_nodes(added)
         done: list[str] = []
-        undo_health: Callable[[], None] = _nothing
+        undo_health: Callable[[], None] | None = None
         try:
-            undo_health = self._watch_health(topology)
-            state = carry_over(old_topology, topology, self.now_ms())
-            self.data_plane.apply(topology.with_runtime(replace(state, health=self.target_health)))
+            undo_health = self.live.watch(topology)
+            self.data_plane.apply(self.live.carried_to(topology))
             self._attach(ports)
             for name in changed:
                 done.append(name)
                 self._update(new[name])
-            if self._captures is not None:
-                self._captures.configure(loaded.lab_file.captures, folder)
-            self._note(text, file)
+            self._captures.configure(loaded.lab_file.captures, folder)
+            self.survival.note(text, file)
         except BaseException as error:
             log.error("apply failed, going back: %s", error)
-            undo_health()
+            if undo_health is not None:
+                undo_health()
             self._go_back(old_topology, [old[name] for name in done], added)
             raise
-        self._loaded, self._text, self.file = loaded, text, file
+        self._loaded, self.file = loaded, file
         self._keep(new)
         try:
             self.flow_logs.configure(folder)
@@ -423,54 +374,14 @@ class RunningLab:
         self._detach(new)  # of a device that root inside renamed the worker still has the other end
         self._attach(new)
 
-    def _keep(self, plans: dict[str, NodePlan]) -> None:
-        self._plans = plans
+    def _keep(self, plans: dict[str, NodePlan], missing: frozenset[str] = frozenset()) -> None:
+        self._plans, self._missing = plans, missing
         self._shown = {name: plan for name, plan in plans.items() if not plan.hidden}
 
     def _planned(self, topology: Topology) -> dict[str, NodePlan]:
         names = self.data_plane.names
         plans = [*plan_nodes(topology, names), *plan_checkers(topology, names, self._folder)]
         return {plan.name: plan for plan in plans}
-
-    # -- health of targets -----------------------------------------------------------------------------------
-
-    def _watch_health(self, topology: Topology) -> Callable[[], None]:
-        """Watch the targets of a topology, if it has any; returns what goes back."""
-        if self._health is None:
-            if not any(vpc.target_groups for vpc in topology.lab.vpcs.values()):
-                return _nothing
-            known = topology.runtime.health  # of the daemon before, if there was one
-            self._health = HealthWatch(
-                self._folder, changed=self._publish_health, tick=self._let_time_pass, known=known
-            )
-        return self._health.configure(topology)
-
-    def _begin_health(self) -> None:
-        with self._changing:
-            watch = None if self._closed else self._health
-        if watch is not None:
-            watch.begin(_FIRST_CHECKS_S)
-            self._publish_health()
-
-    def _end_health(self) -> None:
-        if self._health is not None:
-            self._health.close()
-
-    def _publish_health(self) -> None:
-        """Tell the data plane how the targets are."""
-        with self._changing:
-            self._set_runtime(replace(self.topology.runtime, health=self.target_health))
-
-    def _let_time_pass(self) -> None:
-        """Let deregistration delays that are over be over."""
-        if self.topology.runtime.former:
-            with self._changing:
-                self._set_runtime(advance(self.topology, self.now_ms()))
-
-    def _set_runtime(self, state: RuntimeState | None) -> None:
-        if state is not None and state != self.topology.runtime:
-            self.data_plane.set_runtime(state)
-            self._note_change()
 
     def _attach(self, ports: Mapping[int, int]) -> None:
         for port, descriptor in ports.items():
@@ -484,7 +395,3 @@ class RunningLab:
 def _epoch_ms(worker: Worker) -> int:
     """The Unix time, in milliseconds, at which lab time was 0."""
     return time.time_ns() // 1_000_000 - worker.now_ms()
-
-
-def _nothing() -> None:
-    """What undoes nothing."""

@@ -16,50 +16,35 @@ A list of process ids with start times could not promise that: what forks while 
 them; as root they also have names under /run/netns, which outlive a crash until `lab.gc` takes them away (every
 namespace carries its lab's id, see `lab.identity`).
 
-Another process of the same user enters a node by `NodeView` (see `lab.enter`): the paths it needs are in the lab's
-state folder, so that `vpclab exec` works without asking the daemon.
+Another process of the same user enters a node by `NodeView` (see `lab.enter`), which it asks the daemon for.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import resource
-import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from dataplane.errors import LabError
 from lab import gc
-from lab.channel import Channel, ChannelClosed, DescriptorsLost
 from lab.connections import Sockets
 from lab.enter import NodeView, enter_command, make_view, popen
-from lab.handover import LINGER_S, come_in
-from lab.identity import LAB_VARIABLE, new_lab_id
-from lab.interpreter import command
+from lab.handover import LINGER_S
+from lab.keeper import Keeper, NoRoomError, RefusedError
 from lab.node_plan import NodePlan, same_interfaces
-from lab.node_status import NodeChange, NodeStatus, ProgramStatus
-from lab.processes import Process, boot_id, start_time
-from lab.scarcity import remedy
-from lab.state import RUNTIME, LabState, recorded_process
-
-_ENDING_S = 10.0
-"""How long a spawner may take to end that has been hung up on."""
-log = logging.getLogger(__name__)
+from lab.node_status import Adopted, NodeChange, NodeStatus, ProgramStatus
+from lab.state import RUNTIME, LabState
 
 
 class NoProgramError(LabError):
     """A node has no such program."""
-
-
-class _Lost(LabError):
-    """The spawner has done it, but this process has no room for what came of it."""
 
 
 class Runtime:
@@ -82,68 +67,29 @@ class Runtime:
 
         `linger_s`: so long nodes and programs wait for another daemon once `linger` is called, each time anew.
         """
-        self._state, self._linger_s = state, linger_s
+        self._state = state
         self._lock = threading.RLock()
         self._plans: dict[str, NodePlan] = {}
         self._entries: dict[str, dict[str, Any]] = {}
         self._taps: dict[int, int] = {}
         self._unfinished: frozenset[str] = frozenset()
         self._closed = False
-        self._lab_id = ""
         self._facts: dict[str, Any] = {}
         self._warnings: tuple[str, ...] = ()
-        self._child: subprocess.Popen[bytes] | None = None
         _raise_descriptor_limit()
         if resume:
-            self._take_over()
+            self._keeper, handover = Keeper.take_over(state)
+            self._plans, self._entries = dict(handover.plans), dict(handover.entries)
+            self._unfinished = handover.unfinished
+            self._know(handover.facts)
         else:
-            self._begin()
-
-    def _take_over(self) -> None:
-        recorded = self._state.read(RUNTIME)
-        spawner = recorded_process(recorded)
-        if spawner is None:
-            raise LabError(f"nothing of lab {self._state.name} runs any more; start it anew: vpclab up FILE")
-        self._channel, handover = come_in(self._state.path, self._state.name, spawner)
-        self._lab_id, self._process = handover.lab_id, spawner
-        self._plans, self._entries = dict(handover.plans), dict(handover.entries)
-        self._unfinished = handover.unfinished
-        self._know(handover.facts)
-
-    def _begin(self) -> None:
-        gc.clean(self._state)
-        state = self._state
-        self._lab_id = new_lab_id(state.name)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._child = subprocess.Popen(
-                command("spawner", str(theirs.fileno())),
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is for the daemon: it ends the lab in order
-                env={**os.environ, LAB_VARIABLE: self._lab_id},
-            )
-        self._channel = Channel(ours)
-        self._process = Process(self._child.pid, start_time(self._child.pid) or 0)
-        try:
-            self._channel.send(
-                {
-                    "lab": state.name,
-                    "lab_id": self._lab_id,
-                    "folder": str(state.path),
-                    "start_folder": os.getcwd(),
-                    "linger_s": self._linger_s,
-                }
-            )
-        except BaseException:
-            self._hang_up()
-            raise
+            gc.clean(state)
+            self._keeper = Keeper.start(state, linger_s)
 
     @property
     def lab_id(self) -> str:
         """``NAME-16 hex digits``, new for each start; every namespace and process of the lab carries it."""
-        return self._lab_id
+        return self._keeper.lab_id
 
     @property
     def rootless(self) -> bool:
@@ -159,7 +105,7 @@ class Runtime:
 
     def fileno(self) -> int:
         """A descriptor that polls readable, while no method runs, when the spawner is gone (and with it, the lab)."""
-        return self._channel.fileno()
+        return self._keeper.channel.fileno()
 
     def add_nodes(self, plans: Iterable[NodePlan]) -> dict[int, int]:
         """Make these nodes, configured and up; returns port -> TAP descriptor.
@@ -172,7 +118,7 @@ class Runtime:
             taps: dict[int, int] = {}
             try:
                 entries = self._ask(taps, "add", wanted)
-            except _Lost:
+            except NoRoomError:
                 _close(taps.values())
                 self._ask({}, "remove", [plan.name for plan in wanted])
                 raise
@@ -182,11 +128,6 @@ class Runtime:
             self._taps |= taps
             self._entries |= entries
             self._plans |= {plan.name: plan for plan in wanted}
-            try:
-                self._record()
-            except LabError:
-                self.remove_nodes(plan.name for plan in wanted)
-                raise
             return taps
 
     def linger(self) -> bool:
@@ -202,38 +143,56 @@ class Runtime:
             if not self._closed:
                 self._ask({}, "stop_lingering")
 
-    def adopt(self, plans: Iterable[NodePlan]) -> tuple[dict[int, int], list[str]]:
-        """Make what was taken over what it should be; returns port -> TAP descriptor of all nodes.
+    def adopt(self, plans: Iterable[NodePlan]) -> Adopted:
+        """Make what was taken over what it should be.
 
         Nodes that are the same are left as they are, with all that runs in them. Others are changed, made or removed:
-        those that a change was about in the middle of which the other daemon ended.
+        those that a change was about in the middle of which the other daemon ended. When that is refused for one, it
+        is left as it is.
 
-        Returns, too, which devices are lost, each in a line: those that root inside has deleted, or has taken over. Of
-        a node that was changed none is: it has new ones.
+        Devices are lost that cannot be opened again: those that root inside has deleted, or has taken over. Of a node
+        that was changed none is: it has new ones.
         """
         wanted = {plan.name: plan for plan in plans}
+        ports = {i.port for plan in wanted.values() for i in plan.interfaces}
         with self._lock:
-            lost: dict[int, str] = self._ask(self._taps, "reopen")
-            self.remove_nodes([name for name in self._plans if name not in wanted])
-            added = [plan for name, plan in wanted.items() if name not in self._plans]
-            for name, plan in self._plans.copy().items():
-                if plan != wanted[name] or name in self._unfinished:
-                    self.update_node(wanted[name])
-            self.add_nodes(added)
-            without = {i.port for plan in wanted.values() for i in plan.interfaces} - self._taps.keys()
-            return dict(self._taps), [line for port, line in lost.items() if port in without]
+            closed: dict[int, str] = self._ask(self._taps, "reopen")
+            lost = [*self._made_so(wanted)]
+            _close(self._taps.pop(port) for port in self._taps.keys() - ports)  # of what could not be changed
+            without = ports - self._taps.keys()
+            return Adopted(
+                taps=dict(self._taps),
+                lost=[*(line for port, line in closed.items() if port in without), *lost],
+                missing=frozenset(wanted.keys() - self._plans.keys()),
+            )
+
+    def _made_so(self, wanted: Mapping[str, NodePlan]) -> Iterator[str]:
+        """Change, make and remove nodes that are not these; what was refused, in lines."""
+        for name, plan in {**self._plans, **wanted}.items():
+            try:
+                if name not in wanted:
+                    self.remove_nodes([name])
+                elif name not in self._plans:
+                    self.add_nodes([plan])
+                elif plan != self._plans[name] or name in self._unfinished:
+                    self.update_node(plan)
+            except RefusedError as error:
+                if name in self._plans:
+                    yield f"node {name} is not what it should be: {error}; apply a file without it, then this one again"
+                else:
+                    yield f"node {name} is not there: {error}; apply its file again"
 
     def be_patient(self) -> None:
         """Wait for the spawner as long as it takes, as for one that was started here.
 
         Until then one that was taken over is waited for half a minute: then it can be tried again.
         """
-        self._channel.be_patient()
+        self._keeper.be_patient()
 
-    def sockets(self) -> dict[str, Sockets]:
-        """The TCP sockets of every node, by name."""
-        found: dict[str, Sockets] = self._ask({}, "sockets")
-        return found
+    def sockets(self) -> tuple[dict[str, Sockets], dict[str, str]]:
+        """The TCP sockets of every node, by name, and of those whose cannot be read, why."""
+        found, unread = self._ask({}, "sockets")
+        return found, unread
 
     def let_go(self) -> None:
         """Leave nodes and programs that linger to the next one, as if this process had ended."""
@@ -242,7 +201,7 @@ class Runtime:
                 self._closed = True
                 _close(self._taps.values())
                 self._taps.clear()
-                self._channel.close()
+                self._keeper.let_go()
 
     def remove_nodes(self, names: Iterable[str]) -> None:
         """End the programs of these nodes, then the nodes. The worker must have detached their ports before."""
@@ -255,10 +214,6 @@ class Runtime:
             self._ask({}, "remove", gone)
             for name in gone:
                 del self._entries[name], self._plans[name]
-            try:
-                self._record()
-            except LabError as error:  # who reads it finds a node that cannot be entered, until it can be written again
-                log.warning("%s", error)
 
     def detached_by(self, plan: NodePlan) -> tuple[int, ...]:
         """Ports that `update_node(plan)` will close: detach them from the worker first."""
@@ -288,7 +243,6 @@ class Runtime:
             self._taps |= taps
             self._entries[plan.name] = entry
             self._plans[plan.name] = plan
-            self._record()
             return NodeChange(attached=taps, detached=detached)
 
     def taps(self) -> dict[int, int]:
@@ -338,7 +292,7 @@ class Runtime:
         """How to enter a node; `view.namespaces` and `view.environment` may be handed to other processes."""
         with self._lock:
             self._known(node)
-            return make_view({**self._facts, "nodes": self._entries}, node)
+            return make_view(self._facts, node, self._entries[node])
 
     def enter_command(self, node: str) -> list[str]:
         """Prefix of a command line that runs the rest inside the node (works for every process of this user)."""
@@ -362,9 +316,9 @@ class Runtime:
             self._taps.clear()
             try:
                 self._ask({}, "close", grace_s)
-                self._hang_up()
+                self._keeper.hang_up()
             except LabError:  # the spawner is gone, without tidying up
-                self._hang_up()
+                self._keeper.hang_up()
                 with contextlib.suppress(LabError):  # `gc` will say what could not be removed
                     gc.clean(self._state)
 
@@ -376,78 +330,27 @@ class Runtime:
             if self._facts or self._closed:
                 return
             try:
-                facts = self._answer({})
+                facts = self._keeper.meet()
             except BaseException:
-                self._hang_up()
+                self._closed = True
                 raise
             self._know(facts)
-            self._record()
+            self._state.write(RUNTIME, self._facts)
 
     def _know(self, facts: Mapping[str, Any]) -> None:
         self._warnings = tuple(facts["warnings"])
-        self._facts = {
-            "pid": self._process.pid,
-            "start": self._process.start,
-            "boot": boot_id(),
-            "init": facts["init"],
-            "init_start": start_time(facts["init"]),
-            "lab_id": self._lab_id,
-            "rootless": facts["rootless"],
-        }
+        self._facts = self._keeper.record(facts)
 
     def _ask(self, taps: dict[int, int], *request: Any) -> Any:
         with self._lock:
             self._meet()
-            try:
-                self._channel.send(request)
-            except ChannelClosed:
-                raise self._gone() from None
-            return self._answer(taps)
-
-    def _answer(self, taps: dict[int, int]) -> Any:
-        lost: DescriptorsLost | None = None
-        while True:
-            try:
-                (kind, value), descriptors = self._channel.receive()
-            except DescriptorsLost as error:
-                lost = error
-                continue
-            except ChannelClosed:
-                raise self._gone() from None
-            except BlockingIOError as error:
-                raise LabError(f"{self._keeper()} does not answer") from error
-            if kind == "refused":
-                raise LabError(value)
-            if kind == "done":
-                if lost:
-                    raise _Lost(f"no room for the ports of new nodes: {lost.strerror}{remedy(lost)}")
-                return value
-            taps |= zip(value, descriptors, strict=True)
-
-    def _gone(self) -> LabError:
-        return LabError(f"{self._keeper()} has ended (its last words: daemon.log)")
-
-    def _keeper(self) -> str:
-        return f"the process that keeps lab {self._state.name}'s nodes"
+            return self._keeper.ask(taps, *request)
 
     def _known(self, node: str) -> NodePlan:
         try:
             return self._plans[node]
         except KeyError:
             raise LabError(f"lab {self._state.name} has no node {node!r}") from None
-
-    def _record(self) -> None:
-        self._state.write(RUNTIME, {**self._facts, "nodes": self._entries})
-
-    def _hang_up(self) -> None:
-        self._closed = True
-        self._channel.close()
-        end = time.monotonic() + _ENDING_S
-        while self._process.is_alive() and time.monotonic() < end:
-            time.sleep(0.002)
-        self._process.kill()
-        if self._child is not None:
-            self._child.wait()
 
     def __enter__(self) -> Self:
         return self

@@ -79,6 +79,7 @@ def counters(row: Mapping[str, Any] | None) -> dict[str, Any]:
         "received_packets": row.get("tx_packets", 0),
         "received_bytes": row.get("tx_bytes", 0),
         "dropped_packets": sum(reasons.values()),
+        "errors_withheld": row.get("errors_withheld", 0),
         "reasons": reasons,
     }
 
@@ -95,7 +96,9 @@ def address(text: str) -> Address:
 
 
 def no_such_node(lab: RunningLab, name: str) -> str:
-    """What to say of a name that no node has."""
+    """What to say of a name that no node has, or one that is not there."""
+    if name in lab.missing:
+        return f"node {name} could not be made when lab {lab.name} was brought back; apply its file again"
     if name == THIS_MACHINE:
         return f"the machine itself is not part of the lab; its nodes are {', '.join(lab.plans)}"
     nearest = difflib.get_close_matches(name, lab.plans, n=1)

@@ -2,12 +2,13 @@
 
     lock           held (flock) by the daemon as long as it lives: the one truth about whether a lab runs
     daemon.json    who it is: pid, start time, boot id, lab id
-    runtime.json   how to enter its nodes, and the processes behind them (written by `lab.runtime`)
+    runtime.json   the processes behind its nodes (written by `lab.runtime`)
     lab.json       what it is: its file, its clock (written by `lab.journal` for a daemon that takes it over)
     nodes.sock     where that one comes in (`lab.handover`)
     names          what it has, or was about to have, under /run/netns (written by its spawner)
     nodes/NODE/    PROGRAM.log
     etc/           seen from outside always empty: files of the nodes (`lab.mount_view`)
+    .NAME.PID      one of these while a process makes it (`draft_of`)
 
 The kernel gives a lock up when its holder dies, however it dies, so a lock cannot be stale, while a process id
 in a file can be another process's by now.
@@ -21,6 +22,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,8 +36,12 @@ from lab.state_root import state_root
 LOCK, DAEMON, RUNTIME, NODES, ETC = "lock", "daemon.json", "runtime.json", "nodes", "etc"
 JOURNAL, DOOR, NAMES = "lab.json", "nodes.sock", "names"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_DRAFT = re.compile(r"\..+\.([0-9]+)")
+"""``.NAME.PID``, a file that a process has not finished yet: see `draft_of`."""
 _TRIES = 100
 """So often a folder may vanish while it is made."""
+RECORD_LIMIT_BYTES = 16 << 20
+"""Longest file of the folder that is written and read: the journal carries the lab file."""
 
 
 def known_labs() -> list[LabState]:
@@ -83,8 +89,8 @@ class LabState:
         while not (held := self._try_lock()) and time.monotonic() < end:
             time.sleep(0.02)
         if not held:
-            facts = self.read(DAEMON)
-            pid = f" (pid {facts['pid']})" if isinstance(facts, dict) and "pid" in facts else ""
+            daemon = self.read_daemon()
+            pid = f" (pid {daemon['pid']})" if daemon else ""
             raise LabError(f"lab {self._name} is already running{pid}; stop it first: vpclab down {self._name}")
 
     def release(self) -> None:
@@ -117,27 +123,82 @@ class LabState:
         self.write(DAEMON, {"pid": process.pid, "start": process.start, "boot": boot_id(), **facts})
 
     def read_daemon(self) -> Mapping[str, Any] | None:
-        """daemon.json if the process it names is alive and the same (pid, start time, boot), else None."""
+        """daemon.json if the process it names is alive, the same (pid, start time, boot) and holds the lock, else None.
+
+        So it is nobody else, whoever has written to the folder.
+        """
         facts = self.read(DAEMON)
-        return facts if recorded_process(facts) is not None else None
+        process = recorded_process(facts)
+        return facts if process is not None and self._is_held_by(process.pid) else None
 
     def write(self, name: str, value: Any) -> None:
-        """Write a JSON file of the folder atomically: readers see the old or the new content, never a part."""
+        """Write a JSON file of the folder atomically: readers see the old or the new content, never a part.
+
+        Raises LabError when it cannot be written, or is longer than RECORD_LIMIT_BYTES.
+        """
         path = self._path / name
-        draft = path.with_name(f".{name}.{os.getpid()}")
+        draft = draft_of(path)
+        text = json.dumps(value, separators=(",", ":"))
+        if len(text) > RECORD_LIMIT_BYTES:
+            raise LabError(f"{path} cannot be written: {len(text)} bytes, at most {RECORD_LIMIT_BYTES}")
         try:
-            draft.write_text(json.dumps(value, separators=(",", ":")))
+            self.clear(draft.name)
+            with open(draft, "x") as file:  # a file of our own: neither a pipe nor the way to another
+                file.write(text)
             draft.replace(path)
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise LabError(f"{path} cannot be written: {error.strerror}{remedy(error, path)}") from error
 
     def read(self, name: str) -> Any:
-        """Content of a JSON file of the folder; None when it is not there or not JSON."""
+        """Content of a JSON file of the folder; None when it is not there or not JSON.
+
+        Programs in instances may have written it: who reads it takes nothing in it for granted.
+        """
         try:
-            return json.loads((self._path / name).read_text())
-        except (OSError, ValueError):
+            return json.loads(self.text(name))
+        except (ValueError, RecursionError):
             return None
+
+    def text(self, name: str) -> str:
+        """Content of a file of the folder; empty when it is not there or none of ours: a pipe, say, or without end."""
+        try:
+            descriptor = os.open(self._path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            return ""
+        try:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode) or facts.st_size > RECORD_LIMIT_BYTES:
+                return ""
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(RECORD_LIMIT_BYTES).decode(errors="replace")
+        except OSError:
+            return ""
+        finally:
+            os.close(descriptor)
+
+    def clear(self, *names: str) -> None:
+        """Remove files of the folder, and whatever programs in instances have put in their place. Raises LabError."""
+        for name in names:
+            path = self._path / name
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                shutil.rmtree(path, ignore_errors=True)
+                if os.path.lexists(path):
+                    raise LabError(f"{path} cannot be removed: {error.strerror}{remedy(error, path)}") from error
+
+    def clear_drafts(self, *alive: int) -> None:
+        """Remove what processes had not finished that were killed; the caller holds the lock, nothing of it is his.
+
+        `alive` are processes besides the caller that make files here.
+        """
+        with contextlib.suppress(OSError):  # there is no folder any more
+            for name in os.listdir(self._path):
+                found = _DRAFT.fullmatch(name)
+                if found is not None and int(found[1]) not in alive:
+                    with contextlib.suppress(OSError):  # a program in an instance has made a folder of that name
+                        (self._path / name).unlink()
 
     def remove(self) -> None:
         """Remove the folder with everything in it; the caller holds the lock (and keeps it)."""
@@ -146,6 +207,26 @@ class LabState:
             raise LabError(f"{self._path} cannot be removed completely; remove it as the user who owns what is left")
         with contextlib.suppress(OSError):
             self._path.parent.rmdir()  # only when no other lab is left
+
+    def _is_held_by(self, pid: int) -> bool:
+        """Whether a process holds the lock, as the kernel says: it has the file open, and locked.
+
+        Not when the file is the way to that of another lab: a link, or one of several names.
+        """
+        try:
+            lock = os.lstat(self._path / LOCK)
+            if not stat.S_ISREG(lock.st_mode) or lock.st_nlink != 1:
+                return False
+            for number in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                    found = os.stat(f"/proc/{pid}/fd/{number}")
+                    if (found.st_dev, found.st_ino) == (lock.st_dev, lock.st_ino):
+                        said = Path(f"/proc/{pid}/fdinfo/{number}").read_text()
+                        if any(line.startswith("lock:") and " WRITE " in line for line in said.splitlines()):
+                            return True
+        except OSError:  # it is gone, or nobody's we may look at
+            pass
+        return False
 
     def _try_lock(self) -> bool:
         for tried in range(_TRIES):
@@ -181,9 +262,21 @@ class LabState:
         return False
 
 
+def draft_of(path: Path) -> Path:
+    """Where a file is made before it takes its place, so that nobody sees a part of it."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def folder_id(folder: Path) -> str:
+    """What tells a folder from others, copies and later ones of its name included, while somebody has it open."""
+    found = folder.stat()
+    return f"{found.st_dev}:{found.st_ino}"
+
+
 def recorded_process(facts: Any) -> Process | None:
-    """The process that a record (pid, start, boot) names, if it is alive and the same."""
-    if not isinstance(facts, dict) or facts.get("boot") != boot_id():
-        return None
-    process = Process(int(facts.get("pid", 0)), int(facts.get("start", -1)))
-    return process if process.is_alive() else None
+    """The process that a record (pid, start, boot) names, if it is alive and the same; None for what is no record."""
+    match facts:
+        case {"pid": int(pid), "start": int(start), "boot": str(boot)} if boot == boot_id():
+            process = Process(pid, start)
+            return process if process.is_alive() else None
+    return None

@@ -93,7 +93,7 @@ class Verbs:
             "pid": os.getpid(),
             "lab_id": lab.runtime.lab_id,
             "rootless": lab.runtime.rootless,
-            "warnings": [*lab.runtime.warnings, *lab.lost, *lab.flow_logs.complaints],
+            "warnings": [*lab.runtime.warnings, *lab.survival.lost, *lab.flow_logs.complaints],
             "uptime_s": time.time() - lab.started,
             "start_s": lab.start_s,
             "clock_offset_s": lab.worker.clock_offset_ms / 1000,

@@ -18,7 +18,6 @@ from bench.areas.wire_traffic import MEASURES, TCP_1, TCP_4, Measure
 from bench.measure import Limit, NotRun, Options, Row, Sample, Target
 
 PORTS = (2, 256)
-BETTER_OVS = "OVS userspace, better mode"
 _OVS = (wire_peers.OVS, wire_peers.OVS_TSO)
 _PEERS = (wire_peers.VETH, wire_peers.FORWARDING, wire_peers.NFTABLES, *_OVS)
 _WAYS = {"NAT": _PEERS, "routed": (wire_peers.VETH, wire_peers.FORWARDING)}
@@ -45,10 +44,18 @@ def _targets() -> list[Target]:
         Target(TCP_4.name, usual, nft, 0.5, 0.8),
         Target(wire_traffic.UDP_64.name, usual, nft, 0.8, 1.1),
         Target(wire_traffic.CONNECT.name, usual, nft, 0.65, 0.85),
+        Target(wire_traffic.CONNECT_HELD.name, usual, nft, None, 0.85),
         Target(wire_traffic.ping_pong("p50", "one CPU", "").name, usual, nft, 1 / 3, 1 / 2),
     ]
     cases = [_case("NAT", ports, rootless) for ports in PORTS for rootless in (False, True)]
-    return found + [Target(measure.name, case, BETTER_OVS, 1.2, 2) for case in cases for measure in MEASURES]
+    modes = tuple(mode.name for mode in _OVS)
+    # Beside a stream the last hundredth waits for the scheduler, several times as long in one round as in the next.
+    told = {wire_traffic.ping_pong("p99", cpus, load) for cpus in wire_traffic.CPUS for load in wire_traffic.LOADS[1:]}
+    return found + [
+        Target(measure.name, case, "OVS userspace, better mode", None if measure in told else 1.2, 2, modes)
+        for case in cases
+        for measure in MEASURES
+    ]
 
 
 TARGETS = _targets()
@@ -112,12 +119,6 @@ def _measured(name: str, bed: Bed, ports: int, quick: bool) -> dict[str, float]:
 def _row(measure: Measure, case: str, note: str, found: Mapping[str, Found], peers: tuple[Peer, ...]) -> Row:
     mine = _side(found[case], measure)
     assert not isinstance(mine, NotRun)
-    sides = {peer.name: _side(found[peer.name], measure) for peer in peers}
-    if wire_peers.OVS in peers:
-        modes = [sides[peer.name] for peer in _OVS]
-        measured = [mode for mode in modes if isinstance(mode, Sample)]
-        pick = max if measure.better == "higher" else min
-        sides[BETTER_OVS] = pick(measured, key=lambda mode: mode.median) if measured else modes[0]
     return Row(
         area="wire",
         measure=measure.name,
@@ -125,7 +126,7 @@ def _row(measure: Measure, case: str, note: str, found: Mapping[str, Found], pee
         unit=measure.unit,
         better=measure.better,
         ours=mine,
-        peers=sides,
+        peers={peer.name: _side(found[peer.name], measure) for peer in peers},
         against=wire_peers.NFTABLES.name if wire_peers.NFTABLES in peers else wire_peers.FORWARDING.name,
         note=note,
     )

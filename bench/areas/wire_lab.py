@@ -201,14 +201,13 @@ def _closed(path: Path, uid: int) -> Path | None:
 
 def main() -> int:
     """Hold a lab: its file on standard input, its namespaces on standard output, the end at the end of the input."""
-    from lab.enter import find_node
     from lab.rootless import is_privileged
-    from lab.state import LabState
     from vpclab import Lab
+    from vpclab.node import view_of
 
     held = Lab.from_dict(json.loads(sys.stdin.readline()))
     with held:
-        places = {name: find_node(LabState(held.name), name).network[-1] for name in ("client", "server")}
+        places = {name: view_of(held.ask("node", name=name)).network[-1] for name in ("client", "server")}
         print(json.dumps({**places, "rootless": not is_privileged()}), flush=True)
         sys.stdin.read()
     return 0

@@ -52,7 +52,10 @@ TCP_4 = Measure("TCP, four streams", "Gbit/s", "higher")
 UDP_64 = Measure("64-byte UDP", "packets/s", "higher")
 UDP_SOCKETS = Measure("64-byte UDP between sockets, at most 1 % lost", "packets/s", "higher")
 CONNECT = Measure("connect and close", "connections/s", "higher")
+CONNECT_HELD = Measure("connect and close, each end held on a CPU", "connections/s", "higher")
 CPUS = {"one CPU": ("0", "0"), "two CPUs": ("0", "1")}
+ANYWHERE = ("-1", "-1")
+"""Where the scheduler puts them."""
 LOADS = ("", ", beside a bulk stream")
 
 
@@ -67,6 +70,7 @@ MEASURES = (
     UDP_64,
     UDP_SOCKETS,
     CONNECT,
+    CONNECT_HELD,
     *(ping_pong(part, cpus, load) for load in LOADS for cpus in CPUS for part in ("p50", "p99")),
 )
 
@@ -83,7 +87,7 @@ class Times:
     connect_s: float
 
 
-FULL = Times(tcp_s=2, udp_s=0.3, udp_steps=6, ping_s=0.5, connect_s=1.5)
+FULL = Times(tcp_s=2, udp_s=0.3, udp_steps=6, ping_s=0.5, connect_s=1)
 QUICK = Times(tcp_s=1, udp_s=0.1, udp_steps=3, ping_s=0.15, connect_s=0.4)
 
 
@@ -99,7 +103,8 @@ def measure(way: Way, times: Times) -> dict[str, float]:
     found[UDP_SOCKETS.name] = max(udp(way, times, "socket")["lossless"], 1.0)  # a ratio to nothing says nothing
     with _dropping(way.server):
         found[UDP_64.name] = udp(way, times, "device")["delivered"]
-    found[CONNECT.name] = connects(way, times.connect_s)
+    found[CONNECT.name] = connects(way, times.connect_s, ANYWHERE)
+    found[CONNECT_HELD.name] = connects(way, times.connect_s, CPUS["two CPUs"])
     for load in LOADS:
         for cpus, (client, server) in CPUS.items():
             with _stream(way) if load else contextlib.nullcontext():
@@ -122,9 +127,9 @@ def udp(way: Way, times: Times, count: str) -> dict[str, float]:
     return _tool("udp_rate", *words)
 
 
-def connects(way: Way, seconds: float) -> float:
+def connects(way: Way, seconds: float, cpus: tuple[str, str]) -> float:
     """Connections per second, from the address they must come from."""
-    found = _tool("connect_rate", way.client, way.server, way.address, str(seconds))
+    found = _tool("connect_rate", way.client, way.server, way.address, str(seconds), *cpus)
     if found["seen"] != way.seen_as:
         raise CannotRun(f"the server sees {found['seen']}, not {way.seen_as}: there is no NAT")
     return float(found["rate"])

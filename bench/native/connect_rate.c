@@ -1,10 +1,10 @@
 /* TCP connections per second between two network namespaces: connect, one byte, one byte back, close.
  *
- *     connect_rate CLIENT_NETNS SERVER_NETNS ADDRESS SECONDS
+ *     connect_rate CLIENT_NETNS SERVER_NETNS ADDRESS SECONDS CLIENT_CPU SERVER_CPU
  *
- * Four at a time, by one thread on each side, on two CPUs. The server listens on eight ports, so that the client does
- * not run out of ports of its own; the client closes first. One line of JSON: connections per second, how many did not
- * come about, and the address that the server saw.
+ * Four at a time, by one thread on each side: each on this CPU, or, with -1, where the scheduler puts it. The server
+ * listens on eight ports, so that the client does not run out of ports of its own; the client closes first. One line of
+ * JSON: connections per second, how many did not come about, and the address that the server saw.
  */
 #include "wire.h"
 #include <netinet/tcp.h>
@@ -18,6 +18,7 @@
 #define EVENTS 64
 
 static const char *server_netns;
+static int server_cpu;
 static atomic_int ready, stop;
 static _Atomic uint32_t seen;
 
@@ -28,7 +29,7 @@ static void watch(int epoll, int fd, uint32_t events) {
 
 static void *serve(void *unused) {
     (void)unused;
-    enter(server_netns, 1);
+    enter(server_netns, server_cpu);
     int epoll = epoll_create1(EPOLL_CLOEXEC), listeners[PORTS];
     for (int i = 0; i < PORTS; i++) {
         listeners[i] = bound(SOCK_STREAM | SOCK_NONBLOCK, PORT + i);
@@ -108,17 +109,18 @@ static double run(struct client *c, double seconds) {
 }
 
 int main(int count, char **words) {
-    if (count != 5) {
-        fprintf(stderr, "usage: connect_rate CLIENT_NETNS SERVER_NETNS ADDRESS SECONDS\n");
+    if (count != 7) {
+        fprintf(stderr, "usage: connect_rate CLIENT_NETNS SERVER_NETNS ADDRESS SECONDS CLIENT_CPU SERVER_CPU\n");
         return 2;
     }
     server_netns = words[2];
+    server_cpu = atoi(words[6]);
     double seconds = atof(words[4]);
     pthread_t thread;
     need(pthread_create(&thread, NULL, serve, NULL) == 0, "pthread_create");
     while (!atomic_load(&ready))
         usleep(1000);
-    enter(words[1], 0);
+    enter(words[1], atoi(words[5]));
     struct client c = {.epoll = epoll_create1(EPOLL_CLOEXEC), .to = address_of(words[3], PORT)};
     for (int i = 0; i < AT_ONCE; i++)
         begin(&c);

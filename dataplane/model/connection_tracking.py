@@ -8,6 +8,10 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ConnectionTrackingSpe
 Deviations from AWS:
 - The default for TCP is 432000 s on every instance; AWS has 350 s on its latest instance types.
 - A new timeout counts for a flow from its next packet on.
+- How many connections an instance may have tracked AWS does not say (it depends on the type; metrics
+  conntrack_allowance_available and conntrack_allowance_exceeded). Here a lab has room for 262,144, one for each
+  interface or gateway that tracks a connection. Those that packets of one interface have opened are half of that at
+  most, and never more than are free for others.
 """
 
 from __future__ import annotations

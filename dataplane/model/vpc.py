@@ -14,6 +14,8 @@ Deviations from AWS:
 - A block with bits set beyond its prefix length is an error; AWS clears them silently.
 - 240.0.0.0/4 is refused too: nothing is forwarded there.
 - IPv6 blocks are of global unicast addresses (2000::/3), chosen by the user, and no two VPCs overlap.
+- About packets of one interface the network sends 1,000 ICMP errors at once, and one each millisecond then (RFC 4443,
+  2.4 (f)). AWS names no limit.
 - Default VPCs, DHCP option sets, DNS attributes and tenancy do not exist here.
 """
 

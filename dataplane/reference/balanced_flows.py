@@ -112,8 +112,9 @@ class BalancedFlows:
 
     def add(self, flow: BalancedFlow) -> None:
         """A new flow, in the place of what was between the same ends."""
-        self._flows.pop(flow.flow, None)
-        self._flows.pop(flow.flow.reversed(), None)
+        for former in (flow.flow, flow.flow.reversed()):
+            if former in self._flows:
+                self._flows.pop(former).life.end()
         self._flows[flow.flow] = flow
 
     def bury(self, now_ms: int) -> list[BalancedFlow]:

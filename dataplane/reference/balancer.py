@@ -17,6 +17,7 @@ from dataplane.reference.lifetimes import Lifetime, Stage
 from dataplane.reference.nodes import BalancerNode, Endpoint
 from dataplane.reference.packets import TCP, Flow, Packet
 from dataplane.reference.proposals import Proposals, Tunnelled
+from dataplane.reference.room import Room
 from dataplane.reference.targets import Target
 from dataplane.verdict import Reason
 
@@ -37,7 +38,8 @@ class InadmissibleChoiceError(AssertionError):
 class Balancers:
     """The flows of all endpoints."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._endpoints: dict[int, BalancedFlows] = {}
 
     def of(self, endpoint: Endpoint) -> BalancedFlows:
@@ -53,7 +55,11 @@ class Balancers:
     def admit(
         self, endpoint: Endpoint, node: BalancerNode, packet: Packet, now_ms: int, proposals: Proposals
     ) -> tuple[BalancedFlow, Target] | Reason:
-        """The flow of a packet that has come to an endpoint, and the target it goes to."""
+        """The flow of a packet that has come to an endpoint, and the target it goes to.
+
+        Raises:
+            Dropped: there is no room for it.
+        """
         flows = self.of(endpoint)
         found = flows.find(packet, now_ms)
         if found is not None and found.is_only_about(packet):
@@ -67,6 +73,8 @@ class Balancers:
             new = BalancedFlow(packet.flow, Lifetime.begin(packet, now_ms, node.limits))
             if not self._give_target(flows, node, new, now_ms):
                 return Reason.BALANCER_NO_TARGET
+            self._room.ask(node.balancer)
+            self._room.take(new.life, joins=True)
             new.cookie = flows.free_cookie(now_ms)
             new.source_port = SOURCE_PORTS[new.cookie % len(SOURCE_PORTS)]
             flows.add(new)

@@ -38,7 +38,7 @@ def leave(journey: Journey, inventory: Inventory, memory: FlowMemory, vpc: str) 
     done = memory.see(gateway, packet, journey.now_ms, limits_of_egress_only(inventory.lab.settings))
     if done:
         journey.note(gateway, done)
-    journey.have_tracked()
+    memory.room.have_tracked(journey, gateway)
     cross_into_internet(journey, inventory, gateway)
 
 

@@ -53,14 +53,14 @@ def go_in(journey: Journey, endpoint: Endpoint, balancers: Balancers) -> Balance
     flow, target = admitted
     label = geneve.Label(endpoint.identity, flow.cookie)
     first, *rest = journey.pieces()
-    around = len(journey.packet.raw) - len(first)
+    journey.apart = len(journey.packet.raw) - len(first)
     journey.packet = geneve.wrap(first, label, node.address, flow.source_port, target.address)
     journey.contents, journey.mtus, journey.identification = rest, [], 0
     journey.note(endpoint.number, "encapsulate", target.number)
     _begin(journey, node)
     journey.is_tunnelled = True
     journey.through = set()
-    journey.see(node.number, leaves=True, size=len(journey.packet.raw) + around)
+    journey.see(node.number, leaves=True)
     return node
 
 

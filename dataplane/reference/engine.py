@@ -14,20 +14,22 @@ from dataclasses import replace
 from dataplane.names import Names
 from dataplane.reference import own_packets
 from dataplane.reference.checksum import Address
+from dataplane.reference.error_limit import AT_ONCE, ErrorLimit
 from dataplane.reference.fragments import Fragments, Waiting
 from dataplane.reference.inventory import Inventory
-from dataplane.reference.journey import Answered, Dropped, Journey, Note, WantedReset
+from dataplane.reference.journey import Answered, Dropped, Journey, WantedReset
 from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_neighbour_discovery, mac_of
 from dataplane.reference.nodes import Host
 from dataplane.reference.outcomes import Emission, Outcome, Session
 from dataplane.reference.packets import Packet, check_addresses, read
-from dataplane.reference.proposals import VERSIONS, Proposals, read_proposals
+from dataplane.reference.proposals import VERSIONS, Note, Proposals, read_proposals
+from dataplane.reference.room import NOBODY, SESSIONS, Room
 from dataplane.reference.router import Receiver, Router
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 
-NOBODY, NO_FRAME = 0, -1
-"""Whose port, and which received frame, stands behind what the network sends because time has passed."""
+NO_FRAME = -1
+"""Which received frame stands behind what the network sends because time has passed."""
 ARP, VLAN = b"\x08\x06", (b"\x81\x00", b"\x88\xa8")
 TYPES = {version: kind for kind, version in VERSIONS.items()}
 
@@ -38,9 +40,13 @@ class ReferencePlane:
     Args:
         topology: what is declared.
         names: numbers given so far; a new set when omitted.
+        sessions: how many connections there is room for.
+        errors: most ICMP errors at once about packets of one port.
     """
 
-    def __init__(self, topology: Topology, *, names: Names | None = None) -> None:
+    def __init__(
+        self, topology: Topology, *, names: Names | None = None, sessions: int = SESSIONS, errors: int = AT_ONCE
+    ) -> None:
         self.names = Names() if names is None else names
         self.now_ms = 0
         self._fragments = Fragments(topology.lab.settings.fragment_timeout * 1000)
@@ -48,7 +54,7 @@ class ReferencePlane:
         self.drops: dict[int, Counter[Reason]] = {}
         """What died, by port and reason."""
         self.topology = topology
-        self.router = Router(Inventory(topology, self.names))
+        self.router = Router(Inventory(topology, self.names), Room(sessions), ErrorLimit(errors))
         self._gateways = {each.number for each in self.router.inventory.nat_gateways.values()}
         """Every NAT gateway there ever was."""
 
@@ -78,12 +84,13 @@ class ReferencePlane:
             proposals: for each frame, the frames that another engine forwarded for it. What AWS leaves open (the port
                 and address of a NAT gateway; target, cookie and port of a flow that is balanced) is adopted from them.
             told: for each frame, what that engine says happened on the way: of a packet that has not left, this tells
-                which target it was for.
+                which target it was for, and where there was no room for its connection.
             traced: outcomes tell what happened on the way.
 
         Raises:
             InadmissiblePortError: what was proposed breaks a rule of AWS.
             InadmissibleChoiceError: likewise.
+            RoomError: there was room for a connection, or there was none.
         """
         self.now_ms = max(self.now_ms, now_ms)
         self._emissions = []
@@ -91,8 +98,7 @@ class ReferencePlane:
         for number, (frame, port) in enumerate(zip(frames, ports, strict=True)):
             proposed = None
             if proposals is not None:
-                targets = () if told is None else [rule for _, action, rule in told[number] if action == "encapsulate"]
-                proposed = read_proposals(proposals[number], targets)
+                proposed = read_proposals(proposals[number], () if told is None else told[number])
             outcome = self._receive(frame, port, number, proposed)
             outcomes.append(outcome if traced else replace(outcome, trace=()))
             if outcome.verdict is Verdict.DROP:
@@ -260,6 +266,7 @@ class ReferencePlane:
             cause=cause,
             watched=self.router.inventory.watched,
         )
+        self.router.room.begin(journey, node.number)
         try:
             receiver = self.router.send(journey, frame[:6])
         except Answered as answered:
@@ -271,7 +278,7 @@ class ReferencePlane:
         except Dropped as dropped:
             self.router.record(journey, dropped.reason)
             if dropped.error is not None:
-                sent = own_packets.send(dropped.error, journey, self.router)
+                sent = own_packets.send(dropped.error, journey, self.router, node.number)
                 if isinstance(sent, Reason):
                     self._count(node.number, sent)
                 elif sent is not None:

@@ -10,16 +10,22 @@ from collections.abc import Iterator
 
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.packets import QUERIES, Flow, Packet
+from dataplane.reference.room import Room
 
 
 class FlowMemory:
     """Flows by owner (a number of `Names`), as the side that opened them sends them."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self.room = room
         self._flows: dict[tuple[int, Flow], Lifetime] = {}
 
-    def see(self, owner: int, packet: Packet, now_ms: int, limits: Limits) -> str:
-        """A packet of the side that opens flows: ``open``, ``known`` (an ICMP error about one too), or nothing."""
+    def see(self, owner: int, packet: Packet, now_ms: int, limits: Limits, at: int = 0) -> str:
+        """A packet of the side that opens flows: ``open``, ``known`` (an ICMP error about one too), or nothing.
+
+        Raises:
+            Dropped: there is no room for another flow, `at` an object that is not the owner.
+        """
         if packet.is_icmp_error:
             quoted = packet.quoted
             if quoted is None or not quoted.is_identified:
@@ -29,7 +35,11 @@ class FlowMemory:
             return ""
         found = self._find(owner, packet.flow, now_ms)
         if found is None or found.is_reopened_by(packet):
+            self.room.ask(at or owner)
+            if found is not None:
+                found.end()
             self._flows[owner, packet.flow] = Lifetime.begin(packet, now_ms, limits)
+            self.room.take(self._flows[owner, packet.flow])
             return "open"
         found.see(packet, now_ms, limits, by_opener=True)
         return "known"

@@ -52,7 +52,7 @@ def leave(journey: Journey, endpoint: GatewayEndpoint, inventory: Inventory, mem
     if done:
         journey.note(endpoint.number, done)
     if endpoint.service in TRACKED:
-        journey.have_tracked()
+        memory.room.have_tracked(journey, endpoint.number)
     _hop(journey, endpoint)
     journey.go_on(GATEWAY_ENDPOINT)
     service = inventory.names.intern("aws-service", endpoint.service)

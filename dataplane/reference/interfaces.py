@@ -105,6 +105,7 @@ def _pass_groups(journey: Journey, interface: Interface, tracking: Tracking, *, 
         raise Dropped(Reason.GROUP_EGRESS if outgoing else Reason.GROUP_INGRESS, interface.number)
     action, rule = admitted.action, admitted.rule
     if admitted.may_be_tracked and journey.through & HAVE_FLOWS_TRACKED:
+        tracking.room.ask(interface.number)
         tracking.track(interface, packet, now, outgoing=outgoing, rule=rule)
         action = "track"
     elif admitted.may_be_tracked:

@@ -12,15 +12,11 @@ from dataplane.reference.fragmentation import cut
 from dataplane.reference.groups import Group
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
 from dataplane.reference.packets import Packet
-from dataplane.reference.proposals import Proposals
+from dataplane.reference.proposals import Note, Proposals
 from dataplane.verdict import Cause, Reason
 
 GATEWAY, EGRESS_ONLY, PEERING, NAT = "internet gateway", "egress-only gateway", "peering", "NAT gateway"
 ENDPOINT, TRACKED_SERVICE = "endpoint", "gateway endpoint whose flows are tracked"
-
-Note = tuple[int, str, int]
-"""Of a trace: object, what happened there, rule."""
-
 
 Sender = Interface | NatGateway | Endpoint | BalancerNode | Host
 """Whom packets leave."""
@@ -54,6 +50,8 @@ class Journey:
     """Whether it has come out of one."""
     contents: list[bytes] = field(default_factory=list)
     """Pieces of what is in that packet: each but the first, which is in `packet`, goes along in a packet of its own."""
+    apart: int = 0
+    """Bytes of the whole that are in these pieces, and not in the first one. Flow logs see the whole."""
     untracked: list[Callable[[], None]] = field(default_factory=list)
     """Interfaces that let it pass untracked: what to do should a gateway want it tracked."""
     proposals: Proposals = None
@@ -84,15 +82,15 @@ class Journey:
             found = [smaller for piece in found for smaller in cut(piece, mtu, self.identification)]
         return found
 
-    def see(self, interface: int, *, leaves: bool, size: int = 0) -> None:
-        """It comes to the gates of an interface, out of it or in. `size` is its own, unless another is given."""
+    def see(self, interface: int, *, leaves: bool) -> None:
+        """It comes to the gates of an interface, out of it or in."""
         unseen = self.watched.get(interface)
         if unseen is None or self.packet.source in unseen or self.packet.destination in unseen:
             return
         if not leaves:
             self.go_on(INSIDE)
         tunnel = self.is_tunnelled, self.was_tunnelled
-        self.seen.append(Sight(interface, leaves, self.packet, size or len(self.packet.raw), tunnel))
+        self.seen.append(Sight(interface, leaves, self.packet, len(self.packet.raw) + self.apart, tunnel))
 
     def go_on(self, path: int) -> None:
         """How it goes on from the interface that it left last."""

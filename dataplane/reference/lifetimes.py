@@ -134,6 +134,10 @@ class Lifetime:
         """Whether it has been idle for too long."""
         return now_ms - self.last_ms >= self.limit_ms
 
+    def end(self) -> None:
+        """Another flow takes its place."""
+        self.limit_ms = 0
+
     def is_reopened_by(self, packet: Packet) -> bool:
         """Whether a SYN comes after the end: that is a new flow, not part of this one."""
         return self.stage is Stage.CLOSING and packet.opens_tcp

@@ -19,6 +19,7 @@ from dataplane.reference.nat_ports import MOST_PER_DESTINATION, PORTS, Connectio
 from dataplane.reference.nodes import NatGateway
 from dataplane.reference.packets import ICMP, ICMPV6, NEVER_FORWARDED, QUERIES, TCP, UDP, Flow, Packet
 from dataplane.reference.proposals import Proposals
+from dataplane.reference.room import Room
 from dataplane.reference.translation import translate, translate_quoted
 from dataplane.verdict import Reason
 
@@ -79,6 +80,7 @@ class _Memory:
         """A connection is over."""
         if of_silence and connection.life.stage is not Stage.CLOSING:
             self.counters.idle_timeouts += 1
+        connection.life.end()
         del self.by_client[connection.inside]
         self.ports.release(connection)
 
@@ -99,7 +101,8 @@ class _Memory:
 class NatTables:
     """The connections of all NAT gateways."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._memories: dict[int, _Memory] = {}
 
     def counters(self, gateway: NatGateway) -> NatCounters:
@@ -121,7 +124,11 @@ class NatTables:
                     yield gateway, connection
 
     def outbound(self, gateway: NatGateway, packet: Packet, now_ms: int, proposals: Proposals) -> Packet | Reason:
-        """Translate a packet from inside."""
+        """Translate a packet from inside.
+
+        Raises:
+            Dropped: there is no room for its connection.
+        """
         if (refused := _refuse(packet) or _leads_nowhere(gateway, packet)) is not None:
             return refused
         if packet.is_icmp_error:
@@ -135,6 +142,7 @@ class NatTables:
             return Reason.NAT_NO_SESSION
         else:
             if found is not None:
+                self._room.ask(gateway.number)
                 memory.forget(found, of_silence=False)
             if found is None or is_gone:
                 found = self._open(gateway, packet, now_ms)
@@ -206,6 +214,7 @@ class NatTables:
                 memory.expire(now_ms, memory.ports.rivals(*place))
         for place in places:
             if memory.ports.count(*place) < MOST_PER_DESTINATION:
+                self._room.ask(gateway.number)
                 found = self._begin(gateway, packet, now_ms)
                 memory.ports.take_lowest(found, place[0])
                 return found
@@ -223,6 +232,7 @@ class NatTables:
         """A connection that has no port yet."""
         memory = self._memory(gateway.number)
         found = Connection(packet.flow, Lifetime.begin(packet, now_ms, gateway.limits))
+        self._room.take(found.life, joins=True)
         memory.by_client[packet.flow] = found
         memory.counters.attempts += packet.protocol == TCP
         return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dataplane.reference.journey import Note
 from dataplane.reference.lifetimes import Stage
 from dataplane.reference.packets import Flow
+from dataplane.reference.proposals import Note
 from dataplane.verdict import Cause, Reason, Verdict
 
 NO_OFFLOAD = bytes(12)

@@ -12,6 +12,7 @@ from dataplane.reference.journey import ENDPOINT, NAT, Answered, Dropped, Journe
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway
 from dataplane.reference.packets import Packet
 from dataplane.reference.proposals import Proposals
+from dataplane.reference.room import NOBODY
 from dataplane.reference.router import Receiver, Router
 from dataplane.verdict import Cause, Reason
 
@@ -19,25 +20,29 @@ Arrival = tuple[Journey, Receiver]
 """A packet at the end of its way, and who gets it."""
 
 
-def send(wanted: WantedError | WantedReset, journey: Journey, router: Router) -> Arrival | Reason | None:
-    """Send what is due about the packet of `journey`: who gets it, or what it dies of; None: nothing is sent."""
+def send(wanted: WantedError | WantedReset, journey: Journey, router: Router, port: int) -> Arrival | Reason | None:
+    """Send what is due about the packet of `journey`, which came by `port`: who gets it, or what it dies of; None:
+    nothing is sent."""
     if isinstance(wanted, WantedReset):
-        return send_reset(wanted, journey.now_ms, router, journey.proposals)
+        return send_reset(wanted, journey.now_ms, router, journey.proposals, port)
     way = _error(wanted, journey)
-    return None if way is None else _go(way, router, from_subnet=wanted.by is None)
+    if way is None or not router.errors.may_tell(port, journey.now_ms):
+        return None
+    return _go(way, router, port, from_subnet=wanted.by is None)
 
 
 def send_reset(
-    wanted: WantedReset, now_ms: int, router: Router, proposals: Proposals = None
+    wanted: WantedReset, now_ms: int, router: Router, proposals: Proposals = None, port: int = NOBODY
 ) -> Arrival | Reason | None:
     """Send a reset: who gets it, or what it dies of."""
     way = _way(wanted.reset, wanted.by, now_ms, Cause.RESET, proposals)
     way.through.add(ENDPOINT if isinstance(wanted.by, Endpoint) else NAT)
-    return _go(way, router, from_subnet=False)
+    return _go(way, router, port, from_subnet=False)
 
 
-def _go(way: Journey, router: Router, *, from_subnet: bool) -> Arrival | Reason | None:
+def _go(way: Journey, router: Router, port: int, *, from_subnet: bool) -> Arrival | Reason | None:
     way.watched = router.inventory.watched
+    router.room.begin(way, port)
     try:
         receiver = router.give_error(way) if from_subnet else router.own_packet(way)
     except Dropped as dropped:

@@ -38,6 +38,10 @@ def cross(journey: Journey, inventory: Inventory, name: str, vpc: str) -> str:
     if not near:
         journey.groups = frozenset()
     journey.through.add(PEERING)
-    journey.go_on(NEAR_PEER if near else FAR_PEER)
     journey.subnet = None
     return peer
+
+
+def enter(journey: Journey, inventory: Inventory, vpc: str, peer: str) -> None:
+    """It has come from `vpc` into its peer: so flow logs tell how it went on."""
+    journey.go_on(NEAR_PEER if inventory.regions[vpc] == inventory.regions[peer] else FAR_PEER)

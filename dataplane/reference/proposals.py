@@ -11,6 +11,11 @@ from dataplane.reference.packets import Packet, read
 from dataplane.verdict import Reason
 
 VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
+FULL, OWN_FULL = "no room", "no room for what is told of it"
+"""Of what is told: there was no room at an object to open a connection. In the place of a rule: how many notes of that
+object are before it, as a packet may come to one again."""
+Note = tuple[int, str, int]
+"""Of a trace: object, what happened there, rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +37,18 @@ class Proposed:
     tunnelled: tuple[Tunnelled, ...]
     targets: frozenset[int]
     """Numbers of targets that are known to have been chosen, whether a packet has left or not."""
+    refused: frozenset[tuple[int, int]]
+    """Where it found no room to open a connection, and how much had been told of that object by then."""
+    refused_own: frozenset[int]
+    """Where an ICMP error or a reset about it found none."""
 
 
 Proposals = Proposed | None
 """None: nobody proposes."""
 
 
-def read_proposals(frames: Sequence[bytes], targets: Sequence[int] = ()) -> Proposed:
-    """Read frames that left, as far as they can be read."""
+def read_proposals(frames: Sequence[bytes], told: Sequence[Note] = ()) -> Proposed:
+    """Read frames that left, as far as they can be read, and what is told of their way."""
     found = [read(VERSIONS[frame[12:14]], frame[14:]) for frame in frames if frame[12:14] in VERSIONS]
     packets = [each for each in found if isinstance(each, Packet)]
     tunnelled, inside = [], []
@@ -54,7 +63,10 @@ def read_proposals(frames: Sequence[bytes], targets: Sequence[int] = ()) -> Prop
         content = geneve.unwrap(_joined(outer, packets))
         if not isinstance(content, Reason):
             inside.append(content.packet)
-    return Proposed((*packets, *inside), tuple(tunnelled), frozenset(targets))
+    targets = frozenset(rule for _, action, rule in told if action == "encapsulate")
+    refused = frozenset((at, before) for at, action, before in told if action == FULL)
+    refused_own = frozenset(at for at, action, _ in told if action == OWN_FULL)
+    return Proposed((*packets, *inside), tuple(tunnelled), targets, refused, refused_own)
 
 
 def _joined(first: Packet, packets: Sequence[Packet]) -> Packet:

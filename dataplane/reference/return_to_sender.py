@@ -20,9 +20,10 @@ def remember(journey: Journey, inventory: Inventory, memory: FlowMemory, name: s
     if NAT not in journey.through:
         return
     limits = limits_of_nat_gateways(inventory.lab.settings)
-    done = memory.see(_owner(inventory, name, peer), journey.packet, journey.now_ms, limits)
+    number = inventory.names.intern("vpc-peering", name)
+    done = memory.see(_owner(inventory, name, peer), journey.packet, journey.now_ms, limits, at=number)
     if done:
-        journey.note(inventory.names.intern("vpc-peering", name), done)
+        journey.note(number, done)
 
 
 def _owner(inventory: Inventory, name: str, entered: str) -> int:

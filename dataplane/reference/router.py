@@ -19,6 +19,7 @@ from dataplane.reference import (
     return_to_sender,
 )
 from dataplane.reference.balancer import Balancers
+from dataplane.reference.error_limit import ErrorLimit
 from dataplane.reference.flow_logs import INSIDE, FlowRecords
 from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import NAT_MTU, fit, lose_ttl
@@ -29,6 +30,7 @@ from dataplane.reference.lifetimes import limits_of_probes
 from dataplane.reference.nat import NatTables
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
 from dataplane.reference.packets import ICMP, TCP, Packet
+from dataplane.reference.room import Room
 from dataplane.reference.routes import BLACKHOLE, LOCAL, NOT_FORWARDED, Route
 from dataplane.reference.tracking import Tracking
 from dataplane.verdict import Reason
@@ -45,15 +47,16 @@ Receiver = Interface | BalancerNode | Host
 class Router:
     """The network between the interfaces: what is declared, and what it remembers."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: Inventory, room: Room, errors: ErrorLimit) -> None:
         self.inventory = inventory
-        self.tracking = Tracking()
-        self.nat = NatTables()
-        self.egress_only = FlowMemory()
-        self.sent_by_nat = FlowMemory()
-        self.to_services = FlowMemory()
-        self.balancers = Balancers()
-        self.probes = FlowMemory()
+        self.room, self.errors = room, errors
+        self.tracking = Tracking(room)
+        self.nat = NatTables(room)
+        self.egress_only = FlowMemory(room)
+        self.sent_by_nat = FlowMemory(room)
+        self.to_services = FlowMemory(room)
+        self.balancers = Balancers(room)
+        self.probes = FlowMemory(room)
         """Connections of balancers' nodes, to see whether targets are healthy."""
         self.records = FlowRecords()
 
@@ -168,6 +171,7 @@ class Router:
         """Over the peering `name`, from `vpc` to the other one."""
         peer = peering.cross(journey, self.inventory, name, vpc)
         return_to_sender.remember(journey, self.inventory, self.sent_by_nat, name, peer)
+        peering.enter(journey, self.inventory, vpc, peer)
         return self._deliver(journey, peer)
 
     def _deliver(self, journey: Journey, vpc: str) -> Receiver:
@@ -245,7 +249,7 @@ class Router:
             raise Dropped(
                 after, gateway.number, error=WantedReset(resets.build_reset(before), gateway) if is_reset else None
             )
-        journey.have_tracked()
+        self.room.have_tracked(journey, gateway.number)
         if after.version != before.version:  # as fragments of IPv6 the pieces are longer
             journey.mtus = [mtu + MTU_DIFFERS + FRAGMENT_HEADER for mtu in journey.mtus]
             journey.identification = int.from_bytes(before.raw[4:6])

@@ -14,6 +14,7 @@ from dataplane.reference.groups import Group
 from dataplane.reference.lifetimes import Lifetime
 from dataplane.reference.nodes import Interface
 from dataplane.reference.packets import TCP, UDP, Flow, Packet
+from dataplane.reference.room import Room
 
 
 @dataclass(slots=True)
@@ -42,7 +43,8 @@ class Admission:
 class Tracking:
     """The memories of all interfaces."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self.room = room
         self._flows: dict[tuple[int, Flow], Tracked] = {}
 
     def find(self, interface: Interface, flow: Flow, now_ms: int) -> Tracked | None:
@@ -53,14 +55,21 @@ class Tracking:
     def track(self, interface: Interface, packet: Packet, now_ms: int, *, outgoing: bool, rule: int) -> None:
         """Remember a flow from its first packet on, let in by `rule`; what was between the same ends is over."""
         flow = _from_interface(packet.flow, outgoing)
-        self._flows[interface.number, flow] = Tracked(
-            flow, outgoing, Lifetime.begin(packet, now_ms, interface.limits), rule
-        )
+        former = self._flows.get((interface.number, flow))
+        if former is not None:
+            former.life.end()
+        life = Lifetime.begin(packet, now_ms, interface.limits)
+        self.room.take(life)
+        self._flows[interface.number, flow] = Tracked(flow, outgoing, life, rule)
 
     def admit(
         self, interface: Interface, packet: Packet, now_ms: int, *, outgoing: bool, sender: frozenset[Group]
     ) -> Admission | None:
-        """Judge a packet that leaves or enters an interface; ICMP errors pass by what they are about. None: refused."""
+        """Judge a packet that leaves or enters an interface; ICMP errors pass by what they are about. None: refused.
+
+        Raises:
+            Dropped: there is no room to track it.
+        """
         rule = interface.rules.first_allowing(packet, outgoing=outgoing, sender=sender)
         if packet.is_icmp_error:
             if packet.quoted is not None and packet.quoted.is_identified:
@@ -76,6 +85,7 @@ class Tracking:
             return None
         if packet.protocol in (TCP, UDP) and _is_untracked(interface, packet, outgoing=outgoing, sender=sender):
             return Admission("permit", rule.number, may_be_tracked=True)
+        self.room.ask(interface.number)
         self.track(interface, packet, now_ms, outgoing=outgoing, rule=rule.number)
         return Admission("track", rule.number)
 

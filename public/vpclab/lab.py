@@ -17,7 +17,7 @@ from dataplane.errors import LabError
 from dataplane.trace import Trace
 from lab import gc
 from lab.capture_stream import CaptureStream, StoryStream
-from lab.control import ControlClient, NotRunningError, RequestError
+from lab.control import ControlClient, ImpostorError, NotRunningError, RequestError
 from lab.startup import Start, launch
 from lab.state import DOOR, RUNTIME, LabState, known_labs, recorded_process
 from vpclab.clock import Clock
@@ -215,18 +215,18 @@ class Lab:
             LabError: it would not go.
         """
         self._forget_nodes()
-        daemon = self._state.read_daemon()
+        daemon = recorded_process(self._state.read_daemon())
         try:
             self.ask("down")
         except NotRunningError:
             if not self._state.is_running():
                 gc.collect(self.name)  # killed, perhaps
             elif daemon is not None:
-                os.kill(daemon["pid"], signal.SIGTERM)  # up, but not yet listening
+                daemon.kill(signal.SIGTERM)  # up, but not yet listening, or somebody else does in its place
         deadline = time.monotonic() + _DOWN_LIMIT_S
-        while self._state.is_running() or (self._daemon is None and recorded_process(daemon) is not None):
+        while self._state.is_running() or (self._daemon is None and daemon is not None and daemon.is_alive()):
             if time.monotonic() > deadline:
-                pid = daemon["pid"] if daemon else "its daemon"
+                pid = daemon.pid if daemon else "its daemon"
                 raise LabError(f"lab {self.name!r} does not end; run: kill -9 {pid}; vpclab gc")
             time.sleep(0.01)
         if self._tie is not None:
@@ -535,6 +535,8 @@ class Lab:
         try:
             with ControlClient(self._state.path) as client:
                 return client.call(verb, timeout_s=timeout_s, **arguments)
+        except ImpostorError:
+            raise
         except NotRunningError:
             if self._state.is_running():
                 raise NotRunningError(f"lab {self.name} is just starting or going down; try again") from None

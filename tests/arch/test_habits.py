@@ -13,6 +13,9 @@ from tests.arch.tree import PACKAGES, ROOT, committed_files, sources
 EMPTY_WORDS = {"helper", "helpers", "manager", "misc", "util", "utils"}
 """Names that say nothing about what is inside."""
 
+LONGEST_UNIT = 600
+"""Lines of a compiled unit."""
+
 ONE_MACHINE = re.compile(r"(?<![\w.])/(?:work|root|Users|home(?!/(?:someone|user|you)\b))/[\w.-]")
 
 
@@ -43,6 +46,20 @@ def test_no_module_or_class_has_an_empty_name() -> None:
 def test_every_compiled_module_has_a_stub() -> None:
     stubs = {path.stem for path in sources("fastpath", ".pyi")}
     assert [path.name for path in sources("fastpath", ".pyx") if path.stem not in stubs] == []
+
+
+def test_every_unit_of_the_fast_path_is_in_the_architecture() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    table = re.search(r"## The rooms of the fast path\n.*?(\| concern .*?)\n\n", text, re.DOTALL)
+    assert table
+    listed = [name for line in table[1].splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[2])]
+    units = {path.stem for path in sources("fastpath", ".pyx", ".pxd")} - {"__init__"}
+    assert sorted(listed) == sorted(units)
+
+
+def test_no_unit_of_the_fast_path_is_too_long_to_find_ones_way_in() -> None:
+    lengths = {path.name: path.read_text().count("\n") for path in sources("fastpath", ".pyx", ".pxd", ".h")}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_UNIT} == {}
 
 
 def test_packages_are_typed() -> None:

@@ -154,9 +154,10 @@ def test_path_mtu_from_the_internet() -> None:
     "packet",
     [
         IP(src=A2, dst=FAR, flags="DF") / ICMP(type=3, code=3) / IP(src=FAR, dst=A2) / UDP() / bytes(1600),
+        IP(src=A2, dst=FAR, flags="DF") / ICMP(type=5, code=1) / IP(src=FAR, dst=A2) / UDP() / bytes(1600),
         IP(src=A2, dst=FAR, flags="DF", proto=17, frag=9, id=7) / bytes(1600),
     ],
-    ids=["error", "fragment"],
+    ids=["error", "redirect", "fragment"],
 )
 def test_no_errors_about_these(packet: IP) -> None:
     network = Network(VPC)

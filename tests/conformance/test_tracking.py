@@ -33,6 +33,10 @@ instances:
     secondary_private_ips: [10.0.1.21]}
   near: {vpc: v, subnet: servers, private_ip: 10.0.1.12, security_groups: [client], source_dest_check: false}
 """
+UDP_INSIDE = (
+    "{protocol: udp, ports: 0-65535, source: 10.0.0.0/16}",
+    "{protocol: udp, ports: 0-65535, destination: 10.0.0.0/16}",
+)
 WORLD, ALL_OUT = "0.0.0.0/0", "{protocol: all, destination: 0.0.0.0/0}"
 
 
@@ -196,3 +200,40 @@ def test_errors_about_nothing() -> None:
     never = IP(src=SERVER, dst=CLIENT) / TCP(sport=23, dport=5000)
     result = network.send("near", IP(src=ROUTER, dst=SERVER) / ICMP(type=3, code=1) / never)
     assert (result.reason, result.sent) == (Reason.GROUP_INGRESS, ())
+
+
+@behaviour(
+    "Who has as many connections tracked as he may opens no other; those that he has go on, and others open theirs",
+    source=PAGE,
+)
+def test_allowance_of_connections() -> None:
+    network = Network(lab(*UDP_INSIDE), sessions=256)
+
+    def datagram(node: str, source: str, own: int) -> Reason:
+        return network.send(node, IP(src=source, dst=SERVER) / UDP(sport=own, dport=9)).reason
+
+    fates = [datagram("client", CLIENT, own) for own in range(1, 257)]
+    assert set(fates) == {Reason.NONE, Reason.SESSION_LIMIT}
+    most = fates.index(Reason.SESSION_LIMIT)
+    assert set(fates[most:]) == {Reason.SESSION_LIMIT}
+    assert {datagram("client", CLIENT, own) for own in range(1, most + 1)} == {Reason.NONE}
+    assert {datagram("near", ROUTER, own) for own in range(1, 33)} == {Reason.NONE}
+    assert datagram("client", CLIENT, 1) is Reason.NONE
+    network.wait(31)
+    assert datagram("client", CLIENT, 300) is Reason.NONE
+
+
+@behaviour(
+    "An instance may have half of the connections that there is room for, and never more than are free for others",
+    source=PAGE,
+    silent=True,
+)
+def test_size_of_the_allowance() -> None:
+    network = Network(lab(*UDP_INSIDE), sessions=256)
+
+    def opened(node: str, source: str) -> int:
+        packets = (IP(src=source, dst=SERVER) / UDP(sport=own, dport=9) for own in range(1, 257))
+        return sum(network.send(node, packet).reason is Reason.NONE for packet in packets)
+
+    assert 120 <= opened("client", CLIENT) <= 128  # the client's own are not tracked, the server's are
+    assert 56 <= opened("near", ROUTER) <= 64

@@ -16,6 +16,10 @@ SECTION = "TTL"
 
 A2, B1, FAR = "10.0.1.12", "10.0.2.11", "198.51.100.10"
 NAT = "10.0.1.5"
+EXPIRES = IP(src=B1, dst=FAR, ttl=1) / UDP(sport=40000, dport=33434)
+"""Has no TTL left at the NAT gateway."""
+TOO_BIG = IPv6(src="2001:db8:a:1::12", dst="2001:db8:99::10") / UDP(sport=40000, dport=33434) / bytes(1500)
+"""Does not fit through the internet gateway."""
 
 
 @behaviour(
@@ -81,6 +85,22 @@ def test_nat_gateway_is_the_first_hop(probe: object) -> None:
     assert bytes(sent.ether)[14 + 28 :] == bytes(packet)  # RFC 792: as it came, before translation
     packet.ttl = 3
     assert network.send("b1", packet).packet.ttl == 1  # the NAT gateway and the internet gateway
+
+
+@behaviour(
+    "About packets of one interface the network sends 1,000 ICMP errors at once, and one each millisecond then",
+    silent=True,
+    source=rfc(4443, "2.4"),
+)
+@pytest.mark.parametrize(("node", "packet"), [("b1", EXPIRES), ("a2", TOO_BIG)])
+def test_errors_are_limited(node: str, packet: IP | IPv6) -> None:
+    """RFC 1812, 4.3.2.8, wants the same of IPv4."""
+    network = Network(VPC)
+    told = [bool(result.sent) for result in network.send_all(node, [packet] * 1_010)]
+    assert told == [True] * 1_000 + [False] * 10
+    network.wait(0.003)
+    told = [bool(result.sent) for result in network.send_all(node, [packet] * 5)]
+    assert told == [True] * 3 + [False] * 2
 
 
 @behaviour(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import pty
 import re
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,37 +18,10 @@ import pytest
 
 from lab import processes
 from tests.conftest import names_and_states
+from tests.e2e.command import Command
 from tests.e2e.conftest import EXAMPLES
-from tests.e2e.lab.stage import eventually
 
 QUICKSTART = EXAMPLES / "quickstart.yaml"
-
-
-class Command:
-    """Runs `vpclab` with a state folder of its own."""
-
-    def __init__(self, state: Path) -> None:
-        self.environment = {**os.environ, "XDG_STATE_HOME": str(state), "COLUMNS": "100"}
-        self.state = state / "vpclab"
-
-    def line(self, *words: str) -> list[str]:
-        return [sys.executable, "-P", "-m", "vpclab", *words]
-
-    def run(self, *words: str, status: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.line(*words), env=self.environment, capture_output=True, text=True, timeout=120, check=False, **options
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done
-
-    def kill_daemon(self, lab: str) -> None:
-        """With SIGKILL, and wait until it is gone."""
-        daemon = processes.Process(pid := self.json("--lab", lab, "status")["pid"], processes.start_time(pid) or 0)
-        daemon.kill()
-        eventually(lambda: not daemon.is_alive(), "it is gone")
-
-    def json(self, *words: str, status: int = 0) -> Any:
-        return json.loads(self.run(*words, "--format", "json", status=status).stdout)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ import pytest
 from lab import gc
 from lab.state import LabState
 from tests.crashes.machine import play
+from tests.e2e.command import Command
 from tests.e2e.lab.stage import eventually
 from vpclab import Lab
 
@@ -38,7 +37,7 @@ def test_a_lab_whose_up_was_killed_goes_down(tmp_path: Path, monkeypatch: pytest
     file = tmp_path / "slow.yaml"
     file.write_text(SLOW)
     state = LabState("slow")
-    with subprocess.Popen([sys.executable, "-P", "-m", "vpclab", "up", str(file)]) as command:
+    with Command().start("up", str(file)) as command:
         lab = Lab("slow", "", "")
         try:
             eventually(lambda: (state.path / "nodes" / "host" / "never.log").exists(), "its program was started")

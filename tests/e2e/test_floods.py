@@ -15,11 +15,22 @@ from tests.e2e.lab.stage import best_of, eventually
 from tests.floods.frames import ipv4
 from tests.floods.kinds import FLOODS, Flood
 from tests.floods.network import Flooded
-from tests.floods.wire import LOST, SHARE, Measured, counts, echo, flooded_lab, settled, switch_forwarding_on
+from tests.floods.wire import (
+    ASKED,
+    LOST,
+    SHARE,
+    Measured,
+    counts,
+    echo,
+    flooded_lab,
+    settled,
+    switch_forwarding_on,
+)
 from vpclab import Lab
 
 SECONDS = 0.3
-"""Too short for the answers of a victim to fill its own queue (docs/hardening.md)."""
+VICTIM_SECONDS = 1.0
+"""Long enough for the answers of a victim to fill its own queue a hundred times, if they were not read as fast."""
 OWN_FRAMES = 50
 """What a kernel says of itself meanwhile (ARP, neighbour discovery, multicast, which the network does not carry)."""
 HOPS = 63
@@ -71,6 +82,19 @@ def test_who_talks_meanwhile_is_answered_and_every_frame_is_counted(measured: Me
         assert sum(count for reason, count in each.counts.died.items() if reason not in known) <= OWN_FRAMES
         if {verdict for verdict, _ in flood.fates} == {Verdict.DROP}:
             assert 0 <= each.counts.read - sum(each.counts.died.values()) <= OWN_FRAMES
+
+
+def test_a_victim_that_resets_each_packet_goes_on_talking(lab: Lab, measured: Measured) -> None:
+    """Its resets leave by the queue that its words to others are in, while a neighbour sends at full rate."""
+    flood = BY_NAME["SYNs that a victim resets"]
+    before = settled(lab, flood.asked)
+    with echo(lab, "calm", flood.asked, ASKED[flood.asked]) as line, measured.busy_neighbour():
+        victim = Measured(lab, line)
+        assert best_of(lambda: 1 - victim.flood(flood, VICTIM_SECONDS).talked.lost, 1 - LOST, tries=3) >= 1 - LOST
+    answered = settled(lab, flood.asked).since(before)
+    assert answered.received > 1_000
+    assert answered.died == {}
+    assert abs(answered.left_kernel + answered.lost_in_kernel - answered.received) <= OWN_FRAMES
 
 
 @pytest.mark.parametrize("name", ["SYNs", "ARP and neighbour discovery"])

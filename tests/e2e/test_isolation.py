@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from lab.capabilities import DROPPED
-from lab.control import SOCKET_NAME
+from lab.control import SOCKET_NAME, ImpostorError
 from tests.e2e.lab.stage import eventually, need
 from vpclab import Lab
 
@@ -234,6 +234,45 @@ def test_an_instance_does_not_control_labs(lab: Lab, other: Lab, whose: str) -> 
 def test_an_instance_does_not_control_labs_from_a_namespace_of_its_own_making(lab: Lab) -> None:
     asked = lab["web"].run([need("unshare"), "-rn", *ASK, str(lab.folder / SOCKET_NAME)], check=True).stdout
     assert "network namespace" in error_of(asked)
+
+
+_LISTEN = """
+import os, socket, sys
+os.unlink(sys.argv[1])
+line = socket.socket(socket.AF_UNIX)
+line.bind(sys.argv[1])
+line.listen()
+print("listens", flush=True)
+while True:
+    print(line.accept()[0].recv(100).decode(), flush=True)
+"""
+
+
+def test_an_instance_that_listens_in_place_of_the_daemon_is_told_nothing() -> None:
+    """Nor does it choose what `vpclab exec` enters; and the lab goes down, as its lock says who it is."""
+    with Lab.from_dict(lab_file("taken")) as lab:
+        place = str(lab.folder / SOCKET_NAME)
+        command = [sys.executable, "-I", "-S", "-c", _LISTEN, place]
+        with lab["web"].popen(command, stdout=subprocess.PIPE, text=True) as listener:
+            assert listener.stdout is not None
+            assert listener.stdout.readline() == "listens\n"
+            for asked in (lab.status, lambda: lab["app"]):
+                with pytest.raises(ImpostorError, match=r"somebody else listens at .*control\.sock"):
+                    asked()
+            lab.down()
+            assert set(listener.stdout.read().split("\n")) <= {""}
+        assert not lab.folder.exists()
+
+
+def test_an_instance_does_not_lead_commands_to_another_lab(other: Lab) -> None:
+    with Lab.from_dict(lab_file("led")) as lab:
+        place = lab.folder / SOCKET_NAME
+        lab["web"].run(["ln", "-sf", str(other.folder / SOCKET_NAME), str(place)], check=True)
+        with pytest.raises(ImpostorError, match="this is another lab"):
+            lab.status()
+        lab.down()
+        assert not lab.folder.exists()
+    assert other.status()["name"] == other.name
 
 
 @contextmanager

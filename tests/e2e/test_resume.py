@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,9 +19,10 @@ from typing import Any
 import pytest
 
 from lab import gc, processes
-from lab.state import DAEMON, RUNTIME, LabState
-from tests.e2e.lab.stage import KNOCK, commands, eventually, names_of
-from vpclab import Lab, LabError
+from lab.state import DAEMON, JOURNAL, NAMES, RUNTIME, LabState
+from tests.e2e.command import Command, rest_of
+from tests.e2e.lab.stage import HOLD, KNOCK, child_of, commands, eventually, names_of
+from vpclab import Lab, LabError, Node, VpclabError
 
 FILES = Path(__file__).parents[1] / "crashes"
 BEFORE, AFTER = FILES / "before.yaml", FILES / "after.yaml"
@@ -43,11 +45,11 @@ with socket.socket(socket.AF_UNIX) as listener:
             listener.accept()[0].sendall(struct.pack("=IB", len(payload), 0) + payload)
     sys.stdin.read()
 """
-
-
-def child_of(pid: int) -> int:
-    """The one child of a process."""
-    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+VPCLAB = Command()
+SECOND_INTERFACE = """\
+    network_interfaces:
+      second: {subnet: private, private_ips: [10.0.2.200], attachment: {instance: app, device_index: 1}}
+"""
 
 
 class Crashed:
@@ -56,22 +58,17 @@ class Crashed:
     def __init__(self, name: str = "crash") -> None:
         self.state = LabState(name)
 
-    def command(self, *words: str) -> subprocess.Popen[str]:
-        line = [sys.executable, "-P", "-m", "vpclab", *words]
-        return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    def vpclab(self, *words: str, status: int = 0) -> str:
-        with self.command(*words) as command:
-            said, _ = command.communicate(timeout=120)
-        assert command.returncode == status, said
-        return said
-
     def kill(self) -> None:
         os.kill(self.state.read(DAEMON)["pid"], signal.SIGKILL)
         eventually(lambda: not self.state.is_running(), "the daemon is gone")
 
+    def kill_and_stop(self) -> None:
+        """Stop the spawner as well, which else ends as soon as it sees that nobody finds its door."""
+        os.kill(self.spawner, signal.SIGSTOP)
+        self.kill()
+
     def resume(self) -> Lab:
-        assert "is up again: 4 nodes in" in self.vpclab("up", "--resume")
+        assert "is up again: 4 nodes in" in VPCLAB.said("up", "--resume")
         return Lab.attach()
 
     def resume_in_vain(self, number: int) -> None:
@@ -79,7 +76,7 @@ class Crashed:
         log = self.state.path / "daemon.log"
         for _ in range(10):  # on a machine that is busy with others it may come too late
             size = log.stat().st_size
-            with self.command("up", "--resume") as command:
+            with VPCLAB.start("up", "--resume") as command:
                 while "another daemon has taken over" not in log.read_text()[size:]:
                     assert command.poll() is None
                     time.sleep(0.001)
@@ -87,13 +84,17 @@ class Crashed:
                 if number == signal.SIGKILL:
                     who = child_of(who)
                 os.kill(who, number)
-                said, _ = command.communicate(timeout=120)
+                said = rest_of(command)
             if command.returncode:
                 assert "interrupted" in said if number == signal.SIGINT else "its daemon ended" in said
                 eventually(lambda: not self.state.is_running(), "its daemon has ended")
                 return
             self.kill()
         raise AssertionError("it was always up before")
+
+    @property
+    def spawner(self) -> int:
+        return int(self.state.read(RUNTIME)["pid"])
 
     @property
     def lab_id(self) -> str:
@@ -115,7 +116,7 @@ def crashed(lab: Crashed) -> Iterator[Crashed]:
     if lab.state.path.exists():
         Lab.attach().apply(BEFORE)
     else:
-        lab.vpclab("up", str(BEFORE))
+        VPCLAB.said("up", str(BEFORE))
     yield lab
     if not lab.state.is_running():
         end(lab)
@@ -131,6 +132,15 @@ def end(lab: Crashed) -> None:
     assert not lab.state.path.exists()
 
 
+def hold(node: Node, device: str) -> subprocess.Popen[str]:
+    """A program in a node has the other end of a TAP device, until it hears no more."""
+    line = [sys.executable, "-I", "-c", HOLD, device]
+    holder = node.popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
 def programs(lab: Lab) -> dict[str, Any]:
     return {f"{n['name']}/{p['name']}": p for n in lab.status()["nodes"] for p in n["programs"]}
 
@@ -140,8 +150,8 @@ def test_instances_and_what_runs_in_them_go_on(crashed: Crashed) -> None:
     before = programs(lab)
     with lab["app"].popen(["sleep", "1000"]) as sleeper:
         crashed.kill()
-        assert "its instances run on" in crashed.vpclab("status", "--lab", "crash", status=3)
-        assert "bring back the one whose daemon was killed" in crashed.vpclab("ping", "app", "web", status=3)
+        assert "its instances run on" in VPCLAB.said("status", "--lab", "crash", status=3)
+        assert "bring back the one whose daemon was killed" in VPCLAB.said("ping", "app", "web", status=3)
         again = crashed.resume()
         assert programs(again) == before
         assert sleeper.poll() is None
@@ -308,11 +318,75 @@ def test_a_connection_that_no_rule_allows_any_more_is_named(crashed: Crashed, tm
         talk.break_off()
 
 
+def test_an_instance_that_cannot_be_what_it_should_be_costs_no_other(crashed: Crashed, tmp_path: Path) -> None:
+    """As when the daemon is killed in the middle of an `apply`, and the instance is in the way of going on."""
+    lab = Lab.attach()
+    before, app = programs(lab), lab["app"]
+    wider = tmp_path / "wider.yaml"
+    groups = "    security_groups:\n"
+    wider.write_text(BEFORE.read_text().replace(groups, SECOND_INTERFACE + groups, 1))
+    assert {change["path"] for change in lab.apply(wider, dry_run=True)} == {"vpcs.shop.network_interfaces.second"}
+    crashed.kill()
+    recorded = crashed.state.read(JOURNAL)
+    crashed.state.write(JOURNAL, {**recorded, "text": wider.read_text()})
+    with hold(app, "eth1") as holder:
+        again = crashed.resume()
+        assert programs(again) == before
+        [warning] = [each for each in again.status()["warnings"] if "flow log" not in each]
+        assert "node app is not what it should be: node app cannot be set up: " in warning
+        assert again["app"].ping("visitor", timeout_s=10)
+        assert again["visitor"].run(["curl", "-sS", "-m", "10", "http://203.0.113.20/"]).returncode == 0
+        holder.communicate()
+    without = tmp_path / "without.yaml"
+    without.write_text(re.sub(r"(?ms)^  app:.*?^  goes:", "  goes:", BEFORE.read_text()))
+    again.apply(without)
+    again.apply(wider)
+    assert len(again["app"].addresses) == 2
+    assert again["app"].ping("visitor", timeout_s=10)
+
+
+@pytest.mark.root  # without, no node has a name
+def test_an_instance_that_is_not_there_and_cannot_be_made_is_in_no_other_s_way(
+    crashed: Crashed, tmp_path: Path
+) -> None:
+    """Checks of it say so, others are judged, and the same file makes it when what was in its way is gone."""
+    wider = tmp_path / "wider.yaml"
+    group = "      open: {description: open, ingress: [{protocol: all, source: 0.0.0.0/0}]}\n"
+    ghost = "  ghost: {vpc: shop, subnet: private, security_groups: [open]}\n"
+    text = BEFORE.read_text().replace("    flow_logs:\n", f"{group}    flow_logs:\n")
+    wider.write_text(text.replace("internet:\n", f"{ghost}internet:\n"))
+    crashed.kill()
+    crashed.state.write(JOURNAL, {**crashed.state.read(JOURNAL), "text": wider.read_text()})
+    names = crashed.state.path / NAMES
+    names.rename(names.with_name("aside"))
+    names.mkdir()
+    again = crashed.resume()
+    [warning] = [each for each in again.status()["warnings"] if "ghost" in each]
+    assert "node ghost is not there: nodes cannot be made: " in warning
+    checks: list[dict[str, Any]] = [
+        {"can": "ghost -> app", "protocol": "icmp"},
+        {"can": "app -> ghost", "port": 80},
+        {"cannot": "app -> ghost", "protocol": "udp", "port": 9},
+        {"can": "app -> visitor", "protocol": "icmp"},
+        {"cannot": "visitor -> web", "port": 81},
+    ]
+    rows = again.check(checks, patience_s=1.0)
+    assert [row["holds"] for row in rows] == [False, False, False, True, True]
+    assert ["node ghost could not be made" in row["why"] for row in rows] == [True, True, True, False, False]
+    with pytest.raises(VpclabError, match="ghost could not be made when lab crash was brought back"):
+        again["ghost"].run(["true"])
+    names.rmdir()
+    names.with_name("aside").rename(names)
+    assert [each["path"] for each in again.apply(wider)] == ["instances.ghost"]
+    assert again["app"].ping("ghost", timeout_s=10)
+    assert all(row["holds"] for row in again.check(checks[:1]))
+
+
 def test_who_interrupts_a_resumption_leaves_what_it_was_to_rescue(crashed: Crashed) -> None:
     before = programs(Lab.attach())
     crashed.kill()
     crashed.resume_in_vain(signal.SIGINT)
-    assert "its instances run on" in crashed.vpclab("status", "--lab", "crash", status=3)
+    assert "its instances run on" in VPCLAB.said("status", "--lab", "crash", status=3)
     crashed.resume_in_vain(signal.SIGKILL)
     again = crashed.resume()
     assert programs(again) == before
@@ -337,14 +411,14 @@ def is_not_believed(crashed: Crashed, pid: int) -> None:
     assert listener is not None
     for told in (recorded, {**recorded, "pid": listener.pid, "start": listener.start}):
         crashed.state.write(RUNTIME, told)
-        assert "is not the spawner's of lab crash" in crashed.vpclab("up", "--resume", status=3)
+        assert "is not the spawner's of lab crash" in VPCLAB.said("up", "--resume", status=3)
     crashed.state.write(RUNTIME, recorded)
 
 
 def test_what_a_program_in_an_instance_puts_in_place_of_the_door_is_not_believed(crashed: Crashed) -> None:
     """Not even when the record names that program: both lie in a folder that it may write to."""
     app, folder = Lab.attach()["app"], crashed.state.path
-    crashed.kill()
+    crashed.kill_and_stop()
     lure = [sys.executable, "-I", "-c", LURE, str(folder)]
     with app.popen(lure, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as entered:
         assert entered.stdout is not None
@@ -357,7 +431,7 @@ def test_what_a_program_in_an_instance_puts_in_place_of_the_door_is_not_believed
 def test_what_another_process_of_the_user_says_is_not_believed(crashed: Crashed) -> None:
     """Programs in instances can put the way to its socket in place of the door, and its number into the record."""
     folder = crashed.state.path
-    crashed.kill()
+    crashed.kill_and_stop()
     lure = [sys.executable, "-I", "-c", LURE, str(folder)]
     with subprocess.Popen(lure, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as bystander:
         assert bystander.stdout is not None
@@ -368,13 +442,13 @@ def test_what_another_process_of_the_user_says_is_not_believed(crashed: Crashed)
 
 
 def test_without_instances_there_is_nothing_to_resume(crashed: Crashed) -> None:
-    assert "nothing to resume" in crashed.vpclab("up", "--resume", "--name", "crash", status=3)
+    assert "nothing to resume" in VPCLAB.said("up", "--resume", "--name", "crash", status=3)
     crashed.kill()
     os.kill(crashed.state.read(RUNTIME)["pid"], signal.SIGKILL)
     eventually(lambda: not commands(crashed.lab_id), "they have ended")
-    assert "no lab can be resumed" in crashed.vpclab("up", "--resume", status=3)
-    assert "start it anew: vpclab up FILE" in crashed.vpclab("up", "--resume", "--name", "crash", status=3)
-    assert "Say either FILE or --resume" in crashed.vpclab("up", "--resume", str(BEFORE), status=2)
+    assert "no lab can be resumed" in VPCLAB.said("up", "--resume", status=3)
+    assert "start it anew: vpclab up FILE" in VPCLAB.said("up", "--resume", "--name", "crash", status=3)
+    assert "Say either FILE or --resume" in VPCLAB.said("up", "--resume", str(BEFORE), status=2)
 
 
 def test_instances_end_when_gc_is_asked_also_after_a_resumption_that_was_killed(crashed: Crashed) -> None:

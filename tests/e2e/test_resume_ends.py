@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from lab.state import DAEMON, RUNTIME, LabState
+from tests.e2e.command import Command, rest_of
 from tests.e2e.lab.stage import commands, eventually
 from vpclab import Lab
 
+VPCLAB = Command()
 BEFORE = Path(__file__).parents[1] / "crashes" / "before.yaml"
 
 
@@ -25,16 +26,9 @@ BEFORE = Path(__file__).parents[1] / "crashes" / "before.yaml"
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LabState]:
     """A lab that runs detached."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    vpclab("up", str(BEFORE))
+    VPCLAB.said("up", str(BEFORE))
     yield LabState("crash")
     Lab("crash", "", "").down()
-
-
-def vpclab(*words: str, status: int = 0) -> str:
-    command = [sys.executable, "-P", "-m", "vpclab", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 def crash(state: LabState) -> int:
@@ -49,8 +43,7 @@ def crash(state: LabState) -> int:
 def resuming(state: LabState, spawner: int) -> Iterator[subprocess.Popen[str]]:
     """A resumption that waits for the spawner, which is stopped."""
     os.kill(spawner, signal.SIGSTOP)
-    line = [sys.executable, "-P", "-m", "vpclab", "up", "--resume"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as command:
+    with VPCLAB.start("up", "--resume") as command:
         eventually(state.read_daemon, "who resumes has said who it is")
         yield command
 
@@ -58,9 +51,9 @@ def resuming(state: LabState, spawner: int) -> Iterator[subprocess.Popen[str]]:
 def test_who_resumes_is_the_daemon_from_the_beginning(state: LabState) -> None:
     spawner = crash(state)
     with resuming(state, spawner) as command:
-        assert f"(daemon {state.read(DAEMON)['pid']})" in vpclab("up", str(BEFORE), status=3)
+        assert f"(daemon {state.read(DAEMON)['pid']})" in VPCLAB.said("up", str(BEFORE), status=3)
         os.kill(spawner, signal.SIGCONT)
-        said, _ = command.communicate(timeout=120)
+        said = rest_of(command)
         assert "is up again" in said
 
 
@@ -78,7 +71,7 @@ def test_a_lab_comes_back_without_the_folder_it_was_started_in(state: LabState, 
         before = started.status()["nodes"]
     crash(state)
     shutil.rmtree(folder)
-    assert "is up again" in vpclab("up", "--resume")
+    assert "is up again" in VPCLAB.said("up", "--resume")
     status = Lab.attach().status()
     assert status["nodes"] == before
     for each in (f"{folder}, where lab crash was started, cannot be entered", "nothing is recorded any more"):
@@ -98,7 +91,7 @@ def test_a_resumption_can_be_stopped(state: LabState, goes_on: bool) -> None:
             os.kill(spawner, signal.SIGCONT)
         else:
             Lab("crash", "", "").down()
-        said, _ = command.communicate(timeout=120)
+        said = rest_of(command)
         assert time.monotonic() - began < 30
         assert ("lab crash was not brought back: SIGTERM" if goes_on else "does not answer") in said
     eventually(lambda: bool(commands(lab_id)) == goes_on, "it waits for somebody else, or is gone")
@@ -116,4 +109,4 @@ def test_a_daemon_that_is_killed_while_it_goes_down_takes_its_instances_with_it(
     os.kill(daemon, signal.SIGKILL)
     eventually(lambda: not commands(lab_id), "its instances end")
     assert Lab.waiting() == []
-    assert "no lab can be resumed" in vpclab("up", "--resume", status=3)
+    assert "no lab can be resumed" in VPCLAB.said("up", "--resume", status=3)

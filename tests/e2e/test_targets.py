@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 
 from lab import netns_names, processes
 from lab.control import RequestError
-from lab.state import RUNTIME
+from lab.state import NODES
 from tests.e2e.conversation import Conversation, is_silent
 from tests.e2e.inspected import (
     ONE_ARM,
@@ -69,13 +68,11 @@ def test_nobody_sees_the_nodes_that_checks_come_from(lab: Lab) -> None:
     assert list(lab.nodes) == seen
     assert [node["name"] for node in lab.status()["nodes"]] == seen
     assert list(lab.ports_of_interest()) == seen
-    recorded = json.loads((lab.folder / RUNTIME).read_text())["nodes"]
-    hidden = [name for name in recorded if name not in seen]
-    assert hidden, "checks come from there"
+    hidden = {path.name for path in (lab.folder / NODES).iterdir()} - {*seen}
+    assert hidden, "checks come from there, and are logged"
     hosts = lab["client"].run(["cat", "/etc/hosts"], check=True).stdout
     assert "server" in hosts
     for name in hidden:
-        assert recorded[name]["netns"] is None
         assert not {name, f"{lab.name}-{name}"} & set(netns_names.names())
         assert name not in hosts
         with pytest.raises(RequestError, match=f"has no node '{name}'"):

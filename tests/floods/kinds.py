@@ -50,6 +50,10 @@ class Flood:
     """Of frames that leave because of it."""
     worn: Reason | None = None
     """What packets die of once that is worn out which it wears out, at the sizes that labs have."""
+    asked: str = "server"
+    """Whom somebody asks meanwhile: who gets the flood, if somebody does."""
+    answered: bool = False
+    """Whether that one's kernel answers each packet, for as long as it lasts."""
 
 
 def _from(flooded: Flooded, node: str, address: str, to: str, **probe: object) -> bytes:
@@ -62,6 +66,12 @@ def _syns(flooded: Flooded) -> Iterator[bytes]:
     for port in (22, 23, 24):
         first = _from(flooded, "loud", "10.0.2.10", "10.0.1.10", protocol=TCP, destination_port=port, tcp_flags=SYN)
         yield from varied(first, PORTS, SOURCE_PORTS, sums=(TCP_SUM,))
+
+
+def _syns_from_outside(flooded: Flooded) -> Iterator[bytes]:
+    """To ports where nobody listens, of an instance whose groups track nothing: its kernel resets each of them."""
+    first = _from(flooded, "example", "198.51.100.10", "203.0.113.20", protocol=TCP, destination_port=22, tcp_flags=SYN)
+    return varied(first, PORTS, SOURCE_PORTS, sums=(TCP_SUM,))
 
 
 def _to_one_destination(flooded: Flooded) -> Iterator[bytes]:
@@ -191,6 +201,15 @@ FLOODS = (
         fates={PASSED, dropped(Reason.SESSION_LIMIT)},
         causes={Cause.FORWARDED},
         worn=Reason.SESSION_LIMIT,
+    ),
+    Flood(
+        name="SYNs that a victim resets",
+        node="example",
+        frames=_syns_from_outside,
+        fates={PASSED},
+        causes={Cause.FORWARDED},
+        asked="web",
+        answered=True,
     ),
     Flood(
         name="a scan of addresses",

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from tests.apart import leave, stand_apart
 from tests.floods.kinds import FLOODS, Flood
-from tests.floods.wire import LOST, SHARE, Flooding, Measured, echo, flooded_lab
+from tests.floods.wire import ASKED, LOST, SHARE, Flooding, Measured, echo, flooded_lab
 
 HEADINGS = ("flood", "frames/s", "read/s", "lost by its kernel", "died of", "unanswered", "share left", "memory")
 
@@ -45,7 +45,7 @@ def _measure(seconds: float, rounds: int, only: str) -> int:
     for flood in FLOODS:
         if only not in flood.name:
             continue
-        with flooded_lab() as lab, echo(lab, "calm", "server", "10.0.1.10") as line:
+        with flooded_lab() as lab, echo(lab, "calm", flood.asked, ASKED[flood.asked]) as line:
             before = lab.limits()["resident_bytes"]
             measured = Measured(lab, line)
             measured.wear_out(flood)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
+from ipaddress import ip_address
 from itertools import islice
+from time import perf_counter
 from unittest.mock import patch
 
 import pytest
 
-from dataplane.limits import NAT_FLOWS_PER_DESTINATION
+from dataplane.limits import ERRORS_AT_ONCE, NAT_FLOWS_PER_DESTINATION
 from dataplane.load import load_topology
 from dataplane.probe import TCP, UDP
 from dataplane.verdict import Cause, Reason, Verdict
-from tests.floods.frames import ipv4, piece
+from tests.floods.frames import PORTS, UDP_SUM, ipv4, piece, varied
 from tests.floods.kinds import FLOODS, Flood
 from tests.floods.network import LAB, Flooded
 from tests.property.pairing import Pair
@@ -90,14 +93,26 @@ def test_tables_stay_as_large_as_they_are(made: Flooded) -> None:
 
 
 def test_the_router_never_says_more_than_was_said_to_it(made: Flooded) -> None:
-    """One error, reset or answer for a packet at most, and errors no longer than they may be.
-
-    Nothing limits how often: RFC 1812, 4.3.2.8, would have a router be able to, RFC 4443, 2.4 (f), says it must; of
-    AWS's gateways no limit is known.
-    """
+    """One error, reset or answer for a packet at most, and errors no longer than they may be."""
     own = made.left[Cause.ERROR] + made.left[Cause.RESET] + made.left[Cause.ANSWER]
     assert own <= PACKETS
     assert made.longest_error <= LONGEST_ERROR
+
+
+@pytest.mark.parametrize("name", ["TTLs that end", "packets too large"])
+def test_errors_are_told_a_thousand_at_once_and_one_each_millisecond_then(name: str) -> None:
+    """RFC 4443, 2.4 (f); RFC 1812, 4.3.2.8. Those that are not told are counted at who would have got them."""
+    [flood] = [each for each in FLOODS if each.name == name]
+    made = established()
+    made.flood(flood.node, islice(flood.frames(made), PACKETS))
+    withheld = made.plane.engine.counters()[made.port(flood.node)]["errors_withheld"]
+    assert made.left[Cause.ERROR] == ERRORS_AT_ONCE + PACKETS // 64 - 1
+    assert withheld == PACKETS - made.left[Cause.ERROR]
+    made.wait(ERRORS_AT_ONCE / 1000)
+    made.left.clear()
+    made.flood(flood.node, islice(flood.frames(made), ERRORS_AT_ONCE), burst=ERRORS_AT_ONCE)
+    assert made.left[Cause.ERROR] == ERRORS_AT_ONCE
+    assert made.plane.engine.counters()[made.port(flood.node)]["errors_withheld"] == withheld
 
 
 def test_once_it_is_over_nothing_of_it_is_left(flood: Flood) -> None:
@@ -133,6 +148,39 @@ def test_a_neighbours_fragments_pass_between_those_of_a_flood(name: str, order: 
     assert made.counted("calm") == {}
 
 
+def test_nobody_can_choose_whose_fragments_have_no_room() -> None:
+    """64 fragments fill the eight places for each of eight datagrams of somebody else, if these can be known."""
+    made = established()
+    loud, calm = made.port("loud"), made.port("calm")
+    theirs = range(1_000, 1_008)
+    own: dict[int, list[int]] = {}
+    for number in range(1, 65_536):
+        own.setdefault(_set_without_secret("10.0.2.10", "10.0.1.10", loud, number), []).append(number)
+    chosen = {_set_without_secret("10.0.3.10", "10.0.1.10", calm, number) for number in theirs}
+    mac, router = made.macs("loud")
+    whole = ipv4(mac, router, "10.0.2.10", "10.0.1.10", protocol=UDP, payload=bytes(64))
+    made.flood("loud", [piece(whole, first=False, number=number) for each in chosen for number in own[each][:8]])
+    mac, router = made.macs("calm")
+    whole = ipv4(mac, router, "10.0.3.10", "10.0.1.10", protocol=UDP, source_port=5, payload=bytes(64))
+    for number in theirs:
+        pieces = [piece(whole, first=not each, number=number, at=185 * each) for each in range(3)]
+        outcomes, _ = made.plane.engine.process(pieces, [calm] * 3, made.now)
+        assert {verdict for verdict, *_ in outcomes} == {Verdict.FORWARD}
+
+
+def _set_without_secret(source: str, destination: str, port: int, number: int) -> int:
+    """Where `fastpath.fragment` keeps a datagram, if 0 is the secret: its hash of the key, of 128 sets."""
+    ends = (int(ip_address(each)) for each in (source, destination))
+    key = struct.pack("<QQQQIIBB6x", 0, next(ends), 0, next(ends), port, number, UDP, 4)
+    words = struct.unpack("<6Q", key)
+    mixed = len(key) * 0x9E3779B97F4A7C15 % 2**64
+    for word in words:
+        mixed = (mixed ^ word) * 0xFF51AFD7ED558CCD % 2**64
+        mixed ^= mixed >> 32
+    mixed = mixed * 0xC4CEB9FE1A85EC53 % 2**64
+    return int((mixed ^ mixed >> 29) % 2**32 % 128)
+
+
 def test_all_senders_together_cannot_hold_more_fragments_than_there_is_room_for() -> None:
     """Two thousand of all, which 32 senders can use up; from then on fragments that come too early die, counted."""
     crowd = [f"crowd{n}" for n in range(40)]
@@ -153,6 +201,28 @@ def test_all_senders_together_cannot_hold_more_fragments_than_there_is_room_for(
     assert sum(made.counted(name).get(Reason.FRAGMENT_TIMEOUT, 0) for name in crowd) == 2_048
 
 
+def test_who_opens_connections_without_end_leaves_as_many_to_others() -> None:
+    """Half of the table is one's at most; with a second who wants all there is, a third is everybody else's."""
+    made = established(sessions=SESSIONS, flows=FLOWS)
+    [flood] = [each for each in FLOODS if each.name == "SYNs"]
+    made.flood("loud", islice(flood.frames(made), PACKETS))
+    assert made.counted("loud")[Reason.SESSION_LIMIT] > PACKETS / 2
+    assert made.plane.engine.statistics()["sessions_of_one"] <= SESSIONS / 2
+    for number in range(20):
+        made.talk("calm", "server", "10.0.1.10", near_port=41_000 + number)
+        made.talk("calm", "example", "198.51.100.10", near_port=41_000 + number)
+    mac, router = made.macs("server")
+    first = ipv4(mac, router, "10.0.1.10", "10.0.2.10", protocol=UDP, destination_port=9)
+    made.flood("server", varied(first, PORTS, range(1, PACKETS), sums=(UDP_SUM,)))
+    assert made.counted("server")[Reason.SESSION_LIMIT] > PACKETS / 2
+    for number in range(20):
+        made.talk("calm", "server", "10.0.1.10", near_port=42_000 + number)
+    made.plane.engine.selfcheck()
+    for each in made.talks:
+        assert each.arrived == each.sent
+    assert made.counted("calm") == {}
+
+
 def test_a_nat_gateway_has_as_many_connections_to_one_destination_as_aws_says() -> None:
     """55,000 per address (NAT gateway basics); who is refused is counted, and takes no port from who is there."""
     made = established()
@@ -169,6 +239,27 @@ def test_a_nat_gateway_has_as_many_connections_to_one_destination_as_aws_says() 
     for each in made.talks:
         assert each.arrived == each.sent
     made.talk("calm", "example", "198.51.100.10", protocol=UDP, near_port=40_002)  # to another port of it
+
+
+def test_who_finds_no_port_has_nobody_wait() -> None:
+    """Packets that are refused for want of a port take about as long a millisecond later, not a walk of the table."""
+    made = established()
+    [flood] = [each for each in FLOODS if each.name == "connections through NAT"]
+    frames = list(islice(flood.frames(made), NAT_FLOWS_PER_DESTINATION + 32))
+    made.flood(flood.node, frames, talk_every=1_000)
+    port, refused = [made.port(flood.node)] * 32, frames[-32:]
+
+    def fastest_s(step_ms: int) -> float:
+        times = []
+        for _ in range(200):
+            made.now += step_ms
+            began = perf_counter()
+            outcomes, _ = made.plane.engine.process(refused, port, made.now)
+            times.append(perf_counter() - began)
+            assert {reason for _, reason, *_ in outcomes} == {Reason.NAT_PORTS_EXHAUSTED}
+        return min(times)
+
+    assert fastest_s(1) < 20 * fastest_s(0)
 
 
 @pytest.mark.parametrize("flood", [each for each in FLOODS if each.name not in ONE_ENGINE], ids=lambda each: each.name)

@@ -31,7 +31,7 @@ def test_tables_reserve_what_is_said_of_them() -> None:
 
 def test_full_tables_take_no_more_than_is_said_and_lose_nothing_that_is_established() -> None:
     found = weigh("engine")
-    assert found["sessions"] >= 262_142
+    assert found["sessions"] >= 196_000  # half of it by the first who floods, and half of the rest by the second
     assert found["flows"] > 65_000
     assert found["fragments_waiting"] == 2_048
     assert found["lost"] == 0

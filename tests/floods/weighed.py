@@ -55,13 +55,15 @@ def most_resident_bytes() -> int:
 def engine() -> dict[str, int]:
     """Fill everything that packets can fill, at the sizes that labs have."""
     crowd = "".join(
-        f"  crowd{n}: {{vpc: v, subnet: loud, private_ip: 10.0.2.{20 + n}, security_groups: [anybody]}}\n"
+        f"  crowd{n}: {{vpc: v, subnet: loud, private_ip: 10.0.2.{20 + n}, ipv6_address: '2001:db8:10:2::{20 + n}',"
+        " security_groups: [anybody]}\n"
         for n in range(CROWD)
     )
     made = Flooded(lab=LAB.replace("internet:\n", f"{crowd}internet:\n"))
     made.talk("calm", "server", "10.0.1.10")
     before = resident_bytes()
-    for node, frames in (("loud", _syns(made)), ("web", _flows(made)), *_crowd(made)):
+    syns = (("loud", _syns(made, "loud", "10.0.2.10")), ("calm", _syns(made, "calm", "10.0.3.10")))
+    for node, frames in (*syns, ("web", _flows(made)), *_crowd(made)):
         made.flood(node, frames, talk_every=64)
     sizes = made.plane.engine.statistics()
     return {
@@ -74,10 +76,10 @@ def engine() -> dict[str, int]:
     }
 
 
-def _syns(made: Flooded) -> Iterator[bytes]:
-    mac, router = made.macs("loud")
+def _syns(made: Flooded, node: str, source: str) -> Iterator[bytes]:
+    mac, router = made.macs(node)
     for port in (21, 22, 23):
-        first = ipv4(mac, router, "10.0.2.10", "10.0.1.10", protocol=TCP, destination_port=port, tcp_flags=SYN)
+        first = ipv4(mac, router, source, "10.0.1.10", protocol=TCP, destination_port=port, tcp_flags=SYN)
         yield from varied(first, PORTS, SOURCE_PORTS, sums=(TCP_SUM,))
 
 
@@ -85,7 +87,7 @@ def _flows(made: Flooded) -> Iterator[bytes]:
     """Of both families: each takes a flow entry, and no session."""
     mac, router = made.macs("web")
     four = ipv4(mac, router, "10.0.1.20", "198.51.100.10", protocol=UDP, destination_port=9)
-    six = ipv4(mac, router, "2001:db8:10:1::20", "2001:db8:10:2::10", protocol=UDP, destination_port=9)
+    six = ipv4(mac, router, "2001:db8:10:1::20", "2001:db8:10:2::20", protocol=UDP, destination_port=9)
     return chain(
         varied(four, PORTS, SOURCE_PORTS, sums=(UDP_SUM,)), varied(six, PORTS6, SOURCE_PORTS, sums=(UDP_SUM6,))
     )

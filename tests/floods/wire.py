@@ -2,109 +2,37 @@
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from dataplane.probe import UDP
 from tests.floods.frames import ipv4
 from tests.floods.kinds import Flood
 from tests.floods.network import LAB, Flooded
+from tests.floods.sender import BATCH, Sender
 from vpclab import Lab
 
 FRAMES_BYTES = 12 << 20
 """Of a flood, before it begins anew: three times all source ports, when its frames are small."""
-BATCH = 64
-"""Frames that the kernel is given in one call."""
+ASKED = {"server": "10.0.1.10", "web": "10.0.1.20"}
+"""Addresses of those whom calm asks something meanwhile."""
 ECHO_PORT, SINK_PORT = 7, 9
 PACE_S = 0.001
 """Between two requests of who talks."""
 PATIENCE_S, WEAR_S = 20.0, 60.0
+LONG_QUEUE = 4_096
+"""Frames that wait at who sends at full rate: more than the network takes while the sender has no processor."""
 LOST, SHARE = 0.01, 0.8
 """What holds in a flood: of requests, at most; of what a neighbour gets beside an equal one, at least."""
-_LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-class _Iovec(ctypes.Structure):
-    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
-
-
-class _Header(ctypes.Structure):
-    """struct msghdr of sendmsg(2)."""
-
-    _fields_ = (
-        ("name", ctypes.c_void_p),
-        ("name_length", ctypes.c_uint32),
-        ("parts", ctypes.c_void_p),
-        ("part_count", ctypes.c_size_t),
-        ("control", ctypes.c_void_p),
-        ("control_length", ctypes.c_size_t),
-        ("flags", ctypes.c_int),
-    )
-
-
-class _Message(ctypes.Structure):
-    """struct mmsghdr of sendmmsg(2)."""
-
-    _fields_ = (("header", _Header), ("sent", ctypes.c_uint))
-
-
-class Sender:
-    """Sends frames from a node, over and over, as fast as the network takes them, while the ``with`` block lasts."""
-
-    def __init__(self, lab: Lab, node: str, frames: Iterable[bytes]) -> None:
-        frames = list(frames)
-        self.sent = 0
-        self._count = len(frames)
-        self._bytes = ctypes.create_string_buffer(b"".join(frames))
-        self._parts = (_Iovec * self._count)()
-        self._messages = (_Message * self._count)()
-        at, parts = ctypes.addressof(self._bytes), ctypes.addressof(self._parts)
-        for number, frame in enumerate(frames):
-            self._parts[number].base, self._parts[number].length = at, len(frame)
-            self._messages[number].header.parts, self._messages[number].header.part_count = parts, 1
-            at += len(frame)
-            parts += ctypes.sizeof(_Iovec)
-        self._line = lab[node].socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        # More than the queue of the device takes: frames are lost there, not only delayed.
-        self._line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
-        self._line.bind(("eth0", 0))
-        self._ended = threading.Event()
-        self._failed: OSError | None = None
-        self._thread = threading.Thread(target=self._run, name=f"flood from {node}", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        self._line.close()
-        if self._failed is not None:
-            raise self._failed
-
-    def _run(self) -> None:
-        at, size = 0, ctypes.sizeof(_Message)
-        while not self._ended.is_set():
-            some = min(BATCH, self._count - at)
-            done = _LIBC.sendmmsg(self._line.fileno(), ctypes.byref(self._messages, at * size), some, 0)
-            if done < 0:
-                if ctypes.get_errno() == errno.ENOBUFS:  # the frame was lost in the queue of the device, and is counted
-                    done = 1
-                else:
-                    self._failed = OSError(ctypes.get_errno(), "sendmmsg")
-                    return
-            self.sent += done
-            at = (at + done) % self._count
 
 
 @dataclass(slots=True)
@@ -188,6 +116,23 @@ def echo(lab: Lab, client: str, server: str, address: str) -> Iterator[Echo]:
         yield made
     finally:
         made.close()
+
+
+def lengthen_queue(lab: Lab, node: str) -> None:
+    """Let many frames wait at a node's eth0: without that a TAP device has 500 (drivers/net/tun.c, TUN_READQ_SIZE)."""
+    lab[node].run(["ip", "link", "set", "eth0", "txqueuelen", str(LONG_QUEUE)], check=True)
+
+
+@contextmanager
+def burning(count: int) -> Iterator[None]:
+    """So many processes want a processor, as who sends does, and send nothing."""
+    running = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.kill()
+            each.wait()
 
 
 @contextmanager
@@ -291,7 +236,7 @@ class Measured:
                 time.sleep(0.05)  # a poll with a deadline
 
     def flood(self, flood: Flood, seconds: float) -> Flooding:
-        """Flood while calm asks server."""
+        """Flood while calm asks whom it asks."""
         frames = self._frames(flood)
         before = settled(self._lab, flood.node)
         with Sender(self._lab, flood.node, frames) as sender:
@@ -299,12 +244,30 @@ class Measured:
         return Flooding(sender.sent, settled(self._lab, flood.node).since(before), talked)
 
     def share(self, flood: Flood, seconds: float) -> float:
-        """What a neighbour at full rate gets through beside a flood, by what it gets beside somebody like itself."""
-        equal = self._equal(seconds)
-        return self._delivered(flood.node, self._frames(flood), seconds) / equal
+        """What a neighbour at full rate gets through beside a flood, by what it gets beside somebody like itself.
 
-    def _equal(self, seconds: float) -> float:
-        found = self._delivered("loud", self._steady("loud", "10.0.2.10", "10.0.1.20"), seconds)
+        That is measured before and after, as the machine may have become busier or idler meanwhile. Nobody's queue runs
+        dry: whether who sends has a processor is no matter of the network, and a queue of frames that take long lasts
+        longer than a neighbour's. Where a victim answers each packet two send: then it is beside two like itself.
+        """
+        equals = 2 if flood.answered else 1
+        for node in {"calm", "loud", flood.node, flood.asked}:
+            lengthen_queue(self._lab, node)
+        frames, before = self._frames(flood), self._equal(seconds, equals)
+        with burning(equals - 1):
+            found = self._delivered({flood.node: frames}, seconds)
+        return 2 * found / (before + self._equal(seconds, equals))
+
+    @contextmanager
+    def busy_neighbour(self) -> Iterator[None]:
+        """Loud sends at full rate to server for as long as the block lasts."""
+        frames = self._steady("loud", "10.0.2.10", "10.0.1.10")
+        with sinks(self._lab, "server"), Sender(self._lab, "loud", frames):
+            yield
+
+    def _equal(self, seconds: float, count: int = 1) -> float:
+        ends = ("loud", "10.0.2.10", "10.0.1.20"), ("web", "10.0.1.20", "10.0.2.10")
+        found = self._delivered({each[0]: self._steady(*each) for each in ends[:count]}, seconds)
         assert found > 0, "nothing of a steady flow arrives"
         return found
 
@@ -320,14 +283,12 @@ class Measured:
             self._made = {flood.name: found}  # one at a time: they are many
         return self._made[flood.name]
 
-    def _delivered(self, node: str, frames: Iterable[bytes], seconds: float) -> float:
-        own = self._steady("calm", "10.0.3.10", "10.0.1.10")
-        with (
-            sinks(self._lab, "server", "web", "example"),
-            Sender(self._lab, "calm", own),
-            Sender(self._lab, node, frames),
-        ):
-            delivered_per_second(self._lab, "server", seconds / 4)  # until both run
+    def _delivered(self, others: Mapping[str, list[bytes]], seconds: float) -> float:
+        with ExitStack() as stack:
+            stack.enter_context(sinks(self._lab, "server", "web", "loud", "example"))
+            for node, frames in {"calm": self._steady("calm", "10.0.3.10", "10.0.1.10"), **others}.items():
+                stack.enter_context(Sender(self._lab, node, frames))
+            delivered_per_second(self._lab, "server", seconds / 4)  # until all run
             return delivered_per_second(self._lab, "server", seconds)
 
     def _steady(self, node: str, source: str, destination: str) -> list[bytes]:

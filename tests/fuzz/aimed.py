@@ -1,6 +1,7 @@
 """Moves that aim at what octets by themselves meet seldom: one field of a header that is wrong and all else right, a
 source that is somebody else's, an inspected packet that comes back from the wrong one, circles that are wound up, two
-who say the same, more at once than may leave, and time that passes unnoticed.
+who say the same, more at once than may leave, more to complain about than is told, flows that go on in another lab,
+frames that end too early, and time that passes unnoticed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import struct
 from collections.abc import Callable, Sequence
 
 from tests.fuzz import frames
-from tests.fuzz.playing import MOVES, WAITS, Play
+from tests.fuzz.playing import MOVES, TALLY, WAITS, Play
 from tests.fuzz.worlds import End
 
 GENEVE = 14 + 20 + 8
@@ -23,6 +24,13 @@ SUPERSIZES = (9_000, 20_000, 40_000, 60_000)
 """Octets in all of its segments."""
 FEW, MANY = 8, 16
 """Frames that are sent at once, at most."""
+STUMPS = (0, 8, 14, 34, 42, 54)
+"""About where the headers of a frame end."""
+REFUSED = ((1, 8), (1, 8), (64, 1_473), (64, 8_960))
+"""TTL and octets of UDP that a router refuses: because time is over, or because it is too large for the next link."""
+DONT_FRAGMENT = 0x4000
+SWAPS = (1, 1, 2, 40)
+"""How often the lab becomes another behind a flow's back; the last is more than the fast engine remembers."""
 EDGES4 = (
     (0, b"\x40"), (0, b"\x44"), (0, b"\x4f"), (0, b"\x46"), (0, b"\x55"), (0, b"\x65"), (2, b"\0\0"), (2, b"\0\x13"),
     (2, b"\xff\xff"), (6, b"\x80"), (6, b"\x20\1"), (6, b"\x3f\xff"), (8, b"\0"), (8, b"\1"), (9, b"\0"), (9, b"\x3a"),
@@ -50,6 +58,19 @@ class Aimed(Play):
                     return end, frame
         return None
 
+    def sent_back(self) -> tuple[End, bytes, bytes] | None:
+        """Who got it, and what is sent back, or the answer to it: the frame's head, and the packet.
+
+        None: nobody got any, and somebody sends a packet.
+        """
+        found = self.tunnelled()
+        if found is None:
+            self.packet()
+            return None
+        end, frame = found
+        type_, raw = frames.returned(frame, answers=self.octets.rarely(4))
+        return end, end.router + end.mac + type_, raw
+
     def neighbours(self, end: End) -> list[End]:
         """Who is in somebody's subnet, itself too."""
         return [each for each in self.world.ends if each.router == end.router]
@@ -73,35 +94,32 @@ class Aimed(Play):
 
     def stray(self) -> None:
         """What somebody got in GENEVE is sent back from or to other ports, in pieces, by others, or as if by others."""
-        found = self.tunnelled()
-        if found is None:
-            return self.packet()
-        octets, (end, frame) = self.octets, found
-        type_, raw = frames.returned(frame, answers=octets.rarely(4))
-        head, how = end.router + end.mac + type_, octets.one() % 5
+        sent = self.sent_back()
+        if sent is None:
+            return
+        octets, (end, head, raw) = self.octets, sent
+        how = octets.one() % 5
         if how < 2:
             changes = [octets.two() or 1 for _ in range(octets.one() % FEW + 1)]
             ports = [(int.from_bytes(raw[20:24]) ^ each << octets.among((0, 16))).to_bytes(4) for each in changes]
             self._put(end.port, [head + raw[:20] + each + raw[24:] for each in ports])
         elif how == 2:
             whole = raw[:26] + b"\0\0" + raw[28:]
-            self._put(end.port, [head + each for each in frames.pieces(octets, type_, whole)])
+            self._put(end.port, [head + each for each in frames.pieces(octets, frames.IPV4, whole)])
         else:
             for each in self.neighbours(end):
                 source = octets.among(each.own4 or self.world.addresses4)
                 made = frames.headed4(source, raw[16:20], 17, raw[20:])
-                self._put(each.port, [each.router + each.mac + type_ + made])
+                self._put(each.port, [each.router + each.mac + frames.IPV4 + made])
             sources = self.several(self.world.addresses4)
             self._put(end.port, [head + frames.headed4(each, raw[16:20], 17, raw[20:]) for each in sources])
-        return None
 
     def rewrap(self) -> None:
         """It is sent back with fewer and fewer options, or with packets inside of which one octet is another."""
-        found = self.tunnelled()
-        if found is None:
-            return self.packet()
-        octets, (end, frame) = self.octets, found
-        type_, raw = frames.returned(frame, answers=octets.rarely(4))
+        sent = self.sent_back()
+        if sent is None:
+            return
+        octets, (end, head, raw) = self.octets, sent
         message, made = raw[28:], []
         options = (message[0] & 0x3F) * 4
         inside = message[8 + options :]
@@ -114,42 +132,58 @@ class Aimed(Play):
                 other[octets.one() % min(len(inside), 40)] ^= octets.one() or 1
                 type_inside = frames.IPV4 if other[0] >> 4 == 4 else frames.IPV6
                 made.append(message[: 8 + options] + frames.repaired(type_inside, bytes(other)))
-        head = end.router + end.mac + type_
         tunnels = [raw[20:24] + (8 + len(each)).to_bytes(2) + b"\0\0" + each for each in made]
-        return self._put(end.port, [head + frames.headed4(raw[12:16], raw[16:20], 17, each) for each in tunnels])
+        self._put(end.port, [head + frames.headed4(raw[12:16], raw[16:20], 17, each) for each in tunnels])
 
     def sweep(self) -> None:
         """Somebody says the same to several."""
         end = self.octets.among(self.world.ends)
-        six = bool(end.own6) and bool(self.octets.one() & 1)
-        everybody = self.world.addresses6 if six else self.world.addresses4
-        self._say_to_several(end, six=six, source=self.octets.among((end.own6 if six else end.own4) or everybody))
+        self._put(end.port, self._to_several(end))
 
     def spoof(self) -> None:
         """Somebody who may says to several what is somebody else's."""
         end = self.octets.among(self.world.spoofers or self.world.ends)
+        self._put(end.port, self._to_several(end, by_anybody=True))
+
+    def _to_several(self, end: End, *, by_anybody: bool = False) -> list[bytes]:
         six = bool(end.own6) and bool(self.octets.one() & 1)
         everybody = self.world.addresses6 if six else self.world.addresses4
-        self._say_to_several(end, six=six, source=self.octets.among(everybody))
-
-    def _say_to_several(self, end: End, *, six: bool, source: bytes) -> None:
+        own = () if by_anybody else end.own6 if six else end.own4
+        source = self.octets.among(own or everybody)
         headed = frames.headed6 if six else frames.headed4
         head = end.router + end.mac + (frames.IPV6 if six else frames.IPV4)
         kind = self.octets.among(("udp", "tcp", "query"))
-        to = self.several(self.world.addresses6 if six else self.world.addresses4)
+        to = self.several(everybody)
         to += () if six else self.world.services
         proto, body = frames.segment(self.octets, kind, six, source, to[0])
         at = {"udp": 6, "tcp": 16}.get(kind, 2)
-        made = [
+        return [
             head + headed(source, each, proto, frames.summed(source, each, proto, body, at) if proto != 1 else body)
             for each in to
         ]
-        self._put(end.port, made)
 
     def several(self, everybody: Sequence[bytes]) -> tuple[bytes, ...]:
         """Some addresses that are next to each other."""
         at, count = self.octets.one() % len(everybody), self.octets.one() % MANY + 1
         return (*everybody[at:], *everybody[:at])[:count]
+
+    def perish(self) -> None:
+        """Somebody sends several what the next router has to refuse, and more of it than it tells about."""
+        octets, end = self.octets, self.octets.among(self.world.ends)
+        six = bool(end.own6) and bool(octets.one() & 1)
+        everybody = self.world.addresses6 if six else self.world.addresses4
+        source = octets.among((end.own6 if six else end.own4) or everybody)
+        ttl, size = octets.among(REFUSED)
+        head = end.router + end.mac + (frames.IPV6 if six else frames.IPV4)
+        body = struct.pack(">HHHH", octets.among(frames.PORTS), octets.among(frames.PORTS), 8 + size, 0) + bytes(size)
+        made = []
+        for each in self.several(everybody):
+            message = frames.summed(source, each, 17, body, 6)
+            if six:
+                made.append(head + frames.headed6(source, each, 17, message, ttl=ttl))
+            else:
+                made.append(head + frames.headed4(source, each, 17, message, ttl=ttl, field=DONT_FRAGMENT))
+        self._put(end.port, made * (octets.one() % MANY + 1))
 
     def twin(self) -> None:
         """Everybody who has an address says the same, to a service of all."""
@@ -205,6 +239,34 @@ class Aimed(Play):
             burst.append((behind, None))
         self._put(end.port, [end.router + end.mac + each for each, _ in burst], [offload for _, offload in burst])
 
+    def outlive(self) -> None:
+        """The lab becomes another while somebody talks to several."""
+        end = self.octets.among(self.world.ends)
+        made = self._to_several(end)
+        for _ in range(2):
+            self._put(end.port, made)
+        stage = self.stage
+        for _ in range(self.octets.among(SWAPS)):
+            self.swap()
+        before = self.engines[1].statistics()["flow_hits"]
+        self._put(end.port, made)
+        if self.stage > stage:
+            TALLY.met["flow that outlived a swap"] += self.engines[1].statistics()["flow_hits"] - before
+
+    def shatter(self) -> None:
+        """Somebody says the same to several in pieces."""
+        end = self.octets.among(self.world.ends)
+        for each in self._to_several(end)[:FEW]:
+            made = frames.pieces(self.octets, each[12:14], each[14:])
+            self._put(end.port, [each[:14] + piece for piece in made])
+
+    def stump(self) -> None:
+        """Somebody sends a frame that is cut in or behind one of its headers, or has a tag in it."""
+        octets, end = self.octets, self.octets.among(self.world.ends)
+        frame = self._framed(end, *frames.packet(octets, self.world, end))
+        tagged = frame[:12] + octets.among(frames.TYPES) + octets.take(2) + frame[12:]
+        self._put(end.port, [frame[: octets.among(STUMPS) + octets.one() % 8], tagged])
+
     def lapse(self) -> None:
         """Time has passed, and nobody has cleared away what is over when the next packet comes."""
         self.now = min(self.now + self.octets.among(WAITS), (1 << 63) - 1)
@@ -213,6 +275,8 @@ class Aimed(Play):
 AIMED: tuple[Callable[[Aimed], None], ...] = (
     Aimed.wind, Aimed.wind, Aimed.stray, Aimed.stray, Aimed.rewrap, Aimed.rewrap, Aimed.spoof, Aimed.spoof, Aimed.sweep,
     Aimed.sweep, Aimed.twin, Aimed.edge, Aimed.lean, Aimed.deluge, Aimed.deluge, Aimed.lapse, Play.crowd,
+    Aimed.outlive, Aimed.outlive, Aimed.perish, Aimed.stump, Aimed.shatter, Aimed.stray, Aimed.lean,
+    Aimed.deluge, Aimed.twin,
 )  # fmt: skip
 
 

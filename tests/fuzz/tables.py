@@ -16,9 +16,9 @@ from dataplane.compile.compiler import Packed
 from dataplane.program import Direction, Drop, Filter, GroupSession, Node, Prefix, Program, Rule, Side
 from dataplane.verdict import Reason
 from fastpath.classifier import service
-from fastpath.engine import Overlay
 from fastpath.lpm import FORMS, LEVELS, Lpm
 from fastpath.snapshot import Snapshot
+from fastpath.tracer import Overlay
 from tests.fuzz import frames
 from tests.fuzz.octets import Octets
 from tests.fuzz.playing import TALLY

@@ -17,8 +17,6 @@ from dataplane.reference.balanced_flows import reduced
 from dataplane.reference.packets import Packet, read
 from tests.property.geneve_frames import as_received, is_geneve
 
-GENEVE = 6081
-"""The port of what travels between an endpoint and its targets."""
 VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
 
 
@@ -195,22 +193,6 @@ def sticky_flows_that_have_parted(difference: Difference) -> bool:
     return False
 
 
-def bytes_of_what_was_cut_before_it_went_to_a_target(difference: Difference) -> bool:
-    """A flow log where a target is counts fewer bytes of GENEVE in the reference engine, and is the same otherwise.
-
-    What a NAT gateway has cut goes to the target as a packet of GENEVE for each piece. Records are of the whole: those
-    of the load balancer's interface in both engines; those of the target's interface in the fast engine only, while
-    the reference engine counts the first piece there. To be mended in the reference engine.
-    """
-    if difference.frame or not isinstance(difference.fast, Counter):
-        return False
-    fast, reference = difference.fast, difference.reference
-    differing = {key for key in {*fast, *reference} if fast[key] != reference[key]}
-    return bool(differing) and all(
-        key[-1] == "bytes" and key[-2] == GENEVE and not key[2] and fast[key] > reference[key] > 0 for key in differing
-    )
-
-
 KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_nobody_has_seen,
     port_between_two_gateways,
@@ -221,7 +203,6 @@ KNOWN: tuple[Callable[[Difference], bool], ...] = (
     target_for_an_address_that_nobody_has_seen,
     cookie_of_an_end_that_nobody_has_seen,
     sticky_flows_that_have_parted,
-    bytes_of_what_was_cut_before_it_went_to_a_target,
 )
 
 

@@ -79,6 +79,7 @@ FEATURES: Final = (
     "flow moved to another target",
     "reset of a flow that timed out",
     "answer through a gateway endpoint",
+    "ICMP error withheld",
 )
 """Parts of constructs that have ways of their own."""
 ACTIONS: Final = (

@@ -21,12 +21,18 @@ KEPT = (KEEP, KEEP, 0, 0x5555555555555555, 0x00FF00FF00FF00FF)
 
 
 class Ground(Pair):
-    """Both engines in a lab, what has happened there, and how the lab becomes another."""
+    """Both engines in a lab, what has happened there, and how the lab becomes another.
 
-    def __init__(self, lab: dict[str, Any]) -> None:
+    Args:
+        lab: a plain structure.
+        sessions: how many connections there is room for.
+        errors: how many ICMP errors may be sent at once about packets of one port.
+    """
+
+    def __init__(self, lab: dict[str, Any], *, sessions: int = script.SESSIONS, errors: int = script.ERRORS) -> None:
         self.topology = topology_of(lab)
-        super().__init__(self.topology)
-        script.begin(lab)
+        super().__init__(self.topology, sessions=sessions, errors=errors)
+        script.begin(lab, sessions=sessions, errors=errors)
         self.lab = lab
         self.before: list[dict[str, Any]] = []
         """Labs that were, the present one's predecessor last."""

@@ -6,7 +6,7 @@ A change that AWS would refuse is refused when the lab is loaded, and nothing ch
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -17,10 +17,13 @@ from tests.property.lab_packets import Draw
 Lab = dict[str, Any]
 
 
-def changed(draw: Draw, lab: Lab) -> tuple[str, Lab]:
-    """What was changed, and the lab after it: the same lab, where what would be changed is not there."""
+def changed(draw: Draw, lab: Lab, kinds: Collection[str] = ()) -> tuple[str, Lab]:
+    """What was changed, and the lab after it: the same lab, where what would be changed is not there.
+
+    `kinds`: those of `CHANGES` that it may be; all of them when there are none.
+    """
     other = copy.deepcopy(lab)
-    kind = draw(st.sampled_from(sorted(CHANGES)))
+    kind = draw(st.sampled_from(sorted(kinds or CHANGES)))
     change = CHANGES[kind]
     if not _is_there(lab, change.needs):
         return kind, lab

@@ -18,9 +18,11 @@ from tests.property.disagreements import IncomparableError
 from tests.property.quick_load import topology_of
 
 Script = list[list[Any]]
-"""Steps: ``["connections", MOST]`` (of a NAT gateway to one destination), ``["lab", LAB]``, ``["advance",
-MILLISECONDS]``, ``["send", PORT NAME, [FRAMES AS HEX], KEEP, TRACED]``."""
+"""Steps: ``["connections", MOST, SESSIONS, ERRORS]`` (of a NAT gateway to one destination, of a lab, and ICMP errors at
+once), ``["lab", LAB]``, ``["advance", MILLISECONDS]``, ``["send", PORT NAME, [FRAMES AS HEX], KEEP, TRACED]``."""
 
+SESSIONS, ERRORS = 2048, 1000
+"""There is room for in an example, and ICMP errors at once, unless it says otherwise."""
 HEADER = 14
 """Bytes of an Ethernet header."""
 PORTS = ("interface", "network-interface", "gateway-load-balancer-node")
@@ -33,9 +35,15 @@ class PortGoneError(Exception):
     """A script sends through a port that has never been there."""
 
 
-def begin(lab: dict[str, Any] | str, *, connections: int = MOST_PER_DESTINATION) -> None:
+def begin(
+    lab: dict[str, Any] | str,
+    *,
+    connections: int = MOST_PER_DESTINATION,
+    sessions: int = SESSIONS,
+    errors: int = ERRORS,
+) -> None:
     """Another example begins, with a lab (a plain structure, or the text of a lab file)."""
-    LAST[:] = [["connections", connections], ["lab", lab]]
+    LAST[:] = [["connections", connections, sessions, errors], ["lab", lab]]
 
 
 def sent(port: str, frames: Sequence[bytes], keep: int, traced: bool) -> None:
@@ -62,12 +70,12 @@ def replay(script: Script) -> None:
     from tests.property.pairing import Pair  # which writes scripts
 
     steps = [list(step) for step in script]
-    [[_, connections], [_, lab], *steps] = steps
+    [[_, connections, *room], [_, lab], *steps] = steps  # older ones say less of room
     with (
         patch("dataplane.model.nat_gateway.NAT_FLOWS_PER_DESTINATION", connections),
         patch("dataplane.reference.nat.MOST_PER_DESTINATION", connections),
     ):
-        pair = Pair(_topology(lab))
+        pair = Pair(_topology(lab), **dict(zip(("sessions", "errors"), room, strict=False)))
         for kind, *words in steps:
             if kind == "lab":
                 pair.apply(_topology(words[0]))

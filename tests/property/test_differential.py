@@ -23,6 +23,11 @@ from tests.property.strategies import RandomLab, Step, labs, steps
 from tests.property.test_memo import TYPES, internet_sum, swap_ends
 from tests.property.wide_labs import wide_labs
 
+ROOMS = st.sampled_from([script.SESSIONS, script.SESSIONS, 16, 24, 48])
+"""Connections there is room for: now and then packets are to meet the end of it, wherever one is opened."""
+FEW_ERRORS = st.sampled_from([script.ERRORS, script.ERRORS, 0, 1])
+"""ICMP errors at once about packets of one port."""
+
 
 class Lab(Pair):
     """Both engines running a random lab."""
@@ -84,9 +89,11 @@ def test_both_engines_agree(lab: RandomLab, data: st.DataObject) -> None:
 
 
 @settings(backend=FRESH, phases=PHASES)
-@given(lab=wide_labs(), data=st.data())
-def test_both_engines_agree_on_every_construct(lab: dict[str, Any], data: st.DataObject) -> None:
-    play(Playground(lab), data.draw, most=12)
+@given(lab=wide_labs(), sessions=ROOMS, errors=FEW_ERRORS, data=st.data())
+def test_both_engines_agree_on_every_construct(
+    lab: dict[str, Any], sessions: int, errors: int, data: st.DataObject
+) -> None:
+    play(Playground(lab, sessions=sessions, errors=errors), data.draw, most=12)
 
 
 def test_the_comparison_is_not_vacuous() -> None:

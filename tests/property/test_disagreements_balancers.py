@@ -76,6 +76,16 @@ AROUND = LAB.replace("      fw-b: {cidr: 10.9.2.0/24, availability_zone: b}", (
 )  # fmt: skip
 """What fw3 sends back to a load balancer is inspected by fw1 on its way."""
 
+NAT_FIRST = ONE.replace("route_table: apps}", "route_table: nat}", 1).replace(
+    "    subnets:\n", "    subnets:\n      out: {cidr: 10.0.4.0/24, availability_zone: a, route_table: apps}\n", 1
+).replace(
+    "    route_tables:\n      ingress:",
+    "    nat_gateways: {nat: {subnet: out, elastic_ip: 203.0.113.10}}\n"
+    "    route_tables:\n      nat: {routes: [{destination: 0.0.0.0/0, target: nat-gateway:nat}]}\n      ingress:",
+    1,
+).replace("    cidr: 10.9.0.0/16\n", "    cidr: 10.9.0.0/16\n    flow_logs: {log: {}}\n")  # fmt: skip
+"""What goes out goes through a NAT gateway, and then to an appliance, whose VPC has a flow log."""
+
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> Any:
@@ -131,6 +141,15 @@ def test_what_is_cut_already_is_not_cut_by_an_endpoint(engine: str) -> None:
     assert outcome.verdict is Verdict.FORWARD
     told = [str(net.plane.names[object_]) for object_, action, _ in outcome.trace if action == "fragment"]
     assert told == ["internet-gateway shop"]
+
+
+def test_records_of_what_was_cut_before_it_went_to_a_target_are_of_the_whole(engine: str) -> None:
+    """At the target as at the load balancer: once the whole packet, and the 68 bytes around it."""
+    net = Network(NAT_FIRST, engine=engine)
+    packet = IP(src=APP, dst=FAR) / UDP(sport=5, dport=6) / bytes(8476)
+    assert [sent.node for sent in net.send("app", packet).sent] == ["fw1", "fw1"]
+    records = [line.split()[8:10] for line in net.flow_log("security/log") if line.endswith(" OK")]
+    assert records == [["1", str(len(packet) + 68)]] * 2
 
 
 def test_addresses_that_are_never_forwarded_are_so_inside_as_well(engine: str) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from dataplane.verdict import Reason
 from tests.property.exercised import CONSTRUCTS, UNREACHED, Tally, required, required_thoroughly
+from tests.property.thorough import WEIGHTS
+from tests.property.thorough_slice import PROPERTIES
 
 ROOT = Path(__file__).parents[2]
 MEETS_NO_PACKET = {"capture", "check", "lab_file", "program_spec"}
@@ -31,3 +33,8 @@ def test_what_is_met_too_rarely_is_named() -> None:
     assert lacking["operation drop"] == 199
     assert lacking["operation hop"] == 0
     assert "operation emit" not in lacking
+
+
+def test_the_long_run_draws_what_its_properties_draw() -> None:
+    """A property that has got another parameter is told where the slices are made."""
+    assert {*WEIGHTS} == {*PROPERTIES}

@@ -16,7 +16,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from dataplane.engine import Outcome
 from dataplane.load import load_topology
 from dataplane.reference import InadmissibleChoiceError
-from dataplane.reference.engine import NOBODY
+from dataplane.reference.room import NOBODY
 from dataplane.topology import Topology
 from dataplane.topology.runtime_state import FormerTarget, RuntimeState, TargetHealth
 from dataplane.verdict import Reason, Verdict
@@ -371,24 +371,12 @@ def answered(pair: Pair) -> None:
     send_raw(pair, pair.names[port].path, instead(frame, bytes(packet)))
 
 
-def test_answer_that_unwinds_a_circle_ends_the_comparison_where_points_are_too_many() -> None:
-    pair = wound_up(8, lab=SEEN)
-    with pytest.raises(InCirclesError):
-        answered(pair)
-    assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"]
-
-
-def test_answer_that_unwinds_a_smaller_circle_is_compared() -> None:
-    pair = wound_up(6, lab=SEEN)
+@pytest.mark.parametrize("rounds_made", [6, 8])
+def test_answer_that_unwinds_a_circle_is_recorded_at_every_point_it_goes_by(rounds_made: int) -> None:
+    """Eight rounds make more than sixteen points."""
+    pair = wound_up(rounds_made, lab=SEEN)
     answered(pair)
     assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"]
-    pair.reference.router.records.found.popitem()
-    with pytest.raises(AssertionError, match="records only of fast"):
-        pair.compare_records()
-
-
-def test_record_that_only_the_fast_engine_has_is_a_disagreement_in_a_circle_too() -> None:
-    pair = wound_up(8, lab=SEEN)
     pair.reference.router.records.found.popitem()
     with pytest.raises(AssertionError, match="records only of fast"):
         pair.compare_records()
@@ -424,30 +412,14 @@ def test_resets_that_are_cut_off_outside_a_circle_are_a_disagreement() -> None:
 
 
 TARGETS_SEEN = LATE.replace("    cidr: 10.9.0.0/16\n", "    cidr: 10.9.0.0/16\n    flow_logs: {log: {}}\n")
-CUT = IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6) / bytes(8476)
-"""Longer than a NAT gateway forwards in one piece."""
 
 
-def test_bytes_of_what_was_cut_before_it_went_to_a_target_end_the_comparison() -> None:
+@pytest.mark.parametrize("size", [8400, 8476])
+def test_bytes_of_what_went_to_a_target_are_compared(size: int) -> None:
+    """8476 bytes and their headers are longer than a NAT gateway forwards in one piece."""
     pair = Pair(load_topology(TARGETS_SEEN, file_name="lab.yaml"))
-    with pytest.raises(IncomparableError, match="bytes_of_what_was_cut"):
-        send(pair, "app", CUT)
-    assert [pair.names[port].path for port, _ in pair.news] == ["fw1/eth0", "fw1/eth0"]
-
-
-def test_records_of_what_was_cut_before_it_went_to_a_target_are_compared() -> None:
-    pair = Pair(load_topology(TARGETS_SEEN, file_name="lab.yaml"))
-    with patch("tests.property.disagreements.KNOWN", ()), pytest.raises(AssertionError, match="records only of fast"):
-        send(pair, "app", CUT)
-    for found in pair.reference.router.records.found.values():
-        found.packets += 1
-    with pytest.raises(AssertionError, match="records only of fast"):
-        pair.compare_records()
-
-
-def test_bytes_of_what_went_to_a_target_whole_are_compared() -> None:
-    pair = Pair(load_topology(TARGETS_SEEN, file_name="lab.yaml"))
-    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6) / bytes(8400))
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6) / bytes(size))
+    assert [pair.names[port].path for port, _ in pair.news] == ["fw1/eth0"] * (2 if size == 8476 else 1)
     for found in pair.reference.router.records.found.values():
         found.bytes += 1
     with pytest.raises(AssertionError, match="records only of fast"):
@@ -492,3 +464,95 @@ def test_resets_that_show_a_port_again_are_compared() -> None:
     send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
     pair.advance(60_000)
     assert sorted(pair.names[port].path for port, _ in pair.news) == ["app/eth0", "far/eth0"]
+
+
+def full() -> Pair:
+    """There is room for 16 connections, and `open` finds none any more."""
+    pair = Pair(load_topology(SHOP, file_name="lab.yaml"), sessions=16)
+    for port in range(1, 9):
+        send(pair, "open", IP(src="10.0.2.11", dst="198.51.100.10") / UDP(sport=port, dport=9))
+        for other, address in {"app": "10.0.2.10", "web": "10.0.1.10"}.items():
+            send(pair, other, IP(src=address, dst="10.0.1.11") / UDP(sport=port, dport=9))
+    assert not pair.news
+    return pair
+
+
+def send_all(pair: Pair, node: str, *packets: IP) -> None:
+    """In one burst."""
+    port = pair.fast.port(f"{node}/eth0")
+    interface = pair.fast.interface(port)
+    header = interface.router_mac + interface.mac + b"\x08\x00"
+    pair.send(port, [header + bytes(packet) for packet in packets])
+
+
+def refused(pair: Pair) -> int:
+    """How often `open` has found no room."""
+    row = pair.fast.engine.counters()[pair.fast.port("open/eth0")]
+    return int(row["reasons"][Reason.SESSION_LIMIT])
+
+
+NEW = IP(src="10.0.2.11", dst="198.51.100.10") / UDP(sport=9, dport=9) / bytes(32)
+
+
+def test_piece_that_had_waited_and_finds_no_room_ends_the_comparison() -> None:
+    """Nobody tells what becomes of it: it has no outcome."""
+    first, later = fragment(NEW, fragsize=24)
+    pair = full()
+    with pytest.raises(IncomparableError):
+        send_all(pair, "open", later, first)
+
+
+def test_piece_that_finds_no_room_without_waiting_is_compared() -> None:
+    pair = full()
+    before = refused(pair)
+    send_all(pair, "open", *fragment(NEW, fragsize=24))
+    assert refused(pair) == before + 2
+
+
+def test_pieces_that_had_waited_and_find_room_are_compared() -> None:
+    first, later = fragment(NEW, fragsize=24)
+    pair = Pair(load_topology(SHOP, file_name="lab.yaml"), sessions=16)
+    send_all(pair, "open", later, first)
+    assert len(pair.news) == 2
+
+
+LATE_ACK = IP(src="10.0.2.11", dst="198.51.100.10") / TCP(sport=9, dport=9, flags="A")
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_reset_that_finds_no_room_is_compared(at: int) -> None:
+    """At the interface that it is for, which had let what it is about pass untracked."""
+    pair = full()
+    before = refused(pair)
+    send_all(pair, "open", *[NEW] * at, LATE_ACK)
+    assert not pair.news
+    assert refused(pair) == before + at + 1
+    pair.reference.drops[pair.fast.port("open/eth0")][Reason.SESSION_LIMIT] -= 1
+    with pytest.raises(AssertionError, match="drops counted"):
+        pair.advance(1)
+
+
+def test_room_that_only_one_engine_finds_is_a_disagreement() -> None:
+    pair = full()
+    with patch.object(pair.reference.router.room, "most", 64), pytest.raises(AssertionError, match="was refused"):
+        send(pair, "open", NEW)
+
+
+def test_interface_that_has_room_the_first_time_and_not_the_second_is_compared() -> None:
+    """What an appliance sends back is translated, and goes to it again: there is no room left to track that."""
+    pair = Pair(load_topology(CIRCLE, file_name="lab.yaml"), sessions=16)
+    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6))
+    [(port, frame)] = pair.news
+    send_raw(pair, pair.names[port].path, bounce(frame))
+    assert not pair.news
+    assert pair.fast.engine.counters()[port]["reasons"] == {Reason.SESSION_LIMIT: 1}
+
+
+@pytest.mark.parametrize("sessions", [16, 23])
+def test_records_of_what_finds_no_room_at_a_peering_are_compared(sessions: int) -> None:
+    """It has not gone over it, so nobody knows how it went on."""
+    seen = LAB.replace("    subnets:\n", "    flow_logs: {log: {}}\n    subnets:\n", 1)
+    pair = Pair(load_topology(seen, file_name="lab.yaml"), sessions=sessions)
+    for port in range(1, 9):
+        send(pair, "app", IP(src=APP, dst=DB) / UDP(sport=port, dport=6))
+    assert not pair.news

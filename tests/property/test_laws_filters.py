@@ -13,7 +13,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from dataplane.topology import Topology
 from dataplane.verdict import Reason
-from fastpath.engine import Overlay
+from fastpath.tracer import Overlay
 from tests.property.fresh import FRESH, PHASES, part
 from tests.property.histories import Case, Network, Step, aimed, cases, dense_cases, own_addresses, packets_of
 from tests.property.strategies import PORTS

@@ -34,6 +34,7 @@ NAT64_SHOP = SHOP.replace(
 LOST = "  lost: {vpc: maze, subnet: one, private_ip: 10.9.1.10}\ninternet:\n"
 FULL_SHOP = NAT64_SHOP.replace("peerings:\n", f"{MAZE}peerings:\n").replace("internet:\n", LOST)
 APP, APP6, EXAMPLE = "10.0.2.10", "2001:db8:10:2::10", "198.51.100.10"
+WEB, OPEN = "10.0.1.10", "10.0.2.11"
 FEW = 4
 """Connections per destination and address of a NAT gateway, while that is tested."""
 
@@ -138,6 +139,44 @@ def test_both_engines_agree_on_a_nat_gateway_without_free_ports(data: st.DataObj
         script.begin(NAT64_SHOP, connections=FEW)
         for _ in range(data.draw(st.integers(2, 10))):
             _crowd(pair, data)
+    TALLY.add(pair.seen)
+
+
+@settings(backend=FRESH, phases=PHASES, max_examples=part(4), suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), sessions=st.sampled_from([96, 160]))
+def test_both_engines_agree_on_who_has_room_for_connections(data: st.DataObject, sessions: int) -> None:
+    """One who takes all he can get, others who want a few, and the dead, who make room."""
+    pair = Pair(load_topology(NAT64_SHOP, file_name="limits.yaml"), sessions=sessions)
+    script.begin(NAT64_SHOP, sessions=sessions)
+    for _ in range(data.draw(st.integers(4, 12))):
+        kind = data.draw(st.sampled_from(["app", "app", "app", "web", "web", "wait"]))
+        if kind == "wait":
+            pair.advance(data.draw(st.sampled_from([1, 999, 1_000, 29_999, 30_000, 350_000])))
+            continue
+        source, destination = {"app": APP, "web": WEB}[kind], data.draw(st.sampled_from([EXAMPLE, OPEN]))
+        first = data.draw(st.integers(1, 60))
+        for port in range(first, first + data.draw(st.sampled_from([2, 24]))):
+            packet = bytes(IP(src=source, dst=destination) / UDP(sport=port, dport=9))
+            pair.send(pair.fast.port(f"{kind}/eth0"), [ether(pair.fast, kind, 4, packet)], traced=False)
+    TALLY.add(pair.seen)
+
+
+@settings(backend=FRESH, phases=PHASES, max_examples=part(4), suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data(), errors=st.integers(0, 4))
+def test_both_engines_agree_on_how_often_errors_are_told(data: st.DataObject, errors: int) -> None:
+    """TTLs that end at a NAT gateway, of several senders, and time that fills the bucket again."""
+    pair = Pair(load_topology(NAT64_SHOP, file_name="limits.yaml"), errors=errors)
+    script.begin(NAT64_SHOP, errors=errors)
+    for port in range(1, data.draw(st.integers(2, 12))):
+        pair.now += data.draw(st.sampled_from([0, 0, 0, 1, 2, 1_000]))
+        node, source = data.draw(st.sampled_from([("app", APP), ("open", OPEN), ("app", APP6)]))
+        segment = UDP(sport=port, dport=9)
+        if source == APP6:
+            packet = bytes(IPv6(src=source, dst="64:ff9b::c633:640a", hlim=1) / segment)
+        else:
+            packet = bytes(IP(src=source, dst=EXAMPLE, ttl=1) / segment)
+        frame = ether(pair.fast, node, packet[0] >> 4, packet)
+        pair.send(pair.fast.port(f"{node}/eth0"), [frame] * data.draw(st.sampled_from([1, 3])))
     TALLY.add(pair.seen)
 
 

@@ -18,8 +18,8 @@ from dataplane.compile import compile_program, intervals
 from dataplane.program import Address, Direction, Drop, Filter, GroupSession, Guard, Prefix, Route, Rule, Side
 from dataplane.verdict import Reason, Verdict
 from fastpath.classifier import LONG_LIST
-from fastpath.engine import Overlay
 from fastpath.lpm import LEVELS, Lpm
+from fastpath.tracer import Overlay
 from tests.property.edges import around, beside, prefixes
 from tests.property.test_memo import TYPES
 from tests.unit.fastpath.two_hosts import TwoHosts

@@ -241,8 +241,8 @@ def test_a_full_table_refuses_new_flows_and_serves_the_ones_it_has(capacity: int
             accepted.append(n)
     kept = both.lab.engine.statistics()
     assert kept["sessions"] <= kept["session_limit"] == capacity
-    assert len(accepted) >= capacity // 2 - 2, "each flow takes two rows, and it is not refused long before the end"
-    assert len(accepted) < capacity
+    # Each flow takes two rows, and who opens one leaves as many free as he has.
+    assert capacity // 4 - 2 <= len(accepted) <= capacity // 4
     both.lab.engine.selfcheck()
     for n in data.draw(st.lists(st.sampled_from(accepted), max_size=5)):
         assert both.send("udp", n, "", back=data.draw(st.booleans())) == (Verdict.FORWARD, 0)

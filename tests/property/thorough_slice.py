@@ -7,6 +7,7 @@ Exit status 0: nothing found. 1: a divergence; its smallest example is in OUT.js
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 import sys
@@ -39,7 +40,12 @@ def _settings(**more: Any) -> settings:
 
 
 def _given(test: Any, **strategies: st.SearchStrategy[Any]) -> Callable[[int], None]:
-    """The property of a test, with settings and a seed of our own each time."""
+    """The property of a test, with settings and a seed of our own each time.
+
+    Raises:
+        TypeError: the test draws something else.
+    """
+    inspect.signature(test.hypothesis.inner_test).bind(data=None, **strategies)
 
     def run(number: int) -> None:
         def example(**drawn: Any) -> None:
@@ -59,7 +65,12 @@ def _histories(number: int) -> None:
 
 PROPERTIES: dict[str, Callable[[int], None]] = {
     "histories": _histories,
-    "differential": _given(test_differential.test_both_engines_agree_on_every_construct, lab=wide_labs()),
+    "differential": _given(
+        test_differential.test_both_engines_agree_on_every_construct,
+        lab=wide_labs(),
+        sessions=test_differential.ROOMS,
+        errors=test_differential.FEW_ERRORS,
+    ),
     "dense": _given(test_differential.test_both_engines_agree, lab=labs()),
     "forms": _given(test_limits.test_what_does_not_fit_dies_the_same_in_every_form, sessions=test_limits.SIZES),
     "crowded": _given(test_limits.test_both_engines_agree_on_a_nat_gateway_without_free_ports),

@@ -14,6 +14,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from dataplane.engine import DataPlane, Emission, Outcome
+from dataplane.limits import ERRORS_AT_ONCE
 from dataplane.load import load_topology
 from dataplane.observe.flow_log_lines import Services, lines, watched_interfaces
 from dataplane.observe.records import Window
@@ -63,18 +64,25 @@ class Result:
 class Network:
     """A network described by the text of a lab file; `now` is lab time in milliseconds.
 
-    `engine`: ``fast`` or ``reference``. Seed, memo and the number of sessions are the fast engine's alone.
+    `engine`: ``fast`` or ``reference``. Seed and memo are the fast engine's alone.
     """
 
     def __init__(
-        self, text: str, *, memo: bool = True, seed: int = 0, sessions: int = 65536, engine: str | None = None
+        self,
+        text: str,
+        *,
+        memo: bool = True,
+        seed: int = 0,
+        sessions: int = 65536,
+        errors: int = ERRORS_AT_ONCE,
+        engine: str | None = None,
     ) -> None:
         topology = load_topology(text, file_name="test.yaml")
         self.plane: Any
         if (engine or engine_in_use) == "reference":
-            self.plane = ReferenceDataPlane(topology)
+            self.plane = ReferenceDataPlane(topology, sessions=sessions, errors=errors)
         else:
-            self.plane = DataPlane(topology, memo=memo, seed=seed, sessions=sessions)
+            self.plane = DataPlane(topology, memo=memo, seed=seed, sessions=sessions, errors=errors)
         self.plane.record_flows(flows=4096)
         self.now = 1_000_000
 

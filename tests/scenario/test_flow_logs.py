@@ -338,6 +338,40 @@ def test_a_call_of_s3_names_service_path_and_direction() -> None:
     ]
 
 
+def test_the_public_address_of_an_instance_is_one_of_ec2() -> None:
+    """Flow log records, pkt-dst-aws-service: the part of AWS's address ranges that an address is of."""
+    network = Network(SHOP)
+    network.send("web", IP(src="10.0.0.71", dst="203.0.113.62") / UDP())
+    [line] = log_of(network, "shop/service")
+    assert " ACCEPT 0 10.0.0.71 203.0.113.62 - EC2 8 egress OK" in line
+
+
+def test_an_interface_without_ipv6_that_gets_some_is_told_as_the_packet_has_it() -> None:
+    """A NAT gateway has no IPv6 address that could stand for those of NAT64."""
+    network = Network("""
+version: 1
+vpcs:
+  shop:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: ["2001:db8::/56"]
+    internet_gateway: {}
+    subnets:
+      public: {cidr: 10.0.0.0/24, route_table: public}
+      six: {cidr: 10.0.1.0/24, ipv6_cidr: "2001:db8:0:1::/64", route_table: six}
+    route_tables:
+      public: {routes: [{destination: 0.0.0.0/0, target: internet-gateway}]}
+      six: {routes: [{destination: "64:ff9b::/96", target: "nat-gateway:out"}]}
+    nat_gateways: {out: {subnet: public, elastic_ip: 203.0.113.11}}
+    flow_logs:
+      nat: {network_interface: "nat-gateway:out", log_format: "${srcaddr} ${dstaddr} ${flow-direction} ${type}"}
+instances:
+  app: {vpc: shop, subnet: six, ipv6_address: "2001:db8:0:1::10"}
+internet: {hosts: {server5: {address: 203.0.113.5}}}
+""")
+    network.send("app", IPv6(src="2001:db8:0:1::10", dst="64:ff9b::203.0.113.5") / UDP(sport=1000, dport=53))
+    assert "2001:db8:0:1::10 64:ff9b::cb00:7105 ingress IPv6" in network.flow_log("shop/nat")
+
+
 def through_nat(network: Network) -> None:
     out = network.send("private", IP(src="10.0.1.5", dst="203.0.113.5") / UDP(sport=1000, dport=53))
     port = out.packet[UDP].sport
@@ -400,6 +434,26 @@ def test_traffic_of_the_router_and_of_services_on_the_link_is_not_logged(address
     network.send("web", IP(src="10.0.0.71", dst=address) / ICMP())
     network.send("web", IP(src="10.0.0.71", dst=address) / UDP(sport=5353, dport=53))
     assert paths(network) == set()
+
+
+@pytest.mark.parametrize("last", ["123", "250", "253", "254"])
+def test_nor_is_traffic_of_services_at_their_ipv6_addresses(last: str) -> None:
+    """Flow log limitations; time, licences, DNS and metadata in fd00:ec2::/32 (Amazon EC2 User Guide)."""
+    network = Network(home())
+    ours = "2001:db8:1234:a102:3304:8879:34cf:4071"
+    for address, logged in ((f"fd00:ec2::{last}", 0), ("fd00:ec3::1", 1)):
+        network.send("server", IPv6(src=ours, dst=address) / UDP(sport=5353, dport=53))
+        lines = [line for line in network.flow_log("shop/one") if not line.endswith("NODATA")]
+        assert len(lines) == logged
+
+
+def test_amazons_dns_is_at_the_third_address_of_the_vpc_not_of_each_subnet() -> None:
+    """Flow log limitations: of DNS, traffic to the Amazon DNS server is left out; that is at the VPC's base plus two
+    (https://docs.aws.amazon.com/vpc/latest/userguide/AmazonDNS-concepts.html)."""
+    network = Network(SHOP)
+    for address in ("10.0.0.2", "10.0.1.2"):
+        network.send("private", IP(src="10.0.1.5", dst=address) / UDP(sport=5353, dport=53))
+    assert {row[2] for row in paths(network)} == {"10.0.1.2"}
 
 
 def test_a_source_that_is_not_the_interfaces_own_never_comes_to_its_gates() -> None:

@@ -58,6 +58,23 @@ def test_fragments_of_a_refused_datagram_are_refused_like_the_first(shop: Networ
     assert {r.reason for r in shop.send_all("open", refused)} == {Reason.GROUP_INGRESS}
 
 
+def test_what_waited_and_is_refused_then_is_counted_like_what_did_not_wait(shop: Network) -> None:
+    first, second, third = fragment(IP(src=OPEN, dst="10.0.2.10", id=3) / UDP(sport=5, dport=6) / bytes(3000), 1400)
+    assert {r.verdict for r in shop.send_all("open", [second, third])} == {Verdict.HOLD}
+    assert shop.send("open", first).reason is Reason.GROUP_INGRESS
+    assert shop.plane.engine.counters()[shop.port("open")]["reasons"] == {Reason.GROUP_INGRESS: 3}
+
+
+def test_what_waited_for_a_neighbour_comes_from_its_senders_mac(shop: Network) -> None:
+    """Neighbours hear each other, not the router, whoever's piece came first."""
+    app = "10.0.2.10"
+    first, second, third = fragment(IP(src=app, dst=OPEN, id=4) / UDP(sport=5, dport=6) / bytes(3000), 1400)
+    assert {r.verdict for r in shop.send_all("app", [third, second])} == {Verdict.HOLD}
+    sent = shop.send("app", first).sent
+    assert [(each.node, each.packet.frag) for each in sent] == [("open", 0), ("open", 350), ("open", 175)]
+    assert {(each.ether.src, each.ether.dst) for each in sent} == {(shop.mac("app"), shop.mac("open"))}
+
+
 def test_a_steady_stream_of_fragmented_datagrams_loses_none(shop: Network) -> None:
     for number in range(1200):
         shop.now += 1
@@ -94,3 +111,33 @@ def test_later_fragment_of_an_icmp_error_is_related_like_the_first(shop: Network
     quoted = bytes(IP(src="10.0.2.10", dst=OPEN) / UDP(sport=5, dport=6) / b"x") + bytes(1600)
     error = IP(src=OPEN, dst="10.0.2.10", id=9) / ICMP(type=3, code=3) / quoted
     assert {r.to for r in shop.send_all("open", list(fragment(error, 800)))} == {"app"}
+
+
+PING = IP(src="10.0.2.10", dst=OPEN) / ICMP(id=7) / b"ping"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [ICMP(type=0, id=7) / bytes(1600), ICMP(type=3, code=3) / bytes(PING) / bytes(1600)],
+    ids=["reply", "error about the request"],
+)
+def test_later_fragments_of_what_answers_a_ping_are_of_its_flow(shop: Network, answer: ICMP) -> None:
+    """The app's group lets nothing else in."""
+    assert shop.send("app", PING).to == "open"
+    pieces = list(fragment(IP(src=OPEN, dst="10.0.2.10", id=9) / answer, 800))
+    assert {r.to for r in shop.send_all("open", pieces)} == {"app"}
+
+
+def test_later_fragments_have_the_icmp_code_of_the_first() -> None:
+    rule = "{rule: 100, protocol: icmp, icmp: {type: 3, code: 3}, cidr: 0.0.0.0/0, action: allow}"
+    acl = f"{{ingress: [{rule}], egress: [{{rule: 1, protocol: all, cidr: 0.0.0.0/0, action: allow}}]}}"
+    net = Network(
+        SHOP.replace(
+            "    security_groups:\n", f"    network_acls:\n      one: {acl}\n    security_groups:\n", 1
+        ).replace("route_table: public}", "route_table: public, network_acl: one}", 1)
+    )
+    asked = IP(src=BARE, dst=OPEN) / UDP(sport=5, dport=6) / b"x"
+    assert net.send("bare", asked).to == "open"
+    for code, reasons in ((3, {Reason.NONE}), (1, {Reason.ACL_INGRESS})):
+        error = IP(src=OPEN, dst=BARE, id=code) / ICMP(type=3, code=code) / bytes(asked) / bytes(1600)
+        assert {r.reason for r in net.send_all("open", list(fragment(error, 800)))} == reasons

@@ -71,7 +71,8 @@ def test_outer_checksum_that_comes_out_as_zero_is_sent_as_all_ones() -> None:
     for fresh in (False, True):
         if fresh:
             net = Network(ONE)
-        assert outer(missing.to_bytes(2))[UDP].chksum == 0xFFFF
+        for _ in range(3):
+            assert outer(missing.to_bytes(2))[UDP].chksum == 0xFFFF
 
 
 def test_packet_inside_is_the_senders_one_hop_further() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror, UDPerror
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPerror, TCPerror, UDPerror, fragment
 from scapy.packet import Raw
 
 from dataplane.verdict import Cause, Reason
@@ -204,6 +204,14 @@ def test_reset_tells_the_sender_of_a_segment_of_no_flow() -> None:
     assert (tcp.sport, tcp.dport, str(tcp.flags), tcp.seq, tcp.ack) == (80, 40000, "R", 901, 0)
 
 
+def test_of_a_segment_in_fragments_the_first_is_reset_and_no_other() -> None:
+    """The others have no sequence number."""
+    net = Network(RESETS)
+    pieces = fragment(IP(src=APP, dst=DB, id=77) / TCP(sport=1, dport=2, flags="A", ack=5) / Raw(bytes(1600)), 800)
+    results = [net.send("app", piece) for piece in pieces]
+    assert [(each.reason, len(each.sent)) for each in results] == [(Reason.BALANCER_NO_FLOW, n) for n in (1, 0, 0)]
+
+
 def test_no_reset_answers_a_reset() -> None:
     packet = ACK.copy()
     packet[TCP].flags = "R"
@@ -229,6 +237,21 @@ def test_both_ends_are_told_when_their_flow_times_out() -> None:
     assert (told["app"].src, told["app"][TCP].seq, str(told["app"][TCP].flags)) == (DB, 901, "R")
     assert (told["db"].src, told["db"][TCP].seq, str(told["db"][TCP].flags)) == (APP, 101, "R")
     assert died(net, 1000) == []
+
+
+def test_each_end_is_told_with_what_it_acknowledged_last() -> None:
+    """RFC 9293, section 3.10.7.4: of other numbers it takes no reset. Most packets are of a flow that is known."""
+    net = Network(RESETS)
+    connect(net)
+    for n in range(4):
+        for node, packet in (("app", ACK), ("db", DATA)):
+            later = packet.copy()
+            later[TCP].seq += 100 * n
+            later[TCP].ack += 100 * n
+            assert through(net, node, later).sent
+    told = dict(died(net, 350))
+    assert (told["app"][TCP].seq, str(told["app"][TCP].flags)) == (901 + 300, "R")
+    assert (told["db"][TCP].seq, str(told["db"][TCP].flags)) == (101 + 300, "R")
 
 
 @pytest.mark.parametrize(("node", "other"), [("app", "db"), ("db", "app")])

@@ -206,6 +206,16 @@ def test_flows_move_together_where_they_stick_together() -> None:
     assert {delivered(net.send("app", each)).target for each in flows} == {other}
 
 
+def test_new_flows_go_where_those_that_they_stick_to_have_moved() -> None:
+    net = Network(group(stickiness="source_ip_dest_ip", **REBALANCE))
+    target = delivered(net.send("app", QUERY)).target
+    [other] = IN_A - {target}
+    set_state(net, {target: "unhealthy"})
+    assert delivered(net.send("app", QUERY)).target == other
+    set_state(net, {target: "healthy"})
+    assert targets_of_flows(net, 5) == {other}
+
+
 def test_another_address_of_the_same_target_gets_the_flow() -> None:
     text = LAB.replace("targets: [fw1, fw2, fw3]", "targets: [fw1]")
     net = Network(text)

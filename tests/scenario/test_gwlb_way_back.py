@@ -11,15 +11,17 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
 from scapy.packet import Raw
 
 from dataplane.verdict import Reason
 from tests.scenario.gwlb import (
     APP,
     APP6,
+    APP_OUTSIDE,
     DB,
     FAR,
+    FAR6,
     LAB,
     NODE_A,
     NODE_B,
@@ -65,6 +67,65 @@ def test_appliance_may_answer_itself() -> None:
     reply = IP(src=DB, dst=APP) / UDP(sport=53, dport=5000) / Raw(b"no")
     result = send_back(net, got, inside=bytes(reply))
     assert (result.to, result.packet[UDP].load) == ("app", b"no")
+
+
+def test_what_a_target_may_not_say_it_may_not_say_of_a_flow_that_is_known() -> None:
+    net, got = begun()
+    for _ in range(4):
+        assert send_back(net, got).to == "db"
+    assert send_back(net, got, sport=got.source_port ^ 1).reason is Reason.GENEVE_PORTS
+    spoofed = answer(got)
+    spoofed[IP].src = "10.9.1.22"
+    assert net.send(got.target, spoofed).reason is Reason.SOURCE_CHECK
+    assert send_back(net, got).to == "db"
+
+
+def test_what_comes_out_is_measured_by_the_links_ahead_whatever_small_packets_went_before() -> None:
+    """The internet takes 1500 bytes, the tunnel more."""
+    net = Network(ONE)
+    small, fits, large = (IP(src=APP, dst=FAR, flags="DF") / UDP(sport=1, dport=2) / bytes(n) for n in (9, 1472, 1473))
+    for _ in range(4):
+        assert send_back(net, delivered(net.send("app", small))).to == "far"
+    assert send_back(net, delivered(net.send("app", fits))).to == "far"
+    assert send_back(net, delivered(net.send("app", large))).reason is Reason.MTU_EXCEEDED
+
+
+QUERIES = [
+    (IP(src=APP, dst=FAR) / ICMP(type=8, id=7), IP(src=FAR, dst=APP_OUTSIDE) / ICMP(type=0, id=7)),
+    (IP(src=APP, dst=FAR) / ICMP(type=13, id=7), IP(src=FAR, dst=APP_OUTSIDE) / ICMP(type=14, id=7)),
+    (IPv6(src=APP6, dst=FAR6) / ICMPv6EchoRequest(id=7), IPv6(src=FAR6, dst=APP6) / ICMPv6EchoReply(id=7)),
+]
+
+
+@pytest.mark.parametrize(("request_", "reply"), QUERIES, ids=["echo", "timestamp", "echo of IPv6"])
+def test_pieces_of_an_answer_are_of_its_type_for_an_acl_behind_the_endpoint(request_: Any, reply: Any) -> None:
+    kind = reply.payload.type
+    words = ("icmpv6", "::/0") if reply.version == 6 else ("icmp", "0.0.0.0/0")
+    rule = f'{{rule: 100, protocol: {words[0]}, icmp: {{type: {kind}}}, cidr: "{words[1]}", action: allow}}'
+    every = [
+        f'{{rule: {n}, protocol: all, cidr: "{cidr}", action: allow}}' for n, cidr in ((1, "0.0.0.0/0"), (2, "::/0"))
+    ]
+    acls = f"    network_acls:\n      one: {{ingress: [{rule}], egress: [{', '.join(every)}]}}\n    security_groups:\n"
+    net = Network(
+        ONE.replace("    security_groups:\n", acls, 1).replace(
+            "route_table: apps}", "route_table: apps, network_acl: one}", 1
+        )
+    )
+    assert send_back(net, delivered(net.send("app", request_))).to == "far"
+    whole = reply.__class__(bytes(reply / Raw(bytes(1200))))
+    for piece in pieces_of(whole):
+        assert send_back(net, delivered(net.send("far", piece))).to == "app"
+
+
+def pieces_of(packet: Any) -> list[Any]:
+    """Two fragments."""
+    if packet.version == 4:
+        return list(fragment(packet, 800))
+    body, head = bytes(packet.payload), packet.copy()
+    head.remove_payload()
+    del head.plen, head.nh
+    parts = ((0, 1, body[:800]), (100, 0, body[800:]))
+    return [head / IPv6ExtHdrFragment(nh=58, id=9, offset=at, m=more) / Raw(part) for at, more, part in parts]
 
 
 def test_appliance_may_send_a_packet_as_often_as_it_likes() -> None:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_EOL, IPOption_Router_Alert, IPOption_RR
+from scapy.layers.inet import (
+    ICMP,
+    IP,
+    TCP,
+    UDP,
+    IPOption,
+    IPOption_EOL,
+    IPOption_NOP,
+    IPOption_Router_Alert,
+    IPOption_RR,
+)
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
 
 from dataplane.verdict import Cause, Reason, Verdict
@@ -144,3 +154,21 @@ def test_fragments_carry_the_options_they_must_and_the_last_takes_all_that_fits(
         (6, 2936, 136),
     ]
     assert b"".join(bytes(each.payload) for each in (first, *others)) == body
+
+
+def test_options_that_are_copied_are_padded_anew(shop: Network) -> None:
+    """RFC 791, section 3.1: bytes that only align are not copied; a header ends with a word."""
+    security = IPOption(b"\x82\x0b" + bytes(range(1, 10)))
+    options = [IPOption_NOP(), IPOption_NOP(), security]
+    packet = IP(src="10.0.1.10", dst="198.51.100.10", id=7, proto=253, options=options) / bytes(2000)
+    first, second = (sent.packet for sent in shop.send("web", packet).sent)
+    assert (first.ihl, bytes(first)[20:36]) == (9, b"\x01\x01" + bytes(security) + bytes(3))
+    assert (second.ihl, bytes(second)[20:32]) == (8, bytes(security) + bytes(1))
+
+
+def test_pieces_of_a_fragment_are_all_followed_by_more_unless_it_was_the_last(shop: Network) -> None:
+    head = {"src": "10.0.1.10", "dst": "198.51.100.10", "id": 7, "proto": 17}
+    body = bytes(UDP(sport=5, dport=6, len=3208) / bytes(3200))
+    pieces = [IP(**head, flags="MF") / body[:1600], IP(**head, frag=200) / body[1600:]]
+    sent = [each.packet for piece in pieces for each in shop.send("web", piece).sent]
+    assert [(each.frag * 8, str(each.flags)) for each in sent] == [(0, "MF"), (1480, "MF"), (1600, "MF"), (3080, "")]

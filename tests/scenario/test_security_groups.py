@@ -179,3 +179,11 @@ def test_ports_are_found_behind_extension_headers(kind: int, headers: bytes) -> 
         datagram = bytes(IPv6(**ends) / UDP(sport=5000, dport=port) / b"question")[40:]
         result = network.send("visitor", IPv6(**ends, nh=kind) / Raw(headers + datagram))
         assert result.reason is expected
+
+
+def test_icmp_messages_that_ask_nothing_are_of_one_flow_with_their_like_only() -> None:
+    """A rule lets in one type, which is then known; another one needs a rule of its own."""
+    rule = "{protocol: icmp, icmp: {type: 10}, source: 0.0.0.0/0}"
+    net = Network(SHOP.replace("ingress: []", f"ingress: [{rule}]", 1))
+    reasons = [net.send("open", IP(src="10.0.2.11", dst="10.0.2.10") / ICMP(type=n)).reason for n in (10, 10, 9)]
+    assert reasons == [Reason.NONE, Reason.NONE, Reason.GROUP_INGRESS]

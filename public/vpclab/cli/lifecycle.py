@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from dataplane.errors import ConfigurationError, LabError
-from lab.gc import Removed
+from lab.gc import NotRemovedError, Removed
 from vpclab.cli.output import console, duration, format_option, memory, show, show_json
 from vpclab.cli.selection import Selection, lab_option
 from vpclab.lab import Lab
@@ -226,14 +226,20 @@ def _command_name() -> str:
 @format_option
 def gc(output: str) -> None:
     """Remove everything that killed labs left behind; running labs are not touched."""
-    removed = Lab.collect_garbage()
+    problem: NotRemovedError | None = None
+    try:
+        removed = Lab.collect_garbage()
+    except NotRemovedError as error:
+        removed, problem = error.removed, error
     if output == "json":
         show_json([asdict(one) for one in removed])
-        return
-    for line in map(_removal, removed):
-        click.echo(line)
-    if not removed:
-        click.echo("nothing to remove")
+    else:
+        for line in map(_removal, removed):
+            click.echo(line)
+        if not removed and problem is None:
+            click.echo("nothing to remove")
+    if problem is not None:
+        raise problem
 
 
 def _removal(removed: Removed) -> str:

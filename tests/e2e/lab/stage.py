@@ -24,6 +24,14 @@ from lab.runtime import Runtime
 VNET_HEADER_BYTES = 12
 DEADLINE_S = 20.0
 """For what must come; a busy machine takes its time."""
+HOLD = """
+import fcntl, os, struct, sys
+tap = os.open("/dev/net/tun", os.O_RDWR)
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", sys.argv[1].encode(), 0x0002 | 0x1000 | 0x4000))
+print("held", flush=True)
+sys.stdin.read()
+"""
+"""Root in a node takes the other end of a TAP device, which nobody holds just then, until it hears no more."""
 KNOCK = """
 import os, socket, sys
 os.chdir(sys.argv[1])
@@ -140,6 +148,11 @@ def commands(lab_id: str) -> list[str]:
                 words = Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
                 found.append(b" ".join(words).decode())
     return found
+
+
+def child_of(pid: int) -> int:
+    """The one child of a process; 0 when there is none."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text() or 0)
 
 
 def names_of(lab_id: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import pty
 import select
@@ -13,26 +14,26 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from dataplane.errors import LabError
-from lab.enter import find_node, open_socket, popen
+from lab.enter import open_socket, popen
 from lab.identity import LAB_VARIABLE
 from lab.runtime import Runtime
-from lab.state import LabState
 from tests.e2e.lab.stage import DEADLINE_S, commands, eventually, output, plan
 
 pytestmark = pytest.mark.e2e
 
 ROOT = str(Path(__file__).resolve().parents[3])
 RUN_INSIDE = """
+import json
 import sys
 sys.path.insert(0, sys.argv[1])
-from lab.enter import find_node, run_inside
-from lab.state import LabState
-sys.exit(run_inside(find_node(LabState("stage"), "web"), sys.argv[2:]))
+from lab.enter import NodeView, run_inside
+sys.exit(run_inside(NodeView(**json.loads(sys.argv[2])), sys.argv[3:]))
 """
 
 
@@ -42,9 +43,9 @@ def web(runtime: Runtime) -> Runtime:
     return runtime
 
 
-def command_line(*command: str) -> list[str]:
+def command_line(runtime: Runtime, *command: str) -> list[str]:
     """As another process of the same user would do it, such as `vpclab exec`."""
-    return [sys.executable, "-c", RUN_INSIDE, ROOT, *command]
+    return [sys.executable, "-c", RUN_INSIDE, ROOT, json.dumps(asdict(runtime.view("web"))), *command]
 
 
 def test_a_command_gets_streams_folder_and_variables(web: Runtime, tmp_path: Path) -> None:
@@ -89,15 +90,6 @@ def test_a_node_that_is_gone_is_an_error_in_words(web: Runtime) -> None:
         popen(view, ["true"])
     with pytest.raises(LabError, match="node web cannot be entered"):
         open_socket(view, socket.AF_INET, socket.SOCK_DGRAM)
-    with pytest.raises(LabError, match="lab stage is not running"):
-        find_node(LabState("stage"), "web")
-
-
-def test_a_wrong_name_is_answered_with_the_nearest(web: Runtime) -> None:
-    with pytest.raises(LabError, match=r"has no node 'wbe'; did you mean web\?"):
-        find_node(LabState("stage"), "wbe")
-    with pytest.raises(LabError, match=r"has no node 'x'; it has web"):
-        find_node(LabState("stage"), "x")
 
 
 def test_signals_reach_the_command_and_its_end_is_ours(web: Runtime) -> None:
@@ -154,14 +146,16 @@ def test_sockets_of_a_node_can_be_used_from_here(web: Runtime) -> None:
 
 
 def test_another_process_enters_without_asking_the_daemon(web: Runtime) -> None:
-    done = subprocess.run(command_line("sh", "-c", "hostname; echo $COLOUR; exit 9"), capture_output=True, text=True)
+    done = subprocess.run(
+        command_line(web, "sh", "-c", "hostname; echo $COLOUR; exit 9"), capture_output=True, text=True
+    )
     assert (done.stdout, done.returncode) == ("web\nblue\n", 9), done.stderr
-    done = subprocess.run(command_line("sh", "-c", "kill -TERM $$"), capture_output=True, text=True)
+    done = subprocess.run(command_line(web, "sh", "-c", "kill -TERM $$"), capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGTERM
 
 
 def test_a_terminal_belongs_to_the_command(web: Runtime) -> None:
-    with Terminal(command_line("sh", "-c", "trap 'echo interrupted' INT; tty; stty size; cat")) as terminal:
+    with Terminal(command_line(web, "sh", "-c", "trap 'echo interrupted' INT; tty; stty size; cat")) as terminal:
         terminal.expect("/dev/pts/")
         terminal.expect("24 80")
         terminal.type("hello\r")
@@ -174,7 +168,7 @@ def test_a_terminal_belongs_to_the_command(web: Runtime) -> None:
 def test_ctrl_z_stops_and_fg_continues(web: Runtime) -> None:
     shell = ["bash", "--norc", "--noprofile", "-i"]
     with Terminal(shell, {**os.environ, "PS1": "$ ", "INPUTRC": "/dev/null"}) as terminal:
-        inner = " ".join(f"'{word}'" for word in command_line("sh", "-c", "echo begun; cat"))
+        inner = " ".join(f"'{word}'" for word in command_line(web, "sh", "-c", "echo begun; cat"))
         terminal.expect("$ ")
         terminal.type(f"{inner}\r")
         terminal.expect("begun\r\n")

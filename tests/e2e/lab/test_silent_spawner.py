@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -29,8 +30,7 @@ def spawner(state: LabState) -> Iterator[int]:
     runtime.let_go()
     yield int(state.read(RUNTIME)["pid"])
     gc.clean(state)
-    assert runtime._child is not None
-    runtime._child.wait(DEADLINE_S)
+    runtime._keeper.wait(DEADLINE_S)
 
 
 def test_it_is_not_waited_for_until_the_lab_is_up_and_can_be_taken_over_again(
@@ -41,10 +41,13 @@ def test_it_is_not_waited_for_until_the_lab_is_up_and_can_be_taken_over_again(
     os.kill(spawner, signal.SIGSTOP)
     with pytest.raises(LabError, match="nodes does not answer"):
         runtime.adopt([NODE])
-    runtime.let_go()
     os.kill(spawner, signal.SIGCONT)
+    assert select.select([runtime.fileno()], [], [], DEADLINE_S)[0], "its answer comes too late"
+    with pytest.raises(LabError, match="nodes does not answer"):
+        runtime.status()
+    runtime.let_go()
     with Runtime(state, resume=True) as again:
-        assert again.adopt([NODE])[1] == []
+        assert again.adopt([NODE]).lost == []
         again.be_patient()
         os.kill(spawner, signal.SIGSTOP)
         goes_on = threading.Timer(1, os.kill, (spawner, signal.SIGCONT))

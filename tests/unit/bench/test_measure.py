@@ -51,6 +51,27 @@ def test_a_target_does_not_hold_of_what_was_not_measured() -> None:
     assert not verdict.holds
 
 
+def test_of_a_peer_with_modes_the_better_one_counts_over_all_rounds() -> None:
+    """Not the better one of each round: of two that differ by noise alone, that would be better than either."""
+
+    def rounds(*values: tuple[float, float, float]) -> list[Row]:
+        found: list[Row] = []
+        for ours, slow, quick in values:
+            sides: dict[str, Sample | NotRun | Limit] = {
+                "slow": Sample([slow]),
+                "quick": Sample([quick]),
+                "away": NotRun("x"),
+            }
+            found = joined(found, [Row("wire", "ping", "two", "us", Sample([ours]), sides)])
+        return found
+
+    target = Target("ping", "two", "it", 1, 2, modes=("slow", "quick", "away"))
+    (verdict,) = judge(rounds((2.0, 9.0, 1.0), (2.0, 1.0, 9.0), (2.0, 8.0, 6.0)), [target])
+    assert verdict.ratio == 3
+    away = Target("ping", "two", "it", 1, 2, modes=("away",))
+    assert judge(rounds((2.0, 9.0, 1.0)), [away])[0].ratio is None
+
+
 def test_everybody_is_measured_once_a_round_in_turns() -> None:
     order: list[str] = []
 

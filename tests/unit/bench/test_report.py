@@ -28,6 +28,7 @@ def test_shows_the_newest_and_what_must_hold() -> None:
             Row(
                 "tables", "lookup", "50 routes", "ns", ours, {"rte_fib": Sample([4.0]), "other": NotRun("x")}, note="so"
             ),
+            Row("tables", "bytes", "50 routes", "B", Sample([1.0]), {}),
             Row("tables", "growth: lookup", "1 route", "ns", ours, {"rte_fib": Sample([8.0])}),
         ]
 
@@ -38,4 +39,5 @@ def test_shows_the_newest_and_what_must_hold() -> None:
     assert "| lookup, 50 routes | rte_fib | 1.9x | 1.50x | 3.00x | holds |" in text
     assert text.index("### Lookup (ns)") < text.index("### As it grows: lookup (ns)")
     assert " 9 |" not in text
+    assert "| 2025-01-02 | 0123456789 | tables | 2 | Some CPU," in text
     assert "limit: no" in page([run("2025-01-03", rows(Limit("no")), targets)])

@@ -153,7 +153,18 @@ def _fragments(lab: Sections) -> None:
     lab["settings"] = {"fragment_timeout": 31}
 
 
-IN_PARTS = [_shift_rules, _change_rules, _shorten, _outbound, _acl, _partners, _route, _table, _stickiness, _nothing]
+def _interface_timer(lab: Sections) -> None:
+    lab["settings"] = {"icmp_timeout": 31}
+
+
+def _gateway_timer(lab: Sections) -> None:
+    lab["settings"] = {"balancer_closing_timeout": 61}
+
+
+IN_PARTS = [
+    *(_shift_rules, _change_rules, _shorten, _outbound, _acl, _partners, _route, _table, _stickiness, _nothing),
+    *(_interface_timer, _gateway_timer),
+]
 AS_A_WHOLE = [_to_group, _instance, _gone, _membership, _check, _redirect, _host, _fragments]
 
 
@@ -176,6 +187,31 @@ def test_a_change_and_back(change: Callable[[Sections], None]) -> None:
         plane.apply(topology(**lab))
         compared(plane, names)
         assert plane.compiler.in_parts == (way if change in IN_PARTS else 0), plane.compiler.as_a_whole
+
+
+def _logged(lab: Sections) -> None:
+    lab["vpcs"]["app"] |= {"secondary_cidrs": ["10.2.0.0/16"], "flow_logs": {"all": {}}}
+
+
+def _primary_block(lab: Sections) -> None:
+    """Amazon's DNS, whose traffic flow logs leave out, is at the third address of the primary block."""
+    lab["vpcs"]["app"] |= {"cidr": "10.2.0.0/16", "secondary_cidrs": ["10.0.0.0/16"]}
+
+
+@pytest.mark.parametrize(("prepare", "change"), [(_to_group, _membership), (_logged, _primary_block)])
+def test_what_follows_from_others_is_lowered_again(
+    prepare: Callable[[Sections], None], change: Callable[[Sections], None]
+) -> None:
+    """Addresses that carry a group, whose rules stay as they are; what a log leaves out, at interfaces that stay."""
+    first, other = sections(), sections()
+    prepare(first)
+    prepare(other)
+    change(other)
+    plane = DataPlane(topology(**first))
+    for lab in (other, first):
+        names = copy.deepcopy(plane.names)
+        plane.apply(topology(**lab))
+        compared(plane, names)
 
 
 def test_lists_get_classes_and_lose_them_while_rules_about_sets_stay() -> None:

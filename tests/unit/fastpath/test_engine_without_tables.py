@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataplane.verdict import Reason, Verdict
-from fastpath.engine import Engine, Overlay
+from fastpath.engine import Engine
+from fastpath.tracer import Overlay
 
 
 def test_frames_come_by_no_context() -> None:

@@ -19,8 +19,8 @@ from fastpath.snapshot import Snapshot
 from tests.unit.fastpath.test_classifier import NEVER, some_facts, some_rules
 from tests.unit.fastpath.two_hosts import TwoHosts
 
-COUNTS = [1, 7, 8, 63, 64, 65, 300, 512, 513, 700, 1030, 1100]
-"""Around the ends of words, and of what kernels take in one step."""
+COUNTS = [1, 7, 8, 63, 64, 65, 128, 129, 190, 256, 257, 300, 512, 513, 700, 770, 1024, 1025, 1030, 1100]
+"""Around the ends of words, and of what kernels take in one step: 1, 2, 4, 8, 12 and 16 words."""
 
 
 def snapshots(rules: list[Rule], sets: dict[str, list[Prefix]]) -> tuple[Snapshot, Snapshot, int]:
@@ -82,17 +82,29 @@ def test_the_first_rule_is_the_one_that_a_look_at_each_finds(seed: int, count: i
     assert list(looked_through.first_rules(index, remotes, services)) == wanted
 
 
-def test_rules_of_every_word_are_found() -> None:
-    """Late ones too: list n has a rule of its own for each address."""
-    hosts = [ip_network(f"10.{n >> 8}.{n & 255}.0/24") for n in range(1100)]
-    rules = [Rule(rule=1 + n, protocol=6, ports=(n, n), prefix=host) for n, host in enumerate(hosts)]
+@pytest.mark.parametrize("count", COUNTS)
+def test_rules_of_every_word_are_found(count: int) -> None:
+    """Late ones too: every address has a rule of its own, some after rules for all senders of a group."""
+    draw = random.Random(count)
+    rules: list[Rule] = []
+    own: list[tuple[int, int, int]] = []
+    while len(rules) < count:
+        n = len(rules)
+        if draw.randrange(2):
+            rules.append(Rule(rule=1 + n, protocol=6, ports=(0, 65535), group=1))
+        else:
+            host = ip_network(f"10.{n >> 8}.{n & 255}.0/24")
+            rules.append(Rule(rule=1 + n, protocol=6, ports=(n, n), prefix=host))
+            own.append((1 + n, int(host.network_address) + 7, service(6, port=n)))
     by_classes, _, index = snapshots(rules, {})
-    remotes = array("I", [int(host.network_address) + 7 for host in hosts])
-    services = array("I", [service(6, port=n) for n in range(1100)])
+    numbers, remotes, services = array("I", []), array("I", []), array("I", [])
+    for each in own:
+        for column, value in zip((numbers, remotes, services), each, strict=True):
+            column.append(value)
+    shifted = array("I", [*services[1:], service(6, port=count)][: len(own)])
     for level in LEVELS:
-        assert list(by_classes.first_rules(index, remotes, services, level=level)) == list(range(1, 1101))
-        shifted = array("I", [*services[1:], 0])
-        assert set(by_classes.first_rules(index, remotes, shifted, level=level)) == {0}
+        assert by_classes.first_rules(index, remotes, services, level=level) == numbers
+        assert not any(by_classes.first_rules(index, remotes, shifted, level=level))
 
 
 def test_what_is_no_pair_of_buffers_is_refused() -> None:

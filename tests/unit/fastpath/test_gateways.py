@@ -58,6 +58,22 @@ def test_bytes_of_an_offloaded_frame_are_those_of_the_packets_it_stands_for() ->
     assert plane.engine.statistics()["flow_hits"] > 0
 
 
+def test_bytes_of_a_flow_may_be_more_than_32_bits_hold() -> None:
+    """Each frame stands for 60,000 packets of 41 bytes."""
+    plane = DataPlane(load_topology(SHOP, file_name="shop.yaml"))
+    port = plane.port("app/eth0")
+    plane.process([frame(plane, IP(src=APP, dst=EXAMPLE) / TCP(sport=7, dport=80))], [port], 1_000)
+    before = plane.nat_metrics()["shop/nat"]
+    data = frame(plane, IP(src=APP, dst=EXAMPLE) / TCP(sport=7, dport=80, flags="A") / bytes(60_000))
+    offload = struct.pack("<BBHHHHH", 1, 1, 54, 1, 34, 16, 0)
+    for _ in range(200):
+        plane.process([data] * 10, [port] * 10, 1_000, [offload] * 10)
+    after = plane.nat_metrics()["shop/nat"]
+    assert after["BytesInFromSource"] - before["BytesInFromSource"] == 2_000 * 60_000 * 41 > 1 << 32
+    assert after["PacketsInFromSource"] - before["PacketsInFromSource"] == 2_000 * 60_000
+    assert plane.engine.statistics()["flow_hits"] > 1_900
+
+
 def test_a_trace_finds_the_ports_of_the_dead_free_like_a_packet() -> None:
     topology = load_topology(SHOP, file_name="shop.yaml")
     names = Names()

@@ -135,8 +135,10 @@ def test_a_set_of_100_000_random_prefixes_has_more_chunks_than_16_bits_count() -
     assert found(table, 4, [(n + 1) % 2**32 for n in numbers]).count(0) > 99_000
 
 
-def test_bursts_of_every_length_are_answered_whole() -> None:
-    entries = drawn(7, 300, 4, 2**31) + drawn(7, 300, 6, 2**31)
+@pytest.mark.parametrize("count", [9, 60, 300, 12000])
+def test_bursts_of_every_length_are_answered_whole(count: int) -> None:
+    """In trees of one level to four."""
+    entries = drawn(7, count, 4, 2**31) + drawn(7, count, 6, 2**31)
     rows = intervals(entries)
     for form in SMALL:
         table = Lpm(rows, form=form)

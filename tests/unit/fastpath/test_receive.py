@@ -14,6 +14,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
 from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
     ICMPv6ND_NS,
+    ICMPv6Unknown,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -72,6 +73,10 @@ IPV4_CASES = {
         bytes(IP(**V4, options=[IPOption(b"\x83\x07\x04\x0a\0\x02\x01")]) / ICMP()),
         Reason.IP_OPTIONS,
     ),
+    "strict source route": (
+        bytes(IP(**V4, options=[IPOption(b"\x89\x07\x04\x0a\0\x02\x01")]) / ICMP()),
+        Reason.IP_OPTIONS,
+    ),
     "TTL 0": (bytes(IP(**V4, ttl=0) / ICMP()), Reason.TTL_ZERO),
     "land": (bytes(IP(src="10.0.1.10", dst="10.0.1.10") / TCP()), Reason.LAND),
     "spoofed source": (bytes(IP(src="10.0.1.11", dst="10.0.2.10") / TCP()), Reason.SOURCE_CHECK),
@@ -122,10 +127,30 @@ IPV6_CASES = {
         bytes(IPv6(**V6) / IPv6ExtHdrFragment(m=1) / IPv6ExtHdrFragment(m=1) / bytes(16)),
         Reason.IP_EXTENSION,
     ),
+    "middle fragment of odd length": (
+        bytes(IPv6(**V6) / IPv6ExtHdrFragment(nh=17, id=1, offset=2, m=1) / bytes(9)),
+        Reason.FRAGMENT_MALFORMED,
+    ),
+    "fragment past 65535": (
+        bytes(IPv6(**V6) / IPv6ExtHdrFragment(nh=17, id=1, offset=8191) / bytes(8)),
+        Reason.FRAGMENT_MALFORMED,
+    ),
+    "empty last fragment": (
+        bytes(IPv6(**V6) / IPv6ExtHdrFragment(nh=17, id=1, offset=8)),
+        Reason.FRAGMENT_MALFORMED,
+    ),
     "unspecified source": (bytes(IPv6(src="::", dst=V6["dst"]) / UDP()), Reason.SOURCE_MARTIAN),
     "link-local destination": (bytes(IPv6(src=V6["src"], dst="fe80::1") / UDP()), Reason.DESTINATION_MARTIAN),
     "spoofed source": (bytes(IPv6(src="2001:db8:1::11", dst=V6["dst"]) / UDP()), Reason.SOURCE_CHECK),
     "neighbour solicitation from afar": (bytes(IPv6(**V6, hlim=64) / ICMPv6ND_NS(tgt=V6["dst"])), Reason.ND_MALFORMED),
+    "neighbour solicitation with a code": (  # RFC 4861, section 7.1.1, as what follows
+        bytes(IPv6(**V6, hlim=255) / ICMPv6ND_NS(code=1, tgt="2001:db8:1::1")),
+        Reason.ND_MALFORMED,
+    ),
+    "neighbour solicitation of 20 bytes": (
+        bytes(IPv6(**V6, hlim=255) / ICMPv6Unknown(type=135, msgbody=bytes(16))),
+        Reason.ND_MALFORMED,
+    ),
     "neighbour solicitation for nobody": (
         bytes(IPv6(**V6, hlim=255) / ICMPv6ND_NS(tgt="2001:db8:1::99")),
         Reason.ND_UNANSWERED,
@@ -145,8 +170,49 @@ def test_bad_ipv6_dies_of_its_own_reason(name: str) -> None:
     check_drop(IPV6_TYPE + packet, reason)
 
 
-def check_drop(from_type: bytes, reason: Reason) -> None:
+BEFORE = (
+    *(IPV4 + bytes(IP(**V4) / inside / b"x") for inside in (ICMP(), UDP(), TCP(flags="A"))),
+    *(IPV6_TYPE + bytes(IPv6(**V6) / inside) for inside in (ICMPv6EchoRequest(), UDP(), TCP(flags="A"))),
+)
+"""Sound packets of the flows that the bad ones would be of."""
+
+
+@pytest.mark.parametrize(
+    ("from_type", "reason"),
+    [
+        *(pytest.param(IPV4 + packet, reason, id=f"IPv4: {name}") for name, (packet, reason) in IPV4_CASES.items()),
+        *(
+            pytest.param(IPV6_TYPE + packet, reason, id=f"IPv6: {name}")
+            for name, (packet, reason) in IPV6_CASES.items()
+        ),
+    ],
+)
+def test_bad_packets_of_flows_that_are_known_die_of_the_same(from_type: bytes, reason: Reason) -> None:
     lab = TwoHosts()
+    for now in range(1, 4):
+        outcomes, _ = lab.engine.process([lab.a.ether() + each for each in BEFORE], [lab.a.port] * len(BEFORE), now)
+        assert {Verdict(verdict) for verdict, *_ in outcomes} == {Verdict.FORWARD}
+    assert lab.engine.statistics()["flow_hits"] >= len(BEFORE)
+    check_drop(from_type, reason, lab)
+
+
+@pytest.mark.parametrize(
+    "from_type",
+    [
+        IPV4 + bytes(IP(**V4, proto=17, frag=65_512 // 8) / bytes(3)),  # its header counts, too
+        IPV6_TYPE + bytes(IPv6(**V6) / IPv6ExtHdrFragment(nh=17, id=1, offset=65_528 // 8) / bytes(7)),
+    ],
+    ids=["IPv4", "IPv6"],
+)
+def test_a_datagram_may_be_as_long_as_its_length_field_can_tell(from_type: bytes) -> None:
+    """65,535 bytes: of IPv4 with its header (RFC 791, section 3.1), of IPv6 without (RFC 8200, section 4.5)."""
+    lab = TwoHosts()
+    outcomes, _ = lab.engine.process([lab.a.ether() + from_type], [lab.a.port], 1)
+    assert outcomes[0][:2] == (Verdict.HOLD, Reason.NONE)
+
+
+def check_drop(from_type: bytes, reason: Reason, lab: TwoHosts | None = None) -> None:
+    lab = lab or TwoHosts()
     outcomes, emissions = lab.engine.process([lab.a.ether() + from_type], [lab.a.port], 1)
     assert [(Verdict(v), Reason(r)) for v, r, _, _ in outcomes] == [(Verdict.DROP, reason)]
     assert not emissions
@@ -183,9 +249,9 @@ def test_frame_from_nowhere_is_dropped(context: int) -> None:
 def test_router_answers_arp_for_itself_and_for_neighbours_and_nobody_else() -> None:
     lab = TwoHosts()
 
-    def ask(target: str) -> tuple[int, list[bytes]]:
+    def ask(target: str, op: str | int = "who-has") -> tuple[int, list[bytes]]:
         request = Ether(src="02:00:00:00:00:01", dst="ff:ff:ff:ff:ff:ff") / ARP(
-            hwsrc="02:00:00:00:00:01", psrc="10.0.1.10", pdst=target
+            op=op, hwsrc="02:00:00:00:00:01", psrc="10.0.1.10", pdst=target
         )
         outcomes, emissions = lab.engine.process([bytes(request)], [lab.a.port], 1)
         return outcomes[0][1], [
@@ -203,6 +269,8 @@ def test_router_answers_arp_for_itself_and_for_neighbours_and_nobody_else() -> N
         "10.0.1.10",
     )
     assert ask("10.0.1.10") == (Reason.ARP_UNANSWERED, [])  # a probe for its own address
+    assert ask("10.0.1.1", op="is-at") == (Reason.ARP_UNANSWERED, [])  # sound, but no question
+    assert ask("10.0.1.1", op=3) == (Reason.ARP_MALFORMED, [])
     assert ask("10.0.1.77") == (Reason.ARP_UNANSWERED, [])
     assert ask("10.0.2.10") == (Reason.ARP_UNANSWERED, [])
 

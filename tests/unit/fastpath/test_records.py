@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -17,7 +18,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 
 from dataplane.compile import compile_program
-from dataplane.program import Direction
+from dataplane.program import Direction, Point
 from dataplane.verdict import Reason, Verdict
 from tests.unit.fastpath.two_hosts import TwoHosts
 
@@ -432,6 +433,19 @@ def test_who_takes_loses_nothing_for_want_of_room() -> None:
     window, records, lost, elsewhere = hosts.engine.take_records()
     assert (window, len(records), lost, elsewhere) == (2, 60, [], 0)
     assert hosts.engine.take_records() == (2, [], [], 0)
+
+
+def test_points_without_end_are_a_loop() -> None:
+    """Being seen takes no step of a packet's, unless it is seen again at once."""
+    hosts = TwoHosts(seen=True)
+    at = hosts.program.nodes["a/seen-out"]
+    assert isinstance(at, Point)
+    hosts.program.nodes["a/seen-out"] = replace(at, next="a/seen-out")
+    hosts.engine.swap(compile_program(hosts.program, generation=2))
+    hosts.engine.open_records()
+    assert send(hosts, udp()) == [(Verdict.DROP, Reason.LOOP)]
+    [count] = [value[0] for value in taken(hosts, unfinished=True).values()]
+    assert count == 96 - 2  # gates in front of it
 
 
 STEPS = st.lists(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from ipaddress import IPv4Network
 
 import pytest
 from hypothesis import given, settings
@@ -54,6 +55,18 @@ def test_a_spliced_list_is_the_list_made_from_nothing(seed: int, count: int, ste
             taken = at + removed
         rules = after + rules[taken:]
         made = RuleList(splices, lists.tables, before=made)
+        assert made.parts() == lists.whole(rules).parts()
+
+
+def test_a_list_with_long_prefix_lists_is_spliced_too() -> None:
+    draw = random.Random(3)
+    rules, sets = some_rules(draw, 100)
+    sets["set0"] = [IPv4Network((draw.getrandbits(28) << 4, 28)) for _ in range(9000)]
+    lists = Lists(sets)
+    made = lists.whole(rules)
+    for at, other in ((0, 1), (50, 0), (99, 7)):
+        rules[at] = rules[other]
+        made = RuleList([(at, 1, lists.rows([rules[at]]))], lists.tables, before=made)
         assert made.parts() == lists.whole(rules).parts()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 
 from dataplane.verdict import Cause, Reason, Verdict
-from fastpath.engine import Overlay
+from fastpath.tracer import Overlay
 from tests.scenario.gwlb import APP, DB, FAR, ONE, answer, balancer, delivered
 from tests.scenario.network import Network, check_sums
 from tests.scenario.test_gwlb_routes import TO_ENDPOINT, TO_INTERNET, TO_NAT, with_nat
@@ -78,3 +80,22 @@ def test_a_trace_in_circles_says_so() -> None:
     trace = fast(CIRCLE).trace("app", FAR, protocol="udp", port=53)
     assert trace.forward.verdict is Verdict.DROP
     assert trace.forward.reason in (Reason.TTL_EXCEEDED, Reason.LOOP)
+
+
+def test_a_udp_sum_left_to_hardware_that_comes_out_as_zero_is_all_ones_inside() -> None:
+    """RFC 768: zero says that there is none. The first packet walks, those behind it are of a flow that is known."""
+    net = fast(ONE)
+    port, head = net.port("app"), IP(src=APP, dst=DB)
+    missing = IP(bytes(head / UDP(sport=5000, dport=53) / bytes(2)))[UDP].chksum
+    packet = bytearray(bytes(head / UDP(sport=5000, dport=53) / missing.to_bytes(2)))
+    assert packet[26:28] == b"\xff\xff"
+    pseudo = sum(int.from_bytes(packet[at : at + 2]) for at in range(12, 20, 2)) + 17 + 10
+    packet[26:28] = ((pseudo & 0xFFFF) + (pseudo >> 16)).to_bytes(2)
+    frame = net.frame("app", IP(bytes(packet)))[:14] + packet
+    for _ in range(4):
+        [outcome], [emission] = net.plane.process(
+            [frame], [port], net.now, [struct.pack("<BBHHHHH", 1, 0, 0, 0, 34, 6, 0)]
+        )
+        assert outcome.verdict is Verdict.FORWARD
+        assert IP(emission.frame[14 + 68 :])[UDP].chksum == 0xFFFF
+    assert net.plane.engine.statistics()["flow_hits"] > 0

@@ -18,7 +18,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, UDP
 
 from dataplane.compile import compile_program
-from fastpath.engine import Overlay
+from fastpath.tracer import Overlay
 from fastpath.worker import Worker
 from tests.unit.fastpath.two_hosts import TwoHosts
 

@@ -94,6 +94,19 @@ def test_what_nobody_reads_keeps_no_lab_from_going_down_and_is_not_taken_for_who
 
 
 @pytest.mark.usefixtures("server")
+def test_a_capture_of_so_many_packets_has_no_more_of_them(network: Network, tmp_path: Path) -> None:
+    """Those that come in one piece with the last one are left out; the end of the file is not."""
+    out = io.BytesIO()
+    with CaptureStream(tmp_path, ["app", "web"]) as running:
+        for _ in range(10):
+            network.send("app", SYN)
+        assert running.run(out, count=3) == 3
+    blocks = list(pcapng.whole_blocks(out.getvalue()))
+    assert [kind for kind, _ in blocks].count(pcapng.PACKET) == 3
+    assert [kind for kind, _ in blocks].count(pcapng.STATISTICS) == len(running.sides)
+
+
+@pytest.mark.usefixtures("server")
 def test_a_misspelt_second_point_is_told_with_the_nearest(tmp_path: Path) -> None:
     """It is read as a filter, which libpcap refuses for reasons that help nobody."""
     for word, nearest in (("nat:nta", "did you mean nat:shop/nat"), ("ap", "did you mean app")):

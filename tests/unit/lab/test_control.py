@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem
 from lab import control
-from lab.control import ControlClient, ControlServer, NotRunningError, RequestError
+from lab.control import ControlClient, ControlServer, ImpostorError, NotRunningError, RequestError
 from lab.socket_path import peer_uid, reachable
 
 release = threading.Event()
@@ -194,8 +194,27 @@ def test_a_request_that_never_ends_is_cut_off(
 
 def test_other_users_are_not_answered(server: ControlServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(control, "peer_uid", lambda client: os.geteuid() + 1)
-    with ControlClient(folder) as client, pytest.raises(LabError, match="another user"):
+    with raw(folder) as line, line.makefile("rb") as answers:  # which comes at once, and nothing is read
+        assert "another user" in json.loads(answers.readline())["error"]["message"]
+    with pytest.raises(LabError, match="belongs to another user"):
+        ControlClient(folder)
+
+
+def test_a_lab_is_asked_for_by_its_folder(server: ControlServer, folder: Path, tmp_path: Path) -> None:
+    """Programs in instances may let the socket of one lab lead to another: by a link, or under a second name."""
+    (tmp_path / control.SOCKET_NAME).symlink_to(folder / control.SOCKET_NAME)
+    with ControlClient(tmp_path) as client, pytest.raises(ImpostorError, match="this is another lab"):
         client.call("echo")
+    with ControlClient(folder) as client:
+        assert client.call("echo") == {}
+
+
+def test_who_listens_in_another_pid_namespace_is_not_spoken_to(
+    server: ControlServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "is_beside_us", lambda pid: pid != os.getpid())
+    with pytest.raises(ImpostorError, match=r"somebody else listens at .*control\.sock"):
+        ControlClient(folder)
 
 
 def test_the_kernel_says_who_is_there() -> None:

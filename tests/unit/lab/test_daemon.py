@@ -9,7 +9,7 @@ import pytest
 from dataplane.errors import LabError
 from dataplane.names import Names
 from lab.daemon import _before
-from lab.journal import Journal, write_journal
+from lab.journal import Journal, JournalFile
 from lab.state import LabState
 
 
@@ -24,7 +24,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LabState:
 
 def written(state: LabState, folder: Path) -> None:
     journal = Journal(text="", file="lab.yaml", folder=str(folder), clock_offset_ms=0, names=Names())
-    write_journal(state, journal)
+    JournalFile(state).write(journal)
 
 
 def test_it_stands_where_the_daemon_before_stood(state: LabState, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -14,8 +15,10 @@ from scapy.layers.inet import IP, UDP
 
 from dataplane.engine import DataPlane
 from dataplane.load import load_topology
+from dataplane.model.flow_log import FlowLog
 from dataplane.observe.aws_ids import aws_id
 from dataplane.observe.flow_log_lines import log_id
+from dataplane.observe.s3_keys import file_key
 from lab import flow_logs
 from lab.flow_logs import FOLDER, MARK, MOST_IDLE, FlowLogs
 from lab.state import LabState
@@ -146,6 +149,23 @@ def test_files_are_called_as_in_s3() -> None:
     assert {content[0] for content in found.values()} == {f"{begin} action log-status"}
 
 
+@pytest.mark.parametrize(
+    ("log", "folders"),
+    [
+        (FlowLog(per_hour_partition=True), "123456789012/vpcflowlogs/eu-west-1/2024/03/05/07"),
+        (
+            FlowLog(hive_compatible_partitions=True),
+            "aws-account-id=123456789012/aws-service=vpcflowlogs/aws-region=eu-west-1/year=2024/month=03/day=05",
+        ),
+    ],
+)
+def test_days_and_hours_in_keys_have_two_digits(log: FlowLog, folders: str) -> None:
+    """https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html"""
+    at = int(datetime(2024, 3, 5, 7, 5, tzinfo=UTC).timestamp())
+    key = file_key(log, account="123456789012", region="eu-west-1", log_id="fl-1", end_s=at, content=b"")
+    assert key.startswith(f"AWSLogs/{folders}/123456789012_vpcflowlogs_eu-west-1_fl-1_20240305T0705Z_")
+
+
 def test_a_flow_log_may_want_one_action_only() -> None:
     lab = Logged(
         f"yes: {{traffic_type: ACCEPT, gzip: false, {FORMAT}}}, no: {{traffic_type: REJECT, gzip: false, {FORMAT}}}"
@@ -198,6 +218,18 @@ def test_an_interval_holds_as_many_records_as_there_is_room_for(monkeypatch: pyt
     lab.send(601, sport=7)
     lab.wait(1200)
     assert lab.lines()[4:] == [row(WEB, 1, 601, 601, "egress")], "there is room again"
+
+
+def test_all_flow_logs_share_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_logs, "MOST_OPEN", 3)
+    lab = Logged(f"one: {{network_interface: web/eth0, {FORMAT}}}, two: {{network_interface: web/eth0, {FORMAT}}}")
+    for sport in (1, 2):
+        lab.send(1, sport=sport)
+    lab.logs.collect()
+    lab.wait(60)
+    assert lab.logs.sizes() == (3, 0)
+    lab.wait(600)
+    assert [line.rpartition(" ")[2] for line in lab.lines()].count("SKIPDATA") == 1
 
 
 @pytest.mark.parametrize("gone", [False, True])

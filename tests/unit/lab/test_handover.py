@@ -23,7 +23,7 @@ from lab.identity import LAB_VARIABLE
 from lab.interpreter import command
 from lab.processes import Process, find, this_process
 from lab.socket_path import network_of, reachable
-from lab.state import DOOR
+from lab.state import DOOR, folder_id
 
 NODES = Handover(
     lab_id="shop-0123456789abcdef", facts={"init": 7}, plans={}, entries={"web": {"net": 3}}, unfinished=frozenset()
@@ -66,16 +66,17 @@ def folder(tmp_path: Path) -> Path:
     return deep
 
 
-def appear(patch: pytest.MonkeyPatch, lab_id: str) -> None:
+def appear(patch: pytest.MonkeyPatch, lab_id: str, folder: Path) -> None:
     """Let this process look like the spawner of a lab."""
-    me, lab_of, is_spawner = os.getpid(), processes.lab_of, processes.is_spawner
+    me, lab_of, is_spawner, folder_of = os.getpid(), processes.lab_of, processes.is_spawner, processes.folder_of
+    patch.setattr(processes, "folder_of", lambda pid: folder_id(folder) if pid == me else folder_of(pid))
     patch.setattr(processes, "lab_of", lambda pid: lab_id if pid == me else lab_of(pid))
     patch.setattr(processes, "is_spawner", lambda pid: pid == me or is_spawner(pid))
 
 
 @pytest.fixture(autouse=True)
-def _we_are_the_spawner(monkeypatch: pytest.MonkeyPatch) -> None:
-    appear(monkeypatch, NODES.lab_id)
+def _we_are_the_spawner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    appear(monkeypatch, NODES.lab_id, folder)
 
 
 @pytest.fixture
@@ -195,6 +196,28 @@ def test_a_door_that_there_is_no_room_to_shut_can_be_opened_again(
         assert door.is_there()
 
 
+def test_a_door_that_cannot_be_put_in_its_place_leaves_nothing(folder: Path) -> None:
+    (folder / DOOR).mkdir()
+    with pytest.raises(IsADirectoryError):
+        Door(folder, here())
+    assert [each.name for each in folder.iterdir()] == [DOOR]
+
+
+def test_a_door_that_another_has_taken_the_place_of_is_not_there_and_leaves_that_one(folder: Path) -> None:
+    """As after a folder has been removed and a lab of that name started anew."""
+    first = Door(folder, here())
+    assert first.is_there()
+    second = Door(folder, here())
+    assert (first.is_there(), second.is_there()) == (False, True)
+    first.close()
+    assert second.is_there()
+    (folder / DOOR).unlink()
+    (folder / DOOR).symlink_to(folder / "elsewhere")
+    assert not second.is_there()
+    second.close()
+    assert (folder / DOOR).is_symlink()
+
+
 def test_without_a_door_or_a_spawner_nobody_waits_for_long(folder: Path) -> None:
     with subprocess.Popen(["true"]) as ended:
         spawner = Process(ended.pid, 1)
@@ -277,6 +300,12 @@ def test_words_of_the_spawner_of_another_lab_are_not_unpickled(folder: Path) -> 
     assert "leads to another lab" in come_to_stranger(folder, lab_id="bank-0123456789abcdef")
 
 
+def test_words_of_the_spawner_of_a_lab_of_this_name_elsewhere_are_not_unpickled(folder: Path, tmp_path: Path) -> None:
+    for line in (command("spawner", "3", folder_id(tmp_path)), command("spawner", "3")):
+        assert "leads to another lab" in come_to_stranger(folder, line=line)
+        (folder / DOOR).unlink()
+
+
 def test_words_from_another_pid_namespace_are_not_unpickled(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a program in an instance says of itself."""
     real, me = processes.is_beside_us, os.getpid()
@@ -300,9 +329,9 @@ def test_the_door_of_another_lab_is_not_taken_for_this_one_s(door: Door, meeting
 
 
 def test_a_spawner_speaks_for_its_own_lab_only(
-    door: Door, meeting: Callable[[], Meeting], monkeypatch: pytest.MonkeyPatch
+    door: Door, folder: Path, meeting: Callable[[], Meeting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    appear(monkeypatch, "shop-fedcba9876543210")
+    appear(monkeypatch, "shop-fedcba9876543210", folder)
     met = meeting()
     met.at(door)
     assert "leads to another lab" in met.refusal

@@ -155,6 +155,15 @@ def test_a_target_is_as_well_as_its_least_contented_checker_says() -> None:
     assert found.health()[A].state == "unhealthy"
 
 
+def test_a_target_that_some_node_has_not_checked_yet_is_still_being_registered() -> None:
+    """It is as well as its least contented checker says: one that has not begun is behind one that has."""
+    found = book(cross_zone=True)
+    found.heard(AT_A, A, REFUSED)
+    assert found.health()[A] == INITIAL
+    found.heard(AT_B, A, REFUSED)
+    assert found.health()[A] == CHECKING
+
+
 def test_what_stays_keeps_what_is_known_of_it() -> None:
     found = book()
     found.heard(AT_A, A, OPEN)

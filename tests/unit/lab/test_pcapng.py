@@ -61,6 +61,35 @@ def test_a_file_that_we_read_back() -> None:
     assert lost == [7, 6]
 
 
+def options(block: bytes, at: int) -> dict[int, bytes]:
+    """Options of a block from `at` on: code, length, value padded to whole words; code 0 ends them."""
+    found = {}
+    while (head := struct.unpack_from("=HH", block, at))[0]:
+        code, size = head
+        found[code] = block[at + 4 : at + 4 + size]
+        at += 4 + size + -size % 4
+    return found
+
+
+def test_options_have_the_codes_of_the_draft() -> None:
+    """draft-ietf-opsawg-pcapng, sections 4.1, 4.2 and 4.6."""
+    start_ns, end_ns = TIME_NS, TIME_NS + (5 << 32)
+    section, interface, statistics = (
+        pcapng.section("vpclab 1"),
+        pcapng.interface("web/eth0", "interface web/eth0", capture_length=96),
+        pcapng.statistics(start_ns=start_ns, end_ns=end_ns, received=9, dropped=2),
+    )
+    assert options(section, 24) == {4: b"vpclab 1"}  # shb_userappl
+    assert struct.unpack_from("=HHI", interface, 8) == (1, 0, 96)  # link type, reserved, SnapLen
+    assert options(interface, 16) == {2: b"web/eth0", 3: b"interface web/eth0", 9: b"\x09"}
+    assert options(statistics, 20) == {
+        2: struct.pack("=II", start_ns >> 32, start_ns & 0xFFFFFFFF),  # isb_starttime
+        3: struct.pack("=II", end_ns >> 32, end_ns & 0xFFFFFFFF),  # isb_endtime
+        4: struct.pack("=Q", 9),  # isb_ifrecv
+        7: struct.pack("=Q", 2),  # isb_osdrop
+    }
+
+
 def test_a_file_is_read_in_pieces() -> None:
     whole = two_interfaces()
     for cut in range(len(whole)):

@@ -15,7 +15,7 @@ from dataplane.probe import TCP, Probe, read_probe
 from dataplane.topology import Topology
 from dataplane.topology.runtime_state import HEALTHY, FormerTarget, RuntimeState, TargetHealth
 from lab.connections import Connection, Sockets, read_sockets
-from lab.journal import Journal, read_journal, write_journal
+from lab.journal import Journal, JournalFile, read_journal
 from lab.planning import plan_nodes
 from lab.rebuilding import Rebuilt, rebuild
 from lab.state import JOURNAL, LabState
@@ -291,7 +291,7 @@ def test_a_journal_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest
         written = Journal(
             text="version: 1\n", file="lab.yaml", folder="/", clock_offset_ms=7, names=names, runtime=runtime
         )
-        write_journal(state, written)
+        JournalFile(state).write(written)
         read = read_journal(state)
         assert read is not None
         assert replace(read, names=names) == written

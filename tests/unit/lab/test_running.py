@@ -15,13 +15,17 @@ from dataplane.engine import DataPlane
 from dataplane.errors import ConfigurationError, LabError
 from dataplane.load import load
 from dataplane.topology.runtime_state import HEALTHY, FormerTarget, RuntimeState, TargetHealth
-from lab import running
+from lab import live_state, running, survival
+from lab.checking import prove
 from lab.connections import Sockets
 from lab.journal import Journal, read_journal
+from lab.keeper import RefusedError, SilentError
+from lab.live_state import LiveState
 from lab.node_plan import NodePlan
-from lab.node_status import NodeChange
+from lab.node_status import Adopted, NodeChange
 from lab.rebuilding import Rebuilt
 from lab.running import RunningLab
+from lab.state import JOURNAL
 
 LAB = """\
 version: 1
@@ -84,6 +88,8 @@ class FakeRuntime:
     def __init__(self, state: object) -> None:
         self.plans: dict[str, NodePlan] = {}
         self.failing = ""
+        self.missing: frozenset[str] = frozenset()
+        """Nodes that cannot be made again when the lab is taken over."""
         self.closed = self.left = False
         self.lingered = 0
         self.lingers = False
@@ -124,12 +130,13 @@ class FakeRuntime:
 
     def wait_ready(self) -> None: ...
 
-    def adopt(self, plans: Iterable[NodePlan]) -> tuple[dict[int, int], list[str]]:
-        return self.add_nodes(plans), ["eth0 of a has no network any more"]
+    def adopt(self, plans: Iterable[NodePlan]) -> Adopted:
+        there = [plan for plan in plans if plan.name not in self.missing]
+        return Adopted(taps=self.add_nodes(there), lost=["eth0 of a has no network any more"], missing=self.missing)
 
-    def sockets(self) -> dict[str, Sockets]:
+    def sockets(self) -> tuple[dict[str, Sockets], dict[str, str]]:
         self._step("sockets")
-        return {}
+        return {}, {"b": "Too many open files"}
 
     def linger(self) -> bool:
         self.lingered += 1
@@ -154,11 +161,16 @@ class FakeState:
 
     def __init__(self) -> None:
         self.written: dict[str, Any] = {}
+        self.writes: list[str] = []
+        self.full = False
 
     def read(self, name: str) -> Any:
         return self.written.get(name)
 
     def write(self, name: str, value: Any) -> None:
+        if self.full:
+            raise LabError(f"{name} cannot be written")
+        self.writes.append(name)
         self.written[name] = value
 
 
@@ -247,25 +259,25 @@ def test_a_swap_that_is_refused_is_undone(lab: RunningLab, monkeypatch: pytest.M
 
 def test_health_checks_that_are_refused_are_undone(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
     before = everything(lab)
-    monkeypatch.setattr(running, "HealthWatch", Mock(side_effect=LabError("no socket")))
+    monkeypatch.setattr(live_state, "HealthWatch", Mock(side_effect=LabError("no socket")))
     with pytest.raises(LabError, match="no socket"):
         lab.apply(balanced_text(), "new.yaml", dry_run=False)
     after = everything(lab)
     assert (*after[:3], *after[4:]) == (*before[:3], *before[4:])
     assert after[3].lab == before[3].lab
     assert list(lab.runtime.plans) == ["a", "b"]  # type: ignore[attr-defined]
-    monkeypatch.setattr(running, "HealthWatch", Mock())
-    running.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
+    monkeypatch.setattr(live_state, "HealthWatch", Mock())
+    live_state.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
     lab.apply(balanced_text(), "new.yaml", dry_run=False)
     assert list(lab.plans) == ["a"]
     assert len(lab.runtime.plans) == 2, "with the load balancer's node"  # type: ignore[attr-defined]
 
 
 def test_a_lab_that_goes_down_is_not_changed_any_more(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "HealthWatch", Mock())
-    running.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
+    monkeypatch.setattr(live_state, "HealthWatch", Mock())
+    live_state.HealthWatch.return_value.health.return_value = {}  # type: ignore[attr-defined]
     lab.apply(balanced_text(), "new.yaml", dry_run=False)
-    watch = running.HealthWatch.return_value  # type: ignore[attr-defined]
+    watch = live_state.HealthWatch.return_value  # type: ignore[attr-defined]
     lab.close()
     watch.reset_mock()
     with pytest.raises(LabError, match="lab fake is going down"):
@@ -357,7 +369,7 @@ def test_a_lab_that_goes_down_is_taken_over_by_nobody_from_the_beginning(
 ) -> None:
     """Whatever kills its daemon at any step of its end: half of it must not come back."""
     runtime: Any = lab.runtime
-    lab.linger()
+    lab.survival.linger()
     assert runtime.lingers
     at_steps = []
     for step in (lab.worker, lab.flow_logs):
@@ -367,8 +379,8 @@ def test_a_lab_that_goes_down_is_taken_over_by_nobody_from_the_beginning(
 
 
 def test_what_is_told_to_go_down_in_the_middle_of_a_change_does_not_linger_again(lab: RunningLab) -> None:
-    lab.linger()
-    lab.stop_lingering()
+    lab.survival.linger()
+    lab.survival.stop_lingering()
     lab.apply(lab_text(a="10.0.1.77"), "new.yaml", dry_run=False)
     assert not lab.runtime.lingers  # type: ignore[attr-defined]
 
@@ -384,21 +396,24 @@ def test_a_lab_that_goes_down_is_not_traced(lab: RunningLab) -> None:
 
 
 @pytest.fixture
-def again(monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunningLab]:
+def again(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Takes over a lab like this one, from a runtime whose step `failing` is refused."""
     monkeypatch.setattr(running, "Worker", FakeWorker)
 
-    def take_over(taken: FakeRuntime, text: str = "", **before: Any) -> RunningLab:
+    def take_over(taken: FakeRuntime, text: str = "", **before: Any) -> Any:
         text = text or lab_text(a="10.0.1.10", b="10.0.1.11")
         names = DataPlane(load(text, file_name="lab.yaml").topology()).names
         journal = Journal(text=text, file="lab.yaml", folder="/", clock_offset_ms=7, names=names, **before)
-        return RunningLab(FakeState(), text, "lab.yaml", taken, before=journal)  # type: ignore[arg-type]
+        state: Any = FakeState()
+        lab: Any = RunningLab(state, text, "lab.yaml", taken, before=journal)  # type: ignore[arg-type]
+        lab.state = state
+        return lab
 
     return take_over
 
 
 def test_nodes_that_were_taken_over_are_left_until_somebody_knows_that_they_are_up(
-    again: Callable[..., RunningLab],
+    again: Callable[..., Any],
 ) -> None:
     runtime = FakeRuntime(FakeState())
     again(runtime).close()
@@ -411,7 +426,7 @@ def test_nodes_that_were_taken_over_are_left_until_somebody_knows_that_they_are_
 
 
 @pytest.mark.parametrize("failing", ["add", "sockets"])
-def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., RunningLab], failing: str) -> None:
+def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., Any], failing: str) -> None:
     runtime = FakeRuntime(FakeState())
     runtime.failing = failing
     with pytest.raises(LabError, match=f"refused: {failing}"):
@@ -419,22 +434,113 @@ def test_nodes_that_cannot_be_taken_over_are_left(again: Callable[..., RunningLa
     assert (runtime.left, runtime.closed) == (True, False)
 
 
-def test_devices_that_are_lost_are_told(again: Callable[..., RunningLab]) -> None:
+def test_devices_that_are_lost_are_told(again: Callable[..., Any]) -> None:
     with again(FakeRuntime(FakeState())) as taken:
-        assert taken.lost == ["eth0 of a has no network any more"]
+        assert taken.survival.lost == [
+            "the network remembers no TCP connection of b any more: Too many open files",
+            "eth0 of a has no network any more",
+        ]
+
+
+def test_a_node_that_is_not_there_any_more_is_made_by_the_next_file(again: Callable[..., Any]) -> None:
+    runtime = FakeRuntime(FakeState())
+    runtime.missing = frozenset({"b"})
+    with again(runtime) as taken:
+        assert list(taken.plans) == ["a"]
+        taken.apply(lab_text(a="10.0.1.10", b="10.0.1.11", c="10.0.1.12"), "new.yaml", dry_run=False)
+        assert sorted(runtime.plans) == sorted(taken.plans) == ["a", "b", "c"]
+        taken.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
+        assert list(runtime.plans) == ["a"]
+
+
+def test_the_same_file_makes_a_node_that_could_not_be_made(again: Callable[..., Any]) -> None:
+    runtime = FakeRuntime(FakeState())
+    runtime.missing = frozenset({"b"})
+    same = lab_text(a="10.0.1.10", b="10.0.1.11")
+    with again(runtime) as taken:
+        for dry_run in (True, False):
+            [added], _ = taken.apply(same, "lab.yaml", dry_run=dry_run)
+            assert (added.action, added.kind, added.path) == ("add", "instance", "instances.b")
+        assert sorted(runtime.plans) == sorted(taken.plans) == ["a", "b"]
+        assert len(taken.worker.ports) == 2
+        assert taken.apply(same, "lab.yaml", dry_run=False) == ([], "")
+
+
+def test_a_node_that_could_not_be_made_is_told_once_when_the_file_says_something_new_of_it(
+    again: Callable[..., Any],
+) -> None:
+    runtime = FakeRuntime(FakeState())
+    runtime.missing = frozenset({"b"})
+    with again(runtime) as taken:
+        runtime.failing = "add"
+        with pytest.raises(LabError, match="refused: add"):
+            taken.apply(lab_text(a="10.0.1.10", b="10.0.1.12"), "new.yaml", dry_run=False)
+        runtime.failing = ""
+        [change], _ = taken.apply(lab_text(a="10.0.1.10", b="10.0.1.12"), "new.yaml", dry_run=False)
+        assert (change.action, change.path) == ("change", "instances.b")
+        assert sorted(runtime.plans) == ["a", "b"]
+
+
+def test_a_check_of_a_node_that_could_not_be_made_says_so(again: Callable[..., Any]) -> None:
+    runtime = FakeRuntime(FakeState())
+    runtime.missing = frozenset({"b"})
+    text = lab_text(a="10.0.1.10", b="10.0.1.11") + "checks: [{can: b -> a, port: 80}, {cannot: b -> a, port: 81}]\n"
+    with again(runtime, text) as taken:
+        found = prove(taken, taken.checks)
+    why = "node b could not be made when lab fake was brought back; apply its file again"
+    assert [(each.holds, why in each.why) for each in found] == [(False, True), (False, True)]
+
+
+def test_a_health_checker_that_cannot_be_started_anew_is_told(
+    again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(FakeState, "path", tmp_path)
+    runtime: Any = FakeRuntime(FakeState())
+    runtime.restart = Mock()
+    with again(runtime, balanced_text()) as taken:
+        [name] = [name for name, plan in runtime.plans.items() if plan.hidden]
+        taken.restart_checkers()
+        runtime.restart.assert_called_once_with(name)
+        runtime.restart.side_effect = RefusedError("no room")
+        taken.restart_checkers()
+        assert taken.survival.lost[-1] == "no room"
+
+
+def test_a_spawner_that_does_not_answer_any_more_is_not_taken_for_a_health_checker_s_trouble(
+    again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody would be able to ask it anything: the nodes wait for somebody else."""
+    monkeypatch.setattr(FakeState, "path", tmp_path)
+    runtime: Any = FakeRuntime(FakeState())
+    runtime.restart = Mock(side_effect=SilentError("it does not answer"))
+    with pytest.raises(SilentError), again(runtime, balanced_text()) as taken:
+        taken.restart_checkers()
+    assert (runtime.left, runtime.closed) == (True, False)
+
+
+def test_nodes_of_a_spawner_that_does_not_answer_any_more_wait_for_somebody_else(again: Callable[..., Any]) -> None:
+    """Before anybody is told that the lab is up: what cannot be written down is no reason, silence is."""
+    runtime: Any = FakeRuntime(FakeState())
+    with again(runtime) as taken:
+        runtime.linger = Mock(side_effect=RefusedError("disk full"))
+        taken.survival.linger()
+        runtime.linger.side_effect = SilentError("it does not answer")
+        with pytest.raises(SilentError):
+            taken.survival.linger()
+    assert (runtime.left, runtime.closed) == (True, False)
 
 
 def test_captures_that_cannot_be_written_any_more_do_not_keep_a_lab_down(
-    again: Callable[..., RunningLab], tmp_path: Path
+    again: Callable[..., Any], tmp_path: Path
 ) -> None:
     captures = f"captures: {{all: {{points: [a], file: {tmp_path}/gone/all.pcapng}}}}\n"
     text = lab_text(a="10.0.1.10", b="10.0.1.11") + captures
     with again(FakeRuntime(FakeState()), text) as taken:
-        [recorded, _] = taken.lost
+        [_, recorded, _] = taken.survival.lost
     assert recorded.startswith("nothing is recorded any more: capture all: ")
 
 
-def test_after_an_apply_that_is_refused_the_nodes_wait_for_others_again(again: Callable[..., RunningLab]) -> None:
+def test_after_an_apply_that_is_refused_the_nodes_wait_for_others_again(again: Callable[..., Any]) -> None:
     """They stopped to when an instance was to be attached."""
     runtime = FakeRuntime(FakeState())
     with again(runtime) as taken:
@@ -443,37 +549,71 @@ def test_after_an_apply_that_is_refused_the_nodes_wait_for_others_again(again: C
             taken.apply(lab_text(c="10.0.1.12"), "new.yaml", dry_run=False)
         assert runtime.lingered == 1
         runtime.failing = ""
-        written = read_journal(taken._state)
+        written = read_journal(taken.state)
     assert written is not None
     assert written.text == lab_text(a="10.0.1.10", b="10.0.1.11")
 
 
-def test_what_changes_right_after_is_written_down(again: Callable[..., RunningLab]) -> None:
+def test_what_changes_right_after_is_written_down(again: Callable[..., Any]) -> None:
     """Not only once it has been said to be up: it may be killed before."""
     with again(FakeRuntime(FakeState())) as taken:
         taken.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
         taken.advance_clock(1000)
-        written = read_journal(taken._state)
+        written = read_journal(taken.state)
     assert written is not None
     assert (written.text, written.file) == (lab_text(a="10.0.1.10"), "new.yaml")
     assert written.clock_offset_ms == 1007
 
 
+def test_each_change_is_written_down_once(again: Callable[..., Any]) -> None:
+    former = FormerTarget(name="b", address=IPv4Address("10.0.1.11"), zone="", drained=False, until_ms=1_000_500)
+    with again(FakeRuntime(FakeState()), runtime=RuntimeState(former={("v", "fleet"): (former,)})) as taken:
+        for change in (
+            lambda: taken.apply(lab_text(a="10.0.1.10", c="10.0.1.12"), "new.yaml", dry_run=False),
+            lambda: taken.advance_clock(1000),  # with which a deregistration delay is over
+        ):
+            taken.state.writes.clear()
+            change()
+            assert taken.state.writes.count(JOURNAL) == 1
+
+
+def test_what_could_not_be_written_down_is_tried_again(again: Callable[..., Any]) -> None:
+    """A full disk: the file still says what was, and then what is, although that has not changed since."""
+    runtime: Any = FakeRuntime(FakeState())
+    with again(runtime) as taken:
+        taken.survival.linger()
+        taken.state.full, runtime.lingers = True, False
+        taken.advance_clock(1000)
+        taken.survival.linger()
+        assert not runtime.lingers, "what is written down is not what it is"
+        with pytest.raises(LabError, match="cannot be written"):
+            taken.apply(lab_text(a="10.0.1.77"), "new.yaml", dry_run=False)
+        before = read_journal(taken.state)
+        taken.state.full = False
+        taken.survival.linger()
+        written = read_journal(taken.state)
+        assert runtime.lingers
+    assert before is not None
+    assert written is not None
+    assert before.text == written.text == lab_text(a="10.0.1.10", b="10.0.1.11")
+    assert (before.clock_offset_ms, written.clock_offset_ms) == (7, 1007)
+
+
 def test_what_changes_is_written_down_when_the_folder_it_was_started_in_is_gone(
-    again: Callable[..., RunningLab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    again: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     with again(FakeRuntime(FakeState())) as taken:
         (tmp_path / "gone").rmdir()
         taken.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
-        written = read_journal(taken._state)
+        written = read_journal(taken.state)
     assert written is not None
     assert written.folder == str(tmp_path / "gone")
 
 
 def test_flows_are_rebuilt_with_the_health_that_was_known_and_checks_go_on_from_it(
-    again: Callable[..., RunningLab], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A rebuilt flow would be pinned to a dead target otherwise, and every target would be new to its checks."""
     seen = []
@@ -482,7 +622,7 @@ def test_flows_are_rebuilt_with_the_health_that_was_known_and_checks_go_on_from_
         seen.append(plane.topology.runtime)
         return Rebuilt(count=0, lost=())
 
-    monkeypatch.setattr(running, "rebuild", rebuilds)
+    monkeypatch.setattr(survival, "rebuild", rebuilds)
     monkeypatch.setattr(FakeState, "path", tmp_path)
     former = FormerTarget(name="b", address=IPv4Address("10.0.1.11"), zone="", drained=False, until_ms=10**9)
     known = RuntimeState(
@@ -491,10 +631,10 @@ def test_flows_are_rebuilt_with_the_health_that_was_known_and_checks_go_on_from_
     with again(FakeRuntime(FakeState()), balanced_text(), runtime=known) as taken:
         assert seen == [known]
         assert taken.topology.runtime == known
-        assert taken.target_health == known.health
+        assert taken.live.health == known.health
         recovered = {("v", "fleet", "a"): HEALTHY}
-        monkeypatch.setattr(RunningLab, "target_health", recovered)
-        taken._publish_health()
-        written = read_journal(taken._state)
+        monkeypatch.setattr(LiveState, "health", recovered)
+        taken.live.publish()
+        written = read_journal(taken.state)
     assert written is not None
     assert written.runtime == RuntimeState(health=recovered, former=known.former)

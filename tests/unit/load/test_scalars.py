@@ -73,6 +73,9 @@ def test_a_leading_zero_is_refused_because_readers_differ(text: str) -> None:
 def test_an_endless_number_is_refused() -> None:
     with pytest.raises(Refused, match="too long"):
         value_of(plain("9" * 10_000))
+    with pytest.raises(Refused, match="too long"):
+        value_of(plain("1" * 21))
+    assert value_of(plain("1" * 20)) == int("1" * 20)
 
 
 @pytest.mark.parametrize(

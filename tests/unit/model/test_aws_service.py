@@ -13,6 +13,19 @@ from tests.unit.model.building import expect, instance, lab, peered, problems, p
 
 
 @pytest.mark.parametrize(
+    ("prefix", "address"), [("52.216.0.0/15", "52.216.0.10"), ("52.216.0.0/29", "52.216.0.7"), ("52.216.0.9/32", None)]
+)
+def test_its_address_is_the_tenth_of_its_first_prefix_or_the_last(prefix: str, address: str | None) -> None:
+    found = topology(aws_services={"s3": {"prefixes": [prefix, "52.220.0.0/16"]}}).host("s3").address
+    assert str(found) == (address or prefix.partition("/")[0])
+
+
+def test_its_packets_are_no_larger_than_those_of_the_internet() -> None:
+    """EC2 User Guide, "Network MTU": 1500 through an internet gateway, by which a service is reached as well."""
+    assert program(aws_services={"s3": {}}).interfaces["aws-service:s3"].mtu == 1500
+
+
+@pytest.mark.parametrize(
     ("service", "path", "words"),
     [
         ({"address": "52.94.0.10"}, "aws_services.s3.address", "an address in 52.216.0.0/15"),

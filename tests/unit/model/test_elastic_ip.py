@@ -68,6 +68,16 @@ def test_an_assigned_address_without_a_gateway_is_of_no_use() -> None:
     assert lowered.maps == {}
 
 
+def test_an_elastic_ip_in_another_vpc_with_the_same_block_keeps_nobody_from_an_assigned_address() -> None:
+    instances = {
+        "a": instance(private_ip="10.0.0.9", elastic_ip="203.0.113.20"),
+        "b": {**instance(private_ip="10.0.0.9"), "vpc": "twin"},
+    }
+    placed = topology(vpcs={"shop": LAUNCH, "twin": LAUNCH}, instances=instances)
+    found = [(each.vpc, str(each.private), str(each.public)) for each in placed.public_addresses]
+    assert found == [("shop", "10.0.0.9", "203.0.113.20"), ("twin", "10.0.0.9", "203.0.113.128")]
+
+
 def test_assigned_addresses_go_on_in_a_second_range() -> None:
     instances = {f"i{n}": instance() for n in range(130)}
     placed = topology(vpcs={"shop": LAUNCH}, instances=instances)

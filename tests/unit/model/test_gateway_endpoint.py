@@ -63,6 +63,15 @@ def test_quota_of_endpoints_and_of_routes() -> None:
     expect(declared, "vpcs.shop.gateway_endpoints.more", "VpcEndpointLimitExceeded", "the quota is 1")
 
 
+@pytest.mark.parametrize(("destination", "fits"), [("198.51.100.0/24", False), ("2001:db8:5::/48", True)])
+def test_its_route_counts_as_one_ipv4_route_of_each_of_its_tables(destination: str, fits: bool) -> None:
+    """VPC User Guide, "AWS-managed prefix lists": the weight of the list of S3 is 1."""
+    tables = {"main": {"routes": [{"destination": destination, "target": "blackhole"}]}}
+    declared = lab(**sections(route_tables=tables), quotas={"routes_per_table": 1})
+    path = "vpcs.shop.route_tables.main.routes"
+    assert [(each.path, each.code) for each in problems(declared)] == ([] if fits else [(path, "RouteLimitExceeded")])
+
+
 def test_it_puts_its_prefix_list_into_its_tables() -> None:
     lowered = program(**sections(route_tables={"main": {}, "other": {}}))
     assert routes(lowered, "route-table:shop/main")["52.216.0.0/15"] == f"{HERE}/in"

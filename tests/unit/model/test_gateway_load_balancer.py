@@ -79,6 +79,19 @@ def test_a_subnet_needs_eight_free_addresses(others: int, is_refused: bool) -> N
     assert found == ([(f"{BALANCER}.subnets[0]", "InvalidSubnet", message)] if is_refused else [])
 
 
+@pytest.mark.parametrize(("others", "is_refused"), [(2, False), (3, True)])
+def test_the_node_of_another_load_balancer_takes_an_address_as_well(others: int, is_refused: bool) -> None:
+    """Of the eleven addresses of a /28 that are not AWS's: one each for the other one's node and for instances."""
+    subnets = {"fw-a": {"cidr": "10.9.1.0/28"}}
+    both = {name: {"subnets": ["fw-a"], "target_group": f"of-{name}"} for name in ("gw", "hw")}
+    groups: dict[str, Any] = {"of-gw": {}, "of-hw": {}}
+    declared = inspected({"subnets": subnets, "gateway_load_balancers": both, "target_groups": groups})
+    declared["instances"] = {f"i-{n}": {"vpc": "sec", "subnet": "fw-a"} for n in range(others)}
+    found = {each.path: each.code for each in problems(lab(**declared))}
+    paths = [f"vpcs.sec.gateway_load_balancers.{name}.subnets[0]" for name in both]
+    assert found == (dict.fromkeys(paths, "InvalidSubnet") if is_refused else {})
+
+
 def test_a_target_group_is_of_one_load_balancer() -> None:
     more = {"gw": {"subnets": ["fw-a"], "target_group": "fleet"}, "hw": {"subnets": ["fw-a"], "target_group": "fleet"}}
     declared = lab(**inspected({"gateway_load_balancers": more}))

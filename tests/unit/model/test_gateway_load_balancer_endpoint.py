@@ -75,6 +75,18 @@ def test_two_endpoints_never_have_one_id() -> None:
     assert {each.path for each in found} == {f"vpcs.app.gateway_load_balancer_endpoints.{e}.id" for e in ("ep", "eq")}
 
 
+def test_nor_do_endpoints_of_two_vpcs_that_one_load_balancer_serves() -> None:
+    """Appliances tell endpoints apart by the id in the GENEVE header, and by nothing else."""
+    declared = inspected(shop={"endpoint": {"id": ID}})
+    declared["vpcs"]["twin"] = {
+        "cidr": "10.0.0.0/16",
+        "subnets": {"ends": {"cidr": "10.0.2.0/24"}},
+        "gateway_load_balancer_endpoints": {"ep": {"service": "sec/inspect", "subnet": "ends", "id": ID}},
+    }
+    found = {each.path for each in problems(lab(**declared))}
+    assert found == {f"vpcs.{vpc}.gateway_load_balancer_endpoints.ep.id" for vpc in ("app", "twin")}
+
+
 @pytest.mark.parametrize(
     ("written", "number"), [(ID, 0xF583215D2E66B39C), ("vpce-f583215d2e66b39c", 0xF583215D2E66B39C)]
 )

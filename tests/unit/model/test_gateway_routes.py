@@ -74,6 +74,8 @@ def test_nobody_is_called_so() -> None:
         ([("10.0.1.0/24", "instance:fw")], {("one", 4)}),
         ([("10.0.1.0/24", "blackhole")], {("one", 4)}),
         ([("2001:db8:0:1::/64", "instance:fw")], {("one", 6)}),
+        # what is written for the interface's own subnet means it too
+        ([("10.0.2.0/24", "instance:fw")], {("two", 4)}),
         # a whole block: every subnet in it, but the interface's own
         ([("10.0.0.0/16", "instance:fw")], {("one", 4), ("three", 4)}),
         ([("10.0.0.0/16", "instance:fw"), ("10.0.1.0/24", "instance:fw")], {("one", 4), ("three", 4)}),

@@ -130,6 +130,14 @@ def test_what_cannot_be_attached(fields: dict[str, Any], words: str) -> None:
     assert words in problem.message
 
 
+def test_a_tap_device_is_one_interface() -> None:
+    second = {"subnet": "one", "attachment": {"instance": "a", "device_index": 1}}
+    shop = {**DUAL, "network_interfaces": {"eni": second}}
+    assert problems(lab(vpcs={"shop": shop}, instances={"a": instance(attach="netns:/run/netns/a")})) == []
+    (problem,) = problems(lab(vpcs={"shop": shop}, instances={"a": instance(attach="tap:t")}))
+    assert (problem.path, problem.hint) == ("instances.a.attach", "attach a netns")
+
+
 def test_a_device_is_one_instance() -> None:
     twice = {name: instance(attach="tap:t") for name in ("a", "b")}
     (problem,) = problems(lab(vpcs={"shop": DUAL}, instances=twice))

@@ -68,6 +68,58 @@ def test_quotas_aws_would_not_give(quotas: dict[str, int], path: str, words: str
     assert any(each.path == path and words in f"{each.message}; {each.hint}" for each in found)
 
 
+AWS_QUOTAS: dict[str, tuple[int, int | None, str]] = {
+    "vpcs_per_region": (5, None, "VpcLimitExceeded"),
+    "subnets_per_vpc": (200, None, "SubnetLimitExceeded"),
+    "ipv4_cidrs_per_vpc": (5, 50, "CidrLimitExceeded"),
+    "ipv6_cidrs_per_vpc": (5, 50, "CidrLimitExceeded"),
+    "route_tables_per_vpc": (200, None, "RouteTableLimitExceeded"),
+    "routes_per_table": (500, 1000, "RouteLimitExceeded"),
+    "elastic_ips_per_region": (5, None, "AddressLimitExceeded"),
+    "nat_gateways_per_zone": (5, None, "NatGatewayLimitExceeded"),
+    "network_acls_per_vpc": (200, None, "NetworkAclLimitExceeded"),
+    "rules_per_network_acl": (20, 40, "NetworkAclEntryLimitExceeded"),
+    "security_groups_per_region": (2500, None, "SecurityGroupLimitExceeded"),
+    "rules_per_security_group": (60, None, "RulesPerSecurityGroupLimitExceeded"),
+    "security_groups_per_interface": (5, 16, "SecurityGroupsPerInterfaceLimitExceeded"),
+    "network_interfaces_per_zone": (5000, None, "NetworkInterfaceLimitExceeded"),
+    "active_peerings_per_vpc": (50, 125, "ActiveVpcPeeringConnectionPerVpcLimitExceeded"),
+    "pending_peerings_per_vpc": (25, None, "OutstandingVpcPeeringConnectionLimitExceeded"),
+    "elastic_ips_per_nat_gateway": (2, 8, "NatGatewayLimitExceeded"),
+    "private_ips_per_nat_gateway": (8, 8, "PrivateIpAddressLimitExceeded"),
+    "propagated_routes_per_table": (100, 100, "RouteLimitExceeded"),
+    "gateway_load_balancers_per_region": (100, None, "TooManyLoadBalancers"),
+    "gateway_load_balancers_per_vpc": (100, None, "TooManyLoadBalancers"),
+    "target_groups_per_region": (100, None, "TooManyTargetGroups"),
+    "targets_per_zone": (300, None, "TooManyTargets"),
+    "endpoints_per_vpc": (50, None, "VpcEndpointLimitExceeded"),
+    "gateway_endpoints_per_region": (20, None, "VpcEndpointLimitExceeded"),
+    "prefix_lists_per_region": (100, None, "ResourceLimitExceeded"),
+}
+"""Default, where AWS stops raising it, and what the API answers beyond it.
+
+https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html
+https://docs.aws.amazon.com/vpc/latest/peering/vpc-peering-connection-quotas.html
+https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/quotas-limits.html
+https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-limits-endpoints.html
+https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
+"""
+
+
+def test_quotas_are_those_of_aws() -> None:
+    found = {quota.name: (quota.default, quota.metadata["max"], quota.metadata["code"]) for quota in fields(Quotas)}
+    assert found == AWS_QUOTAS
+
+
+@pytest.mark.parametrize(
+    ("rules", "groups", "fits"), [(200, 5, True), (125, 8, True), (143, 7, False), (91, 11, False)]
+)
+def test_rules_times_groups_are_a_thousand_at_most(rules: int, groups: int, fits: bool) -> None:
+    """Amazon VPC quotas, "Security groups": the two quotas multiplied may not be more."""
+    quotas = {"rules_per_security_group": rules, "security_groups_per_interface": groups}
+    assert (problems(lab(quotas=quotas)) == []) is fits
+
+
 def test_every_quota_has_a_page_and_a_code() -> None:
     for quota in fields(Quotas):
         assert quota.metadata["page"].startswith("https://docs.aws.amazon.com/")

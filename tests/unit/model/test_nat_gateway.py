@@ -8,7 +8,7 @@ import pytest
 from dataplane.program import Enter, Filter, Guard, Hop, TtlAction, Via
 from dataplane.program import Test as GuardTest
 from dataplane.verdict import Reason
-from tests.unit.model.building import chain, expect, instance, lab, program, routes, shape, topology, vpc
+from tests.unit.model.building import chain, expect, instance, lab, problems, program, routes, shape, topology, vpc
 
 
 def shop(**nat: Any) -> dict[str, Any]:
@@ -62,6 +62,20 @@ def test_it_has_eight_addresses_at_most() -> None:
     public = {"secondary_private_ips": many[:2], "secondary_elastic_ips": ["203.0.113.11", "203.0.113.12"]}
     path = "vpcs.shop.nat_gateways.nat.secondary_elastic_ips"
     expect(lab(vpcs={"shop": shop(**public)}), path, "NatGatewayLimitExceeded", "2")
+
+
+@pytest.mark.parametrize(
+    ("count", "hint"), [(8, "write quotas: {elastic_ips_per_nat_gateway: 8} to raise it"), (9, "")]
+)
+def test_a_quota_is_raised_as_far_as_aws_does_and_no_further(count: int, hint: str) -> None:
+    """VPC User Guide, "Amazon VPC quotas": Elastic IPs of a public NAT gateway can be raised up to 8."""
+    private, public = ([f"{net}.{n}" for n in range(30, 29 + count)] for net in ("10.0.1", "203.0.113"))
+    declared = lab(
+        vpcs={"shop": shop(secondary_private_ips=private, secondary_elastic_ips=public)},
+        quotas={"elastic_ips_per_region": 20},
+    )
+    found = {each.code: each.hint for each in problems(declared)}
+    assert found["NatGatewayLimitExceeded"] == hint
 
 
 def test_each_address_is_its_own() -> None:

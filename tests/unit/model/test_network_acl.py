@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataplane.model.network_acl import NetworkAcl
 from dataplane.program import Filter, Side
 from tests.unit.model.building import ANYWHERE, expect, instance, lab, problems, program, shop, vpc
 
@@ -103,6 +104,13 @@ def test_the_default_acl_lets_everything_pass(blocks: list[str], expected: list[
         rules = lowered.filters[f"network-acl:shop/default/{direction}"]
         assert [str(each.prefix) for each in rules] == expected
         assert all(each.allow and each.protocol == -1 for each in rules)
+
+
+def test_rules_of_the_default_acl_have_the_numbers_that_aws_gives_them() -> None:
+    """VPC User Guide, "Default network ACL": 100, and 101 for IPv6."""
+    both = NetworkAcl.default(ipv6=True)
+    for rules in (both.ingress, both.egress):
+        assert [(each.rule, str(each.cidr)) for each in rules] == [(100, ANYWHERE), (101, "::/0")]
 
 
 def test_the_default_acl_is_as_declared_when_it_is_declared() -> None:

@@ -83,6 +83,24 @@ def test_several_elastic_ips() -> None:
     assert placed.public_addresses_of(eni) == {IPv4Address(k): IPv4Address(v) for k, v in public.items()}
 
 
+def test_a_subnet_that_assigns_ipv6_addresses_gives_one_to_it_too() -> None:
+    declared = sections()
+    declared["vpcs"]["shop"]["ipv6_cidrs"] = ["2001:db8::/56"]
+    six = {"ipv6_cidr": "2001:db8:0:2::/64", "assign_ipv6_address_on_creation": True}
+    declared["vpcs"]["shop"]["subnets"]["near"] |= six
+    eni = topology(**declared).find_interface("shop", "eni")
+    assert eni is not None
+    assert [str(address) for address in eni.addresses6] == ["2001:db8:0:2::4"]
+
+
+@pytest.mark.parametrize("attached", [True, False])
+def test_nobody_goes_out_with_the_elastic_ip_of_an_interface_that_is_not_attached(attached: bool) -> None:
+    fields = {"attachment": to("fw")} if attached else {}
+    made = program(**sections(private_ips=["10.0.2.9"], elastic_ips={"10.0.2.9": "203.0.113.9"}, **fields))
+    assert made.maps["internet-gateway:shop"] == [(IPv4Address("10.0.2.9"), IPv4Address("203.0.113.9"), attached)]
+    assert routes(made, "internet") == {"203.0.113.9/32": "internet-gateway:shop/in"}
+
+
 def test_interfaces_of_an_instance_by_device_index() -> None:
     declared = sections(attachment=to("fw", 3))
     declared["vpcs"]["shop"]["network_interfaces"]["second"] = {"subnet": "one", "attachment": to("fw", 1)}
@@ -147,6 +165,14 @@ def test_an_interface_that_is_not_attached_keeps_its_address_and_drops() -> None
     assert drop.reason is Reason.PORT_DOWN
     assert "network-interface:shop/eni" not in lowered.interfaces
     assert problems(lab(**sections(private_ips=["10.0.2.9"]))) == []
+
+
+def test_the_address_of_an_interface_that_is_not_attached_is_not_free_for_the_router_to_answer() -> None:
+    """`arp_for_unassigned` is about addresses that nobody has."""
+    lowered = program(**sections(private_ips=["10.0.2.9"]), settings={"arp_for_unassigned": "router"})
+    answers = {str(prefix): mac for prefix, mac in lowered.neighbours["subnet:shop/near"]}
+    assert answers["10.0.2.9/32"] is None
+    assert answers["10.0.2.0/24"] == answers["10.0.2.1/32"] is not None
 
 
 def test_macs_follow_from_names_alone() -> None:

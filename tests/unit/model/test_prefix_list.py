@@ -39,3 +39,4 @@ def test_more_than_a_thousand_entries() -> None:
     entries = [{"cidr": f"10.{n // 256}.{n % 256}.0/24"} for n in range(1001)]
     found = problems(lab(prefix_lists={"many": {"entries": entries}}))
     assert [each.path for each in found] == ["prefix_lists.many.entries"]
+    assert problems(lab(prefix_lists={"many": {"entries": entries[:1000]}})) == []

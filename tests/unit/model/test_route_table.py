@@ -167,6 +167,16 @@ def test_quota_counts_the_families_apart_and_prefix_lists_by_their_size(count: i
     expect(listed, path, "RouteLimitExceeded", "2 routes")
 
 
+def test_an_ipv6_prefix_list_counts_towards_the_quota_of_ipv6_routes_alone() -> None:
+    """VPC User Guide, "Amazon VPC quotas": that of routes is enforced separately for IPv4 and IPv6."""
+    six = [(f"2001:db8:{n}::/48", "internet-gateway") for n in range(100, 102)]
+    listed = ("prefix-list:six", "internet-gateway")
+    beside = sections(("192.0.2.0/24", "internet-gateway"), listed)
+    assert problems(lab(**beside, quotas={"routes_per_table": 1})) == []
+    over = lab(**sections(*six, listed), quotas={"routes_per_table": 2})
+    expect(over, "vpcs.shop.route_tables.main.routes", "RouteLimitExceeded", "3 routes")
+
+
 def test_each_target_leads_to_its_construct() -> None:
     lowered = program(
         **sections(
@@ -281,6 +291,15 @@ def test_propagated_routes_are_a_hundred_at_most() -> None:
     learned = [{"destination": f"172.20.{n}.0/24", "target": "network-interface:spare"} for n in range(101)]
     found = lab(**sections(route_tables={"main": {"propagated_routes": learned}}))
     expect(found, "vpcs.shop.route_tables.main.propagated_routes", "RouteLimitExceeded", "100")
+
+
+def test_propagated_routes_are_counted_for_each_family_by_itself() -> None:
+    destinations = [f"172.20.{n}.0/24" for n in range(60)] + [f"2001:db8:9:{n}::/64" for n in range(60)]
+    learned = [{"destination": destination, "target": "network-interface:spare"} for destination in destinations]
+    assert problems(lab(**sections(route_tables={"main": {"propagated_routes": learned}}))) == []
+    learned += [{**learned[-1], "destination": f"2001:db8:a:{n}::/64"} for n in range(41)]
+    found = lab(**sections(route_tables={"main": {"propagated_routes": learned}}))
+    expect(found, "vpcs.shop.route_tables.main.propagated_routes", "RouteLimitExceeded", "101 propagated routes")
 
 
 def test_static_before_prefix_list_before_propagated_and_local_before_all_that_is_propagated() -> None:

@@ -78,6 +78,7 @@ def test_a_group_of_a_vpc_without_a_peering() -> None:
     [
         ({"status": "pending-acceptance"}, "the peering with VPC store is pending-acceptance"),
         ({"accepter_region": "eu-west-1"}, "VPC store is in eu-west-1"),
+        ({"status": "deleting"}, ""),
         ({"status": "deleted"}, ""),
     ],
 )
@@ -114,6 +115,8 @@ def test_quota_counts_prefix_lists_by_their_size_and_groups_in_both_families() -
     over = sections(admit("prefix-list:partners"), admit("group:app"), admit(ANYWHERE), quotas=quotas)
     path = "vpcs.shop.security_groups.web.ingress"
     expect(lab(**over), path, "RulesPerSecurityGroupLimitExceeded", "12 rules")
+    over6 = sections(admit("group:app"), admit("::/0"), quotas={"rules_per_security_group": 1})
+    expect(lab(**over6), path, "RulesPerSecurityGroupLimitExceeded", "2 rules")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from dataplane.program import Filter, FlowPolicy, Hop, TtlAction
 from tests.unit.model.building import expect, lab, peered, program, topology, vpc
+from tests.unit.model.inspection import inspected
 
 
 @pytest.mark.parametrize("value", [0, -1, 86401])
@@ -49,6 +50,14 @@ def test_free_addresses_may_be_answered_with_the_router() -> None:
     assert {str(prefix) for prefix, _ in loud} - {str(prefix) for prefix, _ in silent} == {"10.0.1.0/24"}
 
 
+def test_free_ipv6_addresses_may_be_answered_with_the_router_too() -> None:
+    subnets = {"one": {"cidr": "10.0.1.0/24", "ipv6_cidr": "2001:db8:0:1::/64"}}
+    shop = vpc(ipv6_cidrs=["2001:db8::/56"], subnets=subnets)
+    answered = program(vpcs={"shop": shop}, settings={"arp_for_unassigned": "router"}).neighbours["subnet:shop/one"]
+    [router] = {mac for prefix, mac in answered if str(prefix) == "10.0.1.1/32"}
+    assert {str(prefix): mac for prefix, mac in answered}["2001:db8:0:1::/64"] == router
+
+
 def test_timers_reach_what_they_are_about() -> None:
     times = {
         "nat_closing_timeout": 7,
@@ -71,6 +80,17 @@ def test_timers_reach_what_they_are_about() -> None:
     assert lowered.nat_policies["nat-gateway:shop/nat"].timeouts.tcp_closing == 7_000
     assert lowered.fragment_timeout == 10_000
     assert isinstance(lowered.nodes["nat-gateway:shop/nat/in"], Filter)
+
+
+def test_a_closing_connection_is_kept_as_long_by_a_balancer_and_by_a_peering_as_their_settings_say() -> None:
+    settings = {"tcp_closing_timeout": 5, "nat_closing_timeout": 7, "balancer_closing_timeout": 11}
+    made = program(**inspected(), settings=settings)
+    assert made.tunnels["vpc-endpoint:app/ep"].timeouts.tcp_closing == 11_000
+    nodes = [made.flow_policies[label] for label in made.flow_policies if label.startswith("gateway-load-balancer:")]
+    assert [policy.timeouts.tcp_closing for policy in nodes] == [11_000, 11_000]
+    gateway = {"nat": {"subnet": "one", "connectivity": "private"}}
+    remembered = program(**peered(nat_gateways=gateway), settings=settings).flow_policies["vpc-peering:link/into:store"]
+    assert remembered.timeouts.tcp_closing == 7_000
 
 
 def test_inside_a_region_the_sender_of_what_is_too_large_is_always_told() -> None:

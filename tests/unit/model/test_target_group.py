@@ -44,6 +44,7 @@ A, B = "us-east-1a", "us-east-1b"
         ({"health_check": {"unhealthy_threshold": 11}}, "health_check.unhealthy_threshold", None, "not from 2 to 10"),
         ({"health_check": {"path": "status"}}, "health_check.path", None, "begin it with /"),
         ({"health_check": {"path": "/a b"}}, "health_check.path", None, "is no path"),
+        ({"health_check": {"path": "/" + "a" * 1024}}, "health_check.path", None, "is no path"),
         ({"health_check": {"matcher": "399-200"}}, "health_check.matcher", None, "no HTTP status codes"),
         ({"health_check": {"matcher": "199"}}, "health_check.matcher", None, "200 to 599"),
         ({"health_check": {"matcher": "200,x"}}, "health_check.matcher", None, "no HTTP status codes"),
@@ -60,6 +61,7 @@ def test_what_aws_refuses(group: dict[str, Any], path: str, code: str | None, wo
         {"target_type": "ip", "targets": ["10.9.1.21", "172.16.0.1", "192.168.0.1", "100.64.0.1", "10.200.0.1"]},
         {"on_unhealthy": "rebalance", "on_deregistration": "rebalance", "deregistration_delay": 0},
         {"health_check": {"interval": 5, "timeout": 5, "matcher": "200, 302,400-404"}},
+        {"health_check": {"path": "/" + "a" * 1023}},
     ],
 )
 def test_what_it_takes(group: dict[str, Any]) -> None:
@@ -132,6 +134,14 @@ ONE, TWO, OTHER = THREE["targets"]
 
 def gone(*, drained: bool) -> FormerTarget:
     return FormerTarget(name="old", address=IPv4Address("10.9.1.99"), zone=A, drained=drained, until_ms=0)
+
+
+def test_a_healthy_target_outside_the_vpc_is_enough_for_unhealthy_ones_to_get_nothing() -> None:
+    """Health checks for your target groups: only "if all targets are unhealthy", all of them are sent to."""
+    outside = "10.200.0.1"
+    group = {"targets": [ONE, outside]}
+    assert members(A, {ONE: "unhealthy"}, group=group) == {ONE: "k", outside: "nk"}
+    assert members(A, {ONE: "unhealthy", outside: "unhealthy"}, group=group) == {ONE: "nk", outside: "nk"}
 
 
 def test_a_node_uses_healthy_targets_of_its_zone() -> None:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataplane.errors import ConfigurationError
 from dataplane.model._traffic import IcmpMatch, PortRange, Protocol, Traffic
+from tests.unit.model.building import lab, vpc
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,20 @@ def test_a_protocol_is_read_and_written_alike(number: int) -> None:
 def test_what_is_no_protocol(value: object) -> None:
     with pytest.raises(ValueError, match="; write"):
         Protocol.parse(value)
+
+
+def test_true_is_no_protocol_where_1_was_read_before() -> None:
+    """Python takes True and 1 for equal; what a lab file says are two things."""
+    rules = [{"protocol": protocol, "source": "0.0.0.0/0"} for protocol in (1, True)]
+    with pytest.raises(ConfigurationError, match=r"ingress\[1\]\.protocol: True is no protocol"):
+        lab(vpcs={"shop": vpc(security_groups={"web": {"ingress": rules}})})
+
+
+@pytest.mark.parametrize(("type_", "code", "fits"), [(255, 255, True), (256, -1, False), (8, 256, False)])
+def test_icmp_types_and_codes_are_octets(type_: int, code: int, fits: bool) -> None:
+    """RFC 792: a type and a code are one octet each."""
+    traffic = Traffic(protocol=Protocol(1), icmp=IcmpMatch(type=type_, code=code))
+    assert ([each.code for each in traffic.check_traffic()] == []) is fits
 
 
 @given(st.integers(0, 65535), st.integers(0, 65535))

@@ -95,6 +95,14 @@ def test_a_secondary_block_not_wider_than_any_route(destination: str, fits: bool
         assert any("secondary_cidrs[0]" in message and "InvalidVpc.Conflict" in message for message in messages)
 
 
+@pytest.mark.parametrize("target", ["local", "blackhole"])
+def test_a_route_for_the_whole_secondary_block_may_stand_in_for_local(target: str) -> None:
+    """VPC User Guide, "Replace or restore the target for a local route"."""
+    routes = [{"destination": "10.2.0.0/16", "target": target}]
+    declared = shop(secondary_cidrs=["10.2.0.0/16"], route_tables={"main": {"routes": routes}})
+    assert problems(declared) == []
+
+
 def test_two_vpcs_with_one_ipv4_block_stand_side_by_side() -> None:
     lowered = program(
         vpcs={"a": vpc(), "b": vpc()},

@@ -56,6 +56,15 @@ def test_one_peering_for_each_pair() -> None:
     assert problems(lab(**sections)) == []
 
 
+@pytest.mark.parametrize("status", ["active", "pending-acceptance", "provisioning"])
+def test_a_peering_on_its_way_stands_in_the_way_of_another_one(status: str) -> None:
+    """VPC Peering Guide, "VPC peering basics": not more than one between two VPCs at the same time, be it pending."""
+    sections = peered()
+    sections["peerings"]["link"]["status"] = status
+    sections["peerings"]["again"] = {"requester": "shop", "accepter": "store"}
+    expect(lab(**sections), "peerings.again", "VpcPeeringConnectionAlreadyExists", "have a peering already, link")
+
+
 def test_a_vpc_is_in_one_region() -> None:
     sections = peered()
     sections["vpcs"]["far"] = vpc("10.2.0.0/16")

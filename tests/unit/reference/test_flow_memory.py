@@ -11,6 +11,7 @@ from dataplane.model.settings import Settings
 from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.lifetimes import limits_of_egress_only
 from dataplane.reference.packets import Packet, read
+from dataplane.reference.room import Room
 
 LIMITS = limits_of_egress_only(Settings())
 ONE, TWO = 1, 2
@@ -32,7 +33,7 @@ def back(layer: Any) -> Packet:
 
 
 def test_flow_is_opened_once_and_then_known() -> None:
-    memory = FlowMemory()
+    memory = FlowMemory(Room())
     assert [memory.see(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS) for _ in range(2)] == ["open", "known"]
     assert memory.see(TWO, out(UDP(sport=5, dport=6)), 0, LIMITS) == "open"
 
@@ -50,7 +51,7 @@ def test_flow_is_opened_once_and_then_known() -> None:
     ],
 )
 def test_answers_and_errors_about_it_belong_to_it(answer: Any, belongs: bool) -> None:
-    memory = FlowMemory()
+    memory = FlowMemory(Room())
     memory.see(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS)
     assert memory.see_answer(ONE, back(answer), 0, LIMITS) is belongs
     assert not memory.see_answer(TWO, back(answer), 0, LIMITS)
@@ -58,17 +59,17 @@ def test_answers_and_errors_about_it_belong_to_it(answer: Any, belongs: bool) ->
 
 @pytest.mark.parametrize("layer", [ICMP(type=3) / IP() / UDP(), ICMP(type=5) / IP() / UDP(), ICMP(type=11)])
 def test_icmp_that_asks_nothing_opens_nothing(layer: Any) -> None:
-    assert FlowMemory().see(ONE, out(layer), 0, LIMITS) == ""
+    assert FlowMemory(Room()).see(ONE, out(layer), 0, LIMITS) == ""
 
 
 def test_packet_that_went_out_is_no_answer_to_itself() -> None:
-    memory = FlowMemory()
+    memory = FlowMemory(Room())
     memory.see(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS)
     assert not memory.see_answer(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS)
 
 
 def test_answers_keep_it_alive_and_errors_do_not() -> None:
-    memory = FlowMemory()
+    memory = FlowMemory(Room())
     memory.see(ONE, out(UDP(sport=5, dport=6)), 0, LIMITS)
     error = back(ICMP(type=3, code=3) / IP(src=HERE, dst=THERE) / UDP(sport=5, dport=6))
     assert memory.see_answer(ONE, back(UDP(sport=6, dport=5)), 100_000, LIMITS)
@@ -77,7 +78,7 @@ def test_answers_keep_it_alive_and_errors_do_not() -> None:
 
 
 def test_syn_begins_a_closed_flow_anew_on_its_own_side_only() -> None:
-    memory = FlowMemory()
+    memory = FlowMemory(Room())
     memory.see(ONE, out(TCP(sport=5, dport=6)), 0, LIMITS)
     assert memory.see_answer(ONE, back(TCP(sport=6, dport=5, flags="R")), 0, LIMITS)
     assert not memory.see_answer(ONE, back(TCP(sport=6, dport=5, flags="S")), 0, LIMITS)

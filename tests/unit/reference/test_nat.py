@@ -15,6 +15,7 @@ from dataplane.reference.nat_ports import MOST_PER_DESTINATION
 from dataplane.reference.nodes import NatGateway
 from dataplane.reference.packets import Packet, read
 from dataplane.reference.proposals import Proposals, Proposed
+from dataplane.reference.room import Room
 from dataplane.verdict import Reason
 
 GATEWAY = NatGateway(
@@ -45,7 +46,7 @@ def packet(built: IP) -> Packet:
 
 
 def proposed(*packets: Packet) -> Proposed:
-    return Proposed(packets, (), frozenset())
+    return Proposed(packets, (), frozenset(), frozenset(), frozenset())
 
 
 def out(nat: NatTables, built: IP, now: int = 0, proposals: Proposals = None) -> Packet:
@@ -59,7 +60,7 @@ def back(nat: NatTables, built: IP, now: int = 0) -> Packet | Reason:
 
 
 def test_each_flow_to_one_destination_has_a_port_of_its_own_from_1024_up() -> None:
-    nat = NatTables()
+    nat = NatTables(Room())
     ports = [
         out(nat, IP(src=source, dst=FAR) / UDP(sport=n, dport=53)).source_port
         for n in (1, 2)
@@ -70,13 +71,13 @@ def test_each_flow_to_one_destination_has_a_port_of_its_own_from_1024_up() -> No
 
 
 def test_another_destination_may_use_the_port_again() -> None:
-    nat = NatTables()
+    nat = NatTables(Room())
     assert out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=1, dport=53)).source_port == 1024
     assert out(nat, IP(src=OTHER, dst=FAR) / UDP(sport=1, dport=54)).source_port == 1024
 
 
 def test_answers_are_those_of_the_same_far_end_and_port() -> None:
-    nat = NatTables()
+    nat = NatTables(Room())
     port = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53)).source_port
     answer = back(nat, IP(src=FAR, dst="10.0.1.5") / UDP(sport=53, dport=port))
     assert isinstance(answer, Packet)
@@ -92,14 +93,14 @@ def test_answers_are_those_of_the_same_far_end_and_port() -> None:
 
 @pytest.mark.parametrize(("idle", "alive"), [(349_999, True), (350_000, False)])
 def test_idle_for_350_seconds_is_over(idle: int, alive: bool) -> None:
-    nat = NatTables()
+    nat = NatTables(Room())
     port = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53)).source_port
     answer = back(nat, IP(src=FAR, dst="10.0.1.5") / UDP(sport=53, dport=port), idle)
     assert isinstance(answer, Packet) is alive
 
 
 def test_echo_has_its_identifier_translated_and_back() -> None:
-    nat = NatTables()
+    nat = NatTables(Room())
     request = out(nat, IP(src=CLIENT, dst=FAR) / ICMP(id=7))
     reply = back(nat, IP(src=FAR, dst="10.0.1.5") / ICMP(type=0, id=request.source_port))
     assert isinstance(reply, Packet)
@@ -108,25 +109,25 @@ def test_echo_has_its_identifier_translated_and_back() -> None:
 
 
 def test_proposed_port_is_adopted_when_it_is_admissible() -> None:
-    nat = NatTables()
+    nat = NatTables(Room())
     flow = IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53)
     seen = packet(IP(src="203.0.113.10", dst=FAR) / UDP(sport=40001, dport=53))
     assert out(nat, flow, proposals=proposed(seen)).source_port == 40001
     for port in (40001, 1023, 0):
         other = IP(src=OTHER, dst=FAR) / UDP(sport=7, dport=53)
         with pytest.raises(InadmissiblePortError):
-            out(NatTables() if port != 40001 else nat, other, proposals=proposed(replace(seen, source_port=port)))
+            out(NatTables(Room()) if port != 40001 else nat, other, proposals=proposed(replace(seen, source_port=port)))
 
 
 def test_port_that_nobody_has_seen_answers_nobody() -> None:
-    nat = NatTables()
+    nat = NatTables(Room())
     port = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=proposed()).source_port
     assert back(nat, IP(src=FAR, dst="10.0.1.5") / UDP(sport=53, dport=port)) is Reason.NAT_NO_SESSION
 
 
 def test_proposed_address_may_be_any_of_its_own_seen_inside_or_outside() -> None:
     for seen, own in (("10.0.1.5", "10.0.1.5"), ("10.0.1.6", "10.0.1.6"), ("203.0.113.11", "10.0.1.6")):
-        nat = NatTables()
+        nat = NatTables(Room())
         proposal = packet(IP(src=seen, dst=FAR) / UDP(sport=40001, dport=53))
         flow = packet(IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53))
         there = nat.outbound(TWO, flow, 0, proposed(proposal))
@@ -139,7 +140,7 @@ def test_proposed_address_may_be_any_of_its_own_seen_inside_or_outside() -> None
 
 def test_what_another_gateway_made_of_it_is_not_adopted() -> None:
     """Behind a second NAT gateway its own address and port are not to be seen; answers come by that one."""
-    nat = NatTables()
+    nat = NatTables(Room())
     proposal = packet(IP(src="10.0.9.9", dst=FAR) / UDP(sport=40001, dport=53))
     there = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=proposed(proposal))
     answer = packet(IP(src=FAR, dst="10.0.1.5") / UDP(sport=53, dport=there.source_port))
@@ -148,7 +149,7 @@ def test_what_another_gateway_made_of_it_is_not_adopted() -> None:
 
 
 def test_port_that_only_stood_in_makes_room_for_one_that_is_seen() -> None:
-    nat = NatTables()
+    nat = NatTables(Room())
     unseen = out(nat, IP(src=CLIENT, dst=FAR) / UDP(sport=7, dport=53), proposals=proposed())
     proposal = packet(IP(src="203.0.113.10", dst=FAR) / UDP(sport=unseen.source_port, dport=53))
     assert out(nat, IP(src=OTHER, dst=FAR) / UDP(sport=7, dport=53), proposals=proposed(proposal)).source_port == (
@@ -161,7 +162,7 @@ def test_so_many_connections_for_each_address_and_destination(monkeypatch: pytes
     """ "55,000 simultaneous connections to each unique destination" for each address (NAT gateway basics); here 55."""
     assert MOST_PER_DESTINATION == 55_000
     monkeypatch.setattr("dataplane.reference.nat.MOST_PER_DESTINATION", 55)
-    nat = NatTables()
+    nat = NatTables(Room())
 
     def send(number: int, dport: int = 53, now: int = 0) -> Packet | Reason:
         flow = IP(src=CLIENT, dst=FAR) / UDP(sport=number, dport=dport)
@@ -188,4 +189,4 @@ def test_so_many_connections_for_each_address_and_destination(monkeypatch: pytes
     ],
 )
 def test_what_opens_nothing(built: IP, reason: Reason) -> None:
-    assert NatTables().outbound(GATEWAY, packet(built), 0, None) is reason
+    assert NatTables(Room()).outbound(GATEWAY, packet(built), 0, None) is reason
