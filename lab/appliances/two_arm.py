@@ -18,8 +18,9 @@ and ports at the same time, answers could go to the wrong one. Such a tuple is t
 has been silent for as long as a load balancer remembers flows. What others send with it is dropped and counted
 (`clashing`).
 
-It sets in its network namespace, and removes at its end: the tun device, policy rules, an nftables table. Forwarding
-stays switched on, and that errors keep the mark of what they are about.
+It sets in its network namespace, and removes at its end: the tun device, policy rules. Forwarding stays switched on,
+and that errors keep the mark of what they are about. The nftables table stays too, which the next run replaces: without
+it the kernel would take answers that come meanwhile for its own, and reset the connections they belong to.
 """
 
 from __future__ import annotations
@@ -291,7 +292,6 @@ def network(out: str) -> Iterator[None]:
     try:
         yield
     finally:
-        run("nft", f"delete table inet {TABLE}", check=False)
         for family in routers:
             tables = (f"route flush table {table}" for table in (ROUTES_OUT, ROUTES_BACK))
             batch(family, *(f"rule del {rule}" for rule in _rules(out)), *tables, check=False)

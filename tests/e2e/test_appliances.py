@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -192,3 +195,20 @@ def test_two_arm_is_back_soon_and_tidies_up(two_arm: Lab) -> None:
     rules = two_arm["fw"].run(["ip", "rule"]).stdout
     assert rules.count("lookup 601") == 1
     assert two_arm["fw"].run(["nft", "list", "tables"]).stdout.count("vpclab_two_arm") == 1
+
+
+def test_two_arm_that_is_away_refuses_nothing_that_is_under_way(two_arm: Lab) -> None:
+    """Its kernel gets answers meanwhile, and must not take them for its own, which nobody here listens for."""
+    with Conversation(two_arm, "example", "198.51.100.10", 9001) as line:
+        assert line.works()
+        line.far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sent = 0
+        with ThreadPoolExecutor(1) as other:
+            restarted = other.submit(two_arm["fw"].restart)
+            while not restarted.done():
+                sent += line.far.send(b"x")  # a segment each at first, and then what the kernel sends again
+                time.sleep(0.01)
+            restarted.result()
+        line.near.sendall(b"on")
+        assert line.far.recv(2) == b"on"
+        assert line.near.makefile("rb").read(sent) == b"x" * sent
