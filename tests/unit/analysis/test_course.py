@@ -79,6 +79,15 @@ def test_an_instance_on_the_way_swallowed_it() -> None:
     assert played.why() == "not proven: it arrived at interface fw/eth0, which did not send it on"
 
 
+def test_an_appliance_that_answers_in_its_place() -> None:
+    """What it was sent to has an owner, who never got it, though nobody here has that very address: it is public."""
+    played = Played("inspection", "cannot: customer -> web, port: 8080")
+    [inspected] = played.send(played.first(), "customer/eth0")
+    played.send(read_probe(inspected.frame).answer(), "fw/eth0")
+    assert played.found is Found.LOST
+    assert played.why() == "not proven: it never arrived: interface fw/eth0 answered in its place"
+
+
 def test_the_answer_is_followed_back_through_translation() -> None:
     played = Played("quickstart", "can: app -> example, port: 80")
     [arrived] = played.send(played.first(), "app/eth0")

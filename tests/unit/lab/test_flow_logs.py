@@ -147,6 +147,8 @@ def test_files_are_called_as_in_s3() -> None:
         assert f".{rest}" == end
     begin = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end"
     assert {content[0] for content in found.values()} == {f"{begin} action log-status"}
+    [packed] = (lab.state.path / FOLDER).rglob(f"*{names['packed']}*")
+    assert packed.read_bytes()[4:8] == bytes(4), "the same records are the same file, whenever it is written"
 
 
 @pytest.mark.parametrize(

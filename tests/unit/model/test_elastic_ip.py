@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 from hypothesis import given
@@ -105,3 +105,9 @@ def test_no_public_address_is_ever_given_twice(drawn: list[tuple[bool, int]]) ->
     assert len(public) == len(set(public)) == len(drawn)
     chosen = [each.public for each in placed.public_addresses if each.automatic]
     assert all(any(address in pool for pool in AUTO_PUBLIC_POOLS) for address in chosen)
+
+
+@pytest.mark.parametrize("cidr", ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "198.19.0.0/16", "100.64.0.0/10"])
+def test_what_a_vpc_has_of_its_own_is_no_public_address(cidr: str) -> None:
+    """https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html names these as blocks of VPCs."""
+    assert not any(pool.overlaps(IPv4Network(cidr)) for pool in AUTO_PUBLIC_POOLS)

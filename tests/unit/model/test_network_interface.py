@@ -160,6 +160,7 @@ def test_an_interface_in_the_program() -> None:
 def test_an_interface_that_is_not_attached_keeps_its_address_and_drops() -> None:
     lowered = program(**sections(private_ips=["10.0.2.9"]))
     assert routes(lowered, "vpc:shop/hosts")["10.0.2.9/32"] == "network-interface:shop/eni/in"
+    assert {each.rule for each in lowered.fibs["vpc:shop/hosts"] if str(each.prefix) == "10.0.2.9/32"} == {0}
     drop = lowered.nodes["network-interface:shop/eni/in"]
     assert isinstance(drop, Drop)
     assert drop.reason is Reason.PORT_DOWN

@@ -78,6 +78,12 @@ def test_ipv6_block_in_a_vpc_without_ipv6() -> None:
     expect(declared, "vpcs.shop.subnets.one.ipv6_cidr", "InvalidSubnet.Range", "write vpcs.shop.ipv6_cidrs")
 
 
+def test_a_whole_block_may_be_free() -> None:
+    both = {"one": {"cidr": "10.0.0.0/16"}, "two": {"cidr": "10.0.0.0/16"}}
+    declared = shop(secondary_cidrs=["10.1.0.0/16"], subnets=both)
+    expect(declared, "vpcs.shop.subnets.two.cidr", "InvalidSubnet.Conflict", "10.1.0.0/16 is free")
+
+
 def test_a_subnet_may_lie_in_a_secondary_block() -> None:
     topology(vpcs={"shop": vpc(secondary_cidrs=["100.64.0.0/16"], subnets={"one": {"cidr": "100.64.1.0/24"}})})
 
