@@ -181,9 +181,10 @@ class Run:
         """Run pytest; its exit status, or 1 when something was reported.
 
         Its own capturing of file descriptors is off: it would keep what a process says that dies of a report.
-        Tests may take long: they do, on a busy machine.
+        Tests may take long: they do, on a busy machine. So after a while it is not dumped either where they are: that
+        reads the frames of threads that go on, and has ended a process of whose modules there was nothing to report.
         """
-        options = ["-p", "no:cacheprovider", "--capture=sys", "--timeout=3600"]
+        options = ["-p", "no:cacheprovider", "--capture=sys", "--timeout=3600", "-o", "faulthandler_timeout=0"]
         status = self.run(["-m", "pytest", *options, "-o", f"pythonpath={self.modules} . public", *arguments])
         said = self.reported()
         print(said or "== no report")
