@@ -21,8 +21,6 @@ LOG = os.environ["VPCLAB_WITNESS"]
 WANTED = os.environ.get("VPCLAB_WITNESS_WANTED", "")
 LINES = os.environ.get("VPCLAB_WITNESS_LINES", "")
 FAILED = 97
-ENOUGH = "came_up"
-"""The function by which property tests ask whether they have seen enough (tests/property/test_laws.py)."""
 
 settings.register_profile(
     "mutants",
@@ -82,24 +80,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     return result
 
 
-def is_vacuous(error: BaseException) -> bool:
-    """Whether a test found nothing wrong and says that it has seen too little: of so few examples that may be so."""
-    code = ""
-    trace = error.__traceback__
-    while trace is not None:
-        code, trace = trace.tb_frame.f_code.co_name, trace.tb_next
-    return code == ENOUGH
-
-
 def _failure(item: pytest.Item, when: str) -> Generator[None, object, object]:
     try:
         return (yield)
     except pytest.skip.Exception:
         raise
     except BaseException as error:
-        if is_vacuous(error):
-            note("vacuous", item.nodeid, "")
-            return None
         if item.get_closest_marker("xfail") is None:
             note("failed", item.nodeid, f"{when}: {type(error).__name__}")
             os._exit(FAILED)
