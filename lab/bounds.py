@@ -27,6 +27,8 @@ SESSION_BUCKET_BYTES: Final = 12
 """Of these there are twice as many as sessions, up to the next power of two."""
 FLOW_BYTES: Final = 64 + 28 + 128 + 128 + 8 * 24
 """A line, what is rarely looked at, the rest of an IPv6 key, an outer header, eight links to sessions and records."""
+FOOTINGS, FOOTING_BYTES = 16_384, 272 + 4
+"""What entries rest on, each different set once, and where it is found; of as many entries as that at most."""
 FLOW_BUCKET_BYTES, FLOWS_PER_BUCKET, FLOW_BUCKETS_FULL = 64, 8, 0.6
 """A table of buckets that is fuller than this becomes one twice as large, while the smaller one is still there."""
 HELD_FRAGMENTS, HELD_BYTES, DATAGRAMS, DATAGRAM_BYTES = 2048, 9216 + 8, 1024, 112
@@ -89,7 +91,7 @@ def bounds_of(plane: DataPlane, *, captures: int = 0, logged: tuple[int, int] | 
             what="flow entries",
             now=sizes["flows"],
             most=flows,
-            bytes=flows * FLOW_BYTES + _flow_buckets(flows) * FLOW_BUCKET_BYTES,
+            bytes=flows * FLOW_BYTES + _flow_buckets(flows) * FLOW_BUCKET_BYTES + min(flows, FOOTINGS) * FOOTING_BYTES,
             full="one that was long not used makes room: its flow takes the long way once, nothing else changes",
         ),
         Bound(

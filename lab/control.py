@@ -85,8 +85,8 @@ class NotRunningError(LabError):
     """Nobody answers at the lab's control socket."""
 
 
-class ImpostorError(NotRunningError):
-    """Who listens at the lab's control socket is not its daemon."""
+class ImpostorError(LabError):
+    """Who listens at the lab's control socket is not its daemon; whether that runs, nobody knows from there."""
 
 
 class ControlServer:
@@ -102,10 +102,10 @@ class ControlServer:
         self._streams_end = threading.Condition(self._lock)
         self._closed = False
         self._path = folder / SOCKET_NAME
-        self._folder = folder_id(folder) if folder.is_dir() else ""
         self._spare: int | None = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self._folder = folder_id(folder)
             with reachable(folder, SOCKET_NAME) as address:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(address)

@@ -31,7 +31,7 @@ from lab.journal import Journal, read_journal
 from lab.runtime import Runtime
 from lab.scarcity import is_scarce, said
 from lab.startup import Start
-from lab.state import LabState
+from lab.state import LabState, open_end
 
 if TYPE_CHECKING:
     from lab.running import RunningLab
@@ -64,10 +64,10 @@ def _run(start: Start, ready: IO[bytes], tie: int | None, signals: _EndSignals) 
             state.remove()
 
     try:
-        _log_to(state)
         if start.resume:
             # Not the one that was killed: who wants to stop this one, or is told that it is running, must know its pid.
             state.write_daemon(name=start.name)
+        _log_to(state)
         before, problem = _before(state) if start.resume else (None, "")
         runtime = Runtime(state, resume=start.resume)
         # Only now, while its spawner gets ready: importing what a lab needs is a third of the time that it takes to
@@ -199,8 +199,11 @@ class _EndSignals:
 
 def _log_to(state: LabState) -> None:
     """Send the log, and whatever is printed, to the lab's own file."""
-    path = state.path / LOG_NAME
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = open_end(state.path / LOG_NAME)
+    except IsADirectoryError:
+        state.clear(LOG_NAME)
+        descriptor = open_end(state.path / LOG_NAME)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)

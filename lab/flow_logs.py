@@ -383,7 +383,8 @@ def _put(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}")
     try:
-        with open(draft, "wb") as file:
+        draft.unlink(missing_ok=True)  # neither a pipe nor the way to another
+        with open(draft, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -9,11 +9,13 @@ import signal
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from lab import identity
 from lab.node import Node, Site, has_listener
 from lab.node_plan import ProgramPlan
+from lab.state import open_end
 
 _NOT_STARTED = 127
 
@@ -35,11 +37,11 @@ class NodeLauncher:
         """Start the program in a session of its own, with its log as standard output and error; its pid."""
         log = self.nodes[node].logs(self.site) / f"{plan.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        return self._start(node, plan, plan.command, str(log))
+        return self._start(node, plan, plan.command, log)
 
     def launch_check(self, node: str, plan: ProgramPlan) -> int:
         """Start `plan.ready_command`, its output thrown away; its pid."""
-        return self._start(node, plan, plan.ready_command or (), os.devnull)
+        return self._start(node, plan, plan.ready_command or (), None)
 
     def is_listening(self, node: str, port: int) -> bool:
         """Whether something in the node listens on this TCP port."""
@@ -51,7 +53,7 @@ class NodeLauncher:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, number)
 
-    def _start(self, name: str, plan: ProgramPlan, command: tuple[str, ...], output: str) -> int:
+    def _start(self, name: str, plan: ProgramPlan, command: tuple[str, ...], log: Path | None) -> int:
         place = self.nodes[name]
         environment = {**self.environment, **node_environment(self.site.lab_id, place), **plan.environment}
 
@@ -59,9 +61,9 @@ class NodeLauncher:
             place.namespaces.join()
             os.setsid()
             os.chdir(plan.working_directory or self.folder)
-            for number, flags, path in ((0, os.O_RDONLY, os.devnull), (1, os.O_WRONLY, output)):
-                descriptor = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o644)
-                os.dup2(descriptor, number)
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, 0)
+            os.dup2(nothing if log is None else open_end(log, 0o644), 1)
             os.dup2(1, 2)
             hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
             resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptor_limit, hard))

@@ -23,7 +23,7 @@ from lab.node import Node, Site, create, destroy, shut, update
 from lab.node_plan import NodePlan, check_names
 from lab.programs import Program, Supervisor, describe
 from lab.scarcity import said
-from lab.state import NAMES
+from lab.state import NAMES, open_end
 
 _RESTART_GRACE_S = 0.5
 """How long a program may take to end before it is killed, when it is to be started again."""
@@ -239,7 +239,7 @@ class Nodes:
     def _announce(self, name: str) -> None:
         path = self._folder / NAMES
         try:
-            with path.open("a") as file:
+            with open(open_end(path), "a") as file:
                 file.write(f"{name}\n")
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from error

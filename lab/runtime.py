@@ -40,7 +40,10 @@ from lab.handover import LINGER_S
 from lab.keeper import Keeper, NoRoomError, RefusedError
 from lab.node_plan import NodePlan, same_interfaces
 from lab.node_status import Adopted, NodeChange, NodeStatus, ProgramStatus
-from lab.state import RUNTIME, LabState
+from lab.state import RUNTIME, LabState, read_end
+
+_LAST_BYTES = 64 << 10
+"""How far back a program's log is searched for its last line."""
 
 
 class NoProgramError(LabError):
@@ -148,7 +151,7 @@ class Runtime:
 
         Nodes that are the same are left as they are, with all that runs in them. Others are changed, made or removed:
         those that a change was about in the middle of which the other daemon ended. When that is refused for one, it
-        is left as it is.
+        is neither the old one nor the new one, and told so.
 
         Devices are lost that cannot be opened again: those that root inside has deleted, or has taken over. Of a node
         that was changed none is: it has new ones.
@@ -177,7 +180,9 @@ class Runtime:
                 elif plan != self._plans[name] or name in self._unfinished:
                     self.update_node(plan)
             except RefusedError as error:
-                if name in self._plans:
+                if name not in wanted:
+                    yield f"node {name} is still there: {error}; it goes with the lab"
+                elif name in self._plans:
                     yield f"node {name} is not what it should be: {error}; apply a file without it, then this one again"
                 else:
                     yield f"node {name} is not there: {error}; apply its file again"
@@ -368,10 +373,7 @@ def _close(descriptors: Iterable[int]) -> None:
 
 def _last_line(log: str) -> str:
     """Where to read on, and the last thing the program said."""
-    try:
-        lines = Path(log).read_text(errors="replace").split("\n")
-    except OSError:
-        lines = []
+    lines = read_end(Path(log), _LAST_BYTES).decode(errors="replace").split("\n")
     said = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return f"its log {log} ends with: {said}" if said else f"its log {log} is empty"
 

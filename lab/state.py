@@ -17,6 +17,7 @@ in a file can be another process's by now.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -40,6 +41,8 @@ _DRAFT = re.compile(r"\..+\.([0-9]+)")
 """``.NAME.PID``, a file that a process has not finished yet: see `draft_of`."""
 _TRIES = 100
 """So often a folder may vanish while it is made."""
+_CAREFUL = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""How to open what may be anything; of files none of it changes what can be read or written."""
 RECORD_LIMIT_BYTES = 16 << 20
 """Longest file of the folder that is written and read: the journal carries the lab file."""
 
@@ -162,20 +165,8 @@ class LabState:
 
     def text(self, name: str) -> str:
         """Content of a file of the folder; empty when it is not there or none of ours: a pipe, say, or without end."""
-        try:
-            descriptor = os.open(self._path / name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError:
-            return ""
-        try:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode) or facts.st_size > RECORD_LIMIT_BYTES:
-                return ""
-            with open(descriptor, "rb", closefd=False) as file:
-                return file.read(RECORD_LIMIT_BYTES).decode(errors="replace")
-        except OSError:
-            return ""
-        finally:
-            os.close(descriptor)
+        found = read_end(self._path / name, RECORD_LIMIT_BYTES + 1)
+        return found.decode(errors="replace") if len(found) <= RECORD_LIMIT_BYTES else ""
 
     def clear(self, *names: str) -> None:
         """Remove files of the folder, and whatever programs in instances have put in their place. Raises LabError."""
@@ -260,6 +251,46 @@ class LabState:
                 if descriptor >= 0:
                     os.close(descriptor)
         return False
+
+
+def read_end(path: Path, most: int) -> bytes:
+    """The last bytes of a file, at most so many; none when it is not there or none of ours: a pipe, say.
+
+    Programs in instances may have put that in its place. Nobody waits for it, or reads for ever.
+    """
+    try:
+        descriptor = os.open(path, _CAREFUL | os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            return b""
+        return os.pread(descriptor, min(most, facts.st_size), max(0, facts.st_size - most))
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
+
+
+def open_end(path: Path, mode: int = 0o600) -> int:
+    """Open a file to write at its end; a new one when it is not there or none of ours: a pipe, say, or a link.
+
+    Programs in instances may have put that in its place, which is removed; but for a folder, which may be a large one.
+    Raises OSError.
+    """
+    flags = _CAREFUL | os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags, mode)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+    path.unlink()
+    return os.open(path, flags | os.O_EXCL, mode)
 
 
 def draft_of(path: Path) -> Path:

@@ -18,7 +18,8 @@ from dataplane.names import Name
 from dataplane.trace import Action, Hop, Packet, Step, Trace, Walk
 from dataplane.trace_text import render
 from dataplane.verdict import REASON_TEXT, Reason, Verdict
-from lab.control import NotRunningError, RequestError
+from lab.control import ImpostorError, NotRunningError, RequestError
+from lab.gc import NotRemovedError
 from vpclab.clock import Clock
 from vpclab.lab import Lab
 from vpclab.node import Node, PingResult
@@ -30,11 +31,13 @@ __all__ = [
     "Clock",
     "ConfigurationError",
     "Hop",
+    "ImpostorError",
     "Lab",
     "LabError",
     "LimitError",
     "Name",
     "Node",
+    "NotRemovedError",
     "NotRunningError",
     "Packet",
     "PingResult",

@@ -154,7 +154,8 @@ class Lab:
         Running labs are not touched.
 
         Raises:
-            LabError: something cannot be removed, e.g. because it is another user's.
+            NotRemovedError: something cannot be removed, e.g. because it is another user's; its ``removed`` tells what
+                was, of all labs.
         """
         return gc.collect(name)
 
@@ -218,7 +219,7 @@ class Lab:
         daemon = recorded_process(self._state.read_daemon())
         try:
             self.ask("down")
-        except NotRunningError:
+        except (NotRunningError, ImpostorError):
             if not self._state.is_running():
                 gc.collect(self.name)  # killed, perhaps
             elif daemon is not None:
@@ -535,8 +536,6 @@ class Lab:
         try:
             with ControlClient(self._state.path) as client:
                 return client.call(verb, timeout_s=timeout_s, **arguments)
-        except ImpostorError:
-            raise
         except NotRunningError:
             if self._state.is_running():
                 raise NotRunningError(f"lab {self.name} is just starting or going down; try again") from None

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from lab.capabilities import DROPPED
 from lab.control import SOCKET_NAME, ImpostorError
 from tests.e2e.lab.stage import eventually, need
 from vpclab import Lab
+from vpclab.cli import cli
 
 INTRUDER = str(Path(__file__).with_name("intruder.py"))
 PATIENCE_S = 20.0
@@ -259,6 +261,9 @@ def test_an_instance_that_listens_in_place_of_the_daemon_is_told_nothing() -> No
             for asked in (lab.status, lambda: lab["app"]):
                 with pytest.raises(ImpostorError, match=r"somebody else listens at .*control\.sock"):
                     asked()
+            said = CliRunner().invoke(cli, ["labs"])
+            assert lab.name in said.stdout, "it runs, as its lock says"
+            assert "somebody else listens at" in said.stderr
             lab.down()
             assert set(listener.stdout.read().split("\n")) <= {""}
         assert not lab.folder.exists()

@@ -255,19 +255,16 @@ def labs(output: str) -> None:
     """The labs that run."""
     rows = []
     for name in Lab.running():
+        row = dict.fromkeys(("name", "pid", "nodes", "uptime_s", "file")) | {"name": name}
         try:
             found = Lab.attach(name).status()
-        except LabError:
-            continue  # it went down between the two questions
-        rows.append(
-            {
-                "name": name,
-                "pid": found["pid"],
-                "nodes": len(found["nodes"]),
-                "uptime_s": found["uptime_s"],
-                "file": found["file"],
-            }
-        )
+        except LabError as error:
+            if name not in Lab.running():
+                continue  # it went down between the two questions
+            click.echo(f"vpclab: {error}", err=True)
+        else:
+            row |= {key: found[key] for key in ("pid", "uptime_s", "file")} | {"nodes": len(found["nodes"])}
+        rows.append(row)
     columns = {"name": "name", "daemon": "pid", "nodes": "nodes", "up (s)": "uptime_s", "file": "file"}
     show(rows, columns, output, empty="no lab is running")
 

@@ -18,7 +18,7 @@ from lab.enter import open_socket
 from lab.node_plan import ProgramPlan, RestartPolicy
 from lab.node_status import ProgramStatus
 from lab.runtime import Runtime
-from lab.state import RUNTIME, LabState
+from lab.state import NODES, RUNTIME, LabState
 from tests.e2e.lab.stage import DEADLINE_S, eventually, interface, is_done_within, plan
 
 pytestmark = pytest.mark.e2e
@@ -116,6 +116,28 @@ def test_a_program_that_dies_is_noticed_with_its_last_words(runtime: Runtime) ->
     failed = eventually(lambda: (s := status(runtime)).state == "failed" and s, "it failed")
     assert (failed.exit_status, failed.message) == (3, "exited with status 3")
     with pytest.raises(LabError, match=r"program web/job: exited with status 3; its log .*/job.log ends with: cannot"):
+        runtime.wait_ready()
+
+
+def test_a_program_that_puts_a_pipe_in_place_of_its_log_is_started_again(
+    state: LabState, runtime: Runtime, tmp_path: Path
+) -> None:
+    """Nobody waits for who reads it: who starts programs does so for all nodes."""
+    log, flag = state.path / NODES / "web" / "job.log", tmp_path / "flag"
+    run(runtime, script(f"test -e {flag} && exec sleep 1000; touch {flag}; rm {log}; mkfifo {log}", restart="always"))
+    again = eventually(lambda: (s := status(runtime)).restarts == 1 and s.pid and s, "it was started again")
+    assert (again.log, again.state) == (str(log), "running")
+    assert log.is_file()
+
+
+@pytest.mark.parametrize("end", ["rm {log}; mkfifo {log}", "ln -sf /dev/zero {log}"], ids=["pipe", "endless"])
+def test_what_a_program_leaves_in_place_of_its_log_has_no_last_words(
+    state: LabState, runtime: Runtime, end: str
+) -> None:
+    log = state.path / NODES / "web" / "job.log"
+    run(runtime, script(f"{end.format(log=log)}; exit 3"))
+    eventually(lambda: status(runtime).state == "failed", "it failed")
+    with pytest.raises(LabError, match=r"program web/job: exited with status 3; its log .*/job.log is empty"):
         runtime.wait_ready()
 
 

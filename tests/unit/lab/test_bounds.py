@@ -42,7 +42,7 @@ def test_tables_are_as_large_as_the_engine_s(plane: DataPlane) -> None:
     assert found["tracked connections"].most == 1_000
     assert found["tracked connections"].bytes == 1_000 * 216 + 2_048 * 12
     assert found["flow entries"].most == 100
-    assert found["flow entries"].bytes == 100 * 540 + (64 + 32) * 64
+    assert found["flow entries"].bytes == 100 * 540 + (64 + 32) * 64 + 100 * 276
 
 
 def test_captures_count_while_they_run(plane: DataPlane) -> None:

@@ -467,6 +467,17 @@ def test_nothing_of_a_file_that_cannot_be_written_stays(monkeypatch: pytest.Monk
     assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
 
 
+def test_nobody_waits_for_a_pipe_in_the_way_of_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs in instances can write to the folder."""
+    monkeypatch.setattr(flow_logs, "file_key", lambda *_, **__: "one.log")
+    lab = Logged(f"log: {{network_interface: web/eth0, gzip: false, {FORMAT}}}")
+    (lab.state.path / FOLDER).mkdir()
+    os.mkfifo(lab.state.path / FOLDER / ".one.log")
+    lab.send(5)
+    lab.wait(600)
+    assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
+
+
 def test_an_error_does_not_end_the_thread_that_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow_logs, "TICK_S", 0.01)
     lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")

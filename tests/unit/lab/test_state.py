@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,18 @@ import pytest
 
 from dataplane.errors import LabError
 from lab.processes import boot_id, find
-from lab.state import DAEMON, LOCK, RECORD_LIMIT_BYTES, RUNTIME, LabState, draft_of, known_labs, recorded_process
+from lab.state import (
+    DAEMON,
+    LOCK,
+    RECORD_LIMIT_BYTES,
+    RUNTIME,
+    LabState,
+    draft_of,
+    known_labs,
+    open_end,
+    read_end,
+    recorded_process,
+)
 from lab.state_root import state_root
 
 HOLD = """
@@ -303,6 +315,42 @@ def test_what_is_no_file_is_no_record_and_nobody_waits_for_it(name: str) -> None
     with (state.path / name).open("wb") as file:
         file.truncate(1 << 40)
     assert state.read(name) is None
+
+
+def test_what_lies_in_the_way_of_a_log_makes_room_for_a_new_one() -> None:
+    """Nobody waits for a pipe, and what a link leads to gets nothing."""
+    log, victim = LabState("a").path / "daemon.log", LabState("a").path / "victim"
+    log.parent.mkdir(parents=True)
+    victim.write_text("whole")
+    sock = socket.socket(socket.AF_UNIX)
+    for made in (
+        lambda: os.mkfifo(log),
+        lambda: log.symlink_to(victim),
+        lambda: log.symlink_to("/dev/null"),
+        lambda: sock.bind(str(log)),
+        lambda: log.write_text("before, "),
+    ):
+        made()
+        before = log.read_text() if log.is_file() and not log.is_symlink() else ""
+        with open(open_end(log), "w") as file:
+            file.write("said")
+        assert log.read_text() == f"{before}said"
+        assert not log.is_symlink()
+        log.unlink()
+    sock.close()
+    log.mkdir()
+    with pytest.raises(IsADirectoryError):
+        open_end(log)
+    assert victim.read_text() == "whole"
+
+
+@pytest.mark.parametrize(("most", "end"), [(1, b"g"), (3, b"log"), (4, b"alog"), (5, b"alog"), (1 << 40, b"alog")])
+def test_the_end_of_a_file_is_no_more_than_was_asked_for(tmp_path: Path, most: int, end: bytes) -> None:
+    (tmp_path / "log").write_bytes(b"alog")
+    assert read_end(tmp_path / "log", most) == end
+    os.mkfifo(tmp_path / "pipe")
+    assert read_end(tmp_path / "pipe", most) == b""
+    assert read_end(tmp_path / "nothing", most) == b""
 
 
 @pytest.mark.parametrize(
