@@ -6,7 +6,6 @@ libpcap would ask this machine's resolver for them, which knows nothing of the l
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Mapping, Sequence
 
 _WORD = re.compile(r"[\\A-Za-z0-9:_][\w.:-]*")
@@ -22,35 +21,31 @@ vlan mpls pppoed pppoes geneve vxlan llc on ifname tcpflags icmptype icmpcode ic
 """
 _KEYWORDS = frozenset(_LANGUAGE.split())
 _CONSTANTS = ("tcp-", "icmp-", "icmp6-")
-_PROTOCOLS_FOLLOW = frozenset({"proto", "protochain", "type", "subtype"})
+_CODES_FOLLOW = frozenset({"port", "portrange", "proto", "protochain", "type", "subtype"})
+_ENDS = "src dst ra ta addr1 addr2 addr3 addr4 address1 address2 address3 address4"
+_HOSTS_FOLLOW = frozenset({"host", "net", "gateway", *_ENDS.split()})
+"""What the names behind a word mean: libpcap looks those of codes up in its own tables, and those of hosts in the DNS.
+It goes on until another such word comes: ``port http or https``."""
 
 
 def with_addresses(text: str, nodes: Mapping[str, Sequence[str]]) -> tuple[str, str]:
     """The filter with nodes' addresses in place of their names, and the first name that is no node's, or ""."""
-    before = unknown = ""
+    unknown = ""
+    is_code = False
 
     def replaced(found: re.Match[str]) -> str:
-        nonlocal before, unknown
-        word, last = found[0], before
-        before = word
-        if word.startswith("\\") or _NUMERIC.fullmatch(word) or word in _KEYWORDS or word.startswith(_CONSTANTS):
+        nonlocal unknown, is_code
+        word = found[0]
+        if word in _KEYWORDS:
+            is_code = word in _CODES_FOLLOW or (is_code and word not in _HOSTS_FOLLOW)
             return word
-        if last in _PROTOCOLS_FOLLOW or last in ("port", "portrange"):
+        if is_code or _NUMERIC.fullmatch(word) or word.startswith(_CONSTANTS):
             return word
-        addresses = nodes.get(word, ())
+        name = word.removeprefix("\\")  # which makes a name of a keyword
+        addresses = nodes.get(name, ())
         if addresses:
             return addresses[0] if len(addresses) == 1 else f"({' or '.join(addresses)})"
-        if _is_service(word):
-            return word
-        unknown = unknown or word
+        unknown = unknown or name
         return _NOBODY
 
     return _WORD.sub(replaced, text), unknown
-
-
-def _is_service(word: str) -> bool:
-    try:
-        socket.getservbyname(word)
-    except OSError:
-        return False
-    return True

@@ -73,7 +73,23 @@ def test_a_filter_that_libpcap_refuses(text: str, words: str) -> None:
     assert repr(text) in str(refused.value)
 
 
-NODES = {"web": ["10.0.1.10"], "db-1": ["10.0.2.11", "2001:db8::11"], "www": ["192.0.2.1"]}
+def test_a_filter_is_told_as_it_was_written() -> None:
+    """Not with the addresses that stand for its names; of two names that nobody has, the first is named."""
+    for text, words in (
+        ("host web and prot 6", "syntax error"),
+        ("host web and inbound", "directions and interfaces"),
+        ("host web and wbe or bew", "no node is called 'wbe'"),
+    ):
+        with pytest.raises(RequestError, match=words) as refused:
+            PacketFilter(text, NODES)
+        assert f"filter {text!r}: " in str(refused.value)
+
+
+def test_a_filter_may_have_several_lines() -> None:
+    assert PacketFilter("tcp\n\tand port 443\n").matches(bytes(SYN), bare=True)
+
+
+NODES = {"web": ["10.0.1.10"], "db-1": ["10.0.2.11", "2001:db8::11"], "www": ["192.0.2.1"], "net": ["10.0.1.12"]}
 
 AS_THEY_ARE = [
     "tcp port http or https",
@@ -81,12 +97,30 @@ AS_THEY_ARE = [
     "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0 or net 10.0/16",
     "icmp[icmptype] = icmp-echo or ip6 host ::ffff:1",
     "udp[0x8:2] = 0xbeef and ether host 02:00:00:00:00:0a",
+    "icmp6[icmp6type] = icmp6-echo or icmp6[icmp6code] = 0",
+    "tcp portrange ssh-domain or portrange 80-90",
+    "ip[icmpcode] = 0 or icmp[icmpcode] = 3",
+    # examples of pcap-filter(7), where they hold for Ethernet
+    "ether proto \\ip or ether dst ff:ff:ff:ff:ff:ff",
+    "ip6 protochain \\tcp or ip protochain 6 or ip protochain ospf",
+    "dst net 128.3 or src net 10.0.0.0 mask 255.0.0.0",
+    "ether broadcast or ether multicast or ip multicast or ip6 multicast",
+    "ether[0] & 1 != 0 or ip[0] & 0xf != 5 or ip[6:2] & 0x1fff = 0",
+    "less 100 or greater 100 or len <= 100",
+    "vlan 100 && vlan 200 || mpls 100000",
+    "pppoed or pppoes 0x27 or geneve 0xb",
+    "arp or rarp or igmp or pim or vrrp or carp or ah or esp or igrp or sctp",
+    "atalk or aarp or decnet or lat or sca or moprc or mopdl or stp or ipx or netbeui or iso or llc",
+    "tcp src port http or udp dst port domain or sctp port 80",
 ]
 
 
 @pytest.mark.parametrize(
     ("text", "meant"),
     [
+        ("host \\net and port 80", "host 10.0.1.12 and port 80"),
+        ("port domain or ssh or host web", "port domain or ssh or host 10.0.1.10"),
+        ("ip proto \\tcp or \\udp or src web", "ip proto \\tcp or \\udp or src 10.0.1.10"),
         *((text, text) for text in AS_THEY_ARE),
         ("host web", "host 10.0.1.10"),
         ("src web and dst db-1", "src 10.0.1.10 and dst (10.0.2.11 or 2001:db8::11)"),
@@ -106,11 +140,25 @@ def test_names_in_a_filter_are_those_of_nodes(text: str, meant: str) -> None:
     assert PacketFilter(text, NODES, bare=False).programs[0]
 
 
-@pytest.mark.parametrize("name", ["db.internal.example.", "wbe", "3com.example", "localhost", "nat:nta"])
+def test_words_behind_type_are_no_names() -> None:
+    """pcap-filter(7), of IEEE 802.11: `type mgt` and `subtype beacon`; libpcap then says that this is Ethernet."""
+    text = "type mgt subtype beacon"
+    assert with_addresses(text, NODES) == (text, "")
+    with pytest.raises(RequestError, match=r"802\.11"):
+        PacketFilter(text, NODES)
+
+
+@pytest.mark.parametrize(
+    "name", ["db.internal.example.", "wbe", "3com.example", "localhost", "nat:nta", "\\localhost", "ssh"]
+)
 def test_other_names_are_refused_and_asked_of_nobody(name: str) -> None:
-    """libpcap would resolve `localhost`; that it is refused shows that it is not asked."""
-    with pytest.raises(RequestError, match="by their addresses"):
-        PacketFilter(f"host {name}", NODES)
+    """libpcap would resolve `localhost`; that it is refused shows that it is not asked.
+
+    `ssh` is a service, and no host because of that; behind a backslash is a name like any other.
+    """
+    for text in (f"host {name}", f"port 22 or src {name}"):
+        with pytest.raises(RequestError, match="by their addresses"):
+            PacketFilter(text, NODES)
 
 
 def test_filters_come_and_go() -> None:
