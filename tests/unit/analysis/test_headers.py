@@ -58,6 +58,31 @@ def test_what_an_error_is_about() -> None:
     assert read_headers(frame(IPv6(src=B6, dst=A6) / ICMPv6DestUnreach() / lost6)).about == flow(6, A6, B6, 1000, 53)
 
 
+@pytest.mark.parametrize("type_", [3, 5, 11, 12])
+def test_messages_that_are_about_a_packet(type_: int) -> None:
+    """ICMP's errors and its redirect quote the packet that they are about (RFC 792); others do not."""
+    lost = IP(src=A, dst=B) / UDP(sport=1000, dport=53)
+    assert read_headers(frame(IP(src=B, dst=A) / ICMP(type=type_) / lost)).about == flow(17, A, B, 1000, 53)
+    assert read_headers(frame(IP(src=B, dst=A) / ICMP(type=13) / lost)).about is None
+
+
+@pytest.mark.parametrize("type_", [1, 2, 3, 4])
+def test_messages_of_icmpv6_that_are_about_a_packet(type_: int) -> None:
+    """RFC 4443, section 2.1: errors are those below 128."""
+    lost = IPv6(src=A6, dst=B6) / UDP(sport=1000, dport=53)
+    told = IPv6(src=B6, dst=A6, nh=58) / Raw(bytes([type_, 0, 0, 0]) + bytes(4) + bytes(lost))
+    assert read_headers(frame(told)).about == flow(17, A6, B6, 1000, 53)
+    echo = IPv6(src=B6, dst=A6, nh=58) / Raw(bytes([128, 0, 0, 0]) + bytes(4) + bytes(lost))
+    assert read_headers(frame(echo)).about is None
+
+
+def test_flows_as_they_are_told() -> None:
+    assert str(flow(6, A, B, 1000, 80)) == "tcp 10.0.1.10:1000 > 10.0.2.10:80"
+    assert str(flow(17, A6, B6, 1000, 53)) == "udp [2001:db8::a]:1000 > [2001:db8::b]:53"
+    assert str(flow(58, A6, B6, 77)) == "icmpv6 2001:db8::a > 2001:db8::b"
+    assert str(flow(50, A, B)) == "protocol 50 10.0.1.10 > 10.0.2.10"
+
+
 def test_what_is_inside_a_tunnel() -> None:
     inner = IP(src=A, dst=B) / TCP(sport=1000, dport=80)
     tunnelled = IP(src="10.9.0.1", dst="10.9.0.2") / UDP(sport=60000, dport=6081) / GENEVE(proto=0x0800) / inner

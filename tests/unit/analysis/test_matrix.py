@@ -42,6 +42,19 @@ def test_the_quickstart_lab() -> None:
     ]
 
 
+def test_lines_are_in_the_order_of_the_file_and_what_stops_most_is_told_first() -> None:
+    found = matrix("quickstart")
+    nodes = [f"{name}/eth0" for name in ("web", "app", "db", "example", "visitor")]
+    pairs = list(dict.fromkeys((line["from"], line["to"]) for line in found.values()))
+    assert pairs == [(one, other) for one in nodes for other in nodes if one != other]
+    stopped = found["visitor/eth0", "203.0.113.20"]["stopped"]
+    assert [each.partition(":")[0] for each in stopped] == [
+        "DROPPED by interface web/eth0 (security group shop/web)",  # five kinds of traffic
+        "DROPPED by network-acl shop/edge (rule *, as no other matches)",  # four, that with the lowest ports among them
+        "DROPPED by network-acl shop/edge",  # ssh
+    ]
+
+
 def test_everybody_has_a_line_for_everybody_else() -> None:
     found = matrix("inspection-east-west")
     assert {pair for pair in found if pair[0] == "neighbour/eth0"} == {

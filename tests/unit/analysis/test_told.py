@@ -28,6 +28,16 @@ def test_the_story_follows_translations_and_the_answer() -> None:
     assert lines[-1] == "  => answered, seen as 203.0.113.10"
 
 
+def test_what_arrives_as_it_was_sent_and_what_a_router_answers() -> None:
+    lines = list(story(row_of(the_result("quickstart", "can: app -> web, protocol: icmp"))))
+    assert "  => arrives at interface web/eth0" in lines
+    assert "web/eth0 answers icmp 10.0.1.10 > 10.0.2.10" in lines
+    assert "  => arrives at interface app/eth0" in lines
+    served = list(story(row_of(the_result("quickstart", "can: app -> 10.0.2.1, protocol: icmp"))))
+    assert served[0] == "app/eth0 sends icmp 10.0.2.10 > 10.0.2.1"
+    assert served[-2:] == ["  => answered by the router", "  => answered"]
+
+
 def test_junit_has_a_case_for_each_check_and_the_story_of_each_failure() -> None:
     results = decided(
         example("quickstart", "can: visitor -> web, port: 80", "can: visitor -> web, port: 22, because: a < b & c")
@@ -60,6 +70,47 @@ def test_junit_is_xml_whatever_a_file_says() -> None:
     failure = ET.fromstring(as_junit([row_of(odd)], name="l", file="f", seconds=0)).find(".//failure")
     assert failure is not None
     assert failure.get("message") == "??[31m ]]> ? ? <&>\"'"
+
+
+def test_json_holds_what_was_asked() -> None:
+    asked = (
+        "can: app -> example, protocol: udp, port: 53, packet_size: 1400, because: names are looked up",
+        "cannot: visitor -> web, protocol: icmp",
+    )
+    first, second = (row_of(each) for each in decided(example("quickstart", *asked)))
+    keys = (
+        "number",
+        "check",
+        "claim",
+        "from",
+        "to",
+        "source",
+        "destination",
+        "protocol",
+        "port",
+        "packet_size",
+        "because",
+    )
+    assert [first[key] for key in keys] == [
+        1, "can app -> example udp 53 of 1400 bytes", "can", "app", "example", "10.0.2.10", "198.51.100.10", 17, 53,
+        1400, "names are looked up",
+    ]  # fmt: skip
+    assert [second[key] for key in keys] == [
+        2, "cannot visitor -> web icmp", "cannot", "visitor", "web", "198.51.100.77", "203.0.113.20", 1, None, None, "",
+    ]  # fmt: skip
+    assert (first["holds"], first["assumed"], first["source_port"]) == (True, [], 40000)
+    assert (second["holds"], second["found"], second["source_seen"]) == (True, "blocked", None)
+    assert second["dropped"]["groups"] == ["shop/web"]
+    there, back = first["legs"]
+    assert (there["answer"], back["answer"], there["sender"]["path"]) == (False, True, "app/eth0")
+    assert (there["verdict"], there["reason"], there["packet"]) == (
+        "FORWARD", "NONE", "udp 10.0.2.10:40000 > 198.51.100.10:53"
+    )  # fmt: skip
+    assert there["received"] == "udp 203.0.113.10:1024 > 198.51.100.10:53"
+    [leg] = second["legs"]
+    assert (leg["receiver"], leg["received"], leg["reason"]) == (None, None, "GROUP_INGRESS")
+    assert row_of(the_result("inspection", "can: customer -> web, port: 80"))["assumed"] == ["fw"]
+    assert not document([first, {**second, "holds": False}], file="lab.yaml", how="packets")["holds"]
 
 
 def test_json_holds_what_decided() -> None:

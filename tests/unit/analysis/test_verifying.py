@@ -8,7 +8,8 @@ import pytest
 
 from dataplane.analysis.told import row_of
 from dataplane.analysis.verifying import difference, is_left_to_programs
-from tests.unit.analysis.claims import example, the_result
+from dataplane.load import load_topology
+from tests.unit.analysis.claims import EXAMPLES, example, the_result
 
 LAB = example("quickstart", "can: app -> example, port: 80")
 ANSWERED = row_of(the_result("quickstart", "can: app -> example, port: 80"))
@@ -50,9 +51,19 @@ def test_a_program_that_does_not_answer_decides_by_itself() -> None:
 
 def test_a_kernel_that_finds_no_neighbour_sends_nothing_to_drop() -> None:
     missing = row_of(the_result("quickstart", "cannot: app -> 10.0.2.99, port: 80"))
-    asked = {**missing, "dropped": {**missing["dropped"], "object": None, "reason": "ARP_UNANSWERED"}}
-    assert difference(LAB, missing, asked) == ""
-    assert difference(LAB, BLOCKED, asked)
+    for reason in ("ARP_UNANSWERED", "ND_UNANSWERED"):
+        asked = {**missing, "dropped": {**missing["dropped"], "object": None, "reason": reason}}
+        assert difference(LAB, missing, asked) == ""
+        assert difference(LAB, BLOCKED, asked)
+
+
+def test_which_address_of_a_nat_gateway_with_several_is_open() -> None:
+    one, two = (row_of(the_result("quickstart", "can: app -> example, port: 80")) for _ in range(2))
+    two["source_seen"] = "203.0.113.11"
+    text = (EXAMPLES / "quickstart.yaml").read_text()
+    more = "elastic_ip: 203.0.113.10, secondary_private_ips: [10.0.1.9], secondary_elastic_ips: [203.0.113.11]}"
+    assert difference(LAB, one, two)
+    assert difference(load_topology(text.replace("elastic_ip: 203.0.113.10}", more), file_name="lab"), one, two) == ""
 
 
 def test_which_target_of_several_is_open() -> None:

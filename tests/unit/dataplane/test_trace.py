@@ -8,7 +8,7 @@ import pytest
 
 from dataplane.names import Name
 from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of
-from dataplane.trace_text import render, render_verdict
+from dataplane.trace_text import path_text, render, render_verdict, why_text
 from dataplane.verdict import Reason, Verdict
 
 APP = Name("interface", "app/eth0")
@@ -221,6 +221,82 @@ def test_both_directions_are_drawn() -> None:
 )
 def test_verdict_in_one_line(walk: Walk, text: str) -> None:
     assert render_verdict(walk) == text
+
+
+@pytest.mark.parametrize(
+    ("walk", "why"),
+    [
+        (DROPPED, "route-table shop/private has no route to 198.51.100.10"),
+        (
+            Walk(hops=DROPPED.hops, verdict=Verdict.DROP, reason=Reason.BLACKHOLE, object=TABLE, rule=ROUTE),
+            "route-table shop/private: 0.0.0.0/0 -> nat-gateway:nat is a blackhole",
+        ),
+        (
+            Walk(hops=(), verdict=Verdict.DROP, reason=Reason.GROUP_EGRESS, object=APP, note="security group shop/app"),
+            "no outbound rule of security group shop/app allows it",
+        ),
+        (
+            Walk(
+                hops=(), verdict=Verdict.DROP, reason=Reason.GROUP_INGRESS, object=APP, note="security group shop/app"
+            ),
+            "no inbound rule of security group shop/app allows it",
+        ),
+        (
+            Walk(
+                hops=(), verdict=Verdict.DROP, reason=Reason.ACL_EGRESS, object=ACL, note="rule *, as no other matches"
+            ),
+            "network-acl shop/default egress, rule *, as no other matches",
+        ),
+        (
+            Walk(
+                hops=(), verdict=Verdict.DROP, reason=Reason.ACL_INGRESS, object=ACL, note="rule *, as no other matches"
+            ),
+            "network-acl shop/default ingress, rule *, as no other matches",
+        ),
+        (
+            Walk(
+                hops=DROPPED.hops,
+                verdict=Verdict.DROP,
+                reason=Reason.OUTSIDE_NO_ROUTE,
+                object=Name("internet", "internet"),
+            ),
+            "nobody on the internet has 198.51.100.10",
+        ),
+        (
+            Walk(hops=(), verdict=Verdict.DROP, reason=Reason.TTL_EXCEEDED, object=NAT),
+            "nat-gateway shop/nat: TTL ran out",
+        ),
+        (Walk(hops=(), verdict=Verdict.DROP, reason=Reason.LOOP), "routing loop"),
+    ],
+    ids=lambda each: each.reason.name if isinstance(each, Walk) else "",
+)
+def test_why_in_few_words(walk: Walk, why: str) -> None:
+    assert why_text(make(walk)) == why
+    assert why_text(make(DELIVERED, walk)) == f"the answer: {why}"
+
+
+def test_why_names_the_rule_that_decided_by_what_its_owner_does_not_say_already() -> None:
+    denied = Walk(hops=(), verdict=Verdict.DROP, reason=Reason.ACL_EGRESS, object=ACL, rule=PERMIT)
+    text = why_text(make(denied))
+    assert text.startswith("network-acl shop/default egress, ")
+    assert text.endswith("100 allow all to 0.0.0.0/0")
+    assert text.count("shop/default") == 1
+    ruled = Walk(hops=(), verdict=Verdict.DROP, reason=Reason.TTL_EXCEEDED, object=APP, rule=EGRESS)
+    assert why_text(make(ruled)).startswith("security-group-rule shop/app egress all to 0.0.0.0/0: ")
+    assert why_text(make(DELIVERED, DELIVERED)) == ""
+
+
+def test_a_path_in_few_words_is_its_routes() -> None:
+    again = Name("route", "shop/public 0.0.0.0/0 -> internet-gateway")
+    routed = [(TABLE, Step(action=Action.ROUTE, rule=rule, packet=INSIDE)) for rule in (ROUTE, again, ROUTE)]
+    delivered = Walk(hops=hops_of(routed), verdict=Verdict.FORWARD)
+    assert path_text(make(delivered)) == (
+        "shop/private 0.0.0.0/0 -> nat-gateway:nat, then shop/public 0.0.0.0/0 -> internet-gateway"
+    )
+    near = Walk(hops=hops_of([(VPC, Step(action=Action.ROUTE, rule=APP, packet=INSIDE))]), verdict=Verdict.FORWARD)
+    assert path_text(make(near)) == "in one subnet"
+    out = (Name("internet", "internet"), Step(action=Action.ROUTE, rule=EXAMPLE, packet=INSIDE))
+    assert path_text(make(Walk(hops=hops_of([out]), verdict=Verdict.FORWARD))) == "across the internet"
 
 
 def test_ipv6_endpoints_have_brackets_and_icmp_its_type() -> None:
