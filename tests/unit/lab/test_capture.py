@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Ether
 
-from dataplane.errors import LimitError
+from dataplane.errors import LabError, LimitError
 from dataplane.model.capture import Capture as Declared
 from lab import pcapng
-from lab.capture import Capture, Stories, split_words
+from lab.capture import Capture, Stories, running_captures, split_words
 from lab.control import RequestError
 from lab.declared_captures import DeclaredCaptures
 from tests.scenario.network import Network
@@ -106,6 +111,140 @@ def test_a_filter_knows_nodes_by_their_names() -> None:
         Stories(network.plane, "host wbe")
 
 
+SEVERAL = """\
+version: 1
+vpcs:
+  shop:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: [2001:db8::/56]
+    subnets:
+      one: {cidr: 10.0.1.0/24, ipv6_cidr: 2001:db8::/64, availability_zone: a}
+      two: {cidr: 10.0.2.0/24, availability_zone: a}
+    security_groups: {shut: {}}
+    network_interfaces:
+      more: {subnet: two, private_ips: [10.0.2.20], attachment: {instance: fw, device_index: 1}}
+instances:
+  app: {vpc: shop, subnet: one, private_ip: 10.0.1.10, ipv6_address: 2001:db8::10}
+  fw: {vpc: shop, subnet: one, private_ip: 10.0.1.20, secondary_private_ips: [10.0.1.21], security_groups: [shut]}
+internet:
+  hosts:
+    site: {address: 198.51.100.10, ipv6_address: 2001:db8:ffff::10}
+aws_services:
+  s3: {prefixes: [203.0.113.0/24], address: 203.0.113.80}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "addresses"),
+    [
+        ("fw", ["10.0.1.20", "10.0.1.21", "10.0.2.20"]),
+        ("site", ["198.51.100.10", "2001:db8:ffff::10"]),
+        ("s3", ["203.0.113.80"]),
+        ("app", ["10.0.1.10", "2001:db8::10"]),
+    ],
+)
+def test_a_name_in_a_filter_is_all_addresses_of_its_node(name: str, addresses: list[str]) -> None:
+    """Those of all its interfaces, of both families; packets to others are left out."""
+    network = Network(SEVERAL, engine="fast")
+    capture = Capture(network.plane, ["app"], f"dst host {name}")
+    ends = ["10.0.1.10", "10.0.1.20", "10.0.1.21", "10.0.2.20", "198.51.100.10", "203.0.113.80"]
+    packets: list[Any] = [IP(src="10.0.1.10", dst=end) / UDP() for end in ends]
+    packets += [IPv6(src="2001:db8::10", dst=end) / UDP() for end in ("2001:db8::10", "2001:db8:ffff::10")]
+    for packet in packets:
+        network.send("app", packet)
+    seen = [Ether(each.data).payload.dst for each in collected(capture)[0] if each.outgoing]
+    assert seen == addresses
+
+
+def test_a_filter_may_ask_for_what_only_frames_have() -> None:
+    """Where all points have frames; where some have not, nothing of what matches frames alone is kept there."""
+    network = Network(TEXT, engine="fast")
+    asked = Ether(src=network.mac("app"), dst="ff:ff:ff:ff:ff:ff") / ARP(
+        hwsrc=network.mac("app"), psrc="10.0.2.10", pdst="10.0.2.1"
+    )
+    captures = [
+        Capture(network.plane, ["app"], f"ether src {network.mac('app')}"),
+        Capture(network.plane, ["app", "nat:nat"], "arp"),
+    ]
+    network.put("app", asked)
+    network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=1, dport=53))
+    mine, asking = (collected(capture)[0] for capture in captures)
+    assert [Ether(each.data).type for each in mine] == [0x0806, 0x0800]
+    assert [(each.interface.name, each.outgoing) for each in asking] == [("app/eth0", True), ("app/eth0", False)]
+    Stories(network.plane, f"ether src {network.mac('app')}").close()
+    with pytest.raises(RequestError, match="no Ethernet header at this point"):
+        Capture(network.plane, ["app", "nat:nat"], f"ether src {network.mac('app')}")
+
+
+def test_each_interface_of_a_file_ends_with_what_was_received_there() -> None:
+    network = Network(TEXT, engine="fast")
+    began = time.time_ns()
+    capture = Capture(network.plane, ["app", "web", "db"])
+    for port in (80, 9999, 81):
+        network.send("app", IP(src="10.0.2.10", dst="10.0.1.10") / TCP(dport=port, flags="S"))
+    network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=1, dport=53))
+    written: list[bytes] = []
+    capture.run(written.append, now)
+    found = {}
+    for kind, block in pcapng.whole_blocks(b"".join(written)):
+        if kind == pcapng.STATISTICS:
+            number, _, _, *options = struct.unpack("=III HHII HHII HHQ HHQ I I", block[8:])
+            start, end = (high << 32 | low for high, low in (options[2:4], options[6:8]))
+            assert (options[8], options[0], options[4]) == (4, 2, 3)
+            assert began <= start <= end <= time.time_ns()
+            found[number] = options[10]
+    assert found == {0: 4, 1: 3, 2: 0}
+
+
+def test_what_became_of_a_packet_stands_in_its_comment() -> None:
+    """Where it went and why, what the router said itself, and what waits."""
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["app", "web"])
+    asked = Ether(src=network.mac("app"), dst="ff:ff:ff:ff:ff:ff") / ARP(
+        hwsrc=network.mac("app"), psrc="10.0.2.10", pdst="10.0.2.1"
+    )
+    network.put("app", asked)
+    network.send("app", IP(src="10.0.2.10", dst="198.51.100.10", ttl=1) / UDP(sport=1, dport=53))
+    first, last = fragment(IP(src="10.0.2.10", dst="10.0.1.10", id=7) / ICMP(id=5) / bytes(1000), 800)
+    network.send_all("app", [last, first])
+    told = [(each.interface.name, each.outgoing, each.comment) for each in collected(capture)[0]]
+    served, answer, died, error, waits, *_ = told
+    assert served == ("app/eth0", True, "SERVE by interface app/eth0")
+    assert answer[:2] == ("app/eth0", False)
+    assert answer[2].startswith("FORWARD (answer of the router) to interface app/eth0")
+    assert died[2].startswith("DROP TTL_EXCEEDED at ")
+    assert error[2].startswith("FORWARD (ICMP error of the router) to interface app/eth0")
+    assert waits == ("app/eth0", True, "HOLD until the first fragment comes")
+    assert any(
+        (name, out) == ("web/eth0", False)
+        and text.startswith("FORWARD (fragment that had waited) to interface web/eth0")
+        for name, out, text in told
+    )
+
+
+def test_points_follow_what_is_applied_though_others_are_gone() -> None:
+    """What is gone may come back; the others have their new addresses meanwhile."""
+    network = Network(SEVERAL, engine="fast")
+    capture = Capture(network.plane, ["site", "fw"])
+    moved = SEVERAL[: SEVERAL.index("internet:")].replace("10.0.1.20", "10.0.1.77")
+    steps = iter(
+        [
+            lambda: network.apply(moved),
+            lambda: network.send("app", IP(src="10.0.1.10", dst="10.0.1.77") / TCP(dport=80, flags="S")),
+        ]
+    )
+
+    def ended(seconds: float) -> bool:
+        step = next(steps, None)
+        if step is not None:
+            step()
+        return step is None
+
+    [seen] = collected(capture, ended)[0]
+    assert seen.interface.name == "fw/eth0"
+    assert seen.comment.startswith("DROP GROUP_INGRESS at interface fw/eth0")
+
+
 def test_points_follow_what_is_applied() -> None:
     """A changed address is looked for from then on."""
     network = Network(TEXT, engine="fast")
@@ -170,6 +309,23 @@ def test_the_filter_begins_with_the_first_word_that_is_no_point(
 def test_no_point_at_all_is_told_with_the_nearest() -> None:
     with pytest.raises(RequestError, match="'wbe'; did you mean web"):
         split_words(Network(TEXT, engine="fast").plane.topology, ["wbe", "tcp"])
+
+
+def test_a_declared_capture_that_cannot_be_written_leaves_nothing_that_records(tmp_path: Path) -> None:
+    network = Network(TEXT, engine="fast")
+    declared = DeclaredCaptures(network.plane)
+    wanted = {
+        "app": Declared(points=("app",), file="app.pcapng"),
+        "web": Declared(points=("web",), file="nowhere/web.pcapng"),
+    }
+    with pytest.raises(LabError) as refused:
+        declared.configure(wanted, tmp_path)
+    assert str(refused.value) == f"capture web: {tmp_path}/nowhere/web.pcapng: No such file or directory"
+    assert running_captures(network.plane) == 0
+    wanted["web"] = Declared(points=("web",), file="web.pcapng", filter="tcp prot")
+    with pytest.raises(RequestError, match="syntax error"):
+        declared.configure(wanted, tmp_path)
+    assert running_captures(network.plane) == 0
 
 
 def test_declared_captures_begin_change_and_end(tmp_path: Path) -> None:

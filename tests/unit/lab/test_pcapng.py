@@ -19,6 +19,9 @@ FRAME = bytes(Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02") / IP(src="
 TIME_NS = 1_700_000_000_123_456_789
 
 
+ONE_INTERFACE = pcapng.section("x") + pcapng.interface("eth0", "", capture_length=0)
+
+
 def two_interfaces() -> bytes:
     file = pcapng.section("vpclab") + pcapng.interface("web/eth0", "interface web/eth0", capture_length=0)
     file += pcapng.interface("nat:shop/nat/inside", "a gateway", capture_length=0, link_type=pcapng.RAW_IP)
@@ -79,6 +82,7 @@ def test_options_have_the_codes_of_the_draft() -> None:
         pcapng.interface("web/eth0", "interface web/eth0", capture_length=96),
         pcapng.statistics(start_ns=start_ns, end_ns=end_ns, received=9, dropped=2),
     )
+    assert struct.unpack_from("=IHHq", section, 8) == (0x1A2B3C4D, 1, 0, -1)  # byte order, version 1.0, any length
     assert options(section, 24) == {4: b"vpclab 1"}  # shb_userappl
     assert struct.unpack_from("=HHI", interface, 8) == (1, 0, 96)  # link type, reserved, SnapLen
     assert options(interface, 16) == {2: b"web/eth0", 3: b"interface web/eth0", 9: b"\x09"}
@@ -106,13 +110,32 @@ def test_a_file_is_read_in_pieces() -> None:
         (b"\xd4\xc3\xb2\xa1" + bytes(40), "no pcapng file"),
         (struct.pack("=IIIHHqI", 0x0A0D0D0A, 28, 0x4D3C2B1A, 1, 0, -1, 28), "byte order"),
         (pcapng.section("x") + struct.pack("=II", 6, 6) + bytes(8), "block of 6 bytes"),
+        (pcapng.section("x") + struct.pack("=II", 6, 14) + bytes(8), "block of 14 bytes"),
         (pcapng.section("x") + struct.pack("=IIIIIIII", 6, 32, 0, 0, 0, 0, 0, 32), "no interface"),
+        (ONE_INTERFACE + struct.pack("=IIIIIIII", 6, 32, 1, 0, 0, 0, 0, 32), "no interface"),
+        (ONE_INTERFACE + struct.pack("=IIIIIII", 6, 28, 0, 0, 0, 0, 28), "too short"),
+        (ONE_INTERFACE + struct.pack("=IIIIIII4sI", 6, 36, 0, 0, 0, 5, 5, b"1234", 36), "longer than its block"),
         (pcapng.section("x") + struct.pack("=IIHHIHHBxxxI", 1, 28, 1, 0, 0, 9, 1, 6, 28), "nanoseconds"),
+        (pcapng.section("x") + struct.pack("=IIHHII", 1, 20, 1, 0, 0, 20), "nanoseconds"),  # nothing said: microseconds
     ],
 )
 def test_what_is_no_capture_of_ours_is_refused(octets: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         list(pcapng.Reader().packets(octets))
+
+
+@pytest.mark.parametrize("comment", ["", "why"])
+def test_directions_are_the_two_lowest_bits_of_the_flags(comment: str) -> None:
+    """draft-ietf-opsawg-pcapng, section 4.3: 1 is inbound, 2 outbound; the bits above say how it was received."""
+    for way, bits in ((pcapng.INBOUND, 1), (pcapng.OUTBOUND, 2)):
+        block = pcapng.packet(b"12345", time_ns=TIME_NS, length=5, direction=way, comment=comment)
+        assert struct.unpack_from("=I", options(block, 36)[2]) == (bits,)
+        [read] = pcapng.Reader().packets(ONE_INTERFACE + block)
+        assert (read.outgoing, read.comment, read.data) == (bits == 2, comment, b"12345")
+    flags = struct.pack("=HHI", 2, 4, pcapng.OUTBOUND)
+    unicast = block.replace(flags, struct.pack("=HHI", 2, 4, pcapng.OUTBOUND | 1 << 2))
+    assert unicast != block
+    assert [each.outgoing for each in pcapng.Reader().packets(ONE_INTERFACE + unicast)] == [True]
 
 
 def test_blocks_are_whole_words_and_say_their_length_twice() -> None:

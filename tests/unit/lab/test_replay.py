@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from dataplane.load import load_topology
@@ -25,8 +26,8 @@ TEXT = (Path(__file__).parents[3] / "examples" / "quickstart.yaml").read_text()
 class Recorded:
     """A network whose packets are captured at all its points."""
 
-    def __init__(self, *words: str) -> None:
-        self.network = Network(TEXT, engine="fast")
+    def __init__(self, *words: str, text: str = TEXT) -> None:
+        self.network = Network(text, engine="fast")
         self.capture = Capture(self.network.plane, words or known_points(self.network.plane.topology))
 
     def file(self) -> bytes:
@@ -77,35 +78,113 @@ def test_another_network_is_told_from_it_packet_by_packet() -> None:
     assert {(seen.side, seen.data) for seen in found.new} == {(seen.side, seen.data) for seen in found.missing}
 
 
-def offloaded(network: Network) -> tuple[bytes, bytes]:
-    """A segment of 4000 bytes that app's kernel leaves to be cut, its checksum only begun."""
-    packet: Any = IP(src="10.0.2.10", dst="10.0.1.10") / TCP(sport=40000, dport=80, flags="PA", seq=2) / bytes(4000)
-    frame = bytearray(network.frame("app", packet))
-    ends = frame[26:34]
-    total = sum(struct.unpack(">4H", ends)) + 6 + len(frame) - 34
-    total = (total & 0xFFFF) + (total >> 16)
-    frame[50:52] = total.to_bytes(2, "big")
-    return bytes(frame), struct.pack("<BBHHHHH", 1, 1, 54, 1448, 34, 16, 0)
+def read(file: bytes) -> tuple[list[pcapng.Interface], list[pcapng.Captured]]:
+    reader = pcapng.Reader()
+    packets = list(reader.packets(file))
+    return reader.interfaces, packets
 
 
-def test_segments_that_were_left_to_hardware_are_left_to_it_again() -> None:
-    recorded = Recorded("app", "web")
+def file_of(interfaces: list[pcapng.Interface], packets: list[pcapng.Captured]) -> bytes:
+    file = pcapng.section("vpclab")
+    for each in interfaces:
+        file += pcapng.interface(each.name, "", capture_length=0, link_type=each.link_type)
+    for packet in packets:
+        file += pcapng.packet(
+            packet.data,
+            time_ns=packet.time_ns,
+            length=len(packet.data),
+            direction=pcapng.OUTBOUND if packet.outgoing else pcapng.INBOUND,
+            interface=interfaces.index(packet.interface),
+            comment=packet.comment,
+        )
+    return file
+
+
+def test_what_was_lost_when_it_was_recorded_makes_no_packet_another_one() -> None:
+    recorded = Recorded()
+    recorded.converse()
+    interfaces, packets = read(recorded.file())
+    told = [each._replace(comment=f"{each.comment}; 12 records lost before this one") for each in packets]
+    assert replay(file_of(interfaces, told), load_topology(TEXT, file_name="lab.yaml")).is_equal
+
+
+def test_time_passes_as_it_did() -> None:
+    """An answer that comes later than the NAT gateway (350 s) and security groups (30 s) remember UDP is dropped."""
+    recorded = Recorded("app", "example")
     network = recorded.network
-    network.send("app", IP(src="10.0.2.10", dst="10.0.1.10") / TCP(sport=40000, dport=80, flags="S", seq=1))
-    frame, offload = offloaded(network)
-    [outcome], emissions = network.plane.process([frame], [network.port("app")], network.now, [offload])
+    seen = network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=40001, dport=53) / b"?").packet
+    network.send("example", IP(src=seen.dst, dst=seen.src) / UDP(sport=53, dport=seen.sport) / b"!")
+    interfaces, packets = read(recorded.file())
+    topology = load_topology(TEXT, file_name="lab.yaml")
+
+    def after(seconds: int) -> Any:
+        times = (10**18 + (each.data[-1:] == b"!") * seconds * 10**9 for each in packets)
+        moved = [each._replace(time_ns=at) for each, at in zip(packets, times, strict=True)]
+        return replay(file_of(interfaces, moved), topology)
+
+    assert after(29).is_equal
+    found = after(400)
+    assert [(seen.side, seen.outgoing) for seen in found.missing] == [("example/eth0", True), ("app/eth0", False)]
+    assert [(seen.side, seen.fate.split()[0]) for seen in found.new] == [("example/eth0", "DROP")]
+    assert after(-1).is_equal, "clocks may be set back; the network's goes on"
+
+
+def test_one_packet_more_or_less_is_not_the_same() -> None:
+    """Of what arrived: one that the file has not is new, and one that it has once too often is missing once."""
+    recorded = Recorded()
+    recorded.converse()
+    interfaces, packets = read(recorded.file())
+    number, arrived = next((n, each) for n, each in enumerate(packets) if each.interface.name == "db/eth0")
+    for changed, difference in (
+        (packets[:number] + packets[number + 1 :], ([], [arrived.data])),
+        ([arrived, *packets], ([arrived.data], [])),
+    ):
+        found = replay(file_of(interfaces, changed), load_topology(TEXT, file_name="lab.yaml"))
+        assert not found.is_equal
+        assert ([seen.data for seen in found.missing], [seen.data for seen in found.new]) == difference
+
+
+def offloaded(network: Network, node: str, segment: Any) -> tuple[bytes, bytes]:
+    """A segment that a node's kernel leaves to be cut, its checksum only begun (virtio_net.h: 1 is TCPv4, 4 TCPv6)."""
+    frame = bytearray(network.frame(node, segment))
+    head = 34 if IP in segment else 54
+    ends = frame[26:34] if IP in segment else frame[22:54]
+    total = sum(struct.unpack(f">{len(ends) // 2}H", ends)) + 6 + len(frame) - head
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    frame[head + 16 : head + 18] = total.to_bytes(2, "big")
+    return bytes(frame), struct.pack("<BBHHHHH", 1, 1 if IP in segment else 4, head + 20, 1448, head, 16, 0)
+
+
+DUAL_STACK = (Path(__file__).parents[3] / "examples" / "dual-stack.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "node", "ends"),
+    [
+        (TEXT, "app", IP(src="10.0.2.10", dst="10.0.1.10")),
+        (DUAL_STACK, "batch", IPv6(src="2001:db8:40:2::10", dst="2001:db8:40:1::10")),
+    ],
+    ids=["IPv4", "IPv6"],
+)
+def test_segments_that_were_left_to_hardware_are_left_to_it_again(text: str, node: str, ends: Any) -> None:
+    recorded = Recorded(node, "web", text=text)
+    network = recorded.network
+    network.send(node, ends / TCP(sport=40000, dport=80, flags="S", seq=1))
+    frame, offload = offloaded(network, node, ends / TCP(sport=40000, dport=80, flags="PA", seq=2) / bytes(4000))
+    [outcome], emissions = network.plane.process([frame], [network.port(node)], network.now, [offload])
     assert outcome.reason == 0
-    assert emissions[0].offload[:2] == b"\x01\x01"
+    assert emissions[0].offload[:2] == offload[:2]
     file = recorded.file()
     large = [each for each in pcapng.Reader().packets(file) if len(each.data) > 4000]
-    assert [each.interface.name for each in large] == ["app/eth0", "web/eth0"]
+    assert [each.interface.name for each in large] == [f"{node}/eth0", "web/eth0"]
     for each in large:
         assert each.comment.endswith("; segments of 1448 bytes")
         packet = Ether(each.data)
         given = packet[TCP].chksum
         del packet[TCP].chksum
         assert given == Ether(bytes(packet))[TCP].chksum
-    assert replay(file, load_topology(TEXT, file_name="lab.yaml")).is_equal
+    assert replay(file, load_topology(text, file_name="lab.yaml")).is_equal
 
 
 def test_what_cannot_be_replayed() -> None:
@@ -143,6 +222,9 @@ def test_segments_that_cannot_be_are_replayed_as_they_came(what: str) -> None:
 
 
 def test_a_packet_longer_than_any_frame_is_refused() -> None:
+    longest = pcapng.section("x") + pcapng.interface("web/eth0", "", capture_length=0)
+    longest += pcapng.packet(bytes(131072), time_ns=1, length=131072, direction=pcapng.OUTBOUND)
+    assert replay(longest, load_topology(TEXT, file_name="lab.yaml")).sent == 1
     data = bytes(131073)
     file = pcapng.section("x") + pcapng.interface("web/eth0", "", capture_length=0)
     file += pcapng.packet(data, time_ns=1, length=len(data), direction=pcapng.OUTBOUND)

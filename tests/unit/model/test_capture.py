@@ -79,6 +79,53 @@ def test_a_gateway_of_two_vpcs_needs_the_vpc() -> None:
         find_point(topology(**sections), "nat:nat")
 
 
+def test_points_of_every_kind_of_gateway_and_end() -> None:
+    """What has no cable, a network interface of no instance, is no point; nor is that of a NAT gateway."""
+    sections = declared()
+    shop = sections["vpcs"]["shop"]
+    shop.update(
+        ipv6_cidrs=["2001:db8::/56"],
+        egress_only_internet_gateway={},
+        gateway_load_balancers={"lb": {"subnets": ["one"], "target_group": "fleet"}},
+        target_groups={"fleet": {"targets": ["web"]}},
+        network_interfaces={
+            "more": {"subnet": "one", "attachment": {"instance": "web", "device_index": 1}},
+            "spare": {"subnet": "one"},
+        },
+    )
+    sections["aws_services"] = {"s3": {}}
+    made = topology(**sections)
+    points = {word: find_point(made, word) for word in known_points(made)}
+    assert {word: (point.kind, str(point.object), str(point.realm or "")) for word, point in points.items()} == {
+        "web/eth0": ("interface", "interface web/eth0", "vpc shop"),
+        "api-1/eth0": ("interface", "interface api-1/eth0", "vpc shop"),
+        "web/eth1": ("interface", "interface web/eth1", "vpc shop"),
+        "site/eth0": ("interface", "interface site/eth0", "internet internet"),
+        "s3/eth0": ("interface", "interface s3/eth0", "internet internet"),
+        "nat:shop/nat": ("translator", "nat-gateway shop/nat", ""),
+        "igw:shop": ("border", "internet-gateway shop", "internet internet"),
+        "eigw:shop": ("border", "egress-only-internet-gateway shop", "internet internet"),
+        "peering:link": ("passage", "vpc-peering link", ""),
+        "gwlb:shop/lb": ("tunnel", "gateway-load-balancer shop/lb", ""),
+        "internet": ("passage", "internet internet", ""),
+    }
+    sides = {side.name: side.frames for point in points.values() for side in point.sides}
+    framed = {"web/eth0", "api-1/eth0", "web/eth1", "site/eth0", "s3/eth0", "gwlb:shop/lb/outer"}
+    assert {name for name, frames in sides.items() if frames} == framed, "the outer side has GENEVE in whole frames"
+    assert {str(each) for each in points["web/eth0"].addresses} == {"10.0.1.10"}
+    inner = find_point(made, "gwlb:lb/inner")
+    assert (inner.inside, inner.outside) == (points["gwlb:shop/lb"].inside, None)
+
+
+def test_a_gateway_may_have_the_name_of_a_side() -> None:
+    sections = declared()
+    sections["vpcs"]["shop"]["nat_gateways"]["inside"] = {"subnet": "one", "connectivity": "private"}
+    made = topology(**sections)
+    names = [side.name for side in find_point(made, "nat:shop/inside").sides]
+    assert names == ["nat:shop/inside/inside", "nat:shop/inside/outside"]
+    assert [side.name for side in find_point(made, "nat:shop/inside/outside").sides] == names[1:]
+
+
 def test_a_capture_that_is_right() -> None:
     capture = {"points": ["web", "nat:nat/inside", "peering:link"], "file": "way.pcapng", "filter": "icmp"}
     assert problems(lab(**declared(way=capture))) == []
