@@ -84,6 +84,39 @@ def test_one_slip_is_not_drowned_in_its_consequences() -> None:
     assert found.startswith("lab.yaml:7:22: vpcs.shop.subnets.public.cidr: 10.0.1/24 is no IPv4 CIDR block")
 
 
+@pytest.mark.parametrize(
+    ("unread", "route", "path"),
+    [
+        (
+            "prefix_lists: {corp: {entries: [{cidr: 10.0.0.0}]}}",
+            '{destination: "prefix-list:corp", target: blackhole}',
+            "prefix_lists.corp.entries[0].cidr",
+        ),
+        (
+            "aws_services: {dynamodb: {address: nowhere}}",
+            '{destination: "prefix-list:com.amazonaws.us-east-1.dynamodb", target: blackhole}',
+            "aws_services.dynamodb.address",
+        ),
+        (
+            "peerings: {link: {requester: shop, accepter: 1}}",
+            '{destination: 10.9.0.0/16, target: "peering:link"}',
+            "peerings.link.accepter",
+        ),
+    ],
+)
+def test_what_a_route_names_is_not_missed_when_it_could_not_be_read(unread: str, route: str, path: str) -> None:
+    text = SHOP.replace("{destination: 10.9.0.0/16, target: blackhole}", route) + unread + "\n"
+    assert route in text
+    assert [line.split(": ")[1] for line in problems(text)] == [path]
+
+
+def test_a_group_that_is_called_like_an_instance_is_none() -> None:
+    """What is unread of the instance says nothing about who carries the group."""
+    text = SHOP.replace("    route_tables:", "    security_groups: {app: {}}\n    route_tables:")
+    text = text.replace("10.0.1.10}", "10.0.2.10, security_groups: [app]}").replace("subnet: private}", "subnet: }")
+    assert {line.split(": ")[1] for line in problems(text)} == {"instances.app.subnet", "instances.web.private_ip"}
+
+
 def test_problems_of_yaml_come_with_those_of_loading() -> None:
     text = SHOP.replace("  app:", "  web:").replace("version: 1", "version: 2")
     found = problems(text)

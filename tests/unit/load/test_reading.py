@@ -133,6 +133,43 @@ def test_null_is_for_what_may_be_absent() -> None:
     ]
 
 
+@pytest.mark.parametrize("null", ["null", "Null", "NULL", "~"])
+def test_null_has_the_spellings_of_yaml(null: str) -> None:
+    value, found = read(f"version: 1\nhouses: {{a: {{chimney: {null}, ports: {null}}}}}")
+    assert found == []
+    assert value.houses["a"] == House()
+
+
+@pytest.mark.parametrize(
+    ("house", "message"),
+    [
+        ("{rooms: {r: {cidr: [x]}}}", "a list is written where an IPv4 CIDR block is wanted"),
+        ("{rooms: {r: {cidr: 10.0.0.0/8, any_cidr: {}}}}", "{} is written where an IPv4 or IPv6 CIDR block is wanted"),
+        (
+            "{rooms: {r: {cidr: 10.0.0.0/8, address: {a: b}}}}",
+            "keys and values is written where an IPv4 address is wanted",
+        ),
+        ("{rooms: {r: {cidr: 10.0.0.0/8, heated: []}}}", "a list is written where true or false is wanted"),
+        ("{links: {a: b}}", "keys and values is written where a list is wanted; begin each with '- '"),
+        ("{links: null}", "null is written where a list is wanted; write [] for an empty list, or leave the key out"),
+        ("{links: 'x'}", '"x" is written where a list is wanted; write [x]'),
+        ("{rooms: {r: 'x'}}", '"x" is written where keys and values are wanted; write its keys: cidr, any_cidr'),
+    ],
+)
+def test_a_value_of_another_kind_says_what_is_wanted(house: str, message: str) -> None:
+    (problem,) = problems(f"version: 1\nhouses: {{a: {house}}}")
+    assert message in problem
+
+
+def test_a_missing_key_without_an_example_is_named() -> None:
+    assert problems("version: 1\nstreets: {a: {one: b}}") == [
+        "2:11: streets.a.other: the key is missing; write other: ..."
+    ]
+    assert problems("version: 1\ninstances: {a: {house: x, environment: [b]}}") == [
+        "2:27: instances.a.environment: a list is written where keys are wanted; write NAME: VALUE"
+    ]
+
+
 def test_a_missing_blank_after_a_colon() -> None:
     (problem,) = problems("version: 1\nstreets: {a: {one:big, other: small}}")
     assert problem.endswith("one:big is no key here; write a blank after the colon: one: ...")
@@ -157,6 +194,8 @@ def test_alternatives_are_told_apart_by_their_keys() -> None:
 
 
 def test_keys_of_free_tables() -> None:
+    (problem,) = problems('version: 1\ninstances: {a: {house: x, environment: {"a\\0b": c}}}')
+    assert '"a\\x00b" is no key' in problem, "nor can a program be given it"
     text = 'version: 1\ninstances: {a: {house: x, environment: {"": a, b=c: d, E: 1}, keys: {x: 10.0.0.1}}}\n'
     assert problems(text) == [
         """2:41: instances.a.environment.: "" is no key; keys are not empty and hold no '='""",

@@ -40,6 +40,22 @@ def quoted(text: str) -> Scalar:
         ("1.5", 1.5),
         ("1e3", 1000.0),
         ("-.inf", float("-inf")),
+        # every spelling of section 10.3.2
+        ("Null", None),
+        ("NULL", None),
+        ("True", True),
+        ("TRUE", True),
+        ("false", False),
+        ("False", False),
+        ("+12", 12),
+        ("0x3A", 58),
+        (".5", 0.5),
+        ("-1.", -1.0),
+        ("12E+3", 12000.0),
+        ("1e-2", 0.01),
+        (".inf", float("inf")),
+        ("+.Inf", float("inf")),
+        (".INF", float("inf")),
         # what other YAML reads otherwise
         ("yes", "yes"),
         ("on", "on"),
@@ -57,6 +73,13 @@ def test_plain_text_means_what_yaml_1_2_says(text: str, value: object) -> None:
     found = value_of(plain(text))
     assert found == value
     assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("text", [".nan", ".NaN", ".NAN"])
+def test_what_is_no_number_is_one_that_is_not_even_itself(text: str) -> None:
+    found = value_of(plain(text))
+    assert isinstance(found, float)
+    assert found != found
 
 
 @pytest.mark.parametrize("text", ["80", "true", "null", "", "1e3", "010"])
@@ -108,6 +131,11 @@ def test_a_value_of_the_wanted_type(node: Scalar, wanted: Any, value: object) ->
         (quoted("true"), bool, "because of the quotes", "write true"),
         (plain("yes"), bool, "yes is text", "write true"),
         (plain("Off"), bool, "Off is text", "write false"),
+        (plain("y"), bool, "y is text", "write true"),
+        (plain("ON"), bool, "ON is text", "write true"),
+        (plain("no"), bool, "no is text", "write false"),
+        (plain("N"), bool, "N is text", "write false"),
+        (plain("-2_000_000"), int, "-2_000_000 is text", "write -2000000"),
         (plain("1"), bool, "1 is a number", ""),
         (plain("80"), str, "80 is a number, and text is wanted", 'write "80"'),
         (plain("true"), str, "true is a boolean", 'write "true"'),

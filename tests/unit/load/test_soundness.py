@@ -92,3 +92,7 @@ def test_checks_are_left_out_and_keep_nothing_from_being_judged() -> None:
     assert part is not None
     assert "checks" not in part.entries
     assert "ann" not in part.entries["instances"].value.entries  # type: ignore[union-attr]
+    part = sound_part(tree(TEXT + "captures: {way: {points: [ann]}}\n"), TOWN, ["captures.way.file"])
+    assert part is not None
+    assert "captures" not in part.entries
+    assert sound_part(tree(TEXT), TOWN, ["checksum", "captured"]) is None, "these are other keys"
