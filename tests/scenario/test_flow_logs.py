@@ -489,6 +489,10 @@ def test_other_labs_are_none_the_wiser() -> None:
         ("ap-southeast-2", "ap-southeast-2c", "apse2-az3"),
         ("us-gov-west-1", "us-gov-west-1b", "usgw1-az2"),
         ("eu-central-1", "eu-central-1a", "euc1-az1"),
+        ("ap-northeast-1", "ap-northeast-1d", "apne1-az4"),
+        ("ap-south-1", "ap-south-1b", "aps1-az2"),
+        ("eu-north-1", "eu-north-1a", "eun1-az1"),
+        ("sa-east-1", "sa-east-1c", "sae1-az3"),
     ],
 )
 def test_ids_of_zones(region: str, zone: str, expected: str) -> None:

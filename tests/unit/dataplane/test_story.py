@@ -73,7 +73,7 @@ def test_ports_are_found_behind_options_and_extension_headers() -> None:
         IPv6ExtHdrFragment(offset=0, m=1, id=1),
         IPv6ExtHdrHopByHop() / IPv6ExtHdrRouting(addresses=["2001:db8::3", "2001:db8::4"]) / IPv6ExtHdrDestOpt(),
     ):
-        found = packet_of(bytes(MACS / IP6 / head / UDP(sport=1, dport=2)))
+        found = packet_of(bytes(MACS / IP6 / head / UDP(sport=1, dport=2) / bytes(9)))
         assert found.describe() == "udp [2001:db8::1]:1 > [2001:db8::2]:2", head.summary()
 
 
@@ -83,8 +83,9 @@ def test_pieces_without_ports_show_none_that_are_not_theirs() -> None:
     assert str(packet_of(bytes(MACS / later))) == "10.0.1.10:0 > 10.0.2.10:0"
     far = IP(src="10.0.1.10", dst="10.0.2.10", proto=17, frag=0x100) / (b"\xff" * 16)
     assert str(packet_of(bytes(MACS / far))) == "10.0.1.10:0 > 10.0.2.10:0"
-    piece = IPv6ExtHdrFragment(offset=1, m=0, id=1, nh=17) / (b"\xff" * 16)
-    assert str(packet_of(bytes(MACS / IP6 / piece))) == "[2001:db8::1]:0 > [2001:db8::2]:0"
+    for offset in (1, 32):
+        piece = IPv6ExtHdrFragment(offset=offset, m=0, id=1, nh=17) / (b"\xff" * 16)
+        assert str(packet_of(bytes(MACS / IP6 / piece))) == "[2001:db8::1]:0 > [2001:db8::2]:0"
     assert str(packet_of(bytes(MACS / IP(src="10.0.1.10", dst="10.0.2.10", proto=6) / b"\xff\xff"))) == (
         "10.0.1.10:0 > 10.0.2.10:0"
     )
@@ -95,10 +96,14 @@ def test_pieces_without_ports_show_none_that_are_not_theirs() -> None:
     [
         (IP(src="10.0.1.10", dst="10.0.2.10", proto=47), "protocol 47 10.0.1.10 > 10.0.2.10"),
         (IPv6(src="2001:db8::1", dst="2001:db8::2", nh=59), "protocol 59 2001:db8::1 > 2001:db8::2"),
+        (
+            IPv6(src="2001:db8::1", dst="2001:db8::2") / IPv6ExtHdrHopByHop(nh=59),
+            "protocol 59 2001:db8::1 > 2001:db8::2",
+        ),
         (IP(src="10.0.1.10", dst="10.0.2.10", proto=17) / b"\0\x35\0\x50", "udp 10.0.1.10:53 > 10.0.2.10:80"),
         (IP(src="10.0.1.10", dst="10.0.2.10", proto=1) / b"\x05\1", "icmp 10.0.1.10 > 10.0.2.10 (type 5, code 1)"),
     ],
-    ids=["IPv4", "IPv6", "ports", "ICMP"],
+    ids=["IPv4", "IPv6", "extension", "ports", "ICMP"],
 )
 def test_the_least_that_can_be_told(packet: Any, told: str) -> None:
     """Headers, and what of the next one is there; an Ethernet frame may end behind it."""

@@ -130,11 +130,12 @@ def test_an_unhealthy_target_may_change_its_reason() -> None:
     )
 
 
+@pytest.mark.parametrize("protocol", ["HTTP", "HTTPS"])
 @pytest.mark.parametrize(
     ("status", "state"), [(200, "healthy"), (399, "healthy"), (400, "unhealthy"), (503, "unhealthy")]
 )
-def test_http_needs_the_right_status(status: int, state: str) -> None:
-    found = book(protocol="HTTP")
+def test_http_needs_the_right_status(protocol: str, status: int, state: str) -> None:
+    found = book(protocol=protocol)
     for _ in range(2):
         found.heard(AT_A, A, Result(kind="status", status=status))
     health = found.health()[A]

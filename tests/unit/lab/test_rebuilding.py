@@ -274,6 +274,16 @@ def test_tables_of_a_kernel() -> None:
     }
 
 
+@pytest.mark.parametrize("state", range(1, 13))
+def test_connections_are_those_in_which_both_ends_still_speak(state: int) -> None:
+    """Numbers of `net/tcp_states.h`: established, its end begun by either side; not what is not open yet, or over."""
+    line = f"   1: 0501000A:0050 4D6433C6:C350 {state:02X} 00000000:00000000 00:00000000 00000000     0        0 2 1\n"
+    found = read_sockets(["  sl\n" + line])
+    speaking = {"ESTABLISHED": 1, "FIN_WAIT1": 4, "FIN_WAIT2": 5, "CLOSE_WAIT": 8, "LAST_ACK": 9, "CLOSING": 11}
+    assert len(found.connections) == (state in speaking.values())
+    assert found.listening == ({80} if state == 10 else set())
+
+
 def test_a_journal_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     names = connected().plane.names

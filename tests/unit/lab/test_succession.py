@@ -41,6 +41,7 @@ def refuse(patch: pytest.MonkeyPatch, **refused: OSError) -> None:
     [
         (errno.EBUSY, "a program in it holds its other end"),
         (errno.ENODEV, "it has been deleted or replaced"),
+        (errno.EINVAL, "it has been deleted or replaced"),
         (errno.EIO, "Input/output error"),
     ],
 )

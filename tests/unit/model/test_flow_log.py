@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 from dataplane.model.flow_log import ABSENT, DEFAULT_FORMAT, VERSION_OF, FlowLog
+from dataplane.names import Names
+from dataplane.observe.aws_ids import aws_id
+from dataplane.observe.flow_log_lines import watched_interfaces
 from dataplane.program import Direction, Point
 from tests.unit.model.building import expect, instance, lab, problems, program, topology, vpc
+from tests.unit.model.inspection import inspected
 
 PATH = "vpcs.shop.flow_logs.log"
 
@@ -114,3 +118,42 @@ def test_a_declared_interface_may_be_called_by_its_name() -> None:
         built = topology(**sections({"network_interface": name}, network_interfaces=more))
         [found] = built.vpc("shop").flow_logs["log"].interfaces(built, "shop")
         assert found.path == "web/eth1"
+
+
+@pytest.mark.parametrize(
+    ("vpc_name", "word", "homes"),
+    [("app", "vpc-endpoint:ep", ["ends"]), ("sec", "gateway-load-balancer:gw", ["fw-a", "fw-b"])],
+)
+def test_interfaces_of_endpoints_and_load_balancers_are_called_by_what_they_belong_to(
+    vpc_name: str, word: str, homes: list[str]
+) -> None:
+    """A load balancer has one in each of its subnets, and a flow log for it watches them all."""
+    declared = inspected()
+    declared["vpcs"][vpc_name]["flow_logs"] = {"log": {"network_interface": word}}
+    built = topology(**declared)
+    found = built.vpc(vpc_name).flow_logs["log"].interfaces(built, vpc_name)
+    assert [each.subnet.name for each in found] == homes
+    assert {f"{each.kind}:{each.wanted.name}" for each in found} == {word}
+    assert problems(lab(**declared)) == []
+    wrong = {"log": {"network_interface": f"{word}x"}}
+    declared["vpcs"][vpc_name]["flow_logs"] = wrong
+    path = f"vpcs.{vpc_name}.flow_logs.log.network_interface"
+    expect(lab(**declared), path, "InvalidNetworkInterfaceID.NotFound", f"did you mean {word}?")
+
+
+def test_an_interface_of_no_instance_says_so_in_its_records() -> None:
+    """Flow log records: instance-id is "-" unless an instance of yours is associated with the interface."""
+    spare = {
+        "spare": {"subnet": "one"},
+        "more": {"subnet": "one", "attachment": {"instance": "web", "device_index": 1}},
+    }
+    declared = sections({"log_format": "${instance-id} ${log-status}"}, network_interfaces=spare)
+    built = topology(**declared)
+    log, names = built.vpc("shop").flow_logs["log"], Names()
+    for each in log.interfaces(built, "shop"):
+        names.intern(each.kind, each.path)
+    watched = watched_interfaces(built, names, "shop", log)
+    told = {names[number].path: each.facts["instance-id"] for number, each in watched.items()}
+    web = aws_id("i", "web")
+    assert told == {"web/eth0": web, "web/eth1": web, "shop/spare": "-", "shop/out": "-"}
+    assert told["web/eth0"].startswith("i-")
