@@ -55,6 +55,25 @@ def test_a_service_is_known_in_its_region_only() -> None:
     expect(declared, f"{ENDPOINT}.service", "InvalidServiceName", "in its own Region only")
 
 
+def test_an_endpoint_of_another_kind_has_another_name() -> None:
+    """Routes and ids go by it, whatever kind of endpoint it is."""
+    declared = inspected(shop={"gateway_endpoints": {"ep": {"service": "s3"}}}, aws_services={"s3": {}})
+    expect(lab(**declared), ENDPOINT, "", "a gateway endpoint is called ep too; write another name")
+    declared["vpcs"]["app"]["gateway_endpoints"] = {"other": {"service": "s3"}}
+    assert problems(lab(**declared)) == []
+
+
+def test_an_ipv6_route_to_an_endpoint_without_a_service_is_not_what_is_wrong() -> None:
+    """Whether its load balancer takes IPv6 is known once there is one."""
+    shop = {"ipv6_cidrs": ["2001:db8::/56"], "route": {"destination": "2001:db8:ffff::/48"}}
+    only_four = {"balancer": {"dualstack": False}}
+    path = f"{ROUTE}.target"
+    expect(lab(**inspected(only_four, shop=shop)), path, "InvalidParameterValue", "write dualstack: true there")
+    for service in ("sec/inspekt", "sek/inspect"):
+        declared = lab(**inspected(only_four, shop={**shop, "endpoint": {"service": service}}))
+        expect(declared, f"{ENDPOINT}.service", "InvalidServiceName", "did you mean sec/inspect?")
+
+
 def test_quota_of_endpoints() -> None:
     declared = lab(**inspected(), quotas={"endpoints_per_vpc": 1})
     assert problems(declared) == []

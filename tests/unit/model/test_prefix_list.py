@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.model.building import expect, lab, problems, program
+from tests.unit.model.building import expect, lab, peered, problems, program
 
 A, B = {"cidr": "198.51.100.0/24", "description": "partner"}, {"cidr": "192.0.2.0/24"}
 
@@ -40,3 +40,15 @@ def test_more_than_a_thousand_entries() -> None:
     found = problems(lab(prefix_lists={"many": {"entries": entries}}))
     assert [each.path for each in found] == ["prefix_lists.many.entries"]
     assert problems(lab(prefix_lists={"many": {"entries": entries[:1000]}})) == []
+
+
+def test_a_list_of_aws_s_own_is_known_in_its_region_only() -> None:
+    """Managed prefix lists are of a Region; `com.amazonaws.us-east-1.s3` cannot be referred to from elsewhere."""
+    rule = {"protocol": "tcp", "ports": 443, "destination": "prefix-list:com.amazonaws.us-east-1.s3"}
+    sections = peered(security_groups={"web": {"egress": [rule]}})
+    sections["vpcs"]["store"]["security_groups"] = {"db": {"egress": [rule]}}
+    sections["aws_services"] = {"s3": {}}
+    assert problems(lab(**sections)) == []
+    sections["peerings"]["link"]["accepter_region"] = "eu-west-1"
+    path = "vpcs.store.security_groups.db.egress[0].destination"
+    expect(lab(**sections), path, "InvalidPrefixListID.NotFound", "write its blocks")

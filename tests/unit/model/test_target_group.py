@@ -212,6 +212,26 @@ def test_stickiness(written: str, lowered_to: Stickiness) -> None:
     assert {spread.stickiness for spread in made.spreads.values()} == {lowered_to}
 
 
+def test_each_group_is_spread_over_the_zones_of_its_own_load_balancer() -> None:
+    """The other one of the VPC, in more zones and across them, has nothing to do with it."""
+    declared = inspected({"group": THREE})
+    sec = declared["vpcs"]["sec"]
+    sec["target_groups"]["more"] = THREE
+    sec["gateway_load_balancers"]["more"] = {"subnets": ["fw-a"], "target_group": "more"}
+    sec["gateway_load_balancers"]["gw"]["cross_zone"] = True
+    made = program(**declared)
+    takes = {
+        label: [made.names[each.number].path for each in spread.members if each.takes_new]
+        for label, spread in made.spreads.items()
+    }
+    everybody = [f"sec/fleet/{name}" for name in (ONE, TWO, OTHER)]
+    assert takes == {
+        f"target-group:sec/fleet/{A}": everybody,
+        f"target-group:sec/fleet/{B}": everybody,
+        f"target-group:sec/more/{A}": [f"sec/more/{ONE}", f"sec/more/{TWO}"],
+    }
+
+
 def test_a_group_without_a_load_balancer_has_no_spread() -> None:
     declared = peered()
     declared["vpcs"]["shop"]["target_groups"] = {"spare": {}}

@@ -66,6 +66,13 @@ def test_what_aws_refuses(fields: dict[str, Any], path: str, code: str, words: s
     expect(lab(vpcs={"shop": {"cidr": "10.0.0.0/16", **fields}}), f"vpcs.shop.{path}", code, words)
 
 
+@pytest.mark.parametrize("account", ["", "12345678901", "1234567890123", "12345678901a", "\uff11" * 12])
+def test_an_account_is_twelve_digits(account: str) -> None:
+    """Account Management Reference Guide: an AWS account ID is a 12-digit number."""
+    expect(shop(account=account), "vpcs.shop.account", "InvalidParameterValue", "write 12 digits, in quotes")
+    assert problems(shop(account="012345678901")) == []
+
+
 @pytest.mark.parametrize(
     ("cidr", "secondary"),
     [
