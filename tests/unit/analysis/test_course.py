@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataplane.analysis.course import Course, Found, addresses_of
-from dataplane.analysis.headers import read_headers
+from dataplane.analysis.headers import forwarded, read_headers
 from dataplane.analysis.judge import judge
 from dataplane.engine import DataPlane, Emission
 from dataplane.probe import Probe, read_probe
@@ -77,6 +77,37 @@ def test_an_instance_on_the_way_swallowed_it() -> None:
     played.send(played.first(), "customer/eth0")
     assert played.found is Found.LOST
     assert played.why() == "not proven: it arrived at interface fw/eth0, which did not send it on"
+
+
+def test_an_instance_on_the_way_swallowed_the_answer() -> None:
+    played = Played("inspection", "cannot: customer -> web, port: 80")
+    [inspected] = played.send(played.first(), "customer/eth0")
+    fw = played.plane.port("fw/eth0")
+    mac, destination = played.plane.interface(fw).mac, read_probe(inspected.frame).destination
+    [arrived] = played.receive(forwarded(inspected.frame, mac, played.plane.next_mac(fw, destination)), fw)
+    played.send(read_probe(arrived.frame).answer(), "web/eth0")
+    played.course.trouble = "timed out"
+    assert played.found is Found.LOST
+    assert played.why() == ("not proven: the answer arrived at interface fw/eth0, which did not send it on (timed out)")
+
+
+def test_an_answer_that_was_made_in_its_place_is_one() -> None:
+    played = Played("quickstart", "can: app -> web, protocol: icmp")
+    [arrived] = played.send(played.first(), "app/eth0")
+    played.course.trouble = "timed out"
+    assert played.why() == "it arrived at interface web/eth0, and no answer came (timed out)"
+    played.send(read_probe(arrived.frame).answer(), "web/eth0")
+    played.course.stand_in = True
+    assert judge(1, played.course).why == "answered, in place of a program that did not"
+
+
+def test_who_answers_for_others_behind_it_does_so_in_nobody_s_place() -> None:
+    """An appliance may have networks of its own behind it, which the lab knows nothing of."""
+    played = Played("inspection", "can: web -> 198.51.100.200, port: 80")
+    [inspected] = played.send(played.first(), "web/eth0")
+    assert played.course.names[inspected.port].path == "fw/eth0"
+    played.send(read_probe(inspected.frame).answer(), "fw/eth0")
+    assert (played.found, played.course.answered_instead) == (Found.ANSWERED, None)
 
 
 def test_an_appliance_that_answers_in_its_place() -> None:

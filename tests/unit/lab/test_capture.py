@@ -119,7 +119,8 @@ vpcs:
     ipv6_cidrs: [2001:db8::/56]
     subnets:
       one: {cidr: 10.0.1.0/24, ipv6_cidr: 2001:db8::/64, availability_zone: a}
-      two: {cidr: 10.0.2.0/24, availability_zone: a}
+      two: {cidr: 10.0.2.0/24, availability_zone: a, network_acl: shut}
+    network_acls: {shut: {}}
     security_groups: {shut: {}}
     network_interfaces:
       more: {subnet: two, private_ips: [10.0.2.20], attachment: {instance: fw, device_index: 1}}
@@ -225,12 +226,12 @@ def test_what_became_of_a_packet_stands_in_its_comment() -> None:
 def test_points_follow_what_is_applied_though_others_are_gone() -> None:
     """What is gone may come back; the others have their new addresses meanwhile."""
     network = Network(SEVERAL, engine="fast")
-    capture = Capture(network.plane, ["site", "fw"])
-    moved = SEVERAL[: SEVERAL.index("internet:")].replace("10.0.1.20", "10.0.1.77")
+    capture = Capture(network.plane, ["site", "fw/eth1"])
+    moved = SEVERAL[: SEVERAL.index("internet:")].replace("10.0.2.20", "10.0.2.77")
     steps = iter(
         [
             lambda: network.apply(moved),
-            lambda: network.send("app", IP(src="10.0.1.10", dst="10.0.1.77") / TCP(dport=80, flags="S")),
+            lambda: network.send("app", IP(src="10.0.1.10", dst="10.0.2.77") / TCP(dport=80, flags="S")),
         ]
     )
 
@@ -241,8 +242,8 @@ def test_points_follow_what_is_applied_though_others_are_gone() -> None:
         return step is None
 
     [seen] = collected(capture, ended)[0]
-    assert seen.interface.name == "fw/eth0"
-    assert seen.comment.startswith("DROP GROUP_INGRESS at interface fw/eth0")
+    assert seen.interface.name == "fw/eth1"
+    assert seen.comment.startswith("DROP ACL_INGRESS at network-acl shop/shut"), "on its way to that address"
 
 
 def test_points_follow_what_is_applied() -> None:

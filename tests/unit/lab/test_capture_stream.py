@@ -16,7 +16,7 @@ from scapy.layers.inet import IP, TCP
 
 from dataplane.errors import LabError
 from lab import control, pcapng
-from lab.capture_stream import CaptureStream
+from lab.capture_stream import CaptureStream, StoryStream
 from lab.control import ControlServer, RequestError
 from lab.verbs import Verbs, _has_ended
 from tests.scenario.network import Network
@@ -112,3 +112,36 @@ def test_a_misspelt_second_point_is_told_with_the_nearest(tmp_path: Path) -> Non
     for word, nearest in (("nat:nta", "did you mean nat:shop/nat"), ("ap", "did you mean app")):
         with pytest.raises(RequestError, match=f"filter '{word}': .*; or is it a point\\? .*{nearest}"):
             CaptureStream(tmp_path, ["web", word], split=True)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_capture_of_so_many_seconds_ends_whole(network: Network, tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with CaptureStream(tmp_path, ["app", "web"]) as running:
+        network.send("app", SYN)
+        assert running.run(out, seconds=0.1) == 2
+    assert [kind for kind, _ in pcapng.whole_blocks(out.getvalue())].count(pcapng.STATISTICS) == 2
+
+
+@pytest.mark.usefixtures("server")
+def test_packets_are_followed_until_somebody_stops(network: Network, tmp_path: Path) -> None:
+    with StoryStream(tmp_path, "tcp") as running:
+        for _ in range(3):
+            network.send("app", SYN)
+        running.stop()
+        followed = list(running)
+    assert [each.time_ns for each in followed] == [network.now * 1_000_000] * 3
+    assert [each.trace.forward.path()[-1] for each in followed] == ["interface web/eth0"] * 3
+    assert ({each.lost for each in followed}, running.lost) == ({0}, 0)
+
+
+def test_stories_that_end_too_early_are_not_taken_for_all(
+    network: Network, server: ControlServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "STREAM_GRACE_S", 0.2)
+    with StoryStream(tmp_path) as running:
+        for _ in range(1500):
+            network.send("app", SYN)
+        server.close()
+        with pytest.raises(LabError, match="following ended early: more packets may have passed"):
+            list(running)
