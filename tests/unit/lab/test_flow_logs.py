@@ -523,3 +523,27 @@ def test_a_folder_that_a_flow_log_names_outlives_the_lab(tmp_path: Path) -> None
     [path] = (path for path in tmp_path.rglob("*.log*") if path.is_file())
     assert path.relative_to(tmp_path).parts[:2] == ("logs", "AWSLogs")
     assert path.read_text().splitlines()[1:] == [row(WEB, 1, 5, 5, "egress")]
+
+
+def test_folders_that_flow_logs_name_are_found_from_the_file_that_was_applied_last(tmp_path: Path) -> None:
+    lab = Logged("")
+    logs = f"kept: {{max_aggregation_interval: 60, network_interface: web/eth0, folder: logs, gzip: false, {FORMAT}}}"
+    lab.plane.apply(load_topology(text(logs), file_name="test.yaml"))
+    written = []
+    for minute, name in enumerate(("one", "other")):
+        lab.logs.configure(tmp_path / name)
+        lab.send(60 * minute + 5)
+        lab.wait(60 * (minute + 1))
+        written.append([path.read_text().splitlines()[1:] for path in (tmp_path / name / "logs").rglob("*.log")])
+    assert written == [[[row(WEB, 1, 5, 5, "egress")]], [[row(WEB, 1, 65, 65, "egress")]]]
+    lab.logs.close()
+
+
+def test_what_cannot_be_written_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    lab.send(5)
+    blocked(lab, PLAIN)
+    for second in (600, 601, 602):
+        lab.wait(second)
+    told = [each.getMessage() for each in caplog.records if each.name == "lab.flow_logs"]
+    assert told == ["flow log v/log cannot be written: Not a directory"]

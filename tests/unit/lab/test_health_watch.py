@@ -21,7 +21,7 @@ from lab.health import HealthBook
 from lab.health_checker import SOCKET_NAME
 from lab.health_watch import HealthWatch
 from lab.socket_path import reachable
-from tests.unit.lab.test_health import AT_A, A, B, topology
+from tests.unit.lab.test_health import AT_A, AT_B, A, B, topology
 
 
 class Checker:
@@ -92,6 +92,23 @@ def test_a_watch_begins_with_what_was_known_before_and_does_not_wait_for_it(tmp_
         assert time.monotonic() - began < 10
     finally:
         watch.close()
+
+
+def test_the_beginning_waits_until_each_check_was_made_once(watched: Watched) -> None:
+    """Of two targets, each with a node that checks it."""
+    here, there = Checker(watched.folder), Checker(watched.folder, AT_B)
+    beginning = threading.Thread(target=watched.watch.begin, args=(20,))
+    beginning.start()
+    assert (here.jobs(), there.jobs()) == (["fw-a"], ["fw-b"])
+    here.say({"target": A, "kind": "failed", "detail": "connection refused"})
+    assert watched.told.wait(20)
+    beginning.join(0.1)
+    assert beginning.is_alive(), "one of them was not made"
+    there.say({"target": B, "kind": "open"})
+    beginning.join(10)
+    assert not beginning.is_alive()
+    here.close()
+    there.close()
 
 
 def test_jobs_come_once_checks_may_begin_and_whenever_they_change(watched: Watched) -> None:
