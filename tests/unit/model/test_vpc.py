@@ -29,6 +29,12 @@ from tests.unit.model.building import expect, instance, lab, problems, program, 
             "of 10.0.0.0/16",
         ),
         (
+            {"cidr": "10.0.128.0/17", "secondary_cidrs": ["10.0.0.0/17"]},
+            "secondary_cidrs[0]",
+            "InvalidVpc.Range",
+            "of 10.0.0.0/16",
+        ),
+        (
             {"cidr": "172.16.0.0/16", "secondary_cidrs": ["172.31.0.0/16"]},
             "secondary_cidrs[0]",
             "InvalidVpc.Range",
@@ -81,6 +87,12 @@ def test_an_account_is_twelve_digits(account: str) -> None:
         ("192.168.0.0/16", ["100.64.0.0/28"]),
         ("198.19.0.0/16", ["54.1.0.0/16"]),
         ("10.0.0.0/28", []),
+        # on either side of the private ranges is what is public (RFC 1918)
+        ("10.2.0.0/16", ["9.255.0.0/16", "11.0.0.0/16", "172.15.0.0/16", "172.32.0.0/16"]),
+        ("10.2.0.0/16", ["192.167.0.0/16", "192.169.0.0/16", "198.18.0.0/16", "198.20.0.0/16"]),
+        # and of 10.0.0.0/15, whose blocks keep those of 10.0.0.0/16 out
+        ("10.2.0.0/16", ["10.0.0.0/16"]),
+        ("10.0.0.0/16", ["10.1.0.0/16"]),
     ],
 )
 def test_blocks_that_go_together(cidr: str, secondary: list[str]) -> None:
