@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from scapy.layers.inet import IP, TCP, UDP, fragment
 from scapy.layers.l2 import Ether
 
-from dataplane.verdict import Verdict
+from dataplane.verdict import Reason, Verdict
 from lab import pcapng
 from lab.capture import Capture
 from tests.scenario.network import Network
@@ -65,9 +66,19 @@ def test_what_dies_behind_an_appliance_is_found_by_a_filter() -> None:
     assert seen.comment.startswith("DROP GROUP_INGRESS at interface db/eth0")
 
 
-def test_what_dies_at_the_door_of_an_appliance_is_there_inside_of_geneve() -> None:
-    """Byte by byte what would have come in, had its group let it; also outside of the tunnel."""
-    open_, shut = Network(TEXT, engine="fast"), Network(changed("udp, ports: 6081", "udp, ports: 6082"), engine="fast")
+SHOP = "  shop: {vpc: company, subnet: app, private_ip: 10.80.1.10, security_groups: [inside]}\n"
+
+
+@pytest.mark.parametrize("shop_is", ["first", "last"])
+def test_what_dies_at_the_door_of_an_appliance_is_there_inside_of_geneve(shop_is: str) -> None:
+    """Byte by byte what would have come in, had its group let it; also outside of the tunnel.
+
+    The appliance has the address of another instance, in another VPC, and neither is the other's.
+    """
+    texts = [TEXT, changed("udp, ports: 6081", "udp, ports: 6082")]
+    if shop_is == "last":
+        texts = [text.replace(SHOP, "").replace("\nchecks:", f"{SHOP}\nchecks:") for text in texts]
+    open_, shut = (Network(text, engine="fast") for text in texts)
     for size in (0, 1000, 8000):
         capture = begun(shut, "gwlb:fleet", "fw")
         packet = SYN / bytes(size)
@@ -94,3 +105,58 @@ def test_fragments_that_had_waited_are_outside_of_the_tunnel_too() -> None:
         assert not outside.outgoing
         assert outside.comment.endswith("; target 10.80.1.10")
     assert ["had waited" in each.comment for each in seen[::2]] == [False, True, True]
+
+
+def test_what_finds_no_target_is_inside_of_the_tunnel_only() -> None:
+    network = Network(changed("targets: [10.80.1.10]", "targets: []"), engine="fast")
+    capture = begun(network, "gwlb:fleet")
+    network.send("shop", SYN)
+    [seen] = read(capture)
+    assert (seen.interface.name, seen.outgoing, IP(seen.data).dst) == (INNER, False, SYN.dst)
+    assert seen.comment.startswith("DROP BALANCER_NO_TARGET at gateway-load-balancer security/fleet; no rule")
+    assert "; target" not in seen.comment
+
+
+def test_what_an_appliance_may_not_send_back_is_outside_of_the_tunnel_only() -> None:
+    network = Network(TEXT, engine="fast")
+    outer = network.send("shop", SYN).packet
+    forged = bytearray(bytes(outer))
+    forged[67] ^= 1  # the flow cookie ends here
+    capture = begun(network, "gwlb:fleet", "fw")
+    result = network.send("fw", sent_back(network, forged))
+    assert result.reason is Reason.GENEVE_COOKIE_UNKNOWN
+    seen = read(capture)
+    assert [(each.interface.name, each.outgoing) for each in seen] == [("fw/eth0", True), (OUTER, True)]
+    assert {each.comment.partition("; ")[0] for each in seen} == {
+        "DROP GENEVE_COOKIE_UNKNOWN at gateway-load-balancer security/fleet"
+    }
+    assert seen[0].data == seen[1].data
+
+
+def test_a_target_is_told_at_the_load_balancer_and_nowhere_else() -> None:
+    network = Network(
+        changed("protocol: all, source: 10.80.0.0/16", "protocol: icmp, source: 10.80.0.0/16"), engine="fast"
+    )
+    there = network.send("shop", SYN)
+    capture = begun(network, "gwlb:fleet", "db")
+    network.send("fw", sent_back(network, there.packet))
+    seen = read(capture)
+    assert names(seen) == [OUTER, INNER, "db/eth0"]
+    assert ["; target 10.80.1.10" in each.comment for each in seen] == [True, True, False]
+    assert [each.outgoing for each in seen] == [True, True, False]
+    assert seen[0].data[14 + SHELL_BYTES :] == seen[1].data
+
+
+def test_what_somebody_else_sends_to_the_port_of_geneve_is_in_no_tunnel() -> None:
+    """A copy of what a target has got, from that to its neighbour."""
+    text = changed(
+        "instances:\n",
+        "instances:\n  near: {vpc: security, subnet: fleet, private_ip: 10.80.1.30, security_groups: [firewall]}\n",
+    ).replace("ports: 6081, source: 10.80.1.20/32", "ports: 6081, source: 10.80.1.0/24")
+    network = Network(text, engine="fast")
+    copy = IP(bytes(network.send("shop", SYN).packet))
+    copy.src, copy.dst = copy.dst, "10.80.1.30"
+    del copy.chksum, copy[UDP].chksum
+    capture = begun(network, "gwlb:fleet", "near")
+    assert network.send("fw", copy).to == "near"
+    assert names(read(capture)) == ["near/eth0"]
