@@ -234,6 +234,20 @@ def test_windows_that_nobody_takes_are_lost_once_there_is_no_room() -> None:
     assert lost
 
 
+def test_what_not_even_its_point_can_be_told_of_is_counted_all_the_same() -> None:
+    """For more than a day nobody takes anything, and there is room for one flow: 1024 points and windows have names."""
+    hosts, minutes = watched(capacity=1, waiting=1), 1500
+    sent, port = frame(hosts, udp())
+    for minute in range(1, minutes + 1):
+        hosts.engine.process([sent], [port], minute * MINUTE)
+    _, records, lost, elsewhere = hosts.engine.take_records(unfinished=True)
+    named = Counter((window, point) for window, point, packets in lost if packets == 1)
+    assert len(named) == len(lost) <= 1024
+    assert elsewhere > 0
+    assert sum(record[11] for record in records) + len(lost) + elsewhere == 2 * minutes
+    assert hosts.engine.take_records(unfinished=True) == (minutes, [], [], 0)
+
+
 def test_a_record_of_nothing_is_not_lost() -> None:
     """What a flow entry has yet to tell begins a record; that one has no packets when a fragment begins the next."""
     hosts = watched(waiting=1)
