@@ -15,6 +15,7 @@ from dataplane.load import load_topology
 from dataplane.trace import QUIET, Action, Step, Trace, Walk
 from dataplane.verdict import Reason, Verdict
 from lab.capture import Stories
+from tests.scenario.labs import SHOP
 from tests.scenario.network import Network
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -129,3 +130,24 @@ def test_an_acl_that_has_no_rule_for_a_packet_denies_it_by_its_last_one() -> Non
     ruled = network.trace("visitor", "203.0.113.20", protocol="tcp", port=22).forward
     assert ruled.reason is Reason.ACL_INGRESS
     assert (ruled.hops[-1].steps[-1].note, ruled.hops[-1].steps[-1].rule is not None) == ("", True)
+
+
+def of_groups(walk: Walk | None) -> list[tuple[str, str, str]]:
+    """What groups did: action, rule, note."""
+    assert walk is not None
+    steps = [step for hop in walk.hops for step in hop.steps]
+    return [(s.action, s.rule.path, s.note) for s in steps if s.rule and s.rule.kind == "security-group-rule"]
+
+
+def test_an_answer_is_known_where_its_request_is_tracked_and_nowhere_else() -> None:
+    """By the rule that let the request pass. The rules of web, all open to everybody, track nothing."""
+    trace = DataPlane(load_topology(SHOP, file_name="shop.yaml")).trace("app", "10.0.1.10", port=80)
+    out = "shop/app egress all to 0.0.0.0/0"
+    assert of_groups(trace.forward) == [
+        (Action.TRACK, out, ""),
+        (Action.PERMIT, "shop/web ingress tcp 80 from 0.0.0.0/0", "not tracked"),
+    ]
+    assert of_groups(trace.reply) == [
+        (Action.PERMIT, "shop/web egress all to 0.0.0.0/0", "not tracked"),
+        (Action.MATCH, out, ""),
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP
@@ -74,21 +75,67 @@ def test_bytes_of_a_flow_may_be_more_than_32_bits_hold() -> None:
     assert plane.engine.statistics()["flow_hits"] > 1_900
 
 
-def test_a_trace_finds_the_ports_of_the_dead_free_like_a_packet() -> None:
-    topology = load_topology(SHOP, file_name="shop.yaml")
-    names = Names()
-    program = topology.lower(names)
-    [policy] = program.nat_policies.values()
-    object.__setattr__(policy, "per_destination", 1)
-    plane = DataPlane(topology, names=names)
-    plane.engine.swap(compile_program(program, generation=9))
+def public_ends(text: str, *, seed: int = 0, count: int = 64) -> list[tuple[str, int]]:
+    """Addresses and ports that so many connections to one destination get."""
+    plane = DataPlane(load_topology(text, file_name="shop.yaml"), seed=seed)
     port = plane.port("app/eth0")
-    first, second = (frame(plane, IP(src=APP, dst=EXAMPLE) / UDP(sport=n, dport=40)) for n in (5, 6))
-    [outcome], _ = plane.process([first], [port], 1_000_000)
-    assert outcome.verdict is Verdict.FORWARD
-    [outcome], _ = plane.process([second], [port], 1_000_000)
-    assert outcome.reason is Reason.NAT_PORTS_EXHAUSTED
-    plane.process([], [], 1_349_500)  # the sweep has been by
-    plane.process([frame(plane, IP(src=APP, dst=APP) / UDP())], [port], 1_350_000)  # time passes
-    found = plane.trace("app", EXAMPLE, protocol="udp", port=40, source_port=6)
+    frames = [frame(plane, IP(src=APP, dst=EXAMPLE) / UDP(sport=1000 + n, dport=6)) for n in range(count)]
+    _, emissions = plane.process(frames, [port] * count, 1_000)
+    packets = [IP(each.frame[14:]) for each in emissions]
+    return [(packet.src, packet[UDP].sport) for packet in packets]
+
+
+def test_connections_are_spread_over_the_addresses_of_a_gateway() -> None:
+    """AWS does not say how; here by chance, and both take some."""
+    more = ", secondary_private_ips: [10.0.1.6], secondary_elastic_ips: [203.0.113.11]"
+    found = Counter(
+        source for source, _ in public_ends(SHOP.replace("private_ip: 10.0.1.5", f"private_ip: 10.0.1.5{more}"))
+    )
+    assert set(found) == {"203.0.113.10", "203.0.113.11"}
+    assert min(found.values()) > 16
+
+
+def test_ports_are_the_same_in_each_run_and_others_with_another_seed() -> None:
+    found = public_ends(SHOP)
+    assert found == public_ends(SHOP)
+    ports, others = ({port for _, port in ends} for ends in (found, public_ends(SHOP, seed=1)))
+    assert len(ports) == len(others) == 64
+    assert len(ports & others) < 8
+
+
+class OnePort:
+    """A gateway that has one connection to a destination at most, and whose only one has just died of silence."""
+
+    def __init__(self) -> None:
+        topology = load_topology(SHOP, file_name="shop.yaml")
+        names = Names()
+        program = topology.lower(names)
+        [policy] = program.nat_policies.values()
+        object.__setattr__(policy, "per_destination", 1)
+        self.plane = plane = DataPlane(topology, names=names)
+        plane.engine.swap(compile_program(program, generation=9))
+        self.port = port = plane.port("app/eth0")
+        first, self.second = (frame(plane, IP(src=APP, dst=EXAMPLE) / UDP(sport=n, dport=40)) for n in (5, 6))
+        self.free = plane.trace("app", EXAMPLE, protocol="udp", port=40, source_port=6).forward
+        [self.opened], _ = plane.process([first], [port], 1_000_000, traced=True)
+        assert self.opened.verdict is Verdict.FORWARD
+        [outcome], _ = plane.process([self.second], [port], 1_000_000)
+        assert outcome.reason is Reason.NAT_PORTS_EXHAUSTED
+        # The table is gone through little by little: among many that live, the dead one is not met at once.
+        others = [frame(plane, IP(src=APP, dst=EXAMPLE) / UDP(sport=5, dport=1000 + n)) for n in range(400)]
+        plane.process(others, [port] * len(others), 1_100_000)
+        for now in range(1_349_980, 1_350_001):
+            plane.process([frame(plane, IP(src=APP, dst=APP) / UDP())], [port], now)  # time passes
+
+
+def test_a_trace_finds_the_ports_of_the_dead_free_like_a_packet() -> None:
+    it = OnePort()
+    found = it.plane.trace("app", EXAMPLE, protocol="udp", port=40, source_port=6)
     assert found.forward.delivered
+    assert found.forward.path() == it.free.path(), "it goes that way once"
+
+
+def test_what_is_told_of_a_packet_is_its_way_with_the_port_that_it_got() -> None:
+    it = OnePort()
+    [outcome], _ = it.plane.process([it.second], [it.port], 1_350_000, traced=True)
+    assert (outcome.verdict, outcome.trace) == (Verdict.FORWARD, it.opened.trace)
