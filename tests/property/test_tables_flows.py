@@ -132,6 +132,22 @@ def test_a_full_table_makes_room(capacity: int, order: list[int]) -> None:
     assert len(both.lab.engine.sessions()) == 2 * len(set(order))
 
 
+@given(capacity=st.integers(16, 40))
+def test_who_was_used_last_keeps_its_entry_when_there_is_a_new_one(capacity: int) -> None:
+    """Of some that are looked at the oldest goes, wherever the search is just then."""
+    for last in range(0, capacity, 3):
+        both = Both(flows=capacity)
+        for number in range(capacity):
+            both.now += 1
+            both.send([(4, number)] * 2)
+        both.now += 1
+        assert both.send([(4, last)]) == 1
+        both.now += 1
+        both.send([(4, 1000)] * 2)
+        assert both.lab.engine.statistics()["flows"] == capacity
+        assert both.send([(4, last)]) == 1
+
+
 @given(count=st.integers(1, 200), step=st.sampled_from([1, 7, 100, 5_000]), swapped=st.booleans())
 def test_what_is_of_no_use_any_more_is_found(count: int, step: int, swapped: bool) -> None:
     both = Both()
@@ -147,6 +163,28 @@ def test_what_is_of_no_use_any_more_is_found(count: int, step: int, swapped: boo
         both.lab.engine.advance(both.now)
     assert both.lab.engine.statistics()["flows"] == 0
     both.lab.engine.selfcheck()
+
+
+def test_who_forgets_some_is_told_how_many() -> None:
+    both = Both()
+    flows = [(4, number) for number in range(10)]
+    for _ in range(2):
+        both.send(flows)
+    assert [both.lab.engine.forget(keep) for keep in (2**64 - 1, 0b1111, 0b1111, 0, 0)] == [0, 6, 0, 4, 0]
+    assert both.send(flows) == 0
+
+
+@given(count=st.integers(1, 300), step=st.sampled_from([1, 10, 100, 1_000, 5_000]))
+def test_sessions_that_are_dead_make_room_within_a_second_of_packets(count: int, step: int) -> None:
+    """Somebody else's, who meets none of them."""
+    both = Both()
+    both.send([(4, number) for number in range(count)])
+    assert both.lab.engine.statistics()["sessions"] == 2 * count
+    both.now += LIMITS.udp_single
+    for _ in range(0, 1_000 + step, step):
+        both.now += step
+        both.send([(6, 0)])
+    assert both.lab.engine.statistics()["sessions"] == 2
 
 
 # -- bursts

@@ -212,3 +212,19 @@ def test_address_in_no_subnet_is_the_internet_gateways_if_there_is_one() -> None
     assert (only.reason, only.by) == (Reason.EGRESS_ONLY_NO_SESSION, "egress-only-internet-gateway inner")
     both = Network(BOTH).send("far", nobody)
     assert (both.reason, both.by) == (Reason.DESTINATION_UNKNOWN, "vpc inner")
+
+
+@pytest.mark.parametrize(("wait", "reason"), [(6.999, Reason.NONE), (7, Reason.EGRESS_ONLY_NO_SESSION)])
+def test_a_new_limit_counts_from_the_next_packet_on(net: Network, wait: float, reason: Reason) -> None:
+    """Also of a flow that has gone by often."""
+    datagram, answer = (
+        IPv6(src=source, dst=to) / UDP(sport=sport, dport=dport)
+        for source, to, sport, dport in ((OPEN, FAR, 5, 6), (FAR, OPEN, 6, 5))
+    )
+    for _ in range(4):
+        assert net.send("open", datagram).to == "far"
+    net.apply("settings: {egress_only_other_timeout: 7}\n" + LAB)
+    net.wait(20)
+    assert net.send("open", datagram).to == "far"
+    net.wait(wait)
+    assert net.send("far", answer).reason is reason

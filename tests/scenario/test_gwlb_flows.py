@@ -155,6 +155,20 @@ def test_which_counts_with_five_tuple_stickiness_only() -> None:
     assert net.send("db", DATA).reason is Reason.NONE
 
 
+@pytest.mark.parametrize(("idle", "alive"), [(59.999, True), (60, False)])
+def test_a_new_limit_counts_from_the_next_packet_on(idle: float, alive: bool) -> None:
+    """Also of a flow that has gone by often."""
+    net = Network(LAB)
+    connect(net)
+    for _ in range(3):
+        assert through(net, "app", ACK).sent
+    net.apply(balancer(tcp_idle_timeout=60))
+    net.wait(100)
+    assert through(net, "app", ACK).sent
+    net.wait(idle)
+    assert net.send("db", DATA).reason is (Reason.NONE if alive else Reason.BALANCER_NO_FLOW)
+
+
 @pytest.mark.parametrize(("idle", "same"), [(119.999, True), (120, False)])
 def test_everything_else_lives_for_120_seconds(idle: float, same: bool) -> None:
     net = Network(LAB)
@@ -357,6 +371,21 @@ def test_as_long_as_one_flow_lives_new_ones_join_it(stickiness: str) -> None:
     assert targets_of_flows(net, 5) == {first.target}
     net.wait(120)
     assert targets_of_flows(net, 5) == {other}
+
+
+@pytest.mark.parametrize("stickiness", ["source_ip_dest_ip_proto", "source_ip_dest_ip"])
+def test_who_sticks_together_has_one_target_whoever_begins_and_however_long_ago_the_last_flow_was(
+    stickiness: str,
+) -> None:
+    """Nothing but what sticks together decides, as long as the targets are the same."""
+    net = Network(group(stickiness=stickiness))
+    found = set()
+    for n in range(1, 9):
+        found.add(delivered(net.send("app", IP(src=APP, dst=DB) / UDP(sport=n, dport=53))).target)
+        net.wait(120)
+        found.add(delivered(net.send("db", IP(src=DB, dst=APP) / UDP(sport=n, dport=7))).target)
+        net.wait(120)
+    assert len(found) == 1
 
 
 def test_flows_stay_flows_whatever_the_stickiness() -> None:

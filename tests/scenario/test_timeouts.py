@@ -115,6 +115,15 @@ def test_new_limit_counts_from_the_next_packet_on() -> None:
     assert answer(net, "udp") is Reason.NONE
 
 
+@pytest.mark.parametrize("bits", [30, 31, 32])
+def test_a_flow_is_not_in_use_again_when_a_clock_has_gone_round(bits: int) -> None:
+    """What was in use once is not in use again when so many milliseconds have passed: 32 bits are 49.7 days."""
+    net = Network(SHOP)
+    exchange(net, "udp", 12)
+    net.now += 2**bits + 1_000
+    assert answer(net, "udp") is Reason.GROUP_INGRESS
+
+
 def test_nat_gateway_remembers_a_closed_connection_as_long_as_set() -> None:
     for wait, reason in ((4.999, Reason.NONE), (5, Reason.NAT_NO_SESSION)):
         net = Network(settings("nat_closing_timeout: 5"))

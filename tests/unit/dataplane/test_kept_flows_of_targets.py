@@ -37,11 +37,11 @@ def _fleet(found: Lab) -> dict[str, Any]:
 class Inspected:
     """A flow of a's, and what its target got."""
 
-    def __init__(self) -> None:
+    def __init__(self, source_port: int = 40000) -> None:
         self.plane = DataPlane(topology(**lab()))
         self.port = self.plane.port("a/eth0")
         own = self.plane.interface(self.port)
-        packet = IP(src=str(own.address4), dst="198.51.100.10") / UDP(sport=40000, dport=53)
+        packet = IP(src=str(own.address4), dst="198.51.100.10") / UDP(sport=source_port, dport=53)
         self.frame = own.router_mac + own.mac + b"\x08\x00" + bytes(packet)
         self.got = b""
         self.target = self.out()
@@ -82,3 +82,26 @@ def test_what_comes_from_a_target_that_is_one_no_more_is_dropped() -> None:
     flow.plane.apply(topology(**other))
     assert flow.plane.compiler.in_parts
     assert flow.back() is Reason.GENEVE_SENDER
+
+
+def test_packets_have_another_id_of_their_endpoint_and_those_with_the_old_one_are_nobodys() -> None:
+    flow, other = Inspected(), lab()
+    before = flow.got[54:62]
+    other["vpcs"]["app"]["gateway_load_balancer_endpoints"]["ep"]["id"] = "vpce-00123456789abcdef"
+    flow.plane.apply(topology(**other))
+    assert flow.plane.compiler.in_parts
+    assert flow.back() is Reason.GENEVE_COOKIE_UNKNOWN
+    assert flow.out() == flow.target
+    assert flow.got[54:62] == bytes.fromhex("0123456789abcdef") != before
+    assert flow.back() is Reason.NONE
+
+
+def test_a_flow_leaves_the_last_of_its_targets_when_that_is_gone() -> None:
+    """Those in front of it are as they were."""
+    other = lab()
+    gone = _fleet(other)["targets"].pop()
+    flow = next(flow for flow in map(Inspected, range(40000, 40050)) if flow.target == gone)
+    flow.plane.apply(topology(**other))
+    assert flow.plane.compiler.in_parts
+    assert flow.back() is Reason.GENEVE_SENDER
+    assert flow.out() != gone
