@@ -58,6 +58,19 @@ def test_frames_cross(lab: tuple[TwoHosts, Worker, socket.socket, socket.socket]
     assert worker.thread_id != os.getpid()
 
 
+def test_what_is_shorter_than_an_offload_header_is_no_frame(
+    lab: tuple[TwoHosts, Worker, socket.socket, socket.socket],
+) -> None:
+    """The header alone is one, of no bytes; what follows is received like anything else."""
+    hosts, _, a, b = lab
+    for octets in (b"x", NO_OFFLOAD[1:], NO_OFFLOAD, NO_OFFLOAD + hosts.a.ether() + PING):
+        a.send(octets)
+    assert b.recv(2000)[12:] == hosts.b.mac + hosts.b.router_mac + PING
+    counted = hosts.engine.counters()[hosts.a.port]
+    assert (counted["rx_frames"], counted["rx_bytes"]) == (2, 14 + 28 + 1)
+    assert counted["reasons"] == {Reason.RUNT_FRAME: 1}
+
+
 def test_a_full_queue_is_counted(lab: tuple[TwoHosts, Worker, socket.socket, socket.socket]) -> None:
     """A receiver that does not read loses frames; nobody waits for it."""
     hosts, _, a, _ = lab
