@@ -418,6 +418,18 @@ def test_what_cannot_be_written_while_a_flow_log_is_replaced_is_written_later() 
     assert sorted(lab.lines()) == sorted([row(WEB, 2, 5, 5, "egress"), row(WEB, 3, 15, 15, "egress"), *more])
 
 
+def test_what_waits_to_be_written_of_a_flow_log_that_is_gone_takes_room() -> None:
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    for sport in (1, 2):
+        lab.send(5, sport=sport)
+    path = blocked(lab, PLAIN)
+    lab.change(text(""))
+    assert lab.logs.sizes() == (2, 0)
+    path.unlink()
+    lab.wait(10)
+    assert lab.logs.sizes() == (0, 2)
+
+
 def test_one_flow_log_that_cannot_be_written_keeps_no_other_from_it() -> None:
     lab = Logged(
         f"a: {{network_interface: web/eth0, {FORMAT}}}, "

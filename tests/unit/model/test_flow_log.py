@@ -11,7 +11,7 @@ from dataplane.names import Names
 from dataplane.observe.aws_ids import aws_id
 from dataplane.observe.flow_log_lines import watched_interfaces
 from dataplane.program import Direction, Point
-from tests.unit.model.building import expect, instance, lab, problems, program, topology, vpc
+from tests.unit.model.building import expect, instance, lab, peered, problems, program, topology, vpc
 from tests.unit.model.inspection import inspected
 
 PATH = "vpcs.shop.flow_logs.log"
@@ -157,3 +157,17 @@ def test_an_interface_of_no_instance_says_so_in_its_records() -> None:
     web = aws_id("i", "web")
     assert told == {"web/eth0": web, "web/eth1": web, "shop/spare": "-", "shop/out": "-"}
     assert told["web/eth0"].startswith("i-")
+
+
+def test_records_name_the_region_and_zone_of_their_own_vpc() -> None:
+    """A peering may have its accepter in another Region."""
+    declared = peered()
+    store = declared["vpcs"]["store"]
+    store["subnets"]["one"]["availability_zone"] = "b"
+    store["flow_logs"] = {"log": {"log_format": "${region} ${az-id}"}}
+    declared["peerings"]["link"]["accepter_region"] = "eu-west-1"
+    declared["instances"] = {"db": {"vpc": "store", "subnet": "one"}}
+    built, names = topology(**declared), Names()
+    number = names.intern("interface", "db/eth0")
+    facts = watched_interfaces(built, names, "store", built.vpc("store").flow_logs["log"])[number].facts
+    assert (facts["region"], facts["az-id"]) == ("eu-west-1", "euw1-az2")
