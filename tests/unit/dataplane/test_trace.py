@@ -77,6 +77,12 @@ def test_reachable_needs_both_directions() -> None:
     assert make(DELIVERED, DELIVERED).reachable
 
 
+def test_what_waits_for_its_first_fragment_has_not_arrived() -> None:
+    waits = Walk(hops=(), verdict=Verdict.HOLD, object=NAT)
+    assert not waits.delivered
+    assert not make(waits, DELIVERED).reachable
+
+
 def test_an_answer_of_the_router_itself_needs_no_reply_walk() -> None:
     served = Walk(hops=(), verdict=Verdict.SERVE, object=Name("subnet", "shop/public"))
     assert make(served).reachable

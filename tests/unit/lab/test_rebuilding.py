@@ -219,6 +219,22 @@ def test_packets_go_through_the_hands_of_appliances(
     assert rebuild(plane, 1000, plans, nobody) == Rebuilt(count=0, lost=(here,))
 
 
+def test_where_an_instance_with_two_interfaces_sends_a_packet_on_nobody_can_know() -> None:
+    """It is not sent on by the one that it came by: what the connection had opened was perhaps elsewhere."""
+    file = FILE.parents[2] / "examples" / "inspection.yaml"
+    client, server = IPv4Address("10.60.1.10"), IPv4Address("198.51.100.77")
+    here = Connection(client, 40000, server, 80)
+    there = Connection(server, 80, IPv4Address("203.0.113.60"), 40000)
+    sockets = {"web": Sockets({here: 1}, frozenset()), "customer": Sockets({there: 2}, frozenset({80}))}
+    one = file.read_text().replace('target: "instance:fw"', 'target: "network-interface:fw/eth0"')
+    more = "    network_interfaces: {more: {subnet: app, attachment: {instance: fw, device_index: 1}}}\n"
+    two = one.replace("    security_groups:\n", f"{more}    security_groups:\n", 1)
+    for text, done in ((one, Rebuilt(count=1, lost=())), (two, Rebuilt(count=0, lost=(here,)))):
+        plane = DataPlane(load(text, file_name=str(file)).topology())
+        plans = {plan.name: plan for plan in plan_nodes(plane.topology, plane.names)}
+        assert rebuild(plane, 1000, plans, sockets) == done
+
+
 @pytest.mark.parametrize("unwell", ["fw-a1", "fw-a2"])
 def test_a_target_that_is_known_to_be_unwell_gets_no_rebuilt_flow(unwell: str) -> None:
     file = FILE.parents[2] / "examples" / "gwlb-two-az.yaml"
