@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 
 import pytest
@@ -109,19 +109,19 @@ def test_what_is_no_protocol(text: str) -> None:
 
 def test_a_packet_on_its_way_has_the_length_and_types_of_the_family_it_is_of() -> None:
     """RFC 7915: what NAT64 has made of it is 20 bytes shorter, and ICMPv6 is ICMP there."""
-    one6, other6 = map(ip_address, SIX)
-    one4, other4 = ip_address("10.0.0.4"), ip_address("198.51.100.20")
+    six, four = (IPv6Address(SIX[0]), IPv6Address(SIX[1])), (IPv4Address("10.0.0.4"), IPv4Address("198.51.100.20"))
     asked = probe(SIX, 58, (77, 0), payload=b"abc", ttl=9)
-    assert as_packet(asked, one6, other6, (77, 0)) == Packet(
+    assert as_packet(asked, *six, (77, 0)) == Packet(
         protocol=58, source=SIX[0], destination=SIX[1], icmp=(128, 0), ttl=9, length_bytes=40 + 8 + 3
     )
-    assert as_packet(asked, one4, other4, (78, 0)) == Packet(
+    assert as_packet(asked, *four, (78, 0)) == Packet(
         protocol=1, source="10.0.0.4", destination="198.51.100.20", icmp=(8, 0), ttl=9, length_bytes=20 + 8 + 3
     )
     back = probe(("198.51.100.20", "10.0.0.4"), 1, (78, 0), is_reply=True)
-    assert as_packet(back, other6, one6, (77, 0)).icmp == (129, 0)
-    assert as_packet(back, other6, one6, (77, 0)).protocol == 58
-    tcp = as_packet(probe(FOUR, 6, (40000, 80)), ip_address(FOUR[0]), ip_address(FOUR[1]), (1024, 80))
+    translated = as_packet(back, six[1], six[0], (77, 0))
+    assert (translated.protocol, translated.icmp) == (58, (129, 0))
+    ends = IPv4Address(FOUR[0]), IPv4Address(FOUR[1])
+    tcp = as_packet(probe(FOUR, 6, (40000, 80)), *ends, (1024, 80))
     assert (tcp.source_port, tcp.destination_port, tcp.icmp, tcp.length_bytes) == (1024, 80, None, 40)
-    esp = as_packet(probe(FOUR, 50), ip_address(FOUR[0]), ip_address(FOUR[1]), (0, 0))
+    esp = as_packet(probe(FOUR, 50), *ends, (0, 0))
     assert (esp.source_port, esp.destination_port, esp.length_bytes) == (None, None, 28)

@@ -87,6 +87,30 @@ def test_each_node_checks_the_targets_it_may_send_to() -> None:
     }
 
 
+@pytest.mark.parametrize("cross_zone", [False, True])
+def test_a_target_outside_the_vpc_is_checked_by_every_node(cross_zone: bool) -> None:
+    """It is in no zone (``all``), so nodes of all zones may send to it."""
+    text = LAB.format(targets="10.200.1.1, 10.9.2.99", cross_zone=str(cross_zone).lower(), protocol="TCP")
+    made = HealthBook()
+    made.configure(load(text.replace("fleet:\n", "fleet:\n        target_type: ip\n"), file_name="lab.yaml").topology())
+    outside, near = ("sec", "fleet", "10.200.1.1"), ("sec", "fleet", "10.9.2.99")
+    assert [job.target for job in made.jobs(AT_A)] == [outside, *([near] if cross_zone else [])]
+    assert [job.target for job in made.jobs(AT_B)] == [outside, near]
+    assert [job.address for job in made.jobs(AT_B)] == ["10.200.1.1", "10.9.2.99"]
+
+
+def test_states_have_the_reason_codes_of_describe_target_health() -> None:
+    """https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_TargetHealth.html"""
+    told = [(each.state, each.reason) for each in (INITIAL, CHECKING, NOT_IN_USE, ZONE_NOT_ENABLED, HEALTHY)]
+    assert told == [
+        ("initial", "Elb.RegistrationInProgress"),
+        ("initial", "Elb.InitialHealthChecking"),
+        ("unused", "Target.NotInUse"),
+        ("unused", "Target.NotInUse"),
+        ("healthy", ""),
+    ]
+
+
 def test_targets_that_nobody_may_use() -> None:
     health = book(targets="fw-a, fw-c").health()
     assert health == {A: INITIAL, C: ZONE_NOT_ENABLED, ("sec", "spare", "fw-c"): NOT_IN_USE}

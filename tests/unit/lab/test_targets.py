@@ -66,7 +66,7 @@ def test_who_leaves_is_draining_until_its_delay_is_over_and_unused_while_flows_s
     delivered(network.send("app", IP(src=APP, dst=DB) / UDP(sport=1, dport=53)))
     network.apply(LAB.replace("targets: [fw1, fw2, fw3]", "targets: [fw3]"))
 
-    def told(*gone: FormerTarget) -> list[tuple[str | None, ...]]:
+    def told(*gone: FormerTarget) -> list[tuple[Any, ...]]:
         state(network, *gone)
         rows = targets(network.plane)
         return [(each["target"], each["address"], each["state"], each["reason"], each["description"]) for each in rows]
