@@ -104,12 +104,42 @@ def test_questions_for_a_neighbour_and_resets() -> None:
     assert not read_headers(frame(IP(src=A, dst=B) / TCP(flags="SA"))).refuses
 
 
-@pytest.mark.parametrize("packet", [IP(src=A, dst=B) / TCP(), IPv6(src=A6, dst=B6) / TCP(), IP(src=A, dst=B) / ICMP()])
+LOST = IP(src=A, dst=B) / UDP(sport=1000, dport=53)
+SHELL = IP(src="10.9.0.1", dst="10.9.0.2") / UDP(sport=60000, dport=6081)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        IP(src=A, dst=B) / TCP(),
+        IPv6(src=A6, dst=B6) / TCP(),
+        IP(src=A, dst=B) / ICMP(),
+        IP(src=A, dst=B, proto=50) / Raw(bytes(8)),
+        IP(src=B, dst=A) / ICMP(type=3, code=3) / LOST,
+        IPv6(src=A6, dst="ff02::1") / ICMPv6ND_NS(tgt=B6),
+        SHELL / GENEVE(proto=0x0800) / LOST,
+    ],
+    ids=str,
+)
 def test_what_is_cut_short_is_nobodys_and_never_raises(packet: Any) -> None:
     whole = frame(packet)
     for length in range(len(whole)):
         headers = read_headers(whole[:length])
         assert headers.flow is None or headers.flow == read_headers(whole).flow
+
+
+def test_what_looks_like_something_else_is_what_its_header_says() -> None:
+    """Types of ICMPv6 stand where TCP and UDP have the first byte of a port; other ports may have what GENEVE has."""
+    reset = read_headers(frame(IP(src=A, dst=B) / TCP(sport=135 << 8, dport=6081, flags="R") / Raw(bytes(40))))
+    assert (reset.refuses, reset.asked, reset.inside) == (True, None, None)
+    echo = read_headers(frame(IPv6(src=A6, dst=B6) / ICMPv6EchoRequest(id=77) / Raw(bytes(24))))
+    assert (echo.flow, echo.asked) == (flow(58, A6, B6, 77), None)
+    other = IP(src=A, dst=B) / UDP(sport=60000, dport=6082) / GENEVE(proto=0x0800) / LOST
+    assert read_headers(frame(other)).inside is None
+    short = bytes(frame(IPv6(src=A6, dst="ff02::1") / ICMPv6ND_NS(tgt=B6)))[: 14 + 40 + 23]
+    assert read_headers(short).asked is None
+    alien = bytes(Ether(src=MAC, dst=OTHER, type=0x88CC) / Raw(bytes(LOST)))
+    assert read_headers(alien).flow is None
 
 
 @pytest.mark.parametrize("ttl", [64, 2, 255])
