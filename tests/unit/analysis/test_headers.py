@@ -34,6 +34,8 @@ def flow(protocol: int, source: str, destination: str, source_port: int = 0, des
         (IP(src=A, dst=B, options=b"\1\1\1\1") / UDP(sport=1000, dport=53), flow(17, A, B, 1000, 53)),
         (IP(src=A, dst=B) / ICMP(id=77), flow(1, A, B, 77)),
         (IP(src=A, dst=B) / ICMP(type=0, id=77), flow(1, A, B, 77)),
+        (IP(src=A, dst=B, proto=1) / Raw(b"\x0a\0\0\0\x0a\x09\x09\x09"), flow(1, A, B)),
+        (IPv6(src=A6, dst=B6, nh=58) / Raw(b"\x85\0\0\0\x0a\x09\x09\x09"), flow(58, A6, B6)),
         (IP(src=A, dst=B, proto=50) / Raw(b"12345678"), flow(50, A, B)),
         (IPv6(src=A6, dst=B6) / TCP(sport=1000, dport=80), flow(6, A6, B6, 1000, 80)),
         (IPv6(src=A6, dst=B6) / ICMPv6EchoRequest(id=77), flow(58, A6, B6, 77)),
@@ -48,6 +50,7 @@ def test_the_flow(packet: Any, expected: Flow) -> None:
 def test_answers_have_the_ends_swapped_and_echoes_keep_their_identifier() -> None:
     assert flow(6, A, B, 1000, 80).reversed() == flow(6, B, A, 80, 1000)
     assert flow(1, A, B, 77).reversed() == flow(1, B, A, 77)
+    assert flow(58, A6, B6, 77).reversed() == flow(58, B6, A6, 77)
 
 
 def test_what_an_error_is_about() -> None:
