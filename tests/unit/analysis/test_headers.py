@@ -137,6 +137,7 @@ def test_what_looks_like_something_else_is_what_its_header_says() -> None:
     assert (reset.refuses, reset.asked, reset.inside) == (True, None, None)
     echo = read_headers(frame(IPv6(src=A6, dst=B6) / ICMPv6EchoRequest(id=77) / Raw(bytes(24))))
     assert (echo.flow, echo.asked) == (flow(58, A6, B6, 77), None)
+    assert not read_headers(frame(IP(src=A, dst=B) / UDP(sport=53, dport=1000) / Raw(b"\xff" * 20))).refuses
     other = IP(src=A, dst=B) / UDP(sport=60000, dport=6082) / GENEVE(proto=0x0800) / LOST
     assert read_headers(frame(other)).inside is None
     short = bytes(frame(IPv6(src=A6, dst="ff02::1") / ICMPv6ND_NS(tgt=B6)))[: 14 + 40 + 23]

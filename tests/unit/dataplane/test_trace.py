@@ -8,7 +8,7 @@ import pytest
 
 from dataplane.names import Name
 from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of
-from dataplane.trace_text import path_text, render, render_verdict, why_text
+from dataplane.trace_text import ACTION_TEXT, path_text, render, render_verdict, why_text
 from dataplane.verdict import Reason, Verdict
 
 APP = Name("interface", "app/eth0")
@@ -175,6 +175,12 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     )
     lines = render(make(long, DELIVERED), width=width).splitlines()
     assert max(len(line) for line in lines) <= width
+
+
+def test_everything_that_can_happen_has_words_of_its_own() -> None:
+    assert set(ACTION_TEXT) == set(Action)
+    assert len(set(ACTION_TEXT.values())) == len(Action)
+    assert all(ACTION_TEXT.values())
 
 
 def test_checks_that_merely_passed_are_shown_on_request_only() -> None:
