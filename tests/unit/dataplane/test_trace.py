@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataplane.names import Name
 from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of
@@ -177,6 +179,34 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert max(len(line) for line in lines) <= width
 
 
+def test_an_object_where_checks_merely_passed_has_no_line_and_no_number() -> None:
+    quiet = (Name("internet-gateway", "shop"), Step(action=Action.HOP, packet=OUTSIDE))
+    walk = Walk(
+        hops=hops_of([STEPS[0], quiet, (EXAMPLE, Step(action=Action.DELIVER, packet=OUTSIDE))]), verdict=Verdict.FORWARD
+    )
+    assert [line.split()[:3] for line in render(make(walk)).splitlines()[1:3]] == [
+        ["1", "interface", "app/eth0"],
+        ["2", "interface", "example/eth0"],
+    ]
+    assert "internet-gateway shop" in render(make(walk), everything=True)
+
+
+@given(st.lists(st.text("abc:.", min_size=1, max_size=90), min_size=1, max_size=12), st.integers(60, 120))
+def test_whatever_is_broken_to_fit_is_told_whole(words: list[str], width: int) -> None:
+    """Names in the objects' column, notes in the middle one: columns side by side have all of their words, in order."""
+    note, name = " ".join(words), "".join(words)[:200]
+    hop = (Name("interface", name), Step(action=Action.SEND, packet=INSIDE, note=note))
+    walk = Walk(hops=hops_of([hop]), verdict=Verdict.FORWARD)
+    title, *rows, _ = render(make(walk), width=width).splitlines()
+    assert max(map(len, [title, *rows])) <= width
+    told = "".join(rows).replace(" ", "")
+    for text in (name, note, str(INSIDE)):
+        letters = iter(told)
+        assert all(letter in letters for letter in text.replace(" ", ""))
+    everything = "1interface" + name + f"sends({note})".replace(" ", "") + str(INSIDE).replace(" ", "")
+    assert sorted(told) == sorted(everything)
+
+
 def test_everything_that_can_happen_has_words_of_its_own() -> None:
     assert set(ACTION_TEXT) == set(Action)
     assert len(set(ACTION_TEXT.values())) == len(Action)
@@ -191,7 +221,7 @@ def test_checks_that_merely_passed_are_shown_on_request_only() -> None:
 
 def test_both_directions_are_drawn() -> None:
     text = render(make(DELIVERED, REPLY))
-    assert "example -> app   the answer: tcp 198.51.100.10:80 > 203.0.113.10:1024" in text
+    assert "\n\nexample -> app   the answer: tcp 198.51.100.10:80 > 203.0.113.10:1024\n" in text
     assert text.splitlines()[-2:] == [
         " => DROPPED by network-acl shop/default: acl-rule shop/default ingress * deny all: denied by the",
         "    network ACL on the way into the subnet [SUBNET_ACL_RESTRICTION]",
@@ -305,6 +335,9 @@ def test_a_path_in_few_words_is_its_routes() -> None:
     assert path_text(make(delivered)) == (
         "shop/private 0.0.0.0/0 -> nat-gateway:nat, then shop/public 0.0.0.0/0 -> internet-gateway"
     )
+    shut = (TABLE, Step(action=Action.DROP, rule=again, packet=INSIDE))
+    died = Walk(hops=hops_of([routed[0], shut]), verdict=Verdict.DROP, reason=Reason.BLACKHOLE)
+    assert path_text(make(died)) == "shop/private 0.0.0.0/0 -> nat-gateway:nat", "what it died of it did not take"
     near = Walk(hops=hops_of([(VPC, Step(action=Action.ROUTE, rule=APP, packet=INSIDE))]), verdict=Verdict.FORWARD)
     assert path_text(make(near)) == "in one subnet"
     out = (Name("internet", "internet"), Step(action=Action.ROUTE, rule=EXAMPLE, packet=INSIDE))
