@@ -43,6 +43,30 @@ def test_what_differs_is_told(expected: dict[str, Any], seen: dict[str, Any]) ->
     assert "the packets" in found
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"answer": True},
+        {"sender": {"kind": "interface", "path": "web/eth0"}},
+        {"receiver": {"kind": "interface", "path": "visitor/eth0"}},
+        {"receiver": None},
+    ],
+)
+def test_where_a_packet_has_come_must_be_on_its_way(changed: dict[str, Any]) -> None:
+    """Whose frame it is, from whom and to whom, although nobody went on with it."""
+    for found in ("arrived", "lost"):
+        seen = {**ANSWERED, "found": found, "why": "it got lost", "legs": [{**THERE[0], **changed}]}
+        assert difference(LAB, ANSWERED, seen) == (
+            "the oracle says answered, seen as 203.0.113.10; the packets say it got lost"
+        )
+        assert is_left_to_programs(seen)
+
+
+def test_what_was_passed_and_seen_is_told_of_both() -> None:
+    seen = {**ANSWERED, "source_seen": "10.0.2.10"}
+    assert difference(LAB, ANSWERED, seen) == "source seen: the oracle says 203.0.113.10, the packets 10.0.2.10"
+
+
 def test_a_program_that_does_not_answer_decides_by_itself() -> None:
     seen = {**ANSWERED, "found": "arrived", "legs": THERE}
     assert difference(LAB, ANSWERED, seen) == ""
@@ -79,5 +103,9 @@ def test_which_target_of_several_is_open() -> None:
         "legs": [{**first, "receiver": {"kind": "interface", "path": "fw-2/eth0"}}],
     }
     assert difference(lab, expected, swallowed) == ""
+    back = next(leg for leg in expected["legs"] if leg["sender"]["path"] == "fw-1/eth0")
+    other = {**back, "sender": {"kind": "interface", "path": "fw-2/eth0"}}
+    assert difference(lab, expected, {**swallowed, "legs": [other]}) == ""
+    assert difference(lab, expected, {**swallowed, "legs": [{**other, "steps": []}]}), "out of no tunnel"
     elsewhere = {**swallowed, "legs": [{**swallowed["legs"][0], "steps": []}]}
     assert difference(lab, expected, elsewhere)
