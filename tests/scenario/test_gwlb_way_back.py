@@ -443,3 +443,18 @@ def test_pieces_come_back_one_by_one() -> None:
     pieces = fragment(IP(src=APP, dst=FAR, id=8) / UDP(sport=1, dport=2) / Raw(bytes(2000)), 1000)
     got = [delivery(sent) for piece in pieces for sent in net.send("app", piece).sent]
     assert [send_back(net, each).packet.frag for each in reversed(got)] == [piece.frag for piece in reversed(pieces)]
+
+
+def test_what_comes_back_to_another_balancer_is_of_none_of_its_flows() -> None:
+    """The appliance is a target of both; the id is of an endpoint of the first one."""
+    other = "      other: {subnets: [fw-a], private_ips: {fw-a: 10.9.1.11}, target_group: spare}\n"
+    groups = "    target_groups:\n"
+    text = LAB.replace(groups, f"{other}{groups}      spare: {{targets: [fw1, fw2]}}\n")
+    net = Network(text)
+    got = delivered(net.send("app", QUERY))
+    assert got.source == "10.9.1.10"
+    sent = answer(got)
+    sent.dst = "10.9.1.11"
+    result = net.send(got.target, sent)
+    assert (result.reason, result.by) == (Reason.GENEVE_COOKIE_UNKNOWN, "gateway-load-balancer security/other")
+    assert send_back(net, got).to == "db"

@@ -129,6 +129,34 @@ def test_answers_and_errors_of_the_router_count_where_they_go() -> None:
     assert lab.got("app") == (2, 2, 2 * 14 + 28 + (28 + 40))  # an ICMP error quotes all of it
 
 
+def test_what_was_counted_stays_when_ports_go_and_come_back() -> None:
+    """Also of the ports with the highest numbers: a lab that becomes another one, with few."""
+    lab = Counted()
+    lab.send("app", *[IP(src=APP, dst=FAR) / UDP()] * 3)
+    lab.send("example", IP(src=FAR, dst="203.0.113.20") / TCP(dport=80))
+    before = lab.plane.engine.counters()
+    few = "version: 1\nvpcs: {other: {cidr: 10.3.0.0/16, subnets: {one: {cidr: 10.3.1.0/24}}}}\n"
+    for text in (few, SHOP, few, SHOP):
+        lab.plane.apply(load_topology(text, file_name="lab.yaml"))
+        assert lab.plane.engine.counters() == before
+    assert len(before) >= 3
+    lab.send("app", IP(src=APP, dst=FAR) / UDP())
+    assert lab.sent("app")[0] == 4
+
+
+def test_a_frame_is_cut_into_so_many_segments_at_most() -> None:
+    """Each of ten bytes, and inside of a packet of its own: there is room for 4096 in a burst."""
+    lab = Counted(ONE)
+    lab.send("app", IP(src=BEHIND, dst=DB) / TCP(sport=5, dport=80))
+    frame = lab.frame("app", IP(src=BEHIND, dst=DB) / TCP(sport=5, dport=80, flags="A") / bytes(50_000))
+    port = lab.plane.port("app/eth0")
+    [outcome], emissions = lab.plane.process([frame], [port], NOW, [left_to_hardware(10)])
+    assert (outcome.reason, len(emissions)) == (Reason.EMISSION_LIMIT, 4096)
+    assert lab.got("fw1")[0] == 1 + 4096
+    lab.send("app", IP(src=BEHIND, dst=DB) / TCP(sport=5, dport=80, flags="A"))
+    assert lab.got("fw1")[0] == 1 + 4096 + 1
+
+
 def test_what_is_dropped_counts_as_sent_and_by_its_reason() -> None:
     lab = Counted()
     lab.send("bare", *[IP(src=BARE, dst=APP) / UDP()] * 2)

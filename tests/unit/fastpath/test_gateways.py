@@ -6,12 +6,14 @@ import struct
 from collections import Counter
 from typing import Any
 
+import pytest
 from scapy.layers.inet import IP, TCP, UDP
 
 from dataplane.compile import compile_program
-from dataplane.engine import DataPlane
+from dataplane.engine import DataPlane, Outcome
 from dataplane.load import load_topology
 from dataplane.names import Names
+from dataplane.trace import Walk
 from dataplane.verdict import Reason, Verdict
 from fastpath.engine import Engine
 from tests.scenario.labs import SHOP
@@ -104,9 +106,12 @@ def test_ports_are_the_same_in_each_run_and_others_with_another_seed() -> None:
 
 
 class OnePort:
-    """A gateway that has one connection to a destination at most, and whose only one has just died of silence."""
+    """A gateway that has one connection to a destination at most, and whose only one has just died.
 
-    def __init__(self) -> None:
+    A UDP flow dies after 350 seconds of silence, a TCP connection that was reset after 60.
+    """
+
+    def __init__(self, protocol: str) -> None:
         topology = load_topology(SHOP, file_name="shop.yaml")
         names = Names()
         program = topology.lower(names)
@@ -114,28 +119,42 @@ class OnePort:
         object.__setattr__(policy, "per_destination", 1)
         self.plane = plane = DataPlane(topology, names=names)
         plane.engine.swap(compile_program(program, generation=9))
-        self.port = port = plane.port("app/eth0")
-        first, self.second = (frame(plane, IP(src=APP, dst=EXAMPLE) / UDP(sport=n, dport=40)) for n in (5, 6))
-        self.free = plane.trace("app", EXAMPLE, protocol="udp", port=40, source_port=6).forward
-        [self.opened], _ = plane.process([first], [port], 1_000_000, traced=True)
+        self.port, self.protocol = plane.port("app/eth0"), protocol
+        self.free = self.trace()
+        begin, limit = 1_000_000, 350_000 if protocol == "udp" else 60_000
+        plane.advance(begin - 1_000)  # and nobody lives
+        self.opened = self.send(5, begin)
         assert self.opened.verdict is Verdict.FORWARD
-        [outcome], _ = plane.process([self.second], [port], 1_000_000)
-        assert outcome.reason is Reason.NAT_PORTS_EXHAUSTED
+        if protocol == "tcp":
+            self.send(5, begin, flags="R")
         # The table is gone through little by little: among many that live, the dead one is not met at once.
         others = [frame(plane, IP(src=APP, dst=EXAMPLE) / UDP(sport=5, dport=1000 + n)) for n in range(400)]
-        plane.process(others, [port] * len(others), 1_100_000)
-        for now in range(1_349_980, 1_350_001):
-            plane.process([frame(plane, IP(src=APP, dst=APP) / UDP())], [port], now)  # time passes
+        plane.process(others, [self.port] * len(others), begin + limit // 2)
+        for self.now in range(begin + limit - 20, begin + limit + 1):
+            plane.process([frame(plane, IP(src=APP, dst=APP) / UDP())], [self.port], self.now)  # time passes
+
+    def send(self, source_port: int, now: int, flags: str = "S") -> Outcome:
+        ports = {"sport": source_port, "dport": 40}
+        segment = UDP(**ports) if self.protocol == "udp" else TCP(**ports, flags=flags)
+        sent = frame(self.plane, IP(src=APP, dst=EXAMPLE) / segment)
+        [outcome], _ = self.plane.process([sent], [self.port], now, traced=True)
+        return outcome
+
+    def trace(self) -> Walk:
+        return self.plane.trace("app", EXAMPLE, protocol=self.protocol, port=40, source_port=6).forward
 
 
-def test_a_trace_finds_the_ports_of_the_dead_free_like_a_packet() -> None:
-    it = OnePort()
-    found = it.plane.trace("app", EXAMPLE, protocol="udp", port=40, source_port=6)
-    assert found.forward.delivered
-    assert found.forward.path() == it.free.path(), "it goes that way once"
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_a_trace_finds_the_ports_of_the_dead_free_like_a_packet(protocol: str) -> None:
+    it = OnePort(protocol)
+    found = it.trace()
+    assert found.delivered
+    assert found.path() == it.free.path(), "it goes that way once"
 
 
-def test_what_is_told_of_a_packet_is_its_way_with_the_port_that_it_got() -> None:
-    it = OnePort()
-    [outcome], _ = it.plane.process([it.second], [it.port], 1_350_000, traced=True)
+@pytest.mark.parametrize("protocol", ["udp", "tcp"])
+def test_what_is_told_of_a_packet_is_its_way_with_the_port_that_it_got(protocol: str) -> None:
+    it = OnePort(protocol)
+    outcome = it.send(6, it.now)
     assert (outcome.verdict, outcome.trace) == (Verdict.FORWARD, it.opened.trace)
+    assert it.send(7, it.now).reason is Reason.NAT_PORTS_EXHAUSTED

@@ -27,6 +27,7 @@ from dataplane.compile import compile_program
 from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.engine import Engine
 from fastpath.snapshot import Snapshot
+from fastpath.tracer import Overlay
 from tests.unit.fastpath.two_hosts import TwoHosts
 
 IPV4, IPV6_TYPE = b"\x08\x00", b"\x86\xdd"
@@ -242,8 +243,12 @@ def test_bad_frame_dies_of_its_own_reason(frame: bytes, reason: Reason) -> None:
 @pytest.mark.parametrize("context", [0, 1, 17, 2**31, 2**32 - 1])  # 1 is a rule's number
 def test_frame_from_nowhere_is_dropped(context: int) -> None:
     lab = TwoHosts()
-    outcomes, _ = lab.engine.process([lab.a.ether() + IPV4 + bytes(ping)], [context], 1)
-    assert outcomes[0][:2] == (Verdict.DROP, Reason.CONTEXT_UNKNOWN)
+    frame = lab.a.ether() + IPV4 + bytes(ping)
+    for number in (context, max(lab.a.port, lab.b.port) + 1):  # the last one that there is, and one more
+        outcomes, _ = lab.engine.process([frame], [number], 1)
+        assert outcomes[0][:2] == (Verdict.DROP, Reason.CONTEXT_UNKNOWN)
+        told = lab.engine.trace(frame, number, Overlay(), 1)
+        assert (told["verdict"], told["reason"], told["hops"]) == (Verdict.DROP, Reason.CONTEXT_UNKNOWN, [])
 
 
 def test_router_answers_arp_for_itself_and_for_neighbours_and_nobody_else() -> None:

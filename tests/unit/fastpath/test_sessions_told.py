@@ -112,6 +112,17 @@ def test_segments_count_as_what_they_are_on_the_wire(memo: bool) -> None:
     assert row["bytes"] == (2 * 40 + 2 * (5001 + 6 * 40), 40)
 
 
+def test_how_many_one_port_has_opened() -> None:
+    """The most that any has: of app five, of bare two, which is not tracked where it comes to."""
+    lab = Told()
+    for n in range(5):
+        lab.send("app", IP(src=APP, dst=BARE) / UDP(sport=n, dport=6), 1_000)
+    for n in range(2):
+        lab.send("bare", IP(src=BARE, dst="10.0.1.10") / TCP(sport=n, dport=80), 1_000)
+    found = lab.plane.engine.statistics()
+    assert (found["sessions"], found["sessions_of_one"]) == (len(lab.plane.engine.sessions()), 5)
+
+
 def test_only_the_living_are_told_and_all_of_them() -> None:
     """Some thousands: they are read little by little."""
     lab = Told()

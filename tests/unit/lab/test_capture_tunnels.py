@@ -13,7 +13,9 @@ from scapy.layers.l2 import Ether
 from dataplane.verdict import Reason, Verdict
 from lab import pcapng
 from lab.capture import Capture
+from tests.scenario.gwlb import APP, DB
 from tests.scenario.network import Network
+from tests.scenario.test_gwlb_routes import FAR_AWAY
 
 TEXT = (Path(__file__).parents[3] / "examples" / "inspection-east-west.yaml").read_text()
 INNER, OUTER = "gwlb:security/fleet/inner", "gwlb:security/fleet/outer"
@@ -160,3 +162,17 @@ def test_what_somebody_else_sends_to_the_port_of_geneve_is_in_no_tunnel() -> Non
     capture = begun(network, "gwlb:fleet", "near")
     assert network.send("fw", copy).to == "near"
     assert names(read(capture)) == ["near/eth0"]
+
+
+def test_pieces_of_a_packet_in_the_tunnel_are_outside_of_it_all_of_them() -> None:
+    """A peering between Regions takes 8500 bytes. The second piece has no GENEVE header: it goes with the first."""
+    network = Network(FAR_AWAY, engine="fast")
+    capture = begun(network, "gwlb:security/inspection/outer", "fw9", "app")
+    large = IP(src=APP, dst=DB, flags="DF") / UDP(sport=1, dport=2) / bytes(8472)
+    network.send("app", large)
+    seen = read(capture)
+    outer = "gwlb:security/inspection/outer"
+    assert names(seen) == ["app/eth0", outer, "fw9/eth0", outer, "fw9/eth0"]
+    assert [seen[1].data, seen[3].data] == [seen[2].data, seen[4].data]
+    assert [len(seen[1].data) - 14, len(seen[3].data) - 14] == [8500, 88]
+    assert all(each.comment.endswith("; target 10.20.1.10") for each in (seen[1], seen[3]))
