@@ -12,6 +12,7 @@ FAST_ONLY = {
     "test_trace_shows_both_families": "the reference engine traces nothing",
     "test_trace_tells_of_the_error_that_comes_back": "the reference engine traces nothing",
     "test_a_trace_says_whether_an_error_would_be_sent_now": "the reference engine traces nothing",
+    "test_a_trace_is_of_now_though_somebody_asks_for_an_earlier_time": "the reference engine traces nothing",
     "test_segments_left_to_the_network_card_cross_whole": "the reference engine knows no offloads",
 }
 

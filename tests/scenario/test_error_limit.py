@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 
 from dataplane.limits import ERRORS_AT_ONCE
 from dataplane.reference.error_limit import AT_ONCE
 from dataplane.verdict import Cause, Reason, Verdict
 from fastpath.tracer import Overlay
+from tests.scenario import gwlb
 from tests.scenario.labs import SHOP
 from tests.scenario.network import Network
 
@@ -93,6 +95,31 @@ def test_nothing_else_is_limited(network: Network) -> None:
     assert told(network, EXPIRES) == 0
 
 
+def test_errors_about_what_has_become_another_packet_count_for_who_sent_it() -> None:
+    """IPv6 that has become IPv4 at a NAT gateway, and is too large behind it."""
+    route = '          - {destination: "64:ff9b::/96", target: "nat-gateway:nat"}\n'
+    blackhole = "          - {destination: 198.51.100.128/25, target: blackhole}\n"
+    network = Network(SHOP.replace(blackhole, blackhole + route), errors=MOST)
+    large = IPv6(src="2001:db8:10:2::10", dst="64:ff9b::c633:640a") / UDP(sport=5, dport=6) / bytes(1500)
+    assert told(network, large, 2 * MOST) == MOST
+    assert told(network, EXPIRES) == 0
+    assert network.plane.nat_metrics()["shop/nat"]["PacketsInFromSource"] == 2 * MOST + 1
+
+
+def test_errors_about_what_comes_out_of_a_tunnel_count_for_the_appliance_that_sent_it() -> None:
+    network = Network(gwlb.LAB, errors=MOST)
+    got: dict[str, gwlb.Delivery] = {}
+    for target, other in (("fw1", "fw2"), ("fw2", "fw1")):
+        gwlb.set_state(network, {target: "healthy", other: "unhealthy"})
+        large = IP(src=gwlb.APP, dst=FAR, flags="DF") / UDP(sport=len(got), dport=6) / bytes(1500)
+        got[target] = gwlb.delivered(network.send("app", large))
+        assert got[target].target == target
+    for target in ("fw1", "fw2"):
+        results = [gwlb.send_back(network, got[target]) for _ in range(MOST + 1)]
+        assert {result.reason for result in results} == {Reason.MTU_EXCEEDED}
+        assert [[sent.node for sent in result.sent] for result in results] == [["app"]] * MOST + [[]]
+
+
 def test_a_trace_says_whether_an_error_would_be_sent_now() -> None:
     network = Network(SHOP, errors=MOST)
     frame, port = network.frame("app", EXPIRES), network.port("app")
@@ -108,3 +135,12 @@ def test_a_trace_says_whether_an_error_would_be_sent_now() -> None:
     assert says()  # which costs nothing
     assert told(network, EXPIRES, 2) == 1
     assert network.plane.engine.counters()[port]["errors_withheld"] == 8
+
+
+def test_a_trace_is_of_now_though_somebody_asks_for_an_earlier_time() -> None:
+    network = Network(SHOP, errors=MOST)
+    frame, port, begun = network.frame("app", EXPIRES), network.port("app"), network.now
+    assert told(network, EXPIRES, MOST) == MOST
+    assert "error" not in network.plane.engine.trace(frame, port, Overlay(), begun)
+    network.wait(MOST / 1000)
+    assert "error" in network.plane.engine.trace(frame, port, Overlay(), begun)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 
 from dataplane.engine import DataPlane
 from dataplane.load import load_topology
+from dataplane.probe import Probe
 from dataplane.trace import QUIET, Action, Step, Trace, Walk
 from dataplane.verdict import Reason, Verdict
 from lab.capture import Stories
@@ -151,3 +153,27 @@ def test_an_answer_is_known_where_its_request_is_tracked_and_nowhere_else() -> N
         (Action.PERMIT, "shop/web egress all to 0.0.0.0/0", "not tracked"),
         (Action.MATCH, out, ""),
     ]
+
+
+@pytest.mark.parametrize(("destination", "node"), [("10.0.1.10", "web/eth0"), ("198.51.100.10", "example/eth0")])
+def test_a_flow_that_is_known_is_known_both_ways(destination: str, node: str) -> None:
+    """By the rule that let its first packet pass, and at a NAT gateway, too."""
+    plane = DataPlane(load_topology(SHOP, file_name="shop.yaml"))
+    port = plane.port("app/eth0")
+    sent = Probe(
+        source=ip_address("10.0.2.10"),
+        destination=ip_address(destination),
+        protocol=6,
+        source_port=5,
+        destination_port=80,
+    )
+    [outcome], _ = plane.process([plane.frame(port, sent)], [port], 1_000)
+    assert outcome.verdict is Verdict.FORWARD
+    before = plane.engine.sessions()
+    trace = plane.trace("app", destination, port=80, source_port=5)
+    assert trace.reachable
+    assert trace.forward.object is not None
+    assert trace.forward.object.path == node
+    known = (Action.MATCH, "shop/app egress all to 0.0.0.0/0", "")
+    assert of_groups(trace.forward)[0] == of_groups(trace.reply)[-1] == known
+    assert plane.engine.sessions() == before

@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP, UDP, fragment
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 
 from dataplane.engine import DataPlane
 from dataplane.load import load_topology
 from dataplane.verdict import Reason
 from tests.scenario.gwlb import APP as BEHIND
-from tests.scenario.gwlb import DB, ONE
+from tests.scenario.gwlb import DB, ONE, through
 from tests.scenario.labs import SHOP
+from tests.scenario.network import Network
 
 NOW = 1_000
 APP, BARE, FAR = "10.0.2.10", "10.0.1.11", "198.51.100.10"
@@ -30,7 +32,8 @@ class Counted:
 
     def frame(self, node: str, packet: Any) -> bytes:
         interface = self.plane.interface(self.plane.port(f"{node}/eth0"))
-        return interface.router_mac + interface.mac + b"\x08\x00" + bytes(packet)
+        kind = b"\x08\x00" if packet.version == 4 else b"\x86\xdd"
+        return interface.router_mac + interface.mac + kind + bytes(packet)
 
     def send(self, node: str, *packets: Any, offload: bytes | None = None) -> None:
         frames = [self.frame(node, packet) for packet in packets]
@@ -106,6 +109,33 @@ def test_segments_that_travel_inside_others_leave_one_by_one() -> None:
     )
     assert lab.sent("app") == (2, 1 + 3, HEAD + HEAD + 2500)
     assert lab.got("fw1") == (4, 4, 4 * (HEAD + 68) + 2500)
+
+
+@pytest.mark.parametrize("memo", [True, False])
+def test_what_becomes_ipv4_on_its_way_leaves_as_as_many_packets(memo: bool) -> None:
+    """Headers are 20 bytes shorter then."""
+    route = '          - {destination: "64:ff9b::/96", target: "nat-gateway:nat"}\n'
+    blackhole = "          - {destination: 198.51.100.128/25, target: blackhole}\n"
+    lab = Counted(SHOP.replace(blackhole, blackhole + route), memo=memo)
+    six = IPv6(src="2001:db8:10:2::10", dst="64:ff9b::c633:640a")
+    for _ in range(3):
+        lab.send("app", six / UDP(sport=5, dport=53) / bytes(100))
+    assert lab.got("example") == (3, 3, 3 * (14 + 28 + 100))
+    lab.send("app", six / TCP(sport=5, dport=80))
+    offload = struct.pack("<BBHHHHH", 1, 4, HEAD + 20, 1000, 54, 16, 0)
+    for _ in range(3):
+        lab.send("app", six / TCP(sport=5, dport=80, flags="A") / bytes(2500), offload=offload)
+    assert lab.sent("app")[:2] == (7, 4 + 3 * 3)
+    assert lab.got("example") == (7, 4 + 3 * 3, 3 * (14 + 28 + 100) + HEAD + 3 * (HEAD + 2500))
+
+
+@pytest.mark.parametrize("memo", [True, False])
+def test_what_comes_out_of_a_tunnel_leaves_as_a_packet(memo: bool) -> None:
+    network = Network(ONE, memo=memo, engine="fast")
+    for _ in range(4):
+        assert through(network, "app", IP(src=BEHIND, dst=DB) / UDP(sport=5, dport=53) / bytes(72)).sent
+    row = network.plane.engine.counters()[network.port("db")]
+    assert (row["tx_frames"], row["tx_packets"], row["tx_bytes"]) == (4, 4, 4 * (14 + 100))
 
 
 def test_fragments_that_had_waited_count_like_others() -> None:
