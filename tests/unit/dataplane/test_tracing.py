@@ -16,6 +16,7 @@ from dataplane.load import load_topology
 from dataplane.probe import Probe
 from dataplane.trace import QUIET, Action, Step, Trace, Walk
 from dataplane.verdict import Reason, Verdict
+from fastpath.tracer import Overlay
 from lab.capture import Stories
 from tests.scenario.labs import SHOP
 from tests.scenario.network import Network
@@ -177,3 +178,14 @@ def test_a_flow_that_is_known_is_known_both_ways(destination: str, node: str) ->
     known = (Action.MATCH, "shop/app egress all to 0.0.0.0/0", "")
     assert of_groups(trace.forward)[0] == of_groups(trace.reply)[-1] == known
     assert plane.engine.sessions() == before
+
+
+@pytest.mark.parametrize(("size", "mtu"), [(1473, 1500), (1472, 0)])
+def test_what_leaves_in_pieces_is_traced_whole_with_the_size_of_its_pieces(size: int, mtu: int) -> None:
+    """The internet takes 1500 bytes, of which 28 are headers."""
+    plane = DataPlane(load_topology(SHOP, file_name="shop.yaml"))
+    port = plane.port("app/eth0")
+    app = plane.interface(port)
+    packet = IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6) / bytes(size)
+    found = plane.engine.trace(app.router_mac + app.mac + b"\x08\x00" + bytes(packet), port, Overlay(), 1_000)
+    assert (found["verdict"], len(found["frame"]), found["mtu"]) == (Verdict.FORWARD, 14 + 28 + size, mtu)

@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet import ICMP, IP, TCP
 
 from dataplane.capture import Record
 from dataplane.verdict import Reason, Verdict
 from fastpath.recorder import Recorder
 from fastpath.worker import SPIN_LIMIT_US, Worker
+from tests.scenario.gwlb import APP, DB, ONE, balancer
+from tests.scenario.network import Network
 from tests.unit.fastpath.two_hosts import TwoHosts
 
 NO_OFFLOAD = bytes(12)
@@ -176,6 +178,32 @@ def test_lab_time_only_moves_forward() -> None:
     with pytest.raises(ValueError, match="never goes back"):
         worker.set_clock_offset(999)
     assert worker.now_ms() >= before + 1000
+
+
+def test_what_time_alone_makes_leave_is_written_though_no_frame_comes() -> None:
+    """A load balancer tells both ends of a connection that it has died of silence."""
+    network = Network(balancer(ONE, send_tcp_reset="true"), engine="fast")
+    worker = Worker(network.plane.engine)
+    ends = {}
+    for node in ("app", "db", "fw1"):
+        ends[node], theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            theirs.setblocking(False)
+            worker.attach(network.port(node), theirs.fileno())
+        ends[node].settimeout(20)
+    worker.start()
+    try:
+        syn = IP(src=APP, dst=DB) / TCP(sport=40000, dport=80, flags="S", seq=100)
+        ends["app"].send(NO_OFFLOAD + network.frame("app", syn))
+        assert ends["fw1"].recv(2000)
+        worker.set_clock_offset(350_000)
+        for node, source in (("app", DB), ("db", APP)):
+            reset = IP(ends[node].recv(2000)[12 + 14 :])
+            assert (reset.src, "R" in str(reset[TCP].flags)) == (source, True)
+    finally:
+        worker.stop()
+        for end in ends.values():
+            end.close()
 
 
 # -- how often it asks the kernel --------------------------------------------------------------------------------------
