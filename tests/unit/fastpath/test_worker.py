@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
 
 from dataplane.capture import Record
 from dataplane.verdict import Reason, Verdict
 from fastpath.recorder import Recorder
 from fastpath.worker import SPIN_LIMIT_US, Worker
 from tests.scenario.gwlb import APP, DB, ONE, balancer
+from tests.scenario.labs import SHOP
 from tests.scenario.network import Network
 from tests.unit.fastpath.two_hosts import TwoHosts
 
@@ -180,12 +184,12 @@ def test_lab_time_only_moves_forward() -> None:
     assert worker.now_ms() >= before + 1000
 
 
-def test_what_time_alone_makes_leave_is_written_though_no_frame_comes() -> None:
-    """A load balancer tells both ends of a connection that it has died of silence."""
-    network = Network(balancer(ONE, send_tcp_reset="true"), engine="fast")
+@contextmanager
+def behind(network: Network, *nodes: str) -> Iterator[tuple[Worker, dict[str, socket.socket]]]:
+    """A running worker, and what stands for the devices of some nodes."""
     worker = Worker(network.plane.engine)
     ends = {}
-    for node in ("app", "db", "fw1"):
+    for node in nodes:
         ends[node], theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             theirs.setblocking(False)
@@ -193,6 +197,17 @@ def test_what_time_alone_makes_leave_is_written_though_no_frame_comes() -> None:
         ends[node].settimeout(20)
     worker.start()
     try:
+        yield worker, ends
+    finally:
+        worker.stop()
+        for end in ends.values():
+            end.close()
+
+
+def test_what_time_alone_makes_leave_is_written_though_no_frame_comes() -> None:
+    """A load balancer tells both ends of a connection that it has died of silence."""
+    network = Network(balancer(ONE, send_tcp_reset="true"), engine="fast")
+    with behind(network, "app", "db", "fw1") as (worker, ends):
         syn = IP(src=APP, dst=DB) / TCP(sport=40000, dport=80, flags="S", seq=100)
         ends["app"].send(NO_OFFLOAD + network.frame("app", syn))
         assert ends["fw1"].recv(2000)
@@ -200,10 +215,17 @@ def test_what_time_alone_makes_leave_is_written_though_no_frame_comes() -> None:
         for node, source in (("app", DB), ("db", APP)):
             reset = IP(ends[node].recv(2000)[12 + 14 :])
             assert (reset.src, "R" in str(reset[TCP].flags)) == (source, True)
-    finally:
-        worker.stop()
-        for end in ends.values():
-            end.close()
+
+
+def test_what_is_left_to_hardware_is_said_of_the_packet_as_it_leaves() -> None:
+    """The checksum of what was IPv6 begins 20 bytes sooner in IPv4."""
+    route = '          - {destination: "64:ff9b::/96", target: "nat-gateway:nat"}\n'
+    blackhole = "          - {destination: 198.51.100.128/25, target: blackhole}\n"
+    network = Network(SHOP.replace(blackhole, blackhole + route), engine="fast")
+    with behind(network, "app", "example") as (_, ends):
+        packet = IPv6(src="2001:db8:10:2::10", dst="64:ff9b::c633:640a") / UDP(sport=5, dport=53) / b"abc"
+        ends["app"].send(struct.pack("<BBHHHHH", 1, 0, 0, 0, 54, 6, 0) + network.frame("app", packet))
+        assert ends["example"].recv(2000)[:12] == struct.pack("<BBHHHHH", 1, 0, 0, 0, 34, 6, 0)
 
 
 # -- how often it asks the kernel --------------------------------------------------------------------------------------
