@@ -132,6 +132,7 @@ def test_a_full_table_makes_room(capacity: int, order: list[int]) -> None:
     assert len(both.lab.engine.sessions()) == 2 * len(set(order))
 
 
+@settings(max_examples=part(10))
 @given(capacity=st.integers(16, 40))
 def test_who_was_used_last_keeps_its_entry_when_there_is_a_new_one(capacity: int) -> None:
     """Of some that are looked at the oldest goes, wherever the search is just then."""
@@ -174,6 +175,7 @@ def test_who_forgets_some_is_told_how_many() -> None:
     assert both.send(flows) == 0
 
 
+@settings(max_examples=part(10))
 @given(count=st.integers(1, 300), step=st.sampled_from([1, 10, 100, 1_000, 5_000]))
 def test_sessions_that_are_dead_make_room_within_a_second_of_packets(count: int, step: int) -> None:
     """Somebody else's, who meets none of them."""
