@@ -161,6 +161,13 @@ def test_a_value_of_another_kind_says_what_is_wanted(house: str, message: str) -
     assert message in problem
 
 
+def test_every_item_of_a_list_is_read_and_one_that_cannot_be_spoils_it() -> None:
+    assert problems("version: 1\nhouses: {a: {links: [x, 1, y, true]}}") == [
+        '2:25: houses.a.links[1]: 1 is a number, and text is wanted; write "1"',
+        '2:31: houses.a.links[3]: true is a boolean, and text is wanted; write "true"',
+    ]
+
+
 def test_a_missing_key_without_an_example_is_named() -> None:
     assert problems("version: 1\nstreets: {a: {one: b}}") == [
         "2:11: streets.a.other: the key is missing; write other: ..."
