@@ -52,7 +52,14 @@ def test_junit_has_a_case_for_each_check_and_the_story_of_each_failure() -> None
         "errors": "0",
         "time": "1.250",
     }
+    [inner] = suite
+    counts = {"tests": "2", "failures": "1", "errors": "0", "time": "1.250"}
+    assert (inner.tag, inner.attrib) == (
+        "testsuite",
+        {"name": "quickstart", "file": "lab.yaml", "skipped": "0", **counts},
+    )
     good, bad = suite.iter("testcase")
+    assert good.get("file") == "lab.yaml"
     assert (good.get("name"), list(good)) == ("1. can visitor -> web tcp 80", [])
     assert bad.get("classname") == "vpclab.quickstart"
     failure = bad.find("failure")

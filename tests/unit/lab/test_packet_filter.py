@@ -140,6 +140,13 @@ def test_names_in_a_filter_are_those_of_nodes(text: str, meant: str) -> None:
     assert PacketFilter(text, NODES, bare=False).programs[0]
 
 
+@pytest.mark.parametrize("word", ["host", "net", "gateway", "src", "dst", "ra", "ta", "addr1", "address4"])
+def test_hosts_are_meant_again_behind_words_for_ends(word: str) -> None:
+    """pcap-filter(7): `port http or ssh` is of ports; another type or direction begins anew."""
+    assert with_addresses(f"port http or {word} web", NODES) == (f"port http or {word} 10.0.1.10", "")
+    assert with_addresses(f"subtype beacon or {word} localhost", NODES)[1] == "localhost"
+
+
 def test_words_behind_type_are_no_names() -> None:
     """pcap-filter(7), of IEEE 802.11: `type mgt` and `subtype beacon`; libpcap then says that this is Ethernet."""
     text = "type mgt subtype beacon"

@@ -54,6 +54,7 @@ def test_where_entries_are_is_derived_from_the_model() -> None:
         # a leaf takes nothing along: `room: bob` names a room
         (["instances.bob.house"], {"instances.bob"}),
         (["internet.hosts.dan"], {"internet.hosts.dan"}),
+        (["internet.hosts.eve.house"], {"internet.hosts.eve"}),
         # what mentions it goes too, by KIND:NAME ...
         (["instances.cyd.environment.X"], {"instances.cyd", "houses.three"}),
         # ... by a bare name, anywhere
