@@ -344,9 +344,9 @@ def test_what_lies_in_the_way_of_a_log_makes_room_for_a_new_one() -> None:
     assert victim.read_text() == "whole"
 
 
-@pytest.mark.parametrize(("most", "end"), [(1, b"g"), (3, b"log"), (4, b"alog"), (5, b"alog"), (1 << 40, b"alog")])
+@pytest.mark.parametrize(("most", "end"), [(1, b"s"), (3, b"ogs"), (4, b"logs"), (5, b"logs"), (1 << 40, b"logs")])
 def test_the_end_of_a_file_is_no_more_than_was_asked_for(tmp_path: Path, most: int, end: bytes) -> None:
-    (tmp_path / "log").write_bytes(b"alog")
+    (tmp_path / "log").write_bytes(b"logs")
     assert read_end(tmp_path / "log", most) == end
     os.mkfifo(tmp_path / "pipe")
     assert read_end(tmp_path / "pipe", most) == b""
