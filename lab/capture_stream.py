@@ -132,13 +132,20 @@ class StoryStream(_Stream):
         super().__init__(folder, "follow", filter=filter_text)
 
     def __iter__(self) -> Iterator[Followed]:
-        for line in self._stream:
+        for line in self._lines():
             told = json.loads(line)
             if "ended" in told:
                 self.lost = told["lost"]
                 return
             yield Followed(told["time_ns"], Trace.from_json(told["trace"]), told["lost"])
         raise LabError("following ended early: more packets may have passed")
+
+    def _lines(self) -> Iterator[bytes]:
+        """Whole ones: who sends them may end in the middle of one."""
+        with contextlib.suppress(ConnectionError):
+            for line in self._stream:
+                if line.endswith(b"\n"):
+                    yield line
 
 
 @contextlib.contextmanager

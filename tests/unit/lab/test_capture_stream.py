@@ -145,3 +145,28 @@ def test_stories_that_end_too_early_are_not_taken_for_all(
         server.close()
         with pytest.raises(LabError, match="following ended early: more packets may have passed"):
             list(running)
+
+
+class Cut(io.BytesIO):
+    """What was sent, and no more: the other end is gone with some of it unread."""
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise ConnectionResetError
+        return line
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("kind", [io.BytesIO, Cut])
+def test_a_line_that_was_cut_short_is_no_story(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[io.BytesIO]
+) -> None:
+    with StoryStream(tmp_path) as running:
+        network.send("app", SYN)
+        line = running._stream.readline()
+        monkeypatch.setattr(running, "_stream", kind(line + line[:-9]))
+        stories = iter(running)
+        assert next(stories).trace.forward.path()[-1] == "interface web/eth0"
+        with pytest.raises(LabError, match="following ended early"):
+            next(stories)
