@@ -93,7 +93,9 @@ def test_a_victim_that_resets_each_packet_goes_on_talking(lab: Lab, measured: Me
         assert best_of(lambda: 1 - victim.flood(flood, VICTIM_SECONDS).talked.lost, 1 - LOST, tries=3) >= 1 - LOST
     answered = settled(lab, flood.asked).since(before)
     assert answered.received > 1_000
-    assert answered.died == {}
+    # but for what its kernel tells groups by itself (RFC 3810)
+    assert answered.died.keys() <= {"L2_MULTICAST"}
+    assert sum(answered.died.values()) <= OWN_FRAMES
     assert abs(answered.left_kernel + answered.lost_in_kernel - answered.received) <= OWN_FRAMES
 
 
