@@ -22,6 +22,7 @@ ROUNDS := 500
 FROM := 1
 LAB_FILE := examples/quickstart.yaml
 COMPILED := $(patsubst fastpath/%.pyx,fastpath.%,$(wildcard fastpath/*.pyx))
+INSTALL := VPCLAB_INSTALL=1 $(PY) -m pip install --no-build-isolation --editable
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -53,12 +54,12 @@ $(VENV)/.extensions: setup.py $(wildcard fastpath/*.pyx fastpath/*.pxd fastpath/
 
 $(VENV)/.runs: pyproject.toml | $(VENV)/.extensions
 	@echo '== what vpclab needs'
-	@$(PY) -m pip install --no-build-isolation --editable '.[scapy]'
+	@$(INSTALL) '.[scapy]'
 	@touch $@
 
 $(VENV)/.tests: pyproject.toml | $(VENV)/.runs
 	@echo '== what tests and checks need'
-	@$(PY) -m pip install --no-build-isolation --editable '.[dev]'
+	@$(INSTALL) '.[dev]'
 	@touch $@
 
 .PHONY: build develop
@@ -198,7 +199,7 @@ annotate: $(VENV)/.builds  ## HTML of where compiled code touches Python, in bui
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.tests
 	@echo '== peers that benchmarks call from Python'
-	@$(PY) -m pip install --no-build-isolation --editable '.[bench]'
+	@$(INSTALL) '.[bench]'
 	@touch $@
 
 bench: develop $(VENV)/.bench  ## us beside the peers, as ratios (ARGS='--only tables,python,flow --quick'); long

@@ -9,6 +9,8 @@ Switches, set in the environment to anything:
     VPCLAB_COVER     counts of lines for gcov (tools/covered.py builds and reads these)
     VPCLAB_TRACE     line tracing for coverage; the C goes beside the .pyx, where coverage looks for it
     VPCLAB_ANNOTATE  HTML that shows which lines touch Python
+    VPCLAB_INSTALL   nothing is compiled: an editable install in a tree where the modules stand, which pip would
+                     compile from the beginning each time (the Makefile sets it)
 """
 
 import os
@@ -70,7 +72,7 @@ directives = {
 }
 setup(
     ext_modules=cythonize(
-        [extension] if glob("fastpath/*.pyx") else [],
+        [] if "VPCLAB_INSTALL" in os.environ else [extension],
         build_dir=None if trace else f"build/cython-{variant}",
         compiler_directives=directives,
         annotate=annotate,
