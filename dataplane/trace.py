@@ -105,10 +105,6 @@ class Packet:
         text = f"{protocol_name(self.protocol)} {self}"
         return text if self.icmp is None else f"{text} (type {self.icmp[0]}, code {self.icmp[1]})"
 
-    def same_headers(self, other: Packet | None) -> bool:
-        """True when addresses, ports and protocol are equal (TTL and length may differ)."""
-        return other is not None and (self.protocol, str(self)) == (other.protocol, str(other))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:

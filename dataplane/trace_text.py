@@ -130,8 +130,8 @@ def path_text(trace: Trace) -> str:
 _SHORT = {
     Reason.GROUP_EGRESS: "no outbound rule of {note} allows it",
     Reason.GROUP_INGRESS: "no inbound rule of {note} allows it",
-    Reason.ACL_EGRESS: "{where} egress, {rule}",
-    Reason.ACL_INGRESS: "{where} ingress, {rule}",
+    Reason.ACL_EGRESS: "{where} {entry}",
+    Reason.ACL_INGRESS: "{where} {entry}",
     Reason.NO_ROUTE: "{where} has no route to {destination}",
     Reason.BLACKHOLE: "{where}: {rule} is a blackhole",
     Reason.OUTSIDE_NO_ROUTE: "nobody on the internet has {destination}",
@@ -146,9 +146,11 @@ def why_text(trace: Trace) -> str:
     walk = trace.deciding_walk
     which = "" if walk is trace.forward else "the answer: "
     packet = walk.hops[-1].packet if walk.hops else None
+    direction = "egress" if walk.reason is Reason.ACL_EGRESS else "ingress"
     words = {
         "where": object_text(walk.object) if walk.object else "",
         "rule": rule_text(walk.rule, walk.object) if walk.rule else walk.note,
+        "entry": rule_text(walk.rule, walk.object) if walk.rule else f"{direction}, {walk.note}",
         "note": walk.note,
         "destination": packet.destination if packet else "",
     }

@@ -25,11 +25,6 @@ cdef uint32_t next_segment(const packet *p, uint8_t *to, uint32_t *at) noexcept 
 cdef void clamp_mss(packet *p, uint16_t mss) noexcept nogil
 
 
-# Whether a packet may be one that a member sends back; says nothing of what is inside.
-cdef inline bint looks_like_geneve(const packet *p) noexcept nogil:
-    return p.family == 4 and p.proto == 17 and p.dport == GENEVE_PORT and p.fragment == 0 and p.gso_size == 0
-
-
 # The UDP source port of a flow, from 49152 up (RFC 8926, 3.3): one that follows from its cookie.
 cdef inline uint16_t port_of_cookie(uint32_t cookie) noexcept nogil:
     return <uint16_t>(0xC000U | (((cookie * 0x9E3779B1U) >> 16) & 0x3FFFU))

@@ -49,14 +49,14 @@ cdef struct crossing:
     uint32_t size           # of a segment on the wire, as an IPv4 packet
 
 
-# The fragment header among the extension headers between the IPv6 header at `ip` and `l4`; NULL: none.
-cdef const uint8_t *find_fragment(const uint8_t *ip, const uint8_t *l4) noexcept nogil:
+# The first header of a type among the extension headers between the IPv6 header at `ip` and `l4`; NULL: none.
+cdef const uint8_t *find_extension(const uint8_t *ip, const uint8_t *l4, uint8_t wanted) noexcept nogil:
     cdef const uint8_t *at = ip + HEADER6
     cdef uint8_t type, next_header = ip[6]
     while at + 8 <= l4:
         type = next_header
         next_header = at[0]
-        if type == PROTO_FRAGMENT:
+        if type == wanted:
             return at
         if type == PROTO_AH:
             at += (<uint32_t>at[1] + 2) * 4
@@ -176,7 +176,7 @@ cdef void read_header(crossing *x, uint8_t family, const uint8_t *ip, const uint
     else:
         x.service = <uint8_t>(load16(ip) >> 4)
         x.ttl = ip[7]
-        fragment = find_fragment(ip, l4)
+        fragment = find_extension(ip, l4, PROTO_FRAGMENT)
         if fragment != NULL:
             x.fragmented = 1
             x.id = load16(fragment + 6)
@@ -347,13 +347,17 @@ cdef uint16_t family_refusal(packet *p) noexcept nogil:
         return REASON_NONE
     if p.kind == L4_ERROR and not 1 <= p.icmp_type <= 4:
         return REASON_NAT_PROTOCOL
-    if p.fragment == FRAGMENT_NONE:
-        return REASON_MTU_EXCEEDED if payload > LONGEST4 - HEADER4 and p.kind != L4_ERROR else REASON_NONE
-    # extension headers behind the fragment header are counted in offsets: they cannot be left behind
-    fragment = find_fragment(p.frame + p.l3, p.frame + p.l4)
-    if fragment == NULL or fragment[0] == PROTO_HOPOPTS or fragment[0] == PROTO_ROUTING or fragment[0] == PROTO_AH \
-            or fragment[0] == PROTO_DSTOPTS or p.fragment_offset + payload > LONGEST4 - HEADER4:
-        return REASON_NAT_FRAGMENT
+    if p.fragment != FRAGMENT_NONE:
+        # extension headers behind the fragment header are counted in offsets: they cannot be left behind
+        fragment = find_extension(p.frame + p.l3, p.frame + p.l4, PROTO_FRAGMENT)
+        if fragment == NULL or fragment[0] == PROTO_HOPOPTS or fragment[0] == PROTO_ROUTING or fragment[0] == PROTO_AH \
+                or fragment[0] == PROTO_DSTOPTS or p.fragment_offset + payload > LONGEST4 - HEADER4:
+            return REASON_NAT_FRAGMENT
+    # what is not among those that are left behind (RFC 7915, 5.1): as IPv4 it would be a protocol that has no ports
+    if find_extension(p.frame + p.l3, p.frame + p.l4, PROTO_AH) != NULL:
+        return REASON_NAT_PROTOCOL
+    if p.fragment == FRAGMENT_NONE and payload > LONGEST4 - HEADER4 and p.kind != L4_ERROR:
+        return REASON_MTU_EXCEEDED
     return REASON_NONE
 
 

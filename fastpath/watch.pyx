@@ -288,7 +288,7 @@ cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const p
 cdef const tunnel *tunnel_around(recording *w, tables *t, const emission *e) noexcept nogil:
     cdef const uint8_t *ip = e.frame + ETH_HEADER
     cdef const tunnel *tn = NULL
-    if t != NULL and e.length >= ETH_HEADER + 28 and load16(e.frame + 12) == ETHERTYPE_IPV4 and ip[0] == 0x45 \
+    if t != NULL and e.length >= ETH_HEADER + 20 and load16(e.frame + 12) == ETHERTYPE_IPV4 and ip[0] == 0x45 \
             and ip[9] == PROTO_UDP:
         if load16(ip + 6) & 0x1FFF:
             tn = tunnel_of(t, w.leaves_through)

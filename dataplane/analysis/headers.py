@@ -93,7 +93,7 @@ def _read_flow(packet: bytes) -> tuple[Flow, bytes]:
         protocol, ends, body = packet[9], (packet[12:16], packet[16:20]), packet[(packet[0] & 15) * 4 :]
     else:
         protocol, ends, body = packet[6], (packet[8:24], packet[24:40]), packet[40:]
-    if len(ends[1]) not in (4, 16):
+    if len(ends[1]) != len(ends[0]) or not ends[0]:
         raise IndexError
     source_port = destination_port = 0
     if protocol in (TCP, UDP):

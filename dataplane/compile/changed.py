@@ -95,7 +95,7 @@ def _nodes(old: Program, new: Program, at: Indexes) -> dict[int, tuple[int, ...]
 class _Named(dict[int, Rows]):
     """Index of an address set -> its intervals, made when they are asked for.
 
-    A list that gets classes, or whose classes cannot be changed, asks for the sets of all its rules.
+    A list that gets classes asks for the sets of all its rules.
     """
 
     def __init__(self, sets: Mapping[str, Iterable[Prefix]]) -> None:

@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-regions-availability-z
 
 Deviations from AWS:
 - Any name of the right form is a Region, and every Region has zones a to f.
-- Letters mean the same zone in every lab; AWS shuffles them per account (zone ids do not exist here).
+- Letters mean the same zone in every lab; AWS shuffles them per account (flow logs have zone ids: `az-id`).
 - Local Zones, Wavelength Zones and Outposts are refused.
 """
 

@@ -98,9 +98,11 @@ class Balancers:
     def bury(self, endpoints: Iterable[Endpoint], now_ms: int) -> list[tuple[Endpoint, Packet]]:
         """Forget what has died of silence; of TCP that was open the resets that tell its ends, the opener's first.
 
-        Who died first comes first.
+        Who died first comes first. Nobody is told of what died at an endpoint that is none of these: it was deleted.
         """
-        dead = [(endpoint, flow) for endpoint in endpoints for flow in self.of(endpoint).bury(now_ms)]
+        there = {endpoint.number: endpoint for endpoint in endpoints}
+        buried = [(number, flow) for number, flows in self._endpoints.items() for flow in flows.bury(now_ms)]
+        dead = [(there[number], flow) for number, flow in buried if number in there]
         dead.sort(key=lambda each: each[1].life.last_ms + each[1].life.limit_ms)
         open_ones = (each for each in dead if each[1].flow.protocol == TCP and each[1].life.stage is not Stage.CLOSING)
         return [(endpoint, _farewell(flow, to_opener)) for endpoint, flow in open_ones for to_opener in (True, False)]

@@ -23,17 +23,21 @@ class UpperLayer:
     """Offset of what follows the chain."""
     fragment_header: int
     """Offset of the fragment header; 0: none."""
+    passed: frozenset[int]
+    """Types of the headers on the way."""
 
 
 def find_upper_layer(raw: bytes) -> UpperLayer | Reason:
     """Follow the chain; what is wrong with it otherwise. Behind a later fragment's header there is no chain."""
     protocol, at, fragment_header = raw[6], 40, 0
+    passed: set[int] = set()
     for count in range(MOST_HEADERS + 1):
         if protocol not in (HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS):
-            return UpperLayer(protocol, at, fragment_header)
+            return UpperLayer(protocol, at, fragment_header, frozenset(passed))
         out_of_place = (protocol == HOP_BY_HOP and count > 0) or (protocol == FRAGMENT and fragment_header)
         if out_of_place or at + 8 > len(raw) or (protocol == ROUTING and raw[at + 3] > 0):
             return Reason.IP_EXTENSION
+        passed.add(protocol)
         if protocol == FRAGMENT:
             fragment_header, size = at, 8
         elif protocol == AUTHENTICATION:
@@ -45,5 +49,5 @@ def find_upper_layer(raw: bytes) -> UpperLayer | Reason:
         if at > len(raw):
             return Reason.IP_EXTENSION
         if fragment_header and int.from_bytes(raw[fragment_header + 2 : fragment_header + 4]) & 0xFFF8:
-            return UpperLayer(protocol, at, fragment_header)
+            return UpperLayer(protocol, at, fragment_header, frozenset(passed))
     return Reason.IP_EXTENSION

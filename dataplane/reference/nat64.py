@@ -30,6 +30,7 @@ from dataplane.reference.extensions import (
     FRAGMENT,
     HOP_BY_HOP,
     ROUTING,
+    UpperLayer,
     find_upper_layer,
 )
 from dataplane.reference.nat64_errors import to_icmp, to_icmpv6
@@ -78,7 +79,7 @@ def refuse(packet: Packet) -> Reason | None:
     if packet.fragment is not None and (packet.protocol != UDP or _hides_extensions(packet)):
         return Reason.NAT_FRAGMENT
     is_strange = packet.protocol == icmp and packet.icmp_type not in (*ECHO[icmp], *TRANSLATED_ERRORS[icmp])
-    return Reason.NAT_PROTOCOL if is_strange else None
+    return Reason.NAT_PROTOCOL if is_strange or _is_authenticated(packet) else None
 
 
 def to_ipv4(packet: Packet, flow: Flow, quoted: Flow | None = None) -> Packet | Reason:
@@ -278,8 +279,17 @@ def _header_size(raw: bytes) -> int:
 
 def _hides_extensions(packet: Packet) -> bool:
     """Whether extension headers were cut with the datagram: left behind, they would shift it (RFC 7915, 5.1.1)."""
-    upper = find_upper_layer(packet.raw) if packet.version == 6 else None
-    if upper is None or isinstance(upper, Reason):
-        return False
-    following = packet.raw[upper.fragment_header]
+    upper = _upper_layer(packet)
+    following = None if upper is None else packet.raw[upper.fragment_header]
     return following in (HOP_BY_HOP, ROUTING, AUTHENTICATION, DESTINATION_OPTIONS)
+
+
+def _is_authenticated(packet: Packet) -> bool:
+    """Whether it has a header that is none of those which are left behind (RFC 7915, 5.1): in IPv4 a protocol."""
+    upper = _upper_layer(packet)
+    return upper is not None and AUTHENTICATION in upper.passed
+
+
+def _upper_layer(packet: Packet) -> UpperLayer | None:
+    upper = find_upper_layer(packet.raw) if packet.version == 6 else None
+    return upper if isinstance(upper, UpperLayer) else None

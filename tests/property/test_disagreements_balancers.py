@@ -9,6 +9,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
+from dataplane.load import load_topology
 from dataplane.verdict import Cause, Reason, Verdict
 from tests.scenario.gwlb import (
     APP,
@@ -171,6 +172,22 @@ def test_both_ends_are_told_when_a_flow_has_timed_out(engine: str) -> None:
     opener, other = told["app/eth0"][TCP], told["db/eth0"][TCP]
     assert (opener.flags, opener.seq, opener.ack) == ("RA", 0, 100)
     assert (other.flags, other.seq, other.sport, other.dport) == ("R", 100, 5, 6)
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_nobody_is_told_of_a_flow_that_died_after_its_endpoint_was_deleted(engine: str, gone: bool) -> None:
+    """Nor when there is an endpoint of that name again."""
+    resets = balancer(ONE, send_tcp_reset="true")
+    first, twin = resets.split("  twin:\n", 1)
+    kept = first.partition("    gateway_load_balancer_endpoints:\n")[0].replace('"vpc-endpoint:inspect"', "blackhole")
+    net = Network(resets, engine=engine)
+    delivered(net.send("app", IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="S", seq=99)))
+    if gone:
+        net.plane.apply(load_topology(f"{kept}  twin:\n{twin}", file_name="gone.yaml"))
+    told = net.plane.advance(net.now + 350_000)[1]
+    net.plane.apply(load_topology(resets, file_name="lab.yaml"))
+    told += net.plane.advance(net.now + 350_001)[1]
+    assert len(told) == (0 if gone else 2)
 
 
 def test_an_opener_that_has_acknowledged_nothing_is_told_what_it_sent(engine: str) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import nullcontext
 from ipaddress import IPv4Address
 from typing import Literal
 from unittest.mock import patch
@@ -137,31 +136,6 @@ def test_port_of_a_connection_that_begins_again_is_compared() -> None:
     assert not pair.news
     send(pair, "example", IP(src="198.51.100.10", dst=seen.src) / TCP(sport=6, dport=seen.sport, flags="SA"))
     assert [pair.names[port].path for port, _ in pair.news] == ["app/eth0"]
-
-
-RESETS = balancer(ONE, send_tcp_reset="true")
-
-
-def without_endpoint(text: str) -> str:
-    """The lab after the endpoint of its first VPC has been deleted, and what led to it is a blackhole."""
-    first, twin = text.split("  twin:\n", 1)
-    kept = first.partition("    gateway_load_balancer_endpoints:\n")[0]
-    return kept.replace('"vpc-endpoint:inspect"', "blackhole") + "  twin:\n" + twin
-
-
-@pytest.mark.parametrize("gone", [False, True])
-def test_connection_that_dies_while_its_endpoint_is_not_there_ends_the_comparison(gone: bool) -> None:
-    """The reference engine would tell its ends once the endpoint is there again."""
-    pair = Pair(load_topology(RESETS, file_name="lab.yaml"))
-    send(pair, "app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=5, dport=6, flags="S"))
-    pair.advance(349_999)
-    if gone:
-        pair.apply(load_topology(without_endpoint(RESETS), file_name="lab.yaml"))
-    pair.advance(2)
-    assert len(pair.news) == (0 if gone else 2)
-    pair.apply(load_topology(RESETS, file_name="lab.yaml"))
-    with pytest.raises(IncomparableError) if gone else nullcontext():
-        pair.advance(1)
 
 
 LATE = (

@@ -172,6 +172,18 @@ def test_fragments_that_cannot_be_summed_up_or_are_not_udp(lab: Network) -> None
         assert {result.reason for result in lab.send_all("six", pieces)} == {Reason.NAT_FRAGMENT}
 
 
+@pytest.mark.parametrize("before", [b"", b"\x33\0\1\4\0\0\0\0"], ids=["alone", "options"])
+@pytest.mark.parametrize(
+    "upper", [UDP(sport=5, dport=6) / b"abc", TCP(sport=5, dport=6, flags="S")], ids=["udp", "tcp"]
+)
+def test_what_is_authenticated_does_not_cross(lab: Network, before: bytes, upper: Any) -> None:
+    """It is none of the headers that are left behind (RFC 7915, 5.1), and in IPv4 a protocol of its own."""
+    header = bytes([17 if UDP in upper else 6, 4]) + bytes(22)  # RFC 4302, 2.2: four words more than two
+    packet = IPv6(src=SIX, dst=FAR, nh=0 if before else 51) / (before + header + bytes(upper))
+    assert lab.send("six", packet).reason is Reason.NAT_PROTOCOL
+    assert lab.send("six", IPv6(src=SIX, dst=FAR) / upper).to == "example"
+
+
 def test_too_big_behind_the_internet_gateway_is_told_to_the_client(lab: Network) -> None:
     fits = IPv6(src=SIX, dst=FAR) / UDP(sport=5353, dport=53) / bytes(1472)
     assert len(lab.send("six", fits).packet) == 1500

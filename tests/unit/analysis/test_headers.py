@@ -118,6 +118,7 @@ SHELL = IP(src="10.9.0.1", dst="10.9.0.2") / UDP(sport=60000, dport=6081)
         IPv6(src=A6, dst=B6) / TCP(),
         IP(src=A, dst=B) / ICMP(),
         IP(src=A, dst=B, proto=50) / Raw(bytes(8)),
+        IPv6(src=A6, dst=B6, nh=50) / Raw(bytes(8)),
         IP(src=B, dst=A) / ICMP(type=3, code=3) / LOST,
         IPv6(src=A6, dst="ff02::1") / ICMPv6ND_NS(tgt=B6),
         SHELL / GENEVE(proto=0x0800) / LOST,

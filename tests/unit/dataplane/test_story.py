@@ -77,6 +77,47 @@ def test_ports_are_found_behind_options_and_extension_headers() -> None:
         assert found.describe() == "udp [2001:db8::1]:1 > [2001:db8::2]:2", head.summary()
 
 
+@pytest.mark.parametrize(
+    "packet",
+    [
+        IP(src="10.0.1.10", dst="10.0.2.10", options=[IPOption_RR(length=7, pointer=4, routers=["0.0.0.0"])])
+        / UDP(sport=1, dport=2)
+        / b"abc",
+        IP6 / IPv6ExtHdrHopByHop() / UDP(sport=1, dport=2) / b"abc",
+        fragment(IP(src="10.0.1.10", dst="10.0.2.10") / TCP() / bytes(12), 24)[1],
+        IP(src="10.0.1.10", dst="10.0.2.10", proto=47) / b"abcd",
+    ],
+    ids=["options", "extension header", "last piece", "short"],
+)
+def test_the_length_is_that_of_the_ip_packet(packet: Any) -> None:
+    """RFC 791, total length; RFC 8200, section 3: the payload length counts extension headers."""
+    assert packet_of(bytes(MACS / packet)).length_bytes == len(bytes(packet))
+    network = Network(QUICKSTART, engine="fast")
+    stories = Stories(network.plane)
+    network.send("app", packet)
+    lines: list[bytes] = []
+    stories.run(lines.append, lambda seconds: True)
+    [hop, *_] = Trace.from_json(json.loads(b"".join(lines).splitlines()[0])["trace"]).forward.hops
+    assert {step.packet.length_bytes for step in hop.steps} == {len(bytes(packet))}
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        IP(src="10.0.1.10", dst="10.0.2.10", proto=1) / b"\x0b",
+        fragment(IP(src="10.0.1.10", dst="10.0.2.10") / ICMP(type=8) / (b"\x0b" * 32), 24)[1],
+        IP6 / IPv6ExtHdrFragment(offset=1, m=0, id=1, nh=58) / (b"\x0b" * 16),
+    ],
+    ids=["cut short", "later piece", "IPv6"],
+)
+def test_icmp_whose_type_is_not_in_it_has_none(packet: Any) -> None:
+    assert packet_of(bytes(MACS / packet)).icmp is None
+
+
+def test_type_and_code_are_found_behind_extension_headers() -> None:
+    assert packet_of(bytes(MACS / IP6 / IPv6ExtHdrHopByHop() / ICMPv6DestUnreach(code=4))).icmp == (1, 4)
+
+
 def test_pieces_without_ports_show_none_that_are_not_theirs() -> None:
     first, later = fragment(IP(src="10.0.1.10", dst="10.0.2.10") / UDP(sport=9, dport=10) / (b"\xff" * 1400), 1000)
     assert str(packet_of(bytes(MACS / first))) == "10.0.1.10:9 > 10.0.2.10:10"

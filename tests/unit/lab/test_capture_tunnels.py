@@ -176,3 +176,13 @@ def test_pieces_of_a_packet_in_the_tunnel_are_outside_of_it_all_of_them() -> Non
     assert [seen[1].data, seen[3].data] == [seen[2].data, seen[4].data]
     assert [len(seen[1].data) - 14, len(seen[3].data) - 14] == [8500, 88]
     assert all(each.comment.endswith("; target 10.20.1.10") for each in (seen[1], seen[3]))
+
+
+def test_and_the_last_piece_though_it_is_of_one_byte() -> None:
+    network = Network(FAR_AWAY, engine="fast")
+    outer = "gwlb:security/inspection/outer"
+    capture = begun(network, outer, "fw9")
+    network.send("app", IP(src=APP, dst=DB, flags="DF") / UDP(sport=1, dport=2) / bytes(8405))
+    seen = read(capture)
+    assert [len(each.data) - 14 for each in seen] == [8500, 8500, 21, 21]
+    assert names(seen) == [outer, "fw9/eth0"] * 2
