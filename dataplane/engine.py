@@ -21,7 +21,7 @@ from dataplane.limits import ERRORS_AT_ONCE
 from dataplane.names import Names
 from dataplane.nat_metrics import metrics_of
 from dataplane.observe.records import WINDOW_MS, Window, windows_of
-from dataplane.probe import ICMP, ICMPV6, TCP, UDP, Probe, protocol_number, read_probe
+from dataplane.probe import ICMP, ICMPV6, Probe, ports_of, protocol_number, read_probe
 from dataplane.program import Address, Context, Interface, Program
 from dataplane.topology.lowering import Lowered, lower
 from dataplane.trace import Trace, Walk
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from dataplane.topology import Topology
     from dataplane.topology.runtime_state import RuntimeState
 
-TRACE_SOURCE_PORT = 40000
 MOST_RECORDS = 1 << 28
 
 
@@ -250,7 +249,8 @@ class DataPlane:
             size: bytes of payload.
 
         Raises:
-            VpclabError: the source is not an interface, or has no address of the destination's family.
+            VpclabError: the source is not an interface, or has no address of the destination's family; or a port is
+                given that the protocol does not have.
         """
         with self._in_use:
             number, probe = self._probe(source, destination, protocol, port, source_port, size)
@@ -274,15 +274,13 @@ class DataPlane:
         proto = protocol_number(protocol)
         if proto == ICMP and target.version == 6:
             proto = ICMPV6
-        has_ports = proto in (TCP, UDP)
+        from_port, to_port = ports_of(proto, port, source_port)
         return number, Probe(
             source=own,
             destination=target,
             protocol=proto,
-            source_port=(TRACE_SOURCE_PORT if source_port is None else source_port)
-            if has_ports or proto in (ICMP, ICMPV6)
-            else 0,
-            destination_port=(80 if port is None else port) if has_ports else 0,
+            source_port=from_port,
+            destination_port=to_port,
             payload=bytes(size),
         )
 

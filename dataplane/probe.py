@@ -13,7 +13,9 @@ from dataplane.trace import Packet
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 ECHO_REQUEST = {4: 8, 6: 128}
 ECHO_REPLY = {4: 0, 6: 129}
+TRACE_SOURCE_PORT = 40000
 _NUMBERS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
+_NAMES = {number: name for name, number in _NUMBERS.items()}
 _SYN, _SYN_ACK = 0x02, 0x12
 
 
@@ -28,6 +30,25 @@ def protocol_number(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) < 256:
         return int(text)
     raise VpclabError(f"no such protocol: {text!r}; write tcp, udp, icmp, icmpv6 or a number from 0 to 255")
+
+
+def ports_of(protocol: int, port: int | None, source_port: int | None) -> tuple[int, int]:
+    """Return source and destination port of a probe; an echo request has its identifier for the first of them.
+
+    Raises:
+        VpclabError: one is asked for that the protocol does not have: it would be ignored.
+    """
+    has_ports = protocol in (TCP, UDP)
+    if port is not None and not has_ports:
+        raise VpclabError(f"a port means nothing for protocol {_NAMES.get(protocol, protocol)}; leave it out")
+    if source_port is not None and not has_ports and protocol not in (ICMP, ICMPV6):
+        raise VpclabError(f"a source port means nothing for protocol {protocol}; leave it out")
+    if not has_ports and protocol not in (ICMP, ICMPV6):
+        return 0, 0
+    return (
+        TRACE_SOURCE_PORT if source_port is None else source_port,
+        (80 if port is None else port) if has_ports else 0,
+    )
 
 
 def checksum(data: bytes) -> int:

@@ -136,6 +136,7 @@ def replay(selection: Selection, capture: Path, lab_file: Path | None, target: P
     from dataplane.load import load_topology  # late, as in vpclab.lab
     from lab.replay import replay as play
 
+    selection.refuse_beside(lab_file, "--on")
     found = play(capture.read_bytes(), load_topology(lab_file or Path(selection.lab().status()["file"])))
     if target is not None:
         try:

@@ -51,6 +51,7 @@ def check(selection: Selection, file: Path | None, static: bool, output: str, ma
     """
     from dataplane.analysis.told import as_junit, document  # late, as in vpclab.lab
 
+    selection.refuse_beside(file, "FILE")
     if matrix:
         if file is None or output == "junit" or junit is not None:
             raise click.UsageError("--matrix is about a FILE, and is a table or json")

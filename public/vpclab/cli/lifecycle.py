@@ -33,6 +33,8 @@ def up(selection: Selection, file: Path | None, name: str | None, resume: bool) 
     network. The lab is what was applied last, and its programs are the same processes. TCP connections go on, through
     security groups and NAT gateways too; of those that cannot, `vpclab status` tells.
     """
+    if name not in (None, selection.name):
+        selection.refuse_beside(name, "--name")
     name = name or selection.name
     if resume == (file is not None):
         raise click.UsageError("Say either FILE or --resume: a lab comes back as it was, `vpclab apply` changes it.")
@@ -56,6 +58,8 @@ def up(selection: Selection, file: Path | None, name: str | None, resume: bool) 
 @click.pass_obj
 def down(selection: Selection, name: str | None) -> None:
     """Stop a lab and remove everything it made; wait until it is gone."""
+    if name not in (None, selection.name):
+        selection.refuse_beside(name, "NAME")
     name = name or selection.name
     if name is None or name in Lab.running():
         lab = Lab.attach(name)

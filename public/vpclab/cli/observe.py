@@ -8,7 +8,9 @@ import sys
 import time
 
 import click
+from click.core import ParameterSource
 
+from dataplane.errors import VpclabError
 from lab.capture_stream import interrupt_ends
 from vpclab.cli.output import clock_text, duration, format_option, show, show_json
 from vpclab.cli.screen import print_trace
@@ -45,13 +47,17 @@ class Duration(click.ParamType[float]):
     "--proto", default="tcp", show_default=True, metavar="tcp|udp|icmp|N", help="Protocol, by name or number."
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Destination port of TCP or UDP; 80 when not given.")
-@click.option("--src-port", type=click.IntRange(0, 65535), help="Source port; one nobody uses when not given.")
+@click.option(
+    "--src-port",
+    type=click.IntRange(0, 65535),
+    help="Source port, or identifier of an echo request; one nobody uses when not given.",
+)
 @click.option("--size", default=0, show_default=True, type=click.IntRange(0, 65000), help="Bytes of payload.")
 @click.option("--all", "everything", is_flag=True, help="Also show the checks that merely passed.")
 @format_option
-@click.pass_obj
+@click.pass_context
 def trace(
-    selection: Selection,
+    context: click.Context,
     words: tuple[str, ...],
     live: bool,
     count: int,
@@ -67,11 +73,15 @@ def trace(
     SOURCE and DESTINATION are nodes or addresses. Exit 1 when it would not arrive or not come back. With --live, real
     packets are followed as they come, until Ctrl-C: vpclab trace --live tcp port 80
     """
+    selection: Selection = context.obj
     if live:
+        _refuse_given(context, ("proto", "port", "src_port", "size"), "is about one packet: write it into the FILTER")
         _follow(selection.lab(), " ".join(words), count, everything, output)
         return
     if len(words) != 2:
         raise click.UsageError("which way? vpclab trace SOURCE DESTINATION")
+    _refuse_given(context, ("count",), "is about real packets: write --live, too")
+    _refuse_ports(proto, port, src_port)
     source, destination = words
     found = selection.lab().trace(source, destination, protocol=proto, port=port, source_port=src_port, size_bytes=size)
     if output == "json":
@@ -79,6 +89,22 @@ def trace(
     else:
         print_trace(found, everything=everything)
     sys.exit(0 if found.reachable else 1)
+
+
+def _refuse_given(context: click.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse options that would be ignored."""
+    for option in context.command.params:
+        if option.name in names and context.get_parameter_source(option.name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{max(option.opts, key=len)} {why}")
+
+
+def _refuse_ports(proto: str, port: int | None, src_port: int | None) -> None:
+    from dataplane.probe import ports_of, protocol_number  # late, as in vpclab.lab
+
+    try:
+        ports_of(protocol_number(proto), port, src_port)
+    except VpclabError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def _follow(lab: Lab, where: str, count: int, everything: bool, output: str) -> None:

@@ -27,6 +27,7 @@ from vpclab.lab import Lab
 _FORMATS = ("svg", "mermaid", "dot", "json")
 _ENDINGS = {".svg": "svg", ".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot", ".json": "json"}
 _DOT_LIMIT_S = 60
+_MEASURED_S = 1.0
 _ROWS = 12
 """Interfaces, and flows, that `top` shows: those with the most packets, and the most bits."""
 Row = dict[str, Any]
@@ -45,12 +46,17 @@ Row = dict[str, Any]
 )
 @click.option("--traffic", is_flag=True, help="Mark the rates of nodes, gateways and routes, and where packets die.")
 @click.option(
-    "--seconds", default=1.0, show_default=True, type=click.FloatRange(0.1, 600), help="How long to measure rates."
+    "--seconds", type=click.FloatRange(0.1, 600), help="With --traffic: how long to measure rates; 1 when not given."
 )
 @lab_option
 @click.pass_obj
 def graph(
-    selection: Selection, file: Path | None, output: str | None, target: Path | None, traffic: bool, seconds: float
+    selection: Selection,
+    file: Path | None,
+    output: str | None,
+    target: Path | None,
+    traffic: bool,
+    seconds: float | None,
 ) -> None:
     """Draw the running lab, or FILE: Regions, VPCs, zones, subnets, what is in them, and where routes lead.
 
@@ -60,6 +66,9 @@ def graph(
 
     if traffic and file is not None:
         raise click.UsageError("--traffic is about a running lab: leave FILE out")
+    if seconds is not None and not traffic:
+        raise click.UsageError("--seconds is how long --traffic measures: write --traffic, too")
+    selection.refuse_beside(file, "FILE")
     if file is not None:
         from dataplane.load import load_topology
 
@@ -69,7 +78,7 @@ def graph(
         picture = lab.picture()
         if traffic:
             before = lab.traffic(ways=True)
-            time.sleep(seconds)
+            time.sleep(_MEASURED_S if seconds is None else seconds)
             picture = picture.marked(rates.marks(before, lab.traffic(ways=True)))
     output = output or _ENDINGS.get("" if target is None else target.suffix.lower(), "mermaid")
     if output == "json" and target is None:

@@ -26,6 +26,15 @@ class Selection:
         """
         return Lab.attach(self.name)
 
+    def refuse_beside(self, given: object, what: str) -> None:
+        """Refuse ``--lab`` beside an argument that stands in for a running lab: it would be ignored.
+
+        Raises:
+            UsageError: both are given.
+        """
+        if given is not None and self.name is not None:
+            raise click.UsageError(f"--lab {self.name} is about a running lab: leave it out, or {what}")
+
 
 def lab_option(function: Function) -> Function:
     """The option ``--lab NAME`` after a verb; it wins over the one before the verb."""

@@ -13,7 +13,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
 from dataplane.errors import VpclabError
-from dataplane.probe import Probe, as_packet, protocol_number, read_probe
+from dataplane.probe import Probe, as_packet, ports_of, protocol_number, read_probe
 from dataplane.trace import Packet
 
 MACS = (b"\2\0\0\0\0\1", b"\2\0\0\0\0\2")
@@ -125,3 +125,23 @@ def test_a_packet_on_its_way_has_the_length_and_types_of_the_family_it_is_of() -
     assert (tcp.source_port, tcp.destination_port, tcp.icmp, tcp.length_bytes) == (1024, 80, None, 40)
     esp = as_packet(probe(FOUR, 50), *ends, (0, 0))
     assert (esp.source_port, esp.destination_port, esp.length_bytes) == (None, None, 28)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "given", "used"),
+    [
+        (6, (None, None), (40000, 80)),
+        (17, (53, 9), (9, 53)),
+        (1, (None, 7), (7, 0)),
+        (58, (None, None), (40000, 0)),
+        (47, (None, None), (0, 0)),
+    ],
+)
+def test_ports_are_those_asked_for(protocol: int, given: tuple[int | None, int | None], used: tuple[int, int]) -> None:
+    assert ports_of(protocol, *given) == used
+
+
+@pytest.mark.parametrize(("protocol", "given"), [(1, (443, None)), (58, (443, None)), (47, (1, None)), (47, (None, 1))])
+def test_a_port_that_would_be_ignored_is_refused(protocol: int, given: tuple[int | None, int | None]) -> None:
+    with pytest.raises(VpclabError, match="means nothing for protocol"):
+        ports_of(protocol, *given)

@@ -197,6 +197,42 @@ def test_trace_ends_with_whether_it_is_reachable(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("trace --live --proto udp", "--proto is about one packet: write it into the FILTER"),
+        ("trace --live --port 53", "--port is about one packet"),
+        ("trace --live --size 1400", "--size is about one packet"),
+        ("trace --live --src-port 5", "--src-port is about one packet"),
+        ("trace web app -c 5", "--count is about real packets: write --live, too"),
+        ("trace web app --proto icmp --port 443", "a port means nothing for protocol icmp"),
+        ("trace web app --proto 1 --port 443", "a port means nothing for protocol icmp"),
+        ("trace web app --proto 47 --src-port 443", "a source port means nothing for protocol 47"),
+        ("trace web app --proto nonsense", "no such protocol"),
+        ("graph --seconds 5", "--seconds is how long --traffic measures"),
+        ("--lab other down fake", "--lab other is about a running lab: leave it out, or NAME"),
+        ("up --resume --name fake --lab other", "No such option"),
+        ("--lab other up --resume --name fake", "--lab other is about a running lab: leave it out, or --name"),
+    ],
+)
+def test_no_option_is_ignored(monkeypatch: pytest.MonkeyPatch, arguments: str, words: str) -> None:
+    lab = FakeLab(trace=None, follow=None)
+    attach(monkeypatch, lab)
+    result = run(*arguments.split())
+    assert result.exit_code == 2
+    assert words.casefold() in result.stderr.casefold()
+    assert not lab.asked
+
+
+@pytest.mark.parametrize("verb", ["check", "check --static", "check --matrix", "graph", "replay CAPTURE --on"])
+def test_a_file_and_a_running_lab_are_not_both_meant(tmp_path: Path, verb: str) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(RIGHT)
+    result = run(*verb.replace("CAPTURE", str(file)).split(), str(file), "--lab", "other")
+    assert result.exit_code == 2
+    assert "--lab other is about a running lab: leave it out, or" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("error", "status", "text"),
     [
         (LabError("no /dev/net/tun; run: sudo modprobe tun"), 3, "vpclab: no /dev/net/tun; run: sudo modprobe tun\n"),
