@@ -41,14 +41,37 @@ class VpclabError(Exception):
     exit_code = 3
 
 
+EVERYTHING_ELSE = "everything else"
+"""Stands for paths where no part of a file could be judged."""
+_NAMED = 6
+"""Of what was not judged, so many are told by name."""
+
+
 class ConfigurationError(VpclabError):
-    """A lab file is wrong; `problems` holds everything that is wrong with it, in the order of the file."""
+    """A lab file is wrong; `problems` holds what is wrong with it, in the order of the file.
+
+    `unjudged` are the dotted paths of the parts that no more can be said of before these are mended: an instance
+    cannot be compared with a VPC that could not be read.
+    """
 
     exit_code = 2
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    def __init__(self, problems: Iterable[Problem], *, unjudged: Iterable[str] = ()) -> None:
         self.problems = tuple(sorted(problems, key=lambda p: (p.file, p.line, p.column)))
-        super().__init__("\n".join(map(str, self.problems)))
+        self.unjudged = tuple(unjudged)
+        super().__init__("\n".join([*map(str, self.problems), *filter(None, [self.outlook])]))
+
+    @property
+    def outlook(self) -> str:
+        """The sentence that says what was not judged yet; empty when everything was."""
+        shown = list(self.unjudged[:_NAMED])
+        if len(self.unjudged) > _NAMED:
+            shown = [*shown[:-1], f"{len(self.unjudged) - _NAMED + 1} more"]
+        if not shown:
+            return ""
+        verb = "is" if len(shown) == 1 and shown[0] not in ("captures", "checks") else "are"
+        listed = ", ".join(shown[:-1]) + " and " + shown[-1] if len(shown) > 1 else shown[0]
+        return f"{listed} {verb} judged once this is mended"
 
 
 class LimitError(VpclabError):

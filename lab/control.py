@@ -372,14 +372,16 @@ def error_to_json(error: VpclabError) -> dict[str, Any]:
         kind = "limit"
     elif isinstance(error, ImpostorError):
         kind = "impostor"
-    return {"kind": kind, "message": str(error), "problems": problems}
+    unjudged = list(error.unjudged) if isinstance(error, ConfigurationError) else []
+    return {"kind": kind, "message": str(error), "problems": problems, "unjudged": unjudged}
 
 
 def error_from_json(value: Mapping[str, Any]) -> VpclabError:
     """The error that `error_to_json` packed."""
     kind, message = value["kind"], value["message"]
     if kind == "configuration":
-        return ConfigurationError(Problem(**problem) for problem in value["problems"])
+        problems = (Problem(**problem) for problem in value["problems"])
+        return ConfigurationError(problems, unjudged=value.get("unjudged", ()))
     if kind == "request":
         return RequestError(message)
     return _ERROR_KINDS.get(kind, LabError)(message)

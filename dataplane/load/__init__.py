@@ -7,7 +7,8 @@
                                           +------------- marks: dotted path -> line:column <----+
 
 A person who made five mistakes hears of five: each stage collects what it finds. When parts of a file cannot be
-read, the checks of the topology still run on the parts that have nothing to do with them; `soundness` says which.
+read, the checks of the topology still run on the parts that have nothing to do with them; `soundness` says which, and
+what was wrong comes with a list of the parts that were left out.
 """
 
 from dataplane.load.file import LoadedFile, load, load_topology

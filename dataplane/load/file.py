@@ -1,4 +1,4 @@
-"""From a lab file to a checked topology, or to everything that is wrong with it."""
+"""From a lab file to a checked topology, or to what is wrong with it, and what that keeps from being judged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataplane.errors import ConfigurationError, Problem
+from dataplane.errors import EVERYTHING_ELSE, ConfigurationError, Problem
 from dataplane.load.compose import compose
 from dataplane.load.marks import Marks
 from dataplane.load.nodes import Node
@@ -32,12 +32,14 @@ class LoadedFile:
         """Return the checked topology.
 
         Raises:
-            ConfigurationError: every problem of the topology, each with file, line and column.
+            ConfigurationError: every problem of the topology, each with file, line and column; but what captures and
+                checks say is looked at no further than for names that nobody has while anything else is wrong.
         """
         try:
             return build(self.lab_file)
         except ConfigurationError as error:
-            raise ConfigurationError([self.marks.located(problem) for problem in error.problems]) from None
+            problems = [self.marks.located(problem) for problem in error.problems]
+            raise ConfigurationError(problems, unjudged=error.unjudged) from None
 
 
 def load(source: Path | str | bytes, *, file_name: str | None = None) -> LoadedFile:
@@ -48,16 +50,18 @@ def load(source: Path | str | bytes, *, file_name: str | None = None) -> LoadedF
 
     Raises:
         ConfigurationError: everything that kept the file from being read, and what is wrong between the parts that
-            could be read, as far as that holds whatever the others say (`dataplane.load.soundness`).
+            could be read, as far as that holds whatever the others say (`dataplane.load.soundness`); its `unjudged`
+            is the rest.
     """
     text, name = read_text(source, file_name)
     root, problems = compose(text, name)
     if root is None:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(problems, unjudged=[EVERYTHING_ELSE])
     lab_file, found = read_lab_file(root, name)
     problems += found
     if lab_file is None or problems:
-        raise ConfigurationError([*problems, *_further_problems(root, name, problems)])
+        further, unjudged = _further_problems(root, name, problems)
+        raise ConfigurationError([*problems, *further], unjudged=unjudged)
     return LoadedFile(lab_file, Marks(name, root))
 
 
@@ -65,7 +69,8 @@ def load_topology(source: Path | str | bytes, *, file_name: str | None = None) -
     """Read and check a lab file. `source` and `file_name` are as for `load`.
 
     Raises:
-        ConfigurationError: everything wrong with the file, each problem with file, line and column.
+        ConfigurationError: what is wrong with the file, each problem with file, line and column, and which parts cannot
+            be judged before that is mended.
     """
     return load(source, file_name=file_name).topology()
 
@@ -78,16 +83,19 @@ def read_lab_file(root: Node, file_name: str) -> tuple[LabFile | None, list[Prob
     return (None if value is FAILED else value), reader.problems
 
 
-def _further_problems(root: Node, file_name: str, unread: list[Problem]) -> list[Problem]:
-    """Return the problems of the topology among the parts that have nothing to do with what is unread."""
-    part = sound_part(root, LAB_FILE, [problem.path for problem in unread])
+def _further_problems(root: Node, file_name: str, unread: list[Problem]) -> tuple[list[Problem], tuple[str, ...]]:
+    """Return the problems of the topology among the parts that have nothing to do with what is unread.
+
+    The other parts come second, by their paths.
+    """
+    part, left_out = sound_part(root, LAB_FILE, [problem.path for problem in unread])
     if part is None:
-        return []
+        return [], left_out
     lab_file, _ = read_lab_file(part, file_name)
     if lab_file is None:
-        return []
+        return [], (EVERYTHING_ELSE,)
     try:
         LoadedFile(lab_file, Marks(file_name, root)).topology()
     except ConfigurationError as error:
-        return list(error.problems)
-    return []
+        return list(error.problems), left_out
+    return [], left_out

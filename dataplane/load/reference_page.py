@@ -41,9 +41,14 @@ INTRODUCTION = """\
 <!-- Generated from the model by `python -m dataplane.schema --write`; edits are overwritten. -->
 
 A lab file describes a lab: things AWS knows, under AWS's names, and what AWS does not own, such as hosts on the
-internet and the programs to run. `vpclab validate FILE` checks one and reports everything wrong with it at once,
-each problem with its line, its path, and what would be right; `vpclab up FILE` starts no lab from a file that has
-any. The folder `examples` holds whole files.
+internet and the programs to run. `vpclab validate FILE` checks one and reports what is wrong with it, each problem with
+its line, its path, and what would be right; `vpclab up FILE` starts no lab from a file that has any. The folder
+`examples` holds whole files.
+
+One slip does not hide another that has nothing to do with it. But what hangs together with a value that could not be
+read is judged once it can be: the VPC or the instance that the value is in, and those that mention it or are mentioned;
+all of them, where the value belongs to none (`region`, `settings`). Beyond names of nodes, `captures` and `checks` are
+judged once all the rest is right. The last line of the report says which these are.
 
 How it is written:
 

@@ -7,7 +7,8 @@ unread, such a check would report what is not wrong, and one slip would drown in
 - every entry that mentions it: checks of that one might want what was taken out;
 - every entry that it mentions, unless it is a leaf: a peering lets two VPCs do what neither says of the other.
 
-What is left refers to nothing that is gone, so a problem among it is a problem whatever the unread parts say:
+What was taken out is told (`Sound.left_out`): nobody is to think that all is known. What is left refers to nothing that
+is gone, so a problem among it is a problem whatever the unread parts say:
 the other checks are of the kind "these two collide" and "too many", and fewer entries never make one. When a
 problem lies outside the entries (in ``region``, or a key the file as a whole does not know), nothing more is checked.
 
@@ -22,6 +23,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from dataplane.errors import EVERYTHING_ELSE
 from dataplane.load.nodes import Entry, Mapping, Node, Sequence
 from dataplane.load.shapes import Construct, Items, Optional, Shape, Table
 
@@ -30,6 +32,15 @@ LEAVES = frozenset({("instances",), ("internet", "hosts"), ("aws_services",)})
 
 CLAIMS = ("captures", "checks")
 """What says something about the rest: nothing depends on it, and it may mean anything, so it is left out first."""
+
+
+class Sound(NamedTuple):
+    """What can be judged of a file."""
+
+    part: Mapping | None
+    """The tree without what cannot be; None when that is everything."""
+    left_out: tuple[str, ...]
+    """The paths of what was taken out."""
 
 
 class Id(NamedTuple):
@@ -80,14 +91,16 @@ def local_keys(shape: Shape, depth: int = 0) -> set[str]:
     return found
 
 
-def sound_part(root: Node, shape: Construct, unread: list[str]) -> Mapping | None:
-    """Return the tree without what cannot be judged, or None when nothing can.
+def sound_part(root: Node, shape: Construct, unread: list[str]) -> Sound:
+    """Return the tree without what cannot be judged.
 
     `unread` are the paths of the problems found while reading.
     """
+    nothing = Sound(None, (EVERYTHING_ELSE,))
     if not isinstance(root, Mapping):
-        return None
-    if not root.entries.keys().isdisjoint(CLAIMS):
+        return nothing
+    claims = [key for key in CLAIMS if key in root.entries]
+    if claims:
         root = Mapping(root.line, root.column, {key: each for key, each in root.entries.items() if key not in CLAIMS})
         unread = [path for path in unread if not re.match(rf"({'|'.join(CLAIMS)})\b", path)]
     sections = list(sections_of(shape))
@@ -97,15 +110,16 @@ def sound_part(root: Node, shape: Construct, unread: list[str]) -> Mapping | Non
     for path in unread:
         owner = owner_of(path, entries)
         if owner is None:
-            return None
+            return nothing
         gone.add(owner)
     mentions = {each: _mentioned(each, node, entries, sections, local) for each, node in entries.items()}
     _close(gone, mentions)
+    left_out = (*(each.path for each in entries if each in gone), *claims)
     if gone and len(gone) == len(entries):
-        return None
+        return Sound(None, left_out)
     for each in gone:
         root = _without(root, each)
-    return root
+    return Sound(root, left_out)
 
 
 def owner_of(path: str, entries: dict[Id, Node] | set[Id]) -> Id | None:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
 from dataplane.model._capture_points import UnknownPointError, find_point
-from dataplane.model._fields import doc
+from dataplane.model._fields import did_you_mean, doc
+from dataplane.model.internet_gateway import INTERNET
 
 if TYPE_CHECKING:
+    from dataplane.model.lab_file import LabFile
     from dataplane.topology import Topology
 
 
@@ -34,6 +36,14 @@ class Capture:
         metadata=doc("where to, from the folder of the lab file on; what is there is replaced", "web.pcapng")
     )
     filter: str = field(default="", metadata=doc("which packets, in tcpdump's syntax; all when empty", "tcp port 80"))
+
+    def check_nodes(self, lab: LabFile) -> Iterator[Problem]:
+        """Yield nodes that the lab file does not have, whatever else is wrong with it."""
+        known = {*lab.instances, *lab.internet.hosts, *lab.aws_services, INTERNET}
+        for index, word in enumerate(self.points):
+            node = word.partition("/")[0]
+            if ":" not in word and node not in known:
+                yield Problem(f"points[{index}]", f"no node is called {node}", "", did_you_mean(node, sorted(known)))
 
     def check(self, topology: Topology, name: str) -> Iterator[Problem]:
         """Yield what cannot be recorded."""

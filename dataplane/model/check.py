@@ -20,6 +20,7 @@ from dataplane.model._probe_ends import Ends, Sender, find_destination, find_sen
 from dataplane.model._traffic import Protocol
 
 if TYPE_CHECKING:
+    from dataplane.model.lab_file import LabFile
     from dataplane.topology import Topology
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
@@ -175,6 +176,19 @@ class Check:
                 if value:
                     hint = "leave it out, or claim with can what does get through"
                     yield Problem(key, f"{key} means nothing for what does not arrive", "", hint)
+
+    def check_nodes(self, lab: LabFile) -> Iterator[Problem]:
+        """Yield nodes that the lab file does not have, whatever else is wrong with it."""
+        if self.can is None and self.cannot is None:
+            return
+        senders = {*lab.instances, *lab.internet.hosts}
+        for node, known in (
+            (self.ends.source.partition("/")[0], senders),
+            (self.ends.destination, senders | lab.aws_services.keys()),
+        ):
+            if node not in known and "." not in node and ":" not in node:  # no address, and no name of an AWS service
+                hint = did_you_mean(node, sorted(known))
+                yield Problem(self.claim, f"no node is called {node}", "", hint)
 
     def check_names(self, topology: Topology) -> Iterator[Problem]:
         """Yield names that nobody has. The rest of the lab file is right, as is the shape of the check."""

@@ -61,27 +61,7 @@ class LabFile:
     checks: tuple[Check, ...] = field(default=(), metadata=doc("who reaches whom, for `vpclab check` to prove"))
 
     def check(self, topology: Topology) -> Iterator[Problem]:
-        """Yield everything that is wrong, in no particular order.
-
-        Names in `captures` and `checks` are looked up only once nothing else is wrong: else a slip would be told twice.
-        """
-        is_right = True
-        for problem in self._problems(topology):
-            is_right = False
-            yield problem
-        if is_right:
-            for name, capture in self.captures.items():
-                yield from within(f"captures.{name}", capture.check(topology, name))
-            files: dict[str, str] = {}
-            for name, capture in self.captures.items():
-                first = files.setdefault(capture.file, name)
-                if first != name:
-                    message = f"capture {first} is written to {capture.file} too"
-                    yield Problem(f"captures.{name}.file", message, "", "write another name")
-            for index, check in enumerate(self.checks):
-                yield from within(f"checks[{index}]", check.check_names(topology))
-
-    def _problems(self, topology: Topology) -> Iterator[Problem]:
+        """Yield what is wrong with the network, in no particular order."""
         for index, check in enumerate(self.checks):
             yield from within(f"checks[{index}]", check.check_shape())
         if self.name and not _NAME.fullmatch(self.name):
@@ -103,6 +83,26 @@ class LabFile:
         regions = dict.fromkeys((self.region, *(topology.region_of(vpc) for vpc in self.vpcs)))
         for region in regions:
             yield from region.check(topology)
+
+    def check_claims(self, topology: Topology) -> Iterator[Problem]:
+        """Yield what is wrong with `captures` and `checks`; the network that they speak of is right."""
+        for name, capture in self.captures.items():
+            yield from within(f"captures.{name}", capture.check(topology, name))
+        files: dict[str, str] = {}
+        for name, capture in self.captures.items():
+            first = files.setdefault(capture.file, name)
+            if first != name:
+                message = f"capture {first} is written to {capture.file} too"
+                yield Problem(f"captures.{name}.file", message, "", "write another name")
+        for index, check in enumerate(self.checks):
+            yield from within(f"checks[{index}]", check.check_names(topology))
+
+    def check_nodes_of_claims(self) -> Iterator[Problem]:
+        """Yield nodes in `captures` and `checks` that the file does not have, whatever is wrong with the network."""
+        for name, capture in self.captures.items():
+            yield from within(f"captures.{name}", capture.check_nodes(self))
+        for index, check in enumerate(self.checks):
+            yield from within(f"checks[{index}]", check.check_nodes(self))
 
     def lower(self, topology: Topology, program: Program) -> None:
         """Lower everything but interfaces that users own: of them there may be many (`dataplane.topology.lowering`)."""

@@ -70,7 +70,7 @@ class Lab:
             unique: make a name that was not given unique, so that test runs do not get into each other's way.
 
         Raises:
-            ConfigurationError: everything that is wrong with the file.
+            ConfigurationError: what is wrong with the file; `unjudged` is what that keeps from being judged.
         """
         text, path = _read(file)
         return cls._declared(text, path, name, Path(file).stem, unique)
@@ -510,7 +510,7 @@ class Lab:
             The changes: ``action`` (add, remove, change), ``kind``, ``path``, ``detail``.
 
         Raises:
-            ConfigurationError: everything that is wrong with it; nothing has changed.
+            ConfigurationError: what is wrong with it; nothing has changed.
             LabError: a step failed; nothing has changed. Or a new program does not get ready.
         """
         if isinstance(lab_file, (str, os.PathLike)):

@@ -112,7 +112,8 @@ def validate(file: Path, output: str) -> None:
     except ConfigurationError as error:
         if output != "json":
             raise
-        show_json({"file": str(file), "ok": False, "problems": [asdict(problem) for problem in error.problems]})
+        problems = [asdict(problem) for problem in error.problems]
+        show_json({"file": str(file), "ok": False, "problems": problems, "unjudged": list(error.unjudged)})
         sys.exit(error.exit_code)
     counts = {
         "vpcs": len(topology.lab.vpcs),

@@ -111,6 +111,8 @@ def complain(error: VpclabError) -> None:
         count = len(error.problems)
         if count > 1:
             click.echo(f"vpclab: {count} problems", err=True)
+        if error.outlook:
+            _complain(f"vpclab: {error.outlook}")
         return
     _complain(f"vpclab: {error}")
 

@@ -87,7 +87,7 @@ class MemoryNetwork:
         """Read a lab file.
 
         Raises:
-            ConfigurationError: everything that is wrong with it.
+            ConfigurationError: what is wrong with it.
         """
         return cls(load_topology(Path(file)), seed=seed)
 
@@ -96,7 +96,7 @@ class MemoryNetwork:
         """A network declared in code, as `vpclab.Lab.from_dict` takes it.
 
         Raises:
-            ConfigurationError: everything that is wrong with it.
+            ConfigurationError: what is wrong with it.
             TypeError: a value that no lab file could hold.
         """
         return cls(load_topology(declaration_text(lab_file), file_name="<dict>"), seed=seed)

@@ -32,7 +32,7 @@ ALL += ["instances.ann", "instances.bob", "instances.cyd", "internet.hosts.dan",
 
 
 def left(*unread: str) -> list[str] | None:
-    part = sound_part(tree(TEXT), TOWN, list(unread))
+    part, left_out = sound_part(tree(TEXT), TOWN, list(unread))
     if part is None:
         return None
     found = []
@@ -40,7 +40,9 @@ def left(*unread: str) -> list[str] | None:
         found += [f"{section}.{name}" for name in part.entries[section].value.entries]  # type: ignore[union-attr]
     hosts = part.entries["internet"].value
     assert isinstance(hosts, Mapping)
-    return found + [f"internet.hosts.{name}" for name in hosts.entries["hosts"].value.entries]  # type: ignore[union-attr]
+    found += [f"internet.hosts.{name}" for name in hosts.entries["hosts"].value.entries]  # type: ignore[union-attr]
+    assert sorted([*found, *left_out]) == sorted(ALL), "what is not judged is told"
+    return found
 
 
 def test_where_entries_are_is_derived_from_the_model() -> None:
@@ -76,24 +78,27 @@ def test_nothing_is_judged_when_the_file_as_a_whole_is_wrong() -> None:
     assert left("houses") is None
     assert left("transit_gateways") is None
     assert left("instances.ann", "") is None
-    assert sound_part(tree("- a"), TOWN, []) is None
+    assert sound_part(tree("- a"), TOWN, []) == (None, ("everything else",))
 
 
 def test_nothing_is_judged_when_nothing_is_left() -> None:
-    assert sound_part(tree("version: 1\nhouses: {a: {}}"), TOWN, ["houses.a.rooms"]) is None
+    nothing = sound_part(tree("version: 1\nhouses: {a: {}}"), TOWN, ["houses.a.rooms"])
+    assert nothing == (None, ("houses.a",))
 
 
 def test_checks_are_left_out_and_keep_nothing_from_being_judged() -> None:
     """They may mean anything in the file, and nothing in the file means them."""
     text = TEXT + "checks: [{can: ann -> dan}]\n"
-    part = sound_part(tree(text), TOWN, ["checks[0].port"])
+    part, left_out = sound_part(tree(text), TOWN, ["checks[0].port"])
+    assert left_out == ("checks",)
     assert part is not None
     assert list(part.entries) == ["version", "houses", "streets", "instances", "internet"]
-    part = sound_part(tree(text), TOWN, ["checks", "instances.ann.house"])
+    part, left_out = sound_part(tree(text), TOWN, ["checks", "instances.ann.house"])
+    assert left_out == ("instances.ann", "checks")
     assert part is not None
     assert "checks" not in part.entries
     assert "ann" not in part.entries["instances"].value.entries  # type: ignore[union-attr]
-    part = sound_part(tree(TEXT + "captures: {way: {points: [ann]}}\n"), TOWN, ["captures.way.file"])
+    part, _ = sound_part(tree(TEXT + "captures: {way: {points: [ann]}}\n"), TOWN, ["captures.way.file"])
     assert part is not None
     assert "captures" not in part.entries
-    assert sound_part(tree(TEXT), TOWN, ["checksum", "captured"]) is None, "these are other keys"
+    assert sound_part(tree(TEXT), TOWN, ["checksum", "captured"]).part is None, "these are other keys"

@@ -116,7 +116,7 @@ def test_a_wrong_file_is_status_2_with_one_line_per_problem(tmp_path: Path) -> N
         result = run(verb, str(file))
         assert result.exit_code == 2
         lines = result.stderr.splitlines()
-        assert lines[-1] == "vpclab: 2 problems"
+        assert lines[2:] == ["vpclab: 2 problems", "vpclab: vpcs.shop is judged once this is mended"]
         assert lines[0].startswith(f"{file}:4:")
         assert lines[1].startswith(f"{file}:5:")
         assert not (tmp_path / "state").exists(), "nothing was started"
@@ -136,6 +136,7 @@ def test_problems_as_json(tmp_path: Path) -> None:
     result = run("validate", str(file), "--format", "json")
     assert result.exit_code == 2
     found = json.loads(result.stdout)
+    assert found["unjudged"] == ["vpcs.shop"]
     assert [(problem["line"], problem["path"]) for problem in found["problems"]] == [
         (4, "vpcs.shop.cidr"),
         (5, "vpcs.shop.colour"),
