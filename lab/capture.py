@@ -12,13 +12,13 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from dataplane.analysis.wording import with_notes
 from dataplane.capture import PointRow, Record, comment_of, rows_of, sides_of
 from dataplane.engine import DataPlane
-from dataplane.errors import LimitError
+from dataplane.errors import LimitError, Problem
 from dataplane.model._capture_points import Point, UnknownPointError, find_point
 from dataplane.story import story_of
 from dataplane.topology import Topology
@@ -211,6 +211,22 @@ def points_of(topology: Topology, words: Sequence[str]) -> list[Point]:
     if not points:
         raise RequestError("what is to be captured? for example an instance")
     return points
+
+
+def check_filters(topology: Topology) -> Iterator[Problem]:
+    """Yield filters of declared captures that libpcap does not take; the rest of the lab file is right.
+
+    Raises:
+        LabError: there are filters, and no libpcap.
+    """
+    for name, capture in topology.lab.captures.items():
+        if capture.filter.strip():
+            sides = sides_of(points_of(topology, capture.points))
+            frames, bare = any(side.frames for side in sides), not all(side.frames for side in sides)
+            try:
+                PacketFilter(capture.filter, _addresses(topology), frames=frames, bare=bare)
+            except RequestError as error:
+                yield Problem(f"captures.{name}.filter", str(error))
 
 
 def head_of(points: Sequence[Point], sides: Sequence[Any]) -> bytes:

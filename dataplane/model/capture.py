@@ -35,7 +35,10 @@ class Capture:
     file: str = field(
         metadata=doc("where to, from the folder of the lab file on; what is there is replaced", "web.pcapng")
     )
-    filter: str = field(default="", metadata=doc("which packets, in tcpdump's syntax; all when empty", "tcp port 80"))
+    filter: str = field(
+        default="",
+        metadata=doc("which packets, in tcpdump's syntax, which libpcap reads; all when empty", "tcp port 80"),
+    )
 
     def check_nodes(self, lab: LabFile) -> Iterator[Problem]:
         """Yield nodes that the lab file does not have, whatever else is wrong with it."""

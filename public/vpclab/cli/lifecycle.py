@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,10 @@ from vpclab.cli.output import console, duration, format_option, memory, show, sh
 from vpclab.cli.selection import Selection, lab_option
 from vpclab.lab import Lab
 from vpclab.version import installed_version
+
+if TYPE_CHECKING:
+    from dataplane.load import Marks
+    from dataplane.topology import Topology
 
 _file_argument = click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -104,11 +108,17 @@ def _detail(action: dict[str, Any]) -> str:
 @_file_argument
 @format_option
 def validate(file: Path, output: str) -> None:
-    """Check FILE: every problem with its line, what is wrong and what would be right. Starts nothing."""
-    from dataplane.load import load_topology  # late, as in vpclab.lab
+    """Check FILE: every problem with its line, what is wrong and what would be right. Starts nothing.
+
+    Where a slip keeps other parts from being judged, the last line says which. Filters of captures are compiled where
+    libpcap is installed.
+    """
+    from dataplane.load import load  # late, as in vpclab.lab
 
     try:
-        topology = load_topology(file)
+        loaded = load(file)
+        topology = loaded.topology()
+        _check_filters(topology, loaded.marks)
     except ConfigurationError as error:
         if output != "json":
             raise
@@ -128,6 +138,20 @@ def validate(file: Path, output: str) -> None:
         return
     things = ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items())
     click.echo(f"{file}: ok: {things}")
+
+
+def _check_filters(topology: Topology, marks: Marks) -> None:
+    if not any(capture.filter for capture in topology.lab.captures.values()):
+        return
+    from lab.capture import check_filters
+
+    try:
+        problems = list(check_filters(topology))
+    except LabError as error:
+        click.echo(f"vpclab: filters of captures were not looked at: {error}", err=True)
+        return
+    if problems:
+        raise ConfigurationError(map(marks.located, problems))
 
 
 @click.command()
