@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from ruamel.yaml.error import MarkedYAMLError, StreamMark
 from ruamel.yaml.reader import ReaderError
 
 from dataplane.errors import Problem
 
 HINTS = (
-    ("'\\t'", "indent with blanks: YAML allows no tabs there"),
+    ("'\\t'", "this reader takes no tabs outside of brackets and quotes: use blanks"),
     ("cannot start any token", "put text that begins with this character in quotes"),
     ("mapping values are not allowed", "check the indentation, and put text that holds ': ' in quotes"),
     ("expected the node content, but found ':'", 'put text that begins with a colon in quotes: "::/0"'),
@@ -20,6 +22,22 @@ HINTS = (
     ("special characters", "remove the character, or write it as an escape in double quotes"),
 )
 """Part of ruamel.yaml's message -> what to do."""
+
+SLIPS = (
+    (
+        re.compile(r"(?:[ \u00a0]*|.*[-:,{\[] *)(\u00a0)"),
+        "there is a no-break space (U+00A0) here",
+        "write a blank instead",
+    ),
+    (re.compile(r" *([\u2013\u2014])"), "this is a dash of text, and no hyphen", "write - and a blank"),
+    (re.compile(r" *[\w-]+(:)[^\s/]"), "no blank follows the colon", "write a blank after the colon"),
+    (re.compile(r" *(-)[^\s-]"), "no blank follows the hyphen", "write a blank after the hyphen"),
+)
+"""What people write, and do not see, where YAML then goes on and finds a fault further below."""
+FOUND_LATE = ("mapping values are not allowed", "expected <block end>", "could not find expected ':'")
+"""Part of the messages that it ends in."""
+_LOOKED_AT = 500
+"""Characters of a line."""
 
 
 def syntax_problem(error: Exception, text: str, file_name: str, reached: StreamMark | None) -> Problem:
@@ -38,8 +56,25 @@ def syntax_problem(error: Exception, text: str, file_name: str, reached: StreamM
         message = f"special characters are not allowed (U+{ord(text[error.position]):04X})"
     else:
         message = f"after this place the text is not YAML: {str(error) or type(error).__name__}"
+    if any(part in message for part in FOUND_LATE):
+        slip = _slip(text, line)
+        if slip is not None:
+            message, hint, line, column = slip
+            return Problem(path="", message=message, hint=hint, file=file_name, line=line, column=column)
     hint = next((hint for part, hint in HINTS if part in message), "")
     return Problem(path="", message=message, hint=hint, file=file_name, line=line, column=column)
+
+
+def _slip(text: str, line: int) -> tuple[str, str, int, int] | None:
+    """Return message, hint and place of a slip in a line, or in the last before it that holds anything."""
+    lines = text.split("\n")[:line]
+    above = next((number for number in range(line - 1, 0, -1) if lines[number - 1].strip()), line)
+    for number in (above, line):
+        for pattern, message, hint in SLIPS:
+            found = pattern.match(lines[number - 1][:_LOOKED_AT])
+            if found is not None:
+                return message, hint, number, found.start(1) + 1
+    return None
 
 
 def line_and_column(text: str, position: int) -> tuple[int, int]:

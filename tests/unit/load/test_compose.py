@@ -89,8 +89,22 @@ def test_two_merges_in_one_mapping_are_a_double_key() -> None:
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ("a:\n\tb: 1\n", "2:1", "indent with blanks"),
+        ("a:\n\tb: 1\n", "2:1", "this reader takes no tabs"),
         ("a: b: c\n", "1:5", "check the indentation"),
+        # slips that YAML finds late
+        ("a:\n  b:1\n  c: 1\n", "2:4", "write a blank after the colon"),
+        ("a:1\nb: 1\n", "1:2", "write a blank after the colon"),
+        ("a:\n\n  b:1\n\n  c: 1\n", "3:4", "write a blank after the colon"),
+        ("a:\n\u00a0 b: 1\n  c: 1\n", "2:1", "a no-break space (U+00A0)"),
+        ("a:\n  b:\u00a01\n  c: 1\n", "2:5", "a no-break space (U+00A0)"),
+        ("a:\n  -{b: 1, c: 2}\n", "2:3", "write a blank after the hyphen"),
+        ("a:\n  - b: 1\n  -c: 1\n", "3:3", "write a blank after the hyphen"),
+        ("a:\n  \u2013 {b: 1, c: 2}\n", "2:3", "write - and a blank"),
+        ("a:\n  \u2014 b: 1\n    c: 1\n", "2:3", "write - and a blank"),
+        # and what is none
+        ("a:\n  - nat:x\n b: 1\n", "3:2", "give this line the indentation"),
+        ("a: x\u00a0y\n b: 1\n", "2:3", "check the indentation"),
+        ("a: b\n  c: 1\n", "2:4", "check the indentation"),
         ("a: {b: ::/0}\n", "1:8", 'put text that begins with a colon in quotes: "::/0"'),
         ("a: [1, 2\n", "2:1", "close the list with ]"),
         ("a: {b: 1\n", "2:1", "close the keys with }"),
