@@ -48,8 +48,7 @@ def routes(topology: Topology, table: str | None) -> list[dict[str, Any]]:
                 }
             )
         for learned in declared.propagated_routes:
-            prefix = learned.destination.cidr
-            if (prefix, "propagated") in [(each.prefix, each.origin) for each in effective]:
+            if (learned.destination, "propagated") in [(each.prefix, each.origin) for each in effective]:
                 continue
             rows.append(
                 {

@@ -34,10 +34,7 @@ def outline(root: Construct) -> list[Spot]:
     found: dict[type, Spot] = {}
 
     def walk(shape: Construct, place: tuple[Step, ...]) -> None:
-        spot = found.setdefault(shape.type, Spot(shape, []))
-        spot.places.append(place)
-        if len(spot.places) > 1:
-            return
+        found.setdefault(shape.type, Spot(shape, [])).places.append(place)
         for field in shape.fields.values():
             for inner, kind in constructs_in(field.shape):
                 walk(inner, (*place, Step(field.name, kind)))

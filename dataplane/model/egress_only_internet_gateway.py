@@ -1,10 +1,10 @@
 """Egress-only internet gateway: lets IPv6 connections out of a VPC, and only their answers in.
+https://docs.aws.amazon.com/vpc/latest/userguide/egress-only-internet-gateway.html
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
 
 It changes no address, and remembers each flow that goes out. What comes in and is of no such flow is dropped silently.
 Security groups track every flow through it, whatever their rules say. What comes out of a gateway load balancer
 endpoint, it does not take: https://docs.aws.amazon.com/vpc/latest/privatelink/gateway-load-balancer-endpoints.html
-https://docs.aws.amazon.com/vpc/latest/userguide/egress-only-internet-gateway.html
-https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
 
     out: route -> came by gateway or peering? drop -> source in the VPC? else drop -> came through a gateway load
          balancer endpoint? drop -> **remember** -> MTU 1500 -> internet

@@ -186,18 +186,14 @@ class PropagatedRoute:
     https://docs.aws.amazon.com/vpc/latest/userguide/route-server-how-it-works.html
     """
 
-    destination: RouteDestination = field(metadata=doc("CIDR block", "172.20.0.0/16"))
+    destination: IPv4Network | IPv6Network = field(metadata=doc("CIDR block", "172.20.0.0/16"))
     target: RouteTarget = field(
         metadata=doc("network-interface:NAME or INSTANCE/ethN, or instance:NAME", "instance:router")
     )
 
     def check(self, topology: Topology, vpc: str) -> Iterator[Problem]:
         """Yield what AWS would refuse about the route itself."""
-        cidr = self.destination.cidr
-        if cidr is None:
-            message = "what is propagated is a CIDR block, no prefix list"
-            yield Problem("destination", message, "InvalidParameterValue", "write the blocks")
-            return
+        cidr = self.destination
         if any(inside(cidr, block) for block in UNROUTABLE):
             message = f"{cidr} is reserved by AWS for its services"
             yield Problem("destination", message, "InvalidParameterValue", "remove the route")
@@ -262,8 +258,7 @@ class RouteTable:
                     f"a route server propagates the best one: remove this or [{earlier.index(learned.destination)}]",
                 )
         for version in (4, 6):
-            learned_of = [p.destination.cidr for p in self.propagated_routes if p.destination.cidr is not None]
-            propagated = sum(cidr.version == version for cidr in learned_of)
+            propagated = sum(learned.destination.version == version for learned in self.propagated_routes)
             yield from topology.over_quota("propagated_routes_per_table", propagated, "propagated_routes")
             count = sum(route.weight(topology, version) for route in self.routes)
             count += sum(1 for _ in _endpoints(topology, vpc, name)) if version == 4 else 0
@@ -295,8 +290,8 @@ class RouteTable:
             for cidr in RouteDestination.parse(origin).prefixes(topology):
                 found.setdefault(cidr, EffectiveRoute(cidr, target, f"{cidr} ({origin}) -> {target}", origin))
         for learned in self.propagated_routes:
-            prefix = learned.destination.cidr
-            if prefix is not None and not any(inside(prefix, cidr) for cidr in topology.vpc(vpc).cidrs()):
+            prefix = learned.destination
+            if not any(inside(prefix, cidr) for cidr in topology.vpc(vpc).cidrs()):
                 text = f"{prefix} (propagated) -> {learned.target}"
                 found.setdefault(prefix, EffectiveRoute(prefix, learned.target, text, "propagated"))
         yield from found.values()

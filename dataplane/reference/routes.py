@@ -102,8 +102,8 @@ def _routes(lab: LabFile, names: Names, vpc: str, name: str, table: RouteTable) 
             words = f"{block} (prefix-list:{managed_list(lab, declared.service)}) -> {target}"
             yield Route(block, target, number(words), Origin.GATEWAY_ENDPOINT)
     for learned in table.propagated_routes:
-        prefix = learned.destination.cidr
-        if prefix is not None and not any(_is_inside(prefix, cidr) for cidr in lab.vpcs[vpc].cidrs()):
+        prefix = learned.destination
+        if not any(_is_inside(prefix, cidr) for cidr in lab.vpcs[vpc].cidrs()):
             words = f"{prefix} (propagated) -> {learned.target}"
             yield Route(prefix, str(learned.target), number(words), Origin.PROPAGATED)
     for block in RESERVED:

@@ -75,7 +75,7 @@ def test_a_target_is_read_and_written_alike(text: str) -> None:
     ("text", "words"),
     [
         ("internet-gatway", "did you mean internet-gateway?"),
-        ("transit-gateway:tgw", "write one of|did you mean"),
+        ("transit-gateway:tgw", "a lab has no transit gateways"),
         ("nat-gateway", "write nat-gateway:NAME"),
         ("nat-gateway:", "write nat-gateway:NAME"),
         ("local:x", "write local"),
@@ -268,7 +268,6 @@ def test_any_table_has_each_prefix_once_and_local_unless_replaced(drawn: list[tu
 @pytest.mark.parametrize(
     ("destination", "target", "key", "words"),
     [
-        ("prefix-list:partners", "instance:fw", "destination", "no prefix list"),
         ("169.254.169.0/24", "network-interface:fw/eth0", "destination", "reserved by AWS"),
         ("172.20.0.0/16", "internet-gateway", "target", "propagates no routes"),
         ("172.20.0.0/16", "nat-gateway:nat", "target", "propagates no routes"),
