@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
-from dataplane.model._cidr import reserved
+from dataplane.model._cidr import Network, reserved
 from dataplane.model._placed import Asked, PlacedInterface
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def check_addresses(topology: Topology, interface: PlacedInterface) -> Iterator[
             interface.wanted.file_path,
             f"subnet {interface.subnet.path} has no free address left",
             "InsufficientFreeAddressesInSubnet",
-            f"{interface.subnet.cidr} has {interface.subnet.cidr.num_addresses - 5}: use a larger subnet",
+            f"{interface.subnet.cidr} has {max(interface.subnet.cidr.num_addresses - 5, 0)}: use a larger subnet",
         )
     for path, private, public in interface.wanted.elastic_ips:
         if private is not None and private not in interface.addresses4:
@@ -53,15 +53,20 @@ def _check_private(topology: Topology, interface: PlacedInterface, asked: Asked)
             asked.path,
             f"{address} is not in {block} of subnet {home.path}",
             "InvalidParameterValue",
-            f"it is in subnet {hint}" if hint else f"write an address from {block[4]} to {block[-2]}",
+            f"it is in subnet {hint}" if hint else _free(block),
         )
     elif address in set(reserved(block)):
         yield Problem(
             asked.path,
             f"{address} is reserved by AWS: the first four addresses of {block} and the last",
             "InvalidParameterValue",
-            f"write an address from {block[4]} to {block[-2]}",
+            _free(block),
         )
     earlier = topology.private_address_at(home.vpc, address)
     if earlier != asked.path:
         yield Problem(asked.path, f"{address} is in use already, at {earlier}", "InvalidIPAddress.InUse")
+
+
+def _free(block: Network) -> str:
+    """What can be written in a block; one that AWS would not take as a subnet may hold nothing."""
+    return f"write an address from {block[4]} to {block[-2]}" if block.num_addresses > 5 else "use a larger subnet"

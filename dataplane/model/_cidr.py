@@ -44,6 +44,8 @@ def parse_network(value: object) -> Network:
         raise ValueError(f"{value} has no prefix length; write {exact}")
     if not length.isascii() or not length.isdigit():
         raise ValueError(f"{value} has no prefix length; write {exact}")
+    if length != str(exact.prefixlen):
+        raise ValueError(f"the prefix length of {value} begins with a zero; write {host}/{exact.prefixlen}")
     if type(exact.network_address)(host) != exact.network_address:
         raise ValueError(f"{value} has bits set beyond /{exact.prefixlen}; write {exact}")
     return exact
@@ -84,4 +86,5 @@ def reserved(block: Network) -> Iterator[Address]:
     https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
     """
     for offset in (0, 1, 2, 3, -1):
-        yield block[offset]
+        if offset < block.num_addresses:  # no subnet is so small, but a file may say so
+            yield block[offset]
