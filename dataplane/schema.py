@@ -125,11 +125,12 @@ def _single(wanted: Any) -> dict[str, Any]:
 
 def _parsed(wanted: Any) -> dict[str, Any]:
     """Text, or a number too where the type takes one."""
+    pattern = {"pattern": wanted.PATTERN} if hasattr(wanted, "PATTERN") else {}
     try:
         wanted.parse(1)
     except ValueError:
-        return {"type": "string", "description": spelling(wanted)}
-    return {"type": ["string", "integer"], "description": spelling(wanted)}
+        return {"type": "string", **pattern, "description": spelling(wanted)}
+    return {"type": ["string", "integer"], **pattern, "description": spelling(wanted)}
 
 
 def _table(shape: Table, definitions: dict[str, Any]) -> dict[str, Any]:

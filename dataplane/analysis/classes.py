@@ -16,8 +16,8 @@ from typing import Any
 from dataplane.model._cidr import Address, Network
 from dataplane.model._probe_ends import Ends, Sender, senders_of
 from dataplane.model._route_target import RouteTarget
-from dataplane.model._traffic import Protocol, Traffic
-from dataplane.model.check import ICMP, ICMPV6, NEVER_SENT, Check
+from dataplane.model._traffic import Traffic
+from dataplane.model.check import ICMP, ICMPV6, NEVER_SENT, Check, ProbeProtocol
 from dataplane.model.target_group import TargetGroup
 from dataplane.topology import Topology
 
@@ -187,7 +187,7 @@ def questions(topology: Topology, *, every_sample: bool) -> Iterator[Question]:
                         if number == ICMP and address.version == 6:
                             number = ICMPV6
                         ends = Ends(sender.path, str(address))
-                        check = Check(can=ends, protocol=Protocol(number), port=port)
+                        check = Check(can=ends, protocol=ProbeProtocol(number), port=port)
                         yield Question(check=check, sender=source, receiver=destination, way=way, traffic=each)
 
 

@@ -6,7 +6,11 @@ part fails as a whole, after all its other parts were read too.
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, assert_never
 
 from dataplane.errors import Problem
@@ -29,6 +33,11 @@ from dataplane.load.shapes import (
     Table,
     spelling,
 )
+from dataplane.load.written import as_written
+from dataplane.model._not_here import not_here
+
+OTHER_WORDS = {"destination": "source", "source": "destination", "from_port": "ports", "to_port": "ports"}
+"""What a key is called in other places, or on AWS, that is like no key it could be taken for."""
 
 
 @lru_cache(maxsize=1 << 16, typed=True)
@@ -65,6 +74,10 @@ class Place(NamedTuple):
     node: Node
     path: str
     key: Scalar | None = None
+    example: Any = None
+    """A value that the field takes."""
+    siblings: FieldsByName = MappingProxyType({})
+    """The fields of the construct that this is one of."""
 
 
 class Reader:
@@ -101,43 +114,55 @@ class Reader:
 
     def _scalar(self, shape: Single | Numbers, at: Place) -> Any:
         if not isinstance(at.node, Scalar):
-            wanted = wanted_in_words(shape)
-            return self._fail(at, f"{described(at.node)} is written where {wanted} is wanted", "")
+            return self._not_one(shape, at)
         try:
             if isinstance(shape, Single):
                 return scalar(at.node, shape.type)
             value = value_of(at.node)
+            example = at.example if isinstance(at.example, str) else ""
             if shape.families[0] in ADDRESSES:
-                return address(at.node, value, shape.families)
-            return network(at.node, value, shape.families)
+                return address(at.node, value, shape.families, example)
+            return network(at.node, value, shape.families, example)
         except Refused as refused:
-            return self._fail(at, refused.message, refused.hint, refused.code)
+            hint = _other_family(shape, at) or refused.hint or _among(shape)
+            return self._fail(at, refused.message, hint, refused.code)
+
+    def _not_one(self, shape: Shape, at: Place) -> Any:
+        """Note that there is a list, or keys, where one value is wanted."""
+        in_a_list = isinstance(at.node, Sequence) and re.search(r"\[\d+\]\.[^.\[]+$", at.path)
+        hint = "write one entry of the list for each" if in_a_list else ""
+        return self._fail(at, f"{_written(at.node)} where {wanted_in_words(shape)} is wanted", hint)
 
     def _parsed(self, shape: Parsed, at: Place) -> Any:
         if not isinstance(at.node, Scalar) or _is_null(at.node):
-            return self._fail(at, f"{described(at.node)} is written where {wanted_in_words(shape)} is wanted", "")
+            return self._not_one(shape, at)
         try:
             return parsed(shape.type, value_of(at.node))
         except Refused as refused:
-            return self._fail(at, refused.message, refused.hint)
+            return self._fail(at, refused.message, refused.hint or _among(shape))
         except ValueError as error:
             return self._fail(at, *_message_and_hint(error))
 
     def _items(self, shape: Items, at: Place) -> Any:
         if not isinstance(at.node, Sequence):
-            hint = f"write [{shortened(at.node.text)}]" if isinstance(at.node, Scalar) else "begin each with '- '"
-            if _is_null(at.node):
-                hint = "write [] for an empty list, or leave the key out"
-            return self._fail(at, f"{described(at.node)} is written where a list is wanted", hint)
-        items = [self.read(shape.item, Place(item, f"{at.path}[{i}]")) for i, item in enumerate(at.node.items)]
+            return self._fail(at, f"{_written(at.node)} where a list is wanted", _as_list(shape, at.node))
+        example = at.example[0] if isinstance(at.example, list) and at.example else None
+        items = [
+            self.read(shape.item, Place(item, f"{at.path}[{i}]", example=example))
+            for i, item in enumerate(at.node.items)
+        ]
         if any(item is FAILED for item in items):
             return FAILED
         return tuple(map(same, items)) if isinstance(shape.item, Construct) else tuple(items)
 
     def _table(self, shape: Table, at: Place) -> Any:
         if not isinstance(at.node, Mapping):
-            hint = "write {} for none, or leave the key out" if _is_null(at.node) else "write NAME: VALUE"
-            return self._fail(at, f"{described(at.node)} is written where {_named_things(shape)} are wanted", hint)
+            hint = "write NAME: VALUE"
+            if _is_null(at.node):
+                hint = "write {} for none, or leave the key out"
+            elif isinstance(at.example, dict) and at.example:
+                hint = "write, for example, " + ", ".join(f"{key}: {value}" for key, value in at.example.items())
+            return self._fail(at, f"{_written(at.node)} where {_named_things(shape)} are wanted", hint)
         values = {}
         failed = False
         for entry in at.node.entries.values():
@@ -166,9 +191,13 @@ class Reader:
         fitting = [member for member in shape.members if _fits(member, at.node)]
         if not fitting:
             wanted = " or ".join(wanted_in_words(member) for member in shape.members)
-            return self._fail(at, f"{described(at.node)} is written where {wanted} is wanted", "")
+            return self._fail(at, f"{_written(at.node)} where {wanted} is wanted", "")
         if isinstance(at.node, Mapping):
             keys = set(at.node.entries)
+            own = [sorted(keys & set(member.fields)) for member in fitting if isinstance(member, Construct)]
+            if len(own) > 1 and all(own) and not set.intersection(*map(set, own)):
+                both = " and ".join(each for names in own for each in names)
+                return self._fail(at, f"{both} are written, and they are alternatives", "keep one of them")
             fitting.sort(key=lambda m: -len(keys & set(m.fields)) if isinstance(m, Construct) else 0)
         first_problems: list[Problem] | None = None
         for member in fitting:
@@ -185,7 +214,7 @@ class Reader:
             hint = f"write its keys: {', '.join(shape.fields) or 'none'}"
             if isinstance(at.node, Sequence) and at.path:
                 hint = "there is one at most: write its keys without '- '"
-            return self._fail(at, f"{described(at.node)} is written where keys and values are wanted", hint)
+            return self._fail(at, f"{_written(at.node)} where keys and values are wanted", hint)
         fields = shape.fields
         values: dict[str, Any] = {}
         meant: set[str | None] = set()
@@ -196,7 +225,8 @@ class Reader:
                 meant.add(self._unknown(entry, at, fields))
                 failed = True
                 continue
-            values[name] = self.read(field.shape, _below(at, entry))
+            below = _below(at, entry)._replace(example=as_written(field.example), siblings=fields)
+            values[name] = self.read(field.shape, below)
             failed = failed or values[name] is FAILED
         for field in fields.values():
             if field.required and field.name not in values:
@@ -216,8 +246,14 @@ class Reader:
         """Note an unknown key; return the key that was probably meant."""
         name = entry.key.text
         unused = [field for field in fields if field not in getattr(at.node, "entries", {})]
-        meant = nearest(name, unused) or nearest(name, fields)
+        other_word = OTHER_WORDS.get(name, "")
+        meant = other_word if other_word in fields else nearest(name, unused) or nearest(name, fields)
+        absent = not_here(name)
         hint = f"did you mean {meant}?" if meant else f"known keys: {', '.join(fields) or 'none'}"
+        if absent:
+            meant, hint = None, absent
+        elif meant == other_word == "ports":
+            hint = "write both in one: ports: 1024-65535"
         head, colon, _ = name.partition(":")
         if colon and head in fields:
             meant, hint = head, f"write a blank after the colon: {head}: ..."
@@ -237,6 +273,69 @@ class Reader:
         )
         self.problems.append(problem)
         return FAILED
+
+
+def _written(node: Node) -> str:
+    verb = "are" if isinstance(node, Mapping) and node.entries else "is"
+    return f"{described(node)} {verb} written"
+
+
+def _as_list(shape: Items, node: Scalar | Mapping) -> str:
+    """How to write as a list what is none."""
+    if _is_null(node):
+        return "write [] for an empty list, or leave the key out"
+    if isinstance(node, Mapping):
+        return "begin each with '- '"
+    if node.text.lower() in ("none", "no", "nothing"):
+        return "write [] for an empty list"
+    if isinstance(shape.item, (Construct, Table)):
+        return f"begin each with '- ': {wanted_in_words(shape.item)}"
+    try:
+        words = shlex.split(node.text.replace(", ", " "))
+    except ValueError:  # quotes that are not closed
+        words = node.text.split()
+    listed = ", ".join(map(_as_item, words))
+    return f"write [{listed}]" if len(listed) <= 200 else "write [FIRST, SECOND, ...]"
+
+
+def _as_item(word: str) -> str:
+    """A piece of text as an item between brackets: in quotes where it would be something else without."""
+    is_plain = re.fullmatch(r"-{0,2}[A-Za-z0-9_./+=]([A-Za-z0-9_./+:=@%-]*[A-Za-z0-9_./+=@%-])?", word)
+    try:
+        is_text = isinstance(value_of(Scalar(word, True, 0, 0)), str)
+    except Refused:
+        is_text = False
+    return shortened(word) if is_plain and is_text else shortened(json.dumps(word, ensure_ascii=False))
+
+
+def _other_family(shape: Single | Numbers, at: Place) -> str:
+    """The key that an address or a block of the other family goes under, if that is what is wrong."""
+    assert isinstance(at.node, Scalar)
+    if isinstance(shape, Single) or len(shape.families) > 1:
+        return ""
+    for name, field in at.siblings.items():
+        if at.key is None or at.key.text.startswith("elastic") or not name.startswith("ipv6"):
+            continue
+        found = field.shape.inner if isinstance(field.shape, Optional) else field.shape
+        found = found.item if isinstance(found, Items) else found
+        if isinstance(found, Numbers) and shape.families[0] not in found.families and _reads(found, at.node.text):
+            return f"write it under {name}"
+    return ""
+
+
+def _reads(shape: Numbers, text: str) -> bool:
+    for family in shape.families:
+        try:
+            family(text)
+        except ValueError:
+            continue
+        return (family in ADDRESSES) == ("/" not in text)
+    return False
+
+
+def _among(shape: Shape) -> str:
+    """What is wanted, as a hint, where there is none better."""
+    return f"write {wanted_in_words(shape)}"
 
 
 def _message_and_hint(error: ValueError) -> tuple[str, str]:
@@ -282,7 +381,7 @@ def wanted_in_words(shape: Shape) -> str:
 
 
 def _named_things(shape: Table) -> str:
-    return "named " + shape.value.type.__name__ + " entries" if isinstance(shape.value, Construct) else "keys"
+    return "names, each with keys of its own," if isinstance(shape.value, Construct) else "keys"
 
 
 def _instead_of_nothing(shape: Shape) -> str:

@@ -54,6 +54,7 @@ How it is written:
 
 - YAML 1.2, in UTF-8, one document, 4 MiB at most. Keys are unique; anchors, aliases and merge keys (`<<`) work;
   tags (`!!str`) do not.
+- Blanks, and no tabs: YAML allows tabs between a key and its value, this reader does not.
 - A key that is not listed here is an error, as is a value of another type: `yes` is no boolean, `"80"` is no
   number, `80` is no text.
 - A key with nothing behind it is an error, for YAML reads it as `null` and people mean `{}` as often: write
@@ -61,7 +62,8 @@ How it is written:
 - Names chosen by you (`NAME` in the paths below) are of `a-z`, `0-9` and `-`, begin with a letter or digit, and
   have at most 63 characters. What is inside a VPC is named inside it: two VPCs may each have a subnet `public`.
 - A CIDR block has no bits set beyond its prefix length.
-- Between braces, text that begins with a colon needs quotes: `"::/0"`.
+- Put text that begins with a colon in quotes between braces, as in `{source: "::/0"}`: this reader does without, others
+  want them.
 - Editors complete and check lab files with [`lab-file.schema.json`](lab-file.schema.json). For those that use the
   YAML language server, begin a file with `# yaml-language-server: $schema=` and the path of the schema.
 """

@@ -53,10 +53,10 @@ def value_of(node: Scalar) -> Plain:
         return text.lower() == "true"
     if INTEGER.fullmatch(text):
         if len(text) > 20:
-            raise Refused(f"the number {shortened(text)} is too long", f'text goes in quotes: "{shortened(text)}"')
+            raise Refused(f"the number {shortened(text)} is too long")
         digits = text.lstrip("+-")
         if len(digits) > 1 and digits[0] == "0" and digits.isdigit():
-            raise Refused(f"{text} begins with a zero", f'write {int(text)} for a number, "{text}" for text')
+            raise Refused(f"{text} begins with a zero", f"write {int(text)}")
         return int(text, 0)
     if FLOAT.fullmatch(text):
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
@@ -69,7 +69,12 @@ def scalar(node: Scalar, wanted: Any) -> Any:
     Raises:
         Refused: it does not fit.
     """
-    value = value_of(node)
+    try:
+        value = value_of(node)
+    except Refused as refused:
+        if wanted is str:
+            refused.hint = f'text goes in quotes: "{shortened(node.text)}"'
+        raise
     try:
         return msgspec.convert(value, wanted, strict=True)
     except msgspec.ValidationError:
@@ -84,10 +89,14 @@ def _misfit(node: Scalar, value: Plain, wanted: Any) -> Refused:
         return Refused(f"{described(node)} is {_kind(value)}, and text is wanted", f'write "{shortened(node.text)}"')
     if get_origin(wanted) is Literal:
         choices = [str(choice) for choice in get_args(wanted)]
+        if node.text in choices and not node.plain:
+            return Refused(f"{described(node)} is text, because of the quotes", f"write {node.text}")
     elif isinstance(wanted, type) and issubclass(wanted, Enum):
         choices = [str(member.value) for member in wanted]
     else:
         choices = []
+    if len(choices) == 1:
+        return Refused(f"{described(node)} is not {choices[0]}", f"write {choices[0]}")
     if choices:
         return Refused(f"{described(node)} is none of {_listed(choices)}", did_you_mean(node.text, choices))
     if isinstance(value, str) and not node.plain:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dataplane.errors import Problem
 from dataplane.model._cidr import Network
 from dataplane.model._fields import did_you_mean
+from dataplane.model._not_here import not_here
 
 if TYPE_CHECKING:
     from dataplane.topology import Topology
@@ -42,10 +43,9 @@ class RouteTarget:
         kind = RouteTarget.words.get(word)
         if kind is None:
             shown = (f"{w}:NAME" if k.is_named else w for w, k in RouteTarget.words.items())
-            hint = did_you_mean(word, RouteTarget.words)
-            raise ValueError(
-                f"{value} is no route target; {hint if '?' in hint else 'write one of ' + ', '.join(shown)}"
-            )
+            near = did_you_mean(word, RouteTarget.words)
+            hint = not_here(word) or (near if "?" in near else "write one of " + ", ".join(shown))
+            raise ValueError(f"{value} is no route target; {hint}")
         if kind.is_named and not name:
             raise ValueError(f"{value} lacks a name; write {word}:NAME")
         if colon and not kind.is_named:

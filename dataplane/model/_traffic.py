@@ -35,7 +35,7 @@ class Protocol:
         """
         if isinstance(value, str) and value in PROTOCOLS:
             return cls(PROTOCOLS[value])
-        if isinstance(value, str) and value.isascii() and value.isdigit():
+        if isinstance(value, str) and value.isascii() and value.isdigit() and value == str(int(value)):
             value = int(value)
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 255:
             return cls(value)
@@ -68,11 +68,15 @@ class PortRange:
         """
         if isinstance(value, bool) or not isinstance(value, (int, str)):
             raise ValueError(f"{value} is no port; write 80 or 1024-65535")
+        if value == -1 or (isinstance(value, str) and value.lower() in ("all", "any")):
+            raise ValueError(f"{value} is no port or range of ports; all ports are 0-65535")
         first, dash, last = (part.strip() for part in str(value).partition("-"))
         ends = (first, last) if dash else (first, first)
         if not all(end.isascii() and end.isdigit() and int(end) <= 65535 for end in ends):
-            raise ValueError(f"{value} is no port or range of ports; write 80 or 1024-65535, from 0 to 65535")
+            raise ValueError(f"{value} is no port or range of ports; write numbers, 80 or 1024-65535, from 0 to 65535")
         found = cls(int(ends[0]), int(ends[1]))
+        if any(end != str(int(end)) for end in ends):
+            raise ValueError(f"a number of {value} begins with a zero; write {found}")
         if found.first > found.last:
             raise ValueError(f"the range {value} is the wrong way round; write {last}-{first}")
         return found

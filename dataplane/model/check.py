@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from dataplane.errors import Problem
 from dataplane.limits import INTERNET_MTU, VPC_MTU
@@ -72,6 +72,31 @@ WAYPOINTS = {
 """What a check can ask for on the way, and how it is named."""
 
 
+@dataclass(frozen=True, slots=True)
+class ProbeProtocol(Protocol):
+    """``tcp``, ``udp``, ``icmp``, ``icmpv6`` or a number from 1 to 254."""
+
+    PATTERN: ClassVar[str] = "^(tcp|udp|icmp|icmpv6|[1-9][0-9]{0,2})$"
+
+    @classmethod
+    def parse(cls, value: object) -> ProbeProtocol:
+        """Read the name or the number of one protocol that packets are of.
+
+        Raises:
+            ValueError: neither.
+        """
+        words = "write tcp, udp, icmp, icmpv6 or a number from 1 to 254"
+        if value in ("all", -1):
+            raise ValueError(f"a check is about one protocol; {words}, one check for each")
+        try:
+            number = Protocol.parse(value).number
+        except ValueError:
+            raise ValueError(f"{value} is no protocol; {words}") from None
+        if number in NEVER_SENT:
+            raise ValueError(f"no packet is of protocol {number}; {words}")
+        return cls(number)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """A check with its names resolved: what is sent from where to where."""
@@ -104,8 +129,9 @@ class Check:
         default=None, metadata=doc("who reaches whom: FROM -> TO, by name or address", "app -> web")
     )
     cannot: Ends | None = field(default=None, metadata=doc("who does not reach whom; one of the two is written"))
-    protocol: Protocol = field(
-        default=Protocol(TCP), metadata=doc("tcp, udp, icmp, icmpv6 or an IANA protocol number from 1 to 254", "tcp")
+    protocol: ProbeProtocol = field(
+        default=ProbeProtocol(TCP),
+        metadata=doc("tcp, udp, icmp, icmpv6 or an IANA protocol number from 1 to 254", "tcp"),
     )
     port: int | None = field(
         default=None, metadata=doc("destination port; for tcp and udp only, and required there", 80)
@@ -151,12 +177,6 @@ class Check:
             both = "can and cannot are both written" if self.can is not None else "neither can nor cannot is written"
             yield Problem("", both, "", _HINT)
             return
-        if self.protocol.number == -1:
-            yield Problem("protocol", "a check is about one protocol", "", "write one check for each")
-        if self.protocol.number in NEVER_SENT:
-            yield Problem(
-                "protocol", f"no packet is of protocol {self.protocol}", "", "write a name or a number from 1 to 254"
-            )
         if self.protocol.has_ports and self.port is None:
             yield Problem("port", f"a check of {self.protocol} needs a port", "", "write, for example, port: 80")
         if self.port is not None:

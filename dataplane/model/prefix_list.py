@@ -84,13 +84,16 @@ class PrefixList:
                 f"write max_entries: {len(self.entries)}",
             )
         seen = set()
+        other = "ipv6" if self.family == "ipv4" else "ipv4"
+        is_other = all(entry.cidr.version != self.version for entry in self.entries)
+        hint = f"write family: {other}" if is_other else "make one list for each family"
         for index, entry in enumerate(self.entries):
             if entry.cidr.version != self.version:
                 yield Problem(
                     f"entries[{index}].cidr",
                     f"{entry.cidr} is no IPv{self.version} block, and the list is of {self.family}",
                     "InvalidParameterValue",
-                    "make one list for each family",
+                    hint,
                 )
             if entry.cidr in seen:
                 yield Problem(f"entries[{index}].cidr", f"{entry.cidr} is in the list twice", "InvalidParameterValue")

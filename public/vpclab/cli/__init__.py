@@ -52,6 +52,20 @@ class VpclabGroup(click.Group):
         verbs: tuple[click.Command, ...] = importlib.import_module(f"vpclab.cli.{module}").COMMANDS
         return next(verb for verb in verbs if verb.name == cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The verb that the first word names; for one that is misspelled, with the one that was probably meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from dataplane.load.nearest import did_you_mean  # late: verbs that are there need it not
+
+            hint = did_you_mean(args[0], MODULE_OF)
+            if not hint:
+                raise
+            raise click.UsageError(f"{error.message.rstrip('.')}; {hint}", ctx) from None
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command and exit."""
         extra["standalone_mode"] = False

@@ -19,8 +19,7 @@ from dataplane.analysis.judge import judge
 from dataplane.analysis.oracle import Oracle
 from dataplane.load import load_topology
 from dataplane.model._probe_ends import Ends
-from dataplane.model._traffic import Protocol
-from dataplane.model.check import Check
+from dataplane.model.check import Check, ProbeProtocol
 from tests.unit.analysis.claims import EXAMPLES, example
 from tests.unit.model.building import instance, topology, vpc
 
@@ -132,7 +131,9 @@ def test_whoever_is_of_a_kind_is_treated_alike(name: str) -> None:
                 ends: list[int | None] = [edge for span in question.traffic.ports for edge in span]
                 for port in ends or [None]:
                     check = Check(
-                        can=Ends(sender.path, str(address)), protocol=Protocol(expected.resolved.protocol), port=port
+                        can=Ends(sender.path, str(address)),
+                        protocol=ProbeProtocol(expected.resolved.protocol),
+                        port=port,
                     )
                     result = judge(1, oracle.follow(check.resolve(declared)))
                     assert (result.found, result.passed) == (expected.found, expected.passed), str(check)

@@ -35,8 +35,13 @@ def test_every_network_and_address_is_read_back(base: IPv4Address | IPv6Address,
     [
         ("10.0.0.1/16", V4_NET, "has bits set beyond /16", "write 10.0.0.0/16"),
         ("2001:db8::1/56", V6_NET, "has bits set beyond /56", "write 2001:db8::/56"),
-        ("10.0.0.1", V4_NET, "has no prefix length", "10.0.0.1/32"),
+        ("10.0.0.1", V4_NET, "has no prefix length", "write, for example, 10.0.0.0/16"),
+        ("10.0.0.1", ANY_NET, "has no prefix length", "10.0.0.1/32"),
         ("2001:db8::1", ANY_NET, "has no prefix length", "2001:db8::1/128"),
+        ("2001:db8::1", V6_NET, "has no prefix length", "write, for example, 2001:db8::/56"),
+        ("2001:db8::1", V4_NET, "has no prefix length", "write, for example, 10.0.0.0/16"),
+        ("group:web", ANY_NET, "is no IPv4 or IPv6 CIDR block", "10.0.0.0/16"),
+        ("10.0.0.0/016", V4_NET, "the prefix length of 10.0.0.0/016 begins with a zero", "write 10.0.0.0/16"),
         ("10.0.0.0/255.255.0.0", V4_NET, "is no IPv4 CIDR block", "10.0.0.0/16"),
         ("10.0.0.0/33", V4_NET, "is no IPv4 CIDR block", ""),
         ("10.0.0.0/", V4_NET, "is no IPv4 CIDR block", ""),
@@ -63,3 +68,13 @@ def test_refusals(text: str, families: tuple[Any, ...], message: str, hint: str)
     assert message in caught.value.message
     assert hint in caught.value.hint
     assert caught.value.code == "InvalidParameterValue"
+
+
+def test_hints_have_the_fields_own_example() -> None:
+    for text in ("auto", "true", "2001:db8::1"):
+        with pytest.raises(Refused) as caught:
+            address(Scalar(text, True, 1, 1), value_of(Scalar(text, True, 1, 1)), V4, "203.0.113.20")
+        assert caught.value.hint == "write, for example, 203.0.113.20"
+    with pytest.raises(Refused) as caught:
+        network(Scalar("10.0.2.9", True, 1, 1), "10.0.2.9", V4_NET, "10.0.1.0/24")
+    assert caught.value.hint == "write, for example, 10.0.2.0/24"

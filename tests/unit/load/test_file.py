@@ -120,7 +120,7 @@ def test_a_group_that_is_called_like_an_instance_is_none() -> None:
 def test_problems_of_yaml_come_with_those_of_loading() -> None:
     text = SHOP.replace("  app:", "  web:").replace("version: 1", "version: 2")
     found = problems(text)
-    assert found[0] == "lab.yaml:1:10: version: 2 is none of 1"
+    assert found[0] == "lab.yaml:1:10: version: 2 is not 1; write 1"
     assert found[1].startswith("lab.yaml:16:3: instances.web: the key is written twice, first at line 15, column 3")
 
 

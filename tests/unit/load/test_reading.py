@@ -92,7 +92,10 @@ instances: none
             "3:3: houses.Big House: Big House is no name; names are a-z, 0-9 and '-', begin with a letter or digit, "
             "and have at most 63 characters: write big-house"
         ),
-        "4:5: houses.Big House.rooms: a list is written where named Room entries are wanted; write NAME: VALUE",
+        (
+            "4:5: houses.Big House.rooms: a list is written where names, each with keys of its own, are wanted; "
+            "write NAME: VALUE"
+        ),
         "7:14: houses.small.rooms.hall.cird: cird is no key here; did you mean cidr?",
         "7:41: houses.small.rooms.hall.heated: yes is text, and true or false is wanted; write true",
         "8:7: houses.small.rooms.attic.cidr: the key is missing; write, for example, cidr: 10.0.1.0/24",
@@ -104,7 +107,7 @@ instances: none
         '12:15: streets.main.one: 1 is a number, and text is wanted; write "1"',
         "12:25: streets.main.other: there is no value; write text, or leave the key out",
         "12:28: streets.main.lane: lane is no key here; known keys: one, other",
-        "13:12: instances: none is written where named Person entries are wanted; write NAME: VALUE",
+        "13:12: instances: none is written where names, each with keys of its own, are wanted; write NAME: VALUE",
     ]
 
 
@@ -129,7 +132,10 @@ def test_null_is_for_what_may_be_absent() -> None:
     assert found == []
     assert value.houses["a"] == House()
     assert problems("version: 1\nhouses: null") == [
-        "2:9: houses: null is written where named House entries are wanted; write {} for none, or leave the key out"
+        (
+            "2:9: houses: null is written where names, each with keys of its own, are wanted; "
+            "write {} for none, or leave the key out"
+        )
     ]
 
 
@@ -147,10 +153,10 @@ def test_null_has_the_spellings_of_yaml(null: str) -> None:
         ("{rooms: {r: {cidr: 10.0.0.0/8, any_cidr: {}}}}", "{} is written where an IPv4 or IPv6 CIDR block is wanted"),
         (
             "{rooms: {r: {cidr: 10.0.0.0/8, address: {a: b}}}}",
-            "keys and values is written where an IPv4 address is wanted",
+            "keys and values are written where an IPv4 address is wanted",
         ),
         ("{rooms: {r: {cidr: 10.0.0.0/8, heated: []}}}", "a list is written where true or false is wanted"),
-        ("{links: {a: b}}", "keys and values is written where a list is wanted; begin each with '- '"),
+        ("{links: {a: b}}", "keys and values are written where a list is wanted; begin each with '- '"),
         ("{links: null}", "null is written where a list is wanted; write [] for an empty list, or leave the key out"),
         ("{links: 'x'}", '"x" is written where a list is wanted; write [x]'),
         ("{rooms: {r: 'x'}}", '"x" is written where keys and values are wanted; write its keys: cidr, any_cidr'),
@@ -188,7 +194,7 @@ def test_what_parse_and_post_init_refuse() -> None:
         "3:14: houses.a.ports: 'eighty' is no port; write 80 or 80-90",
         "4:7: houses.b.ports: a list is written where a port (80) or a range of them (80-90) is wanted",
         "5:3: houses.c: a link leads nowhere; remove it",
-        '6:14: houses.d.ports: 010 begins with a zero; write 10 for a number, "010" for text',
+        "6:14: houses.d.ports: 010 begins with a zero; write 10",
     ]
 
 
@@ -240,3 +246,37 @@ def test_a_hint_that_lab_files_cannot_write_is_an_error_of_the_model() -> None:
             shape_of(hint)
     with pytest.raises(TypeError):
         _ = shape_of(Wrong).fields  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("python3 -m http.server 80", 'write [python3, -m, http.server, "80"]'),
+        ("web, app", "write [web, app]"),
+        ("sh -c 'a b'", 'write [sh, -c, "a b"]'),
+        ("it isn't closed", """write [it, "isn't", closed]"""),
+        ("010 true x: -", 'write ["010", "true", "x:", "-"]'),
+        ("none", "write [] for an empty list"),
+        ("x " * 200, "write [FIRST, SECOND, ...]"),
+    ],
+)
+def test_text_for_a_list_is_taken_apart_and_what_the_hint_says_is_read(written: str, hint: str) -> None:
+    quoted = written.replace("'", "''")
+    (problem,) = problems(f"version: 1\nhouses: {{a: {{links: '{quoted}'}}}}")
+    assert problem.endswith(f"is written where a list is wanted; {hint}")
+    if hint.endswith('"]') or hint.endswith("]"):
+        assert problems(f"version: 1\nhouses: {{a: {{links: {hint.removeprefix('write ')}}}}}") == []
+
+
+def test_a_number_too_long_is_text_only_where_text_is_wanted() -> None:
+    long = "9" * 23
+    assert problems(f"version: 1\nhouses: {{a: {{chimney: {{height: {long}}}, ports: {long}, links: [{long}]}}}}") == [
+        f"2:32: houses.a.chimney.height: the number {long} is too long; write a whole number",
+        (f"2:65: houses.a.ports: the number {long} is too long; write a port (80) or a range of them (80-90)"),
+        f'2:98: houses.a.links[0]: the number {long} is too long; text goes in quotes: "{long}"',
+    ]
+
+
+def test_alternatives_are_not_written_together() -> None:
+    (problem,) = problems("version: 1\ninstances: {a: {house: x, ready: {tcp: 80, command: [x]}}}")
+    assert problem.endswith("tcp and command are written, and they are alternatives; keep one of them")

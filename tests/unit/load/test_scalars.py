@@ -145,7 +145,7 @@ def test_a_value_of_the_wanted_type(node: Scalar, wanted: Any, value: object) ->
         (plain("darkblue"), Color, "none of", "did you mean dark-blue?"),
         (plain("DARK_BLUE"), Color, "none of", "did you mean dark-blue?"),
         (plain("tpc"), Literal["tcp", "udp"], "tpc is none of tcp and udp", "did you mean tcp?"),
-        (quoted("6"), Literal["tcp", 6], "none of", ""),
+        (quoted("6"), Literal["tcp", 6], "is text, because of the quotes", "write 6"),
         (plain("\x1b[31m" + "x" * 100), bool, "\\x1b[31mxxx", ""),
     ],
 )

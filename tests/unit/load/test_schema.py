@@ -93,6 +93,21 @@ def test_what_loading_refuses_the_schema_refuses(path: str, value: Any) -> None:
     assert not VALIDATOR.is_valid(lab)
 
 
+@pytest.mark.parametrize(("protocol", "fits"), [("tcp", True), ("47", True), (47, True), ("all", False), ("0", False)])
+def test_the_schema_knows_what_a_check_is_about(protocol: object, fits: bool) -> None:
+    check = {"can": "a -> b", "protocol": protocol}
+    assert VALIDATOR.is_valid({"version": 1, "checks": [check]}) is fits
+
+
+def test_every_place_of_a_construct_is_told() -> None:
+    places = {path_of(place) for spot in outline(LAB_FILE) for place in spot.places}
+    assert {
+        "vpcs.NAME.network_acls.NAME.egress[].icmp",
+        "internet.hosts.NAME.programs.NAME.ready",
+        "aws_services.NAME.programs.NAME.ready",
+    } <= places
+
+
 @pytest.mark.parametrize("spot", outline(LAB_FILE), ids=lambda spot: spot.shape.type.__name__)
 def test_the_example_of_every_construct_can_be_read(spot: Any) -> None:
     example = example_of(spot.shape)

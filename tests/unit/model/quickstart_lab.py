@@ -8,7 +8,7 @@ from typing import Any, Literal
 from dataplane.model._probe_ends import Ends
 from dataplane.model._rule_peer import RulePeer
 from dataplane.model._traffic import PortRange, Protocol
-from dataplane.model.check import Check, Waypoint
+from dataplane.model.check import Check, ProbeProtocol, Waypoint
 from dataplane.model.instance import Instance
 from dataplane.model.internet_gateway import InternetGateway
 from dataplane.model.internet_host import InternetHost
@@ -44,7 +44,7 @@ def claim(*, can: str = "", cannot: str = "", protocol: str = "tcp", **fields: A
     return Check(
         can=Ends.parse(can) if can else None,
         cannot=Ends.parse(cannot) if cannot else None,
-        protocol=Protocol.parse(protocol),
+        protocol=ProbeProtocol.parse(protocol),
         **fields,
     )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from dataplane.errors import ConfigurationError
 from dataplane.load import load_topology
-from dataplane.model.check import WAYPOINTS, Check, Waypoint
+from dataplane.model.check import WAYPOINTS, Check, ProbeProtocol, Waypoint
 from dataplane.topology import build
 from tests.unit.model.building import expect, instance, lab, peered, problems, topology, vpc
 
@@ -58,9 +59,6 @@ def test_how_it_is_written_and_told(fields: dict[str, Any], text: str) -> None:
         ({"can": "app -> web"}, ".port", "needs a port"),
         ({"can": "app -> web", "protocol": "icmp", "port": 1}, ".port", "leave port out"),
         ({"can": "app -> web", "port": 0}, ".port", "1 to 65535"),
-        ({"can": "app -> web", "protocol": "all"}, ".protocol", "one check for each"),
-        ({"can": "app -> web", "protocol": 0}, ".protocol", "a number from 1 to 254"),
-        ({"cannot": "app -> web", "protocol": "255"}, ".protocol", "a number from 1 to 254"),
         ({"cannot": "app -> web", "port": 1, "via": "peering:link"}, ".via", "what does get through"),
         ({"cannot": "app -> web", "port": 1, "source_seen": "10.0.0.1"}, ".source_seen", "what does get through"),
         ({"can": "app -> web", "port": 1, "packet_size": 1500}, ".packet_size", "ask with udp or icmp"),
@@ -208,3 +206,21 @@ def test_waypoints_are_spelled_as_they_are_read(kind: str, spelled: str) -> None
 def test_ends_are_two(ends: str) -> None:
     with pytest.raises(ConfigurationError, match=r"write FROM -> TO"):
         load_topology(f"version: 1\nchecks:\n  - {{can: '{ends}', port: 1}}\n", file_name="lab")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("all", "a check is about one protocol; write tcp, udp, icmp, icmpv6 or a number from 1 to 254"),
+        (-1, "a check is about one protocol"),
+        (0, "no packet is of protocol 0"),
+        ("255", "no packet is of protocol 255"),
+        ("tpc", "tpc is no protocol; write tcp, udp, icmp, icmpv6 or a number from 1 to 254"),
+        (256, "256 is no protocol"),
+    ],
+)
+def test_a_protocol_that_no_probe_has(value: object, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ProbeProtocol.parse(value)
+    assert ProbeProtocol.parse("47") == ProbeProtocol(47)
+    assert re.search(ProbeProtocol.PATTERN, str(value)) is None or value in ("255", 256)

@@ -58,7 +58,7 @@ def test_ports(value: object, first: int, last: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "-1", -1, 65536, "80-", "-80", "1-2-3", "80,443", "http", True, None, 1.5, "10-5"]
+    "value", ["", "-1", "080", "1-010", 65536, "80-", "-80", "1-2-3", "80,443", "http", True, None, 1.5, "10-5"]
 )
 def test_what_are_no_ports(value: object) -> None:
     with pytest.raises(ValueError, match="; write"):
@@ -80,3 +80,15 @@ def test_what_are_no_ports(value: object) -> None:
 )
 def test_a_rule_in_words(traffic: Traffic, words: str) -> None:
     assert traffic.in_words() == words
+
+
+@pytest.mark.parametrize("value", [-1, "all", "Any"])
+def test_all_ports_are_a_range(value: object) -> None:
+    with pytest.raises(ValueError, match="; all ports are 0-65535"):
+        PortRange.parse(value)
+
+
+@pytest.mark.parametrize("value", ["047", "00"])
+def test_protocol_numbers_do_not_begin_with_a_zero(value: str) -> None:
+    with pytest.raises(ValueError, match="is no protocol"):
+        Protocol.parse(value)

@@ -51,6 +51,13 @@ def test_every_verb_explains_itself(verb: list[str]) -> None:
     assert "Usage: vpclab" in result.output
 
 
+def test_a_misspelled_verb_is_told_with_the_one_that_was_meant() -> None:
+    result = run("chekc")
+    assert result.exit_code == 2
+    assert "No such command 'chekc'; did you mean check?" in result.stderr
+    assert "did you mean" not in run("zzzzzz").stderr
+
+
 def test_all_verbs_are_there() -> None:
     wanted = "up down apply validate status exec shell ping trace capture routes nat flows gc version"
     assert set(wanted.split()) <= set(MODULE_OF)
@@ -128,6 +135,30 @@ def test_a_right_file_validates(tmp_path: Path) -> None:
     assert run("validate", str(file)).output.startswith(f"{file}: ok: 1 vpcs, 1 subnets")
     found = json.loads(run("validate", str(file), "--format", "json").output)
     assert (found["ok"], found["vpcs"], found["subnets"]) == (True, 1, 1)
+
+
+CAPTURED = """\
+version: 1
+internet: {hosts: {site: {address: 198.51.100.80}}}
+captures:
+  way: {points: [site], file: way.pcapng, filter: tcp prot 80}
+"""
+
+
+def test_a_filter_that_cannot_be_compiled_does_not_validate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text(CAPTURED)
+    result = run("validate", str(file))
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{file}:4:51: captures.way.filter: filter 'tcp prot 80': ")
+    for right in ("tcp port 80", "host site", '""'):
+        file.write_text(CAPTURED.replace("tcp prot 80", right))
+        assert run("validate", str(file)).exit_code == 0
+    file.write_text(CAPTURED)
+    monkeypatch.setattr("lab.packet_filter._load", lambda: (_ for _ in ()).throw(LabError("no libpcap")))
+    result = run("validate", str(file))
+    assert result.exit_code == 0
+    assert result.stderr == "vpclab: filters of captures were not looked at: no libpcap\n"
 
 
 def test_problems_as_json(tmp_path: Path) -> None:
