@@ -268,4 +268,4 @@ def _load_scapy() -> None:
         import scapy.layers.inet
         import scapy.layers.inet6  # noqa: F401
     except ImportError:
-        raise LabError("the report builds packets with scapy; run: pip install 'vpclab[scapy]'") from None
+        raise LabError("the report builds packets with scapy; run: pip install scapy") from None

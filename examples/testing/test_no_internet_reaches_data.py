@@ -1,8 +1,8 @@
 """What this network must never do, whoever sends what: a property test with vpclab.testing.
 
-Needs neither root nor namespaces. From this folder, or from anywhere::
+Needs neither root nor namespaces. In the checkout, as vpclab is on no package index::
 
-    pip install 'vpclab[testing]' pytest
+    pip install '.[testing]' pytest
     pytest examples/testing/test_no_internet_reaches_data.py
 
 Change the source of the database's rule in lab.yaml to 0.0.0.0/0: the test fails and shows the one packet that gets in.

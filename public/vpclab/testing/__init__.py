@@ -26,7 +26,7 @@
 out as bytes, and time passes when you say so. `packets` draws what to send from the edges of what the lab file
 declares: first and last addresses of its blocks and those beside them, ports at the ends of its rules, sizes around the
 MTUs. `topologies` and `lab_files` draw whole networks, for code that has to work on any. What draws needs Hypothesis:
-``pip install 'vpclab[testing]'``.
+``pip install hypothesis``.
 
 What `__all__` lists is public API. Nothing is imported before it is used: pytest loads this package wherever vpclab is
 installed, in test runs that have nothing to do with it, too.
@@ -80,5 +80,5 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module(_HOME_OF[name]), name)
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] == "hypothesis":
-            raise ImportError(f"vpclab.testing.{name} needs Hypothesis: pip install 'vpclab[testing]'") from error
+            raise ImportError(f"vpclab.testing.{name} needs Hypothesis: pip install hypothesis") from error
         raise

@@ -57,7 +57,7 @@ class Recording:
         """The IP packets as scapy packets, in order; other frames are left out.
 
         Raises:
-            ImportError: scapy is not installed: ``pip install 'vpclab[scapy]'``.
+            ImportError: scapy is not installed: ``pip install scapy``.
         """
         from scapy.layers.inet import IP
         from scapy.layers.inet6 import IPv6

@@ -251,7 +251,7 @@ def test_only_what_draws_needs_hypothesis() -> None:
         check=True,
     )
     names = ("Sending", "lab_files", "packets", "topologies")
-    needs = "needs Hypothesis: pip install 'vpclab[testing]'"
+    needs = "needs Hypothesis: pip install hypothesis"
     assert done.stdout == "".join(f"vpclab.testing.{name} {needs}\n" for name in names)
 
 
