@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CHOSEN = Path(__file__).parent / "chosen.toml"
@@ -69,6 +70,12 @@ class Fault:
         path.write_text("".join(lines))
 
 
+def chosen_rows(path: Path = CHOSEN) -> list[dict[str, Any]]:
+    """The chosen faults as they are written, whether or not their lines are there."""
+    rows: list[dict[str, Any]] = tomllib.loads(path.read_text())["fault"]
+    return rows
+
+
 def chosen(path: Path = CHOSEN) -> list[Fault]:
     """The chosen faults, in the order of the file.
 
@@ -76,7 +83,7 @@ def chosen(path: Path = CHOSEN) -> list[Fault]:
         NoSuchLineError: the code has changed, so that the line is not there, or there are several and `nth` is missing.
     """
     found = []
-    for row in tomllib.loads(path.read_text())["fault"]:
+    for row in chosen_rows(path):
         fault = Fault(**row)
         if "nth" not in row:
             again = Fault(**(row | {"nth": 2}))

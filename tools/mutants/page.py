@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from tools.mutants import results
-from tools.mutants.faults import ROOT
+from tools.mutants.faults import ROOT, chosen_rows, digest_of_deciding
 
 PAGE = ROOT / "docs" / "mutants.md"
 HEAD = """# Mutants
 
 Written by `make mutants` from `tools/mutants/results.json`; [hardening.md](hardening.md#make-mutants) tells how.
 A fault is one changed line. The test that is named was the first to fail; tests are asked until one fails, so others
-would have noticed too. *Survived*: no test fails; the reason says why nothing is wrong then.
+would have noticed too. *Survived*: no test fails; the reason says why nothing is wrong then. Of a chosen fault that is
+not in the table nothing is known yet. `make docs-check` says whether the code that was judged is the present one.
 """
 WORDS = {"killed": "", "crashed": "crashed in ", "hung": "hung in "}
 
@@ -36,12 +37,19 @@ def text() -> str:
 
 
 def main(*, write: bool) -> int:
-    """Write the page, or say whether it is what would be written."""
+    """Write the page, or say whether it is what would be written.
+
+    The page says which state of the code was judged, and not whether it is the present one: a page does not go stale
+    because the code moves on. That is told here.
+    """
     wanted = text()
     if write:
         PAGE.write_text(wanted)
         return 0
     if PAGE.exists() and PAGE.read_text() == wanted:
+        now = digest_of_deciding()
+        if old := sum(row["tree"] != now for row in results.load().values()):
+            print(f"docs/mutants.md: {old} faults were judged on an earlier state of the code; this one is {now}")
         return 0
     print("docs/mutants.md is not what its results say: run: make mutants ARGS=--write", file=sys.stderr)
     return 1
@@ -49,13 +57,17 @@ def main(*, write: bool) -> int:
 
 def _counted(mine: list[dict[str, Any]], rows: Iterable[dict[str, Any]], origin: str) -> str:
     counts = Counter(row["verdict"] for row in mine)
+    there_are = f" of {len(chosen_rows())}" if origin == "chosen" else ""
     said = [
-        f"{len(mine)} judged",
+        f"{len(mine)}{there_are} judged",
         *(f"{counts[each]} {each}" for each in (*results.NOTICED, "survived") if counts[each]),
     ]
     if unbuilt := sum(row["origin"] == origin and row["verdict"] == "unbuildable" for row in rows):
         said.append(f"{unbuilt} more did not build")
-    return ", ".join(said) + "."
+    trees = sorted({row["tree"] for row in mine})
+    states = ", ".join(f"`{tree}`" for tree in trees)
+    on = f" The code that was judged was in the state {states}; it may have changed since." if trees else ""
+    return ", ".join(said) + "." + on
 
 
 def _row(row: dict[str, Any], why: dict[str, str]) -> str:
