@@ -134,7 +134,7 @@ conformance: develop  ## what AWS says packets do, asserted one by one; writes d
 # -- checks -----------------------------------------------------------------------------------------------------------
 
 .PHONY: check lint format type stubs docs docs-check wheel-smoke
-check: lint type stubs docs-check test wheel-smoke  ## everything CI runs
+check: lint type stubs docs-check test bench-smoke wheel-smoke  ## everything CI runs
 
 lint: develop  ## ruff, cython-lint, codespell
 	@$(PY) -m ruff check .
