@@ -52,9 +52,9 @@ def test_every_verb_explains_itself(verb: list[str]) -> None:
 
 
 def test_a_misspelled_verb_is_told_with_the_one_that_was_meant() -> None:
-    result = run("chekc")
+    result = run("validat")
     assert result.exit_code == 2
-    assert "No such command 'chekc'; did you mean check?" in result.stderr
+    assert "No such command 'validat'; did you mean validate?" in result.stderr
     assert "did you mean" not in run("zzzzzz").stderr
 
 
