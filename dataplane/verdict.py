@@ -190,7 +190,7 @@ REASON_TEXT: dict[Reason, ReasonText] = {
         "internet gateway: the source has no public address", "IGW_PUBLIC_IP_ASSOCIATION_FOR_EGRESS"
     ),
     Reason.PUBLIC_DESTINATION_MISSING: ReasonText(
-        "internet gateway: no interface has this public address", "IGW_PRIVATE_IP_ASSOCIATION_FOR_INGRESS"
+        "internet gateway: no attached interface has this public address", "IGW_PRIVATE_IP_ASSOCIATION_FOR_INGRESS"
     ),
     Reason.PRIVATE_DESTINATION: ReasonText(
         "internet gateway: private destination addresses do not leave", "IGW_DESTINATION_ADDRESS_NOT_IN_RFC1918_EGRESS"
@@ -225,7 +225,7 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.PORT_QUEUE_FULL: ReasonText("the receiver's queue is full"),
     Reason.PORT_DOWN: ReasonText("the receiving interface is down"),
     Reason.GATEWAY_SPOOFED: ReasonText(
-        "gateway: the source is not an address of an interface in the VPC", "GATEWAY_REJECTS_SPOOFED_TRAFFIC"
+        "gateway: the source is not an address of an attached interface in the VPC", "GATEWAY_REJECTS_SPOOFED_TRAFFIC"
     ),
     Reason.EGRESS_ONLY_NO_SESSION: ReasonText(
         "egress-only internet gateway: no connection from inside matches this packet"
