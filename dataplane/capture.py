@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from dataplane.model._capture_points import Point, Side
 from dataplane.names import Names
 from dataplane.trace_text import object_text
-from dataplane.verdict import REASON_TEXT, Cause, Reason, Verdict
+from dataplane.verdict import REASON_TEXT, Cause, Reason, Verdict, aws_code
 
 _CAUSES = {
     Cause.ANSWER: "answer of the router",
@@ -77,8 +77,9 @@ def comment_of(record: Record, names: Names) -> str:
     parts = [_fate(record, names)]
     if record.verdict == Verdict.DROP:
         parts.append(f"rule {names[record.rule]}" if record.rule else "no rule")
-        text = REASON_TEXT[Reason(record.reason)]
-        parts.append(f"{text.text} [{text.aws_code}]" if text.aws_code else text.text)
+        reason, ends = Reason(record.reason), record.hops[-1] if record.hops else {"source": 0, "destination": 0}
+        text, code = REASON_TEXT[reason].text, aws_code(reason, ends["source"], ends["destination"])
+        parts.append(f"{text} [{code}]" if code else text)
     elif record.rule:
         parts.append(f"allowed by {names[record.rule]}")
     if record.member:

@@ -127,6 +127,11 @@ RULES_TIMES_GROUPS: Final = 1000
 """The quotas of rules per group and groups per interface, multiplied, may not exceed this (`VPC_QUOTAS`)."""
 PREFIX_LIST_ENTRIES: Final = 1000
 """Largest `max_entries` (https://docs.aws.amazon.com/vpc/latest/userguide/amazon-vpc-limits.html)."""
+GATEWAY_ENDPOINTS_PER_VPC: Final = 255
+"""Most gateway endpoints of a VPC, whatever the quota of the Region (`ENDPOINT_QUOTAS`)."""
+GROUP_DESCRIPTION: Final = 255
+"""Characters of the description of a security group, and of a rule
+(https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html)."""
 ACL_RULE_NUMBERS: Final = range(1, 32767)
 """32767 and up are AWS's own (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateNetworkAclEntry.html)."""
 

@@ -27,7 +27,7 @@ from itertools import groupby
 from typing import Any
 
 from dataplane.names import Name
-from dataplane.verdict import REASON_TEXT, Reason, Verdict
+from dataplane.verdict import REASON_TEXT, Reason, Verdict, aws_code
 
 JSON_VERSION = 1
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
@@ -155,6 +155,14 @@ class Walk:
         """The rule that decided, or the object that had none that applies."""
         return self.rule or self.object
 
+    @property
+    def aws_code(self) -> str:
+        """AWS's code for what the packet died of; empty where AWS has none."""
+        if not self.hops:
+            return REASON_TEXT[self.reason].aws_code
+        packet = self.hops[-1].packet
+        return aws_code(self.reason, packet.source, packet.destination)
+
     def path(self) -> tuple[str, ...]:
         """The objects passed, as ``kind path``, without those where nothing but quiet checks happened."""
         return tuple(str(hop.object) for hop in self.hops if any(step.action not in QUIET for step in hop.steps))
@@ -262,12 +270,11 @@ def _packet_from_json(value: Mapping[str, Any]) -> Packet:
 
 
 def _walk_to_json(walk: Walk) -> dict[str, Any]:
-    text = REASON_TEXT[walk.reason]
     return {
         "verdict": walk.verdict.name,
         "reason": walk.reason.name,
-        "text": text.text,
-        "aws_code": text.aws_code,
+        "text": REASON_TEXT[walk.reason].text,
+        "aws_code": walk.aws_code,
         "object": _name_to_json(walk.object),
         "rule": _name_to_json(walk.rule),
         "note": walk.note,

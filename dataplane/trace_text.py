@@ -61,7 +61,7 @@ def render_verdict(walk: Walk) -> str:
     text = REASON_TEXT[walk.reason]
     rule = f": {walk.rule}" if walk.rule else ""
     note = f" ({walk.note})" if walk.note else ""
-    code = f" [{text.aws_code}]" if text.aws_code else ""
+    code = f" [{walk.aws_code}]" if walk.aws_code else ""
     return f"DROPPED{where}{rule}{note}: {text.text}{code}"
 
 

@@ -8,6 +8,7 @@ one (https://docs.aws.amazon.com/vpc/latest/reachability/explanation-codes.html)
 from __future__ import annotations
 
 from enum import IntEnum
+from ipaddress import IPv4Network, ip_address
 from typing import NamedTuple
 
 
@@ -183,14 +184,14 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.NO_ROUTE: ReasonText("the route table has no route to the destination", "NO_ROUTE_TO_DESTINATION"),
     Reason.BLACKHOLE: ReasonText("the route is a blackhole", "BAD_STATE_ROUTE"),
     Reason.DESTINATION_UNKNOWN: ReasonText(
-        "no interface in the VPC has the destination address", "UNKNOWN_DESTINATION"
+        "no interface in the VPC has the destination address", "NO_POSSIBLE_DESTINATION"
     ),
     Reason.OUTSIDE_NO_ROUTE: ReasonText("nobody on the internet has the destination address"),
     Reason.PUBLIC_SOURCE_MISSING: ReasonText(
         "internet gateway: the source has no public address", "IGW_PUBLIC_IP_ASSOCIATION_FOR_EGRESS"
     ),
     Reason.PUBLIC_DESTINATION_MISSING: ReasonText(
-        "internet gateway: no interface has this public address", "IGW_PRIVATE_IP_ASSOCIATION_FOR_INGRESS"
+        "internet gateway: no attached interface has this public address", "IGW_PRIVATE_IP_ASSOCIATION_FOR_INGRESS"
     ),
     Reason.PRIVATE_DESTINATION: ReasonText(
         "internet gateway: private destination addresses do not leave", "IGW_DESTINATION_ADDRESS_NOT_IN_RFC1918_EGRESS"
@@ -225,7 +226,7 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.PORT_QUEUE_FULL: ReasonText("the receiver's queue is full"),
     Reason.PORT_DOWN: ReasonText("the receiving interface is down"),
     Reason.GATEWAY_SPOOFED: ReasonText(
-        "gateway: the source is not an address of an interface in the VPC", "GATEWAY_REJECTS_SPOOFED_TRAFFIC"
+        "gateway: the source is not an address of an attached interface in the VPC", "GATEWAY_REJECTS_SPOOFED_TRAFFIC"
     ),
     Reason.EGRESS_ONLY_NO_SESSION: ReasonText(
         "egress-only internet gateway: no connection from inside matches this packet"
@@ -260,10 +261,7 @@ REASON_TEXT: dict[Reason, ReasonText] = {
         "load balancer: a packet to a target leads through another endpoint, or one from a target was inside another"
     ),
     Reason.ENDPOINT_UNAVAILABLE: ReasonText("endpoint: not available (pending acceptance, rejected or failed)"),
-    Reason.ENDPOINT_FROM_OUTSIDE: ReasonText(
-        "gateway endpoint: only what comes from inside the VPC is forwarded",
-        "VPCE_GATEWAY_EGRESS_SOURCE_ADDRESS_RESTRICTION",
-    ),
+    Reason.ENDPOINT_FROM_OUTSIDE: ReasonText("gateway endpoint: only what comes from inside the VPC is forwarded"),
     Reason.ENDPOINT_PROTOCOL: ReasonText(
         "gateway endpoint: only TCP and ping are forwarded", "VPCE_GATEWAY_PROTOCOL_RESTRICTION"
     ),
@@ -277,3 +275,14 @@ REASON_TEXT: dict[Reason, ReasonText] = {
         "an endpoint or load balancer does not answer what is sent to its own address"
     ),
 }
+_SHARED = IPv4Network("100.64.0.0/10")
+"""RFC 6598. The codes in `REASON_TEXT` are those of the other private addresses."""
+
+
+def aws_code(reason: Reason, source: int | str, destination: int | str) -> str:
+    """AWS's code for what a packet between two addresses died of; an empty text where it has none."""
+    code = REASON_TEXT[reason].aws_code
+    address = {Reason.PRIVATE_SOURCE: source, Reason.PRIVATE_DESTINATION: destination}.get(reason)
+    if address is not None and ip_address(address) in _SHARED:
+        return code.replace("RFC1918", "RFC6598")
+    return code

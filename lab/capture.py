@@ -256,7 +256,7 @@ def _addresses(topology: Topology) -> dict[str, list[str]]:
     """What filters may call by name: nodes, at all of their interfaces."""
     found: dict[str, list[str]] = {}
     for each in topology.interfaces:
-        if each.kind == "interface" and each.is_attached:
+        if each.is_attached:
             name = each.path.partition("/")[0]
             found.setdefault(name, []).extend(map(str, (*each.addresses4, *each.addresses6)))
     for name, host in topology.lab.internet.hosts.items():

@@ -12,7 +12,7 @@ from dataplane.analysis.judge import Result
 from dataplane.names import Name
 from dataplane.trace import Action
 from dataplane.trace_text import ACTION_TEXT, object_text, rule_text
-from dataplane.verdict import REASON_TEXT, Verdict
+from dataplane.verdict import REASON_TEXT, Verdict, aws_code
 
 JSON_VERSION = 1
 _UNWRITABLE = re.compile("[^\t\n\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -24,14 +24,15 @@ Row = Mapping[str, Any]
 def row_of(result: Result) -> dict[str, Any]:
     """Return a result as a JSON object; keys are only ever added."""
     check, leg = result.check, result.blocked_by
+    ends = str(result.resolved.source), str(result.resolved.destination)
     return {
         "number": result.number,
         "check": str(check),
         "claim": check.claim,
         "from": check.ends.source,
         "to": check.ends.destination,
-        "source": str(result.resolved.source),
-        "destination": str(result.resolved.destination),
+        "source": ends[0],
+        "destination": ends[1],
         "protocol": result.resolved.protocol,
         "port": check.port,
         "source_port": result.source_port,
@@ -53,7 +54,7 @@ def row_of(result: Result) -> dict[str, Any]:
             "groups": list(result.groups),
             "reason": leg.reason.name,
             "text": REASON_TEXT[leg.reason].text,
-            "aws_code": REASON_TEXT[leg.reason].aws_code,
+            "aws_code": aws_code(leg.reason, *(reversed(ends) if leg.is_answer else ends)),
         },
         "legs": [_leg(each) for each in result.legs],
     }

@@ -43,7 +43,7 @@ def fib_rows(label: str, routes: Iterable[Route], at: Indexes) -> tuple[Rows, Fi
 
 def map_rows(entries: list[Translation], addresses: list[int]) -> tuple[Rows, Rows]:
     """The intervals of a map, outward and inward; what they lead to is added to `addresses`."""
-    outward = [(each.inside, each.outside) for each in entries if each.outward]
+    outward = [(each.inside, each.outside) for each in entries]
     inward = [(each.outside, each.inside) for each in entries]
     tables = []
     for pairs in (outward, inward):

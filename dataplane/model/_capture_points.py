@@ -5,7 +5,7 @@
     igw:VPC, eigw:VPC        an internet gateway, an egress-only one: /inside and /outside
     peering:NAME             a VPC peering
     gwlb:VPC/NAME            a gateway load balancer: /outer (GENEVE, with its targets) and /inner (what is in it)
-    internet                 the internet, between all gateways and hosts
+    internet                 the internet, between all gateways and hosts (no node may be called so)
 
 One side is asked for by its name, ``nat:shop/nat/outside``; the VPC may be left out where only one has the name.
 """
@@ -110,7 +110,7 @@ def _one_side(point: Point, word: str, side: str) -> Point:
 
 def _interfaces(topology: Topology) -> Iterator[tuple[str, Point]]:
     for each in topology.interfaces:
-        if each.kind == "interface" and each.is_attached:
+        if each.is_attached:
             realm = Name("vpc", each.subnet.vpc)
             yield each.path, _port(each.path, realm, (*each.addresses4, *each.addresses6))
     for name in (*topology.lab.internet.hosts, *topology.lab.aws_services):

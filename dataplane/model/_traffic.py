@@ -16,7 +16,8 @@ from dataplane.model._fields import doc
 PROTOCOLS = {"all": -1, "icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}
 """The names AWS knows; other protocols have numbers only."""
 _NAMES = {number: name for name, number in PROTOCOLS.items()}
-ICMP = (1, 58)
+ICMPV6 = 58
+ICMP = (1, ICMPV6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +117,10 @@ class Traffic:
         default=None, metadata=doc("type and code, for icmp and icmpv6 only; all of them when left out")
     )
 
-    def check_traffic(self) -> Iterator[Problem]:
-        """Yield what AWS would refuse, or would accept and ignore."""
+    def check_traffic(self, *, without_ports: str) -> Iterator[Problem]:
+        """Yield what AWS would refuse, or would accept and ignore; `without_ports`: its code for a lack of ports."""
         if self.protocol.has_ports and self.ports is None:
-            yield Problem("ports", f"a {self.protocol} rule needs ports", "MissingParameter", "all ports are 0-65535")
+            yield Problem("ports", f"a {self.protocol} rule needs ports", without_ports, "all ports are 0-65535")
         if self.ports is not None and not self.protocol.has_ports:
             yield Problem("ports", f"ports mean nothing for protocol {self.protocol}", "", "leave ports out")
         if self.icmp is None:

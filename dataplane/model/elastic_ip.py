@@ -41,7 +41,7 @@ class PublicAddress:
     automatic: bool = False
     """Assigned by AWS, not an Elastic IP."""
     is_attached: bool = True
-    """Whether the interface that has the private address is; else nobody goes out with the public one."""
+    """Whether the interface that has the private address is; else the public one leads nowhere, either way."""
 
     def check(self, topology: Topology) -> Iterator[Problem]:
         """Yield what AWS would refuse. Paths are complete."""
@@ -66,6 +66,7 @@ class PublicAddress:
         """Add the translation, and the internet's route to it. Without a gateway nobody can use it."""
         if topology.vpc(self.vpc).internet_gateway is None:
             return
-        translation = Translation(self.private, self.public, outward=self.is_attached)
-        program.maps.setdefault(internet_gateway.label(self.vpc), []).append(translation)
+        if self.is_attached:
+            translation = Translation(self.private, self.public)
+            program.maps.setdefault(internet_gateway.label(self.vpc), []).append(translation)
         internet_gateway.add_internet_route(program, self.vpc, host_network(self.public))

@@ -17,9 +17,9 @@ https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html
 Deviations from AWS:
 - Intervals begin at full minutes of lab time, and are as long as `max_aggregation_interval` says, of every interface.
 - ``tcp-flags`` is 0 where there were none, of other protocols too.
-- ``traffic-path`` is that of Nitro instances: 7 and 8 for gateway endpoints and internet gateways. It is ``-`` for what
-  died before it came to a gateway or to the gates of another interface; of a packet that dies between two interfaces
-  it is 1 if the second one is watched too.
+- ``traffic-path`` is that of Nitro instances: 7 for gateway endpoints, 8 for internet gateways and egress-only ones. It
+  is ``-`` for what died before it was through a gateway (too large for it, for example) or came to the gates of another
+  interface; of a packet that dies between two interfaces it is 1 if the second one is watched too.
 - A packet that a gateway has cut to fit is counted at the interfaces behind it as the one it was.
 - A packet that an interface let pass and that died further on (no route, no port, no answer) is an ACCEPT there.
 - ``reject-reason`` and ``encryption-status`` are ``-``: what they tell of does not exist here.

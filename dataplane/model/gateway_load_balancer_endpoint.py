@@ -16,6 +16,8 @@ sent to the endpoint's own address dies there.
 
 Deviations from AWS:
 - The id is derived from the name, unless it is written.
+- A route of its own subnet's table cannot lead to it. AWS tells to have it in another subnet than the servers, and does
+  not say what becomes of one that is not.
 - An endpoint that is not available keeps its address and drops what is routed to it.
 - What a TTL loses at an endpoint is not documented: one on each way, as captures show.
 - The status of a flow is kept at the endpoint: two endpoints of one service never share a flow.
@@ -307,7 +309,7 @@ class VpcEndpointTarget(RouteTarget):
             yield Problem(
                 "",
                 f"{self.name} is in subnet {endpoint.subnet.name}, which uses this table",
-                "InvalidParameterValue",
+                "",
                 "an endpoint is in another subnet than those whose routes lead to it",
             )
 

@@ -19,6 +19,9 @@ Deviations from AWS:
   traceroutes from instances show nothing there (`settings.internet_gateway_ttl`).
 - "The internet" is the hosts of the lab file and the public addresses of its VPCs.
 - Bring-your-own pools on a gateway route table do not exist here.
+- An IPv4 address outside must belong to an attached interface; AWS does not say so of IPv6. What comes in for an IPv6
+  address that nobody has goes by the gateway's table, and what an interface sends from one that no attached interface
+  has is dropped.
 - A gateway route for a whole VPC block redirects what comes in for its target's own subnet too, but lets that subnet go
   out directly: its target must.
 """
@@ -141,7 +144,10 @@ def guards(
     it is."""
     sources6 = f"{here}/ipv6"
     program.sets[sources6] = [
-        host_network(address) for interface in topology.interfaces_of_vpc(vpc) for address in interface.addresses6
+        host_network(address)
+        for interface in topology.interfaces_of_vpc(vpc)
+        if interface.kind != "network-interface"  # one that is not attached: whoever sends so is not it
+        for address in interface.addresses6
     ]
     families = sorted({redirect.family for redirect in redirects})
     steps = [f"{here}/out/redirected:{family}" for family in families]

@@ -74,6 +74,10 @@ class LabFile:
             yield from within(f"internet.hosts.{name}", host.check(topology, name))
             if name in self.instances:
                 yield Problem(f"internet.hosts.{name}", f"an instance is called {name} too", "", "write another name")
+        for key, names in (("instances", self.instances), ("internet.hosts", self.internet.hosts)):
+            if INTERNET in names:
+                message = f"{INTERNET} is what the internet itself is called, in captures"
+                yield Problem(f"{key}.{INTERNET}", message, "", "write another name")
         for interface in topology.interfaces:
             yield from check_addresses(topology, interface)
         for public in topology.public_addresses:

@@ -9,7 +9,8 @@ https://docs.aws.amazon.com/vpc/latest/userguide/vpc-network-acls.html
     -> route table of S -> **ingress rules of T's ACL** (remote = source) -> groups of the receiver
 
 Deviations from AWS:
-- A rule for icmp or icmpv6 without type and code means all of them; the API wants them spelled out.
+- A rule for icmp or icmpv6 without type and code means all of them; the API wants them spelled out. It takes them with
+  icmpv6 and an IPv4 block too, and does not look at them; here they are refused.
 - Traffic that the route table hands to an interface in its own subnet is judged by the egress rules: where it is going
   is known only afterwards. AWS does not document this case.
 - Fragments, here and in security groups: AWS does not document them. The first one of a datagram is judged by its
@@ -28,7 +29,7 @@ from dataplane.errors import Problem
 from dataplane.limits import ACL_RULE_NUMBERS
 from dataplane.model._fields import doc, within
 from dataplane.model._placed import PlacedSubnet
-from dataplane.model._traffic import Protocol, Traffic
+from dataplane.model._traffic import ICMPV6, Protocol, Traffic
 from dataplane.program import Filter, Program, Rule, Side
 from dataplane.verdict import Reason
 
@@ -52,7 +53,10 @@ class NetworkAclRule(Traffic):
 
     def check(self) -> Iterator[Problem]:
         """Yield what AWS would refuse about the rule itself."""
-        yield from self.check_traffic()
+        yield from self.check_traffic(without_ports="MissingParameter")
+        if self.protocol.number == ICMPV6 and self.cidr.version == 4 and self.icmp is not None:
+            message = f"for a block of IPv4, as {self.cidr} is, AWS takes icmpv6 to be of all types and codes"
+            yield Problem("icmp", message, "", "leave icmp out, or write a block of IPv6")
         if self.rule not in ACL_RULE_NUMBERS:
             yield Problem("rule", f"{self.rule} is not from 1 to 32766", "InvalidParameterValue", "write, say, 100")
 

@@ -13,7 +13,7 @@ https://docs.aws.amazon.com/vpc/latest/userguide/route-tables-priority.html
 A gateway endpoint puts a route for the prefix list of its service into each of its tables.
 
 A route whose target is gone or not active is a *blackhole*: it still wins, and drops. The same is written as target
-``blackhole``. A propagated route never takes anything from `local`, however specific it is.
+``blackhole``.
 
 Deviations from AWS:
 - Tables have a name; the main one is that with ``main: true``, else the one called ``main``, which is there whether
@@ -21,6 +21,8 @@ Deviations from AWS:
 - Two prefix-list routes with one prefix: AWS chooses at random; here the first in the file wins.
 - Propagated routes are written down: what a VPC route server has learned from an appliance. Virtual private gateways do
   not exist here.
+- A propagated route never takes anything from `local`, however specific it is, and no gateway's table has any. AWS says
+  the first of routes from VPN and Direct Connect only, and lets a route server propagate to gateways' tables.
 """
 
 from __future__ import annotations

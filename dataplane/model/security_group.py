@@ -16,7 +16,9 @@ is matched against the addresses that carry the group now.
 Deviations from AWS:
 - The default group of a VPC is called ``default`` and exists whether declared or not; declared, it is as declared.
 - A rule that refers to a group of a peer VPC is refused unless the peering is active or has been deleted. Deleted,
-  the rule is stale: it stays and matches nothing.
+  the rule is stale: it stays and matches nothing. On AWS a rule is stale too once the group of the peer VPC is deleted;
+  here a group that is not there is refused, as it is more often a slip of the pen.
+- A rule for icmp whose other end is IPv6 only, or for icmpv6 and IPv4, is refused: it would match nothing.
 - Groups are not associated with further VPCs, nor shared between accounts.
 - EC2's block of outgoing TCP port 25 is not modelled.
 - What groups never filter on AWS (Amazon DNS, DHCP, the metadata and time services) does not exist here; packets to
@@ -28,6 +30,7 @@ Deviations from AWS:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
@@ -35,11 +38,12 @@ from operator import eq
 from typing import TYPE_CHECKING, Literal
 
 from dataplane.errors import Problem
+from dataplane.limits import GROUP_DESCRIPTION
 from dataplane.model import prefix_list
 from dataplane.model._cidr import host_network
 from dataplane.model._fields import doc, unknown, within
 from dataplane.model._rule_peer import RulePeer
-from dataplane.model._traffic import Protocol, Traffic
+from dataplane.model._traffic import ICMP, ICMPV6, Protocol, Traffic
 from dataplane.program import GroupPolicy, Prefix, Program, Rule, Timeouts
 from dataplane.splices import splices
 
@@ -49,6 +53,9 @@ if TYPE_CHECKING:
 Direction = Literal["ingress", "egress"]
 DEFAULT = "default"
 """The group of interfaces that name none."""
+_NOT_IN_DESCRIPTIONS = re.compile(r"[^a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]")
+"""https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html, and of rules
+https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html"""
 ANYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 
 
@@ -124,24 +131,49 @@ class SecurityGroup:
             ("ingress", self.ingress),
             ("egress", self.egress or ()),
         )
+        yield from within("description", _check_description(self.description))
         for direction, rules in directions:
-            seen: dict[str, int] = {}
+            seen: dict[tuple[str, object], int] = {}
             for index, rule in enumerate(rules):
                 at = f"{direction}[{index}]"
-                yield from within(at, rule.check_traffic())
+                yield from within(at, rule.check_traffic(without_ports="InvalidParameterValue"))
+                yield from within(at, _check_family(topology, rule))
+                yield from within(f"{at}.description", _check_description(rule.description))
                 side = "source" if direction == "ingress" else "destination"
                 yield from within(f"{at}.{side}", rule.remote.check(topology, vpc))
-                if rule.name() in seen:
+                # a group has several names: self, group:NAME and group:VPC/NAME
+                far = rule.remote.resolve(vpc, name) if rule.remote.group else rule.remote
+                same = rule.in_words(), far
+                if same in seen:
                     yield Problem(
                         at,
-                        f"the rule is the same as {direction}[{seen[rule.name()]}]",
+                        f"the rule is the same as {direction}[{seen[same]}]",
                         "InvalidPermission.Duplicate",
                         "remove one of them",
                     )
-                seen.setdefault(rule.name(), index)
+                seen.setdefault(same, index)
             for version in (4, 6):
                 weight = sum(rule.remote.weight(topology, version) for rule in rules)
                 yield from topology.over_quota("rules_per_security_group", weight, direction)
+
+
+def _check_family(topology: Topology, rule: GroupRule) -> Iterator[Problem]:
+    """Yield why a rule for ICMP could match nothing: it has a protocol for each family of addresses."""
+    protocol, family = rule.protocol.number, 6 if rule.protocol.number == ICMPV6 else 4
+    other = 10 - family
+    if protocol in ICMP and rule.remote.weight(topology, other) and not rule.remote.weight(topology, family):
+        message = f"{rule.protocol} is of IPv{family}, and {rule.remote} of IPv{other}: the rule would match nothing"
+        yield Problem("protocol", message, "", f"write {'icmp' if family == 6 else 'icmpv6'}")
+
+
+def _check_description(text: str) -> Iterator[Problem]:
+    """Yield why AWS would not take the description of a group or a rule."""
+    if len(text) > GROUP_DESCRIPTION:
+        message = f"the description has {len(text)} characters, and {GROUP_DESCRIPTION} are allowed"
+        yield Problem("", message, "InvalidParameterValue", "write less")
+    elif wrong := _NOT_IN_DESCRIPTIONS.search(text):
+        message = f"a description cannot have {wrong[0]!r}"
+        yield Problem("", message, "InvalidParameterValue", "write a-z, A-Z, 0-9, spaces and ._-:/()#,@[]+=&;{}!$*")
 
 
 def label(vpc: str, name: str) -> str:

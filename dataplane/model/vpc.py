@@ -29,6 +29,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dataplane.errors import Problem
+from dataplane.limits import GATEWAY_ENDPOINTS_PER_VPC as MOST_ENDPOINTS
 from dataplane.model import network_acl, route_table, security_group
 from dataplane.model._cidr import Network, overlap
 from dataplane.model._fields import doc, within
@@ -197,6 +198,9 @@ class Vpc:
             ("endpoints_per_vpc", len(self.gateway_load_balancer_endpoints), "gateway_load_balancer_endpoints"),
         ):
             yield from topology.over_quota(quota, count, path)
+        if len(self.gateway_endpoints) > MOST_ENDPOINTS:
+            message = f"{len(self.gateway_endpoints)} gateway endpoints of a VPC, and {MOST_ENDPOINTS} is the most"
+            yield Problem("gateway_endpoints", message, "VpcEndpointLimitExceeded", "no quota raises it")
         mine = [peering for peering in topology.lab.peerings.values() if name in (peering.requester, peering.accepter)]
         pending = sum(peering.status == "pending-acceptance" and peering.requester == name for peering in mine)
         yield from topology.over_quota("active_peerings_per_vpc", sum(peering.is_active for peering in mine), "")

@@ -41,8 +41,7 @@ class Rule:
 
 
 class Translation(NamedTuple):
-    """One pair of a 1:1 translation; not `outward`: it holds for what comes in only."""
+    """One pair of a 1:1 translation."""
 
     inside: IPv4Address
     outside: IPv4Address
-    outward: bool = True

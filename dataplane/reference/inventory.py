@@ -156,14 +156,18 @@ class Inventory:
 
     def public_address(self, vpc: str, private: Address) -> IPv4Address | None:
         """The public address of a private one, as long as the interface that has it is attached."""
-        owner = self.owner(vpc, private)
-        if isinstance(owner, Interface) and not owner.is_attached:
+        if self._is_detached(vpc, private):
             return None
         return next((public for where, public in self.public_of.items() if where == (vpc, private)), None)
 
     def private_address(self, vpc: str, public: Address) -> IPv4Address | None:
-        """The private address of a VPC that a public one belongs to."""
-        return next((at for (owner, at), mine in self.public_of.items() if (owner, mine) == (vpc, public)), None)
+        """The private address of a VPC that a public one belongs to, as long as its interface is attached."""
+        found = next((at for (owner, at), mine in self.public_of.items() if (owner, mine) == (vpc, public)), None)
+        return None if found is None or self._is_detached(vpc, found) else found
+
+    def _is_detached(self, vpc: str, private: Address) -> bool:
+        owner = self.owner(vpc, private)
+        return isinstance(owner, Interface) and not owner.is_attached
 
     def vpc_of_public(self, public: Address) -> str | None:
         """The VPC with an internet gateway that a public address leads to."""
@@ -197,8 +201,8 @@ class Inventory:
         return next((host for host in self.hosts if address in host.addresses), None)
 
     def has_address6(self, vpc: str, address: Address) -> bool:
-        """Whether an interface of a VPC has an IPv6 address."""
-        return any(address in i.addresses for i in self.interfaces if i.vpc == vpc)
+        """Whether an attached interface of a VPC has an IPv6 address."""
+        return any(address in i.addresses for i in self.interfaces if i.vpc == vpc and i.is_attached)
 
     def vpc_of_block6(self, address: Address) -> tuple[str | None, str]:
         """The VPC with a gateway to the internet (of either kind) whose IPv6 blocks hold an address, and the block."""

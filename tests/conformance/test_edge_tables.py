@@ -161,6 +161,26 @@ def test_target_is_gone() -> None:
     assert (result.reason, result.sent) == (Reason.BLACKHOLE, ())
 
 
+@behaviour(
+    "What is for an Elastic IP of an interface that is not attached is not redirected: the gateway does not take it",
+    source=reachability(),
+)
+def test_elastic_ip_of_a_detached_interface() -> None:
+    def text(attachment: str) -> str:
+        extra = f"""    network_interfaces:
+      extra: {{subnet: web, private_ips: [10.0.1.50], elastic_ips: {{10.0.1.50: 203.0.113.50}}{attachment}}}
+    security_groups: {{open"""
+        return changed(LAB, ("    security_groups: {open", extra))
+
+    network = Network(text(", attachment: {instance: web, device_index: 1}"))
+    for _ in range(2):
+        assert network.send("far", inbound("203.0.113.50")).to == "fw"
+        network.apply(text(""))
+        result = network.send("far", inbound("203.0.113.50"))
+        assert (result.reason, result.by) == (Reason.PUBLIC_DESTINATION_MISSING, "internet-gateway v")
+        network.apply(text(", attachment: {instance: web, device_index: 1}"))
+
+
 @behaviour("An edge route is for a whole block of the VPC or of a subnet, and leads to an interface", source=PAGE)
 @pytest.mark.parametrize(
     ("destination", "target", "fits"),

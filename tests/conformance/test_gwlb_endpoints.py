@@ -159,7 +159,11 @@ def test_prefix_list() -> None:
     assert ("vpcs.shop.route_tables.apps.routes[0].destination", "InvalidParameterValue") in refused(text)
 
 
-@behaviour("An endpoint is in another subnet than those whose routes lead to it", source=balancer_guide("introduction"))
+@behaviour(
+    "An endpoint is in another subnet than those whose routes lead to it",
+    source=balancer_guide("introduction"),
+    silent=True,
+)
 def test_own_subnet() -> None:
     text = changed(
         LAB,
@@ -168,7 +172,7 @@ def test_own_subnet() -> None:
             f"      gwlbe:\n        routes:\n          - {TO_ENDPOINT}\n",
         ),
     )
-    assert ("vpcs.shop.route_tables.gwlbe.routes[0].target", "InvalidParameterValue") in refused(text)
+    assert ("vpcs.shop.route_tables.gwlbe.routes[0].target", "") in refused(text)
 
 
 @behaviour(

@@ -225,7 +225,29 @@ def test_detached_interface() -> None:
     probe = IP(src=FAR, dst="203.0.113.50") / ICMP()
     assert Network(text(", attachment: {instance: a1, device_index: 1}")).send("far", probe).to == "a1"
     result = Network(text("")).send("far", probe)
-    assert (result.verdict, result.sent) == (Verdict.DROP, ())
+    assert (result.reason, result.sent) == (Reason.PUBLIC_DESTINATION_MISSING, ())
+
+
+@behaviour(
+    "An IPv6 address of an interface that is not attached does not leave through a gateway",
+    source=reachability(),
+    silent=True,
+)
+def test_detached_interface_ipv6() -> None:
+    unchecked = changed(VPC, ("private_ip: 10.0.1.11,", "private_ip: 10.0.1.11, source_dest_check: false,"))
+
+    def text(attachment: str) -> str:
+        extra = f"""    network_interfaces:
+      extra: {{subnet: public, ipv6_addresses: ["2001:db8:a:1::50"], security_groups: [open]{attachment}}}
+    nat_gateways:"""
+        return changed(unchecked, ("    nat_gateways:", extra))
+
+    probe = IPv6(src="2001:db8:a:1::50", dst="2001:db8:99::10") / ICMPv6EchoRequest()
+    network = Network(text(", attachment: {instance: a2, device_index: 1}"))
+    assert network.send("a1", probe).to == "far"
+    network.apply(text(""))
+    result = network.send("a1", probe)
+    assert (result.reason, result.sent) == (Reason.GATEWAY_SPOOFED, ())
 
 
 @behaviour("An IPv6 source that no interface of the VPC has does not leave through a gateway", source=reachability())

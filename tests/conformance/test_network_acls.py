@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6
+from scapy.packet import Raw
 
 from dataplane.verdict import Reason
 from tests.conformance.behaviours import behaviour
@@ -120,6 +121,20 @@ def test_remote() -> None:
     assert (comes_in(network, ICMP()), goes_out(network, ICMP())) == (True, True)
     network = Network(lab(ours, ours))
     assert (comes_in(network, ICMP()), goes_out(network, ICMP())) == (False, False)
+
+
+@behaviour(
+    "A rule for protocol 58 with an IPv4 block is for all types and codes, and none is said",
+    source=ec2_api("CreateNetworkAclEntry"),
+)
+def test_icmpv6_in_ipv4() -> None:
+    rule = "{rule: 90, protocol: icmpv6, cidr: 0.0.0.0/0, action: deny}"
+    for kind in (0, 128, 255):
+        probe = IP(src=OUT, dst=IN, proto=58) / Raw(bytes([kind, 0]) + bytes(6))
+        assert Network(lab(ALL, ALL)).send("out", probe).to == "in"
+        assert Network(lab(f"{rule}, {ALL}", ALL)).send("out", probe).reason is Reason.ACL_INGRESS
+    with_type = rule.replace("action", "icmp: {type: 128}, action")
+    assert refused(lab(f"{with_type}, {ALL}", ALL)) == {("vpcs.v.network_acls.acl.ingress[0].icmp", "")}
 
 
 @behaviour(

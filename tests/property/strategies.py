@@ -55,11 +55,12 @@ def labs(draw: st.DrawFn) -> RandomLab:
     peered = not same_cidr and draw(st.booleans())
     peers = ["0.0.0.0/0", "10.0.1.0/24", "10.0.2.10/32", "198.51.100.0/24", "::/0", "2001:db8:10:1::/64"]
 
-    def sg_rules(end: str) -> list[dict[str, Any]]:
+    def sg_rules(name: str, end: str) -> list[dict[str, Any]]:
         rules = []
         for _ in range(draw(st.integers(0, 3))):
             rule = _match(draw)
             choice = draw(st.sampled_from([*peers, "self", "group:one"]))
+            choice = "self" if choice == f"group:{name}" else choice
             if rule["protocol"] == "icmp" and ":" in choice and "/" in choice:
                 choice = "0.0.0.0/0"
             if (wanted := {**rule, end: choice}) not in rules:  # AWS refuses duplicates
@@ -70,8 +71,8 @@ def labs(draw: st.DrawFn) -> RandomLab:
         return {
             name: {
                 "description": name,
-                "ingress": sg_rules("source"),
-                **({"egress": sg_rules("destination")} if draw(st.integers(0, 3)) == 0 else {}),
+                "ingress": sg_rules(name, "source"),
+                **({"egress": sg_rules(name, "destination")} if draw(st.integers(0, 3)) == 0 else {}),
             }
             for name in ("one", "two")
         } | {

@@ -125,11 +125,13 @@ def referring(draw: st.DrawFn, lab: dict[str, Any]) -> dict[str, Any]:
     for instance in other["instances"].values():
         groups = [name for name in instance["security_groups"] if name != "open"]
         instance["security_groups"] = groups or [draw(st.sampled_from(["one", "two"]))]
-    for group in other["vpcs"]["shop"]["security_groups"].values():
+    for name, group in other["vpcs"]["shop"]["security_groups"].items():
         rule = {"protocol": draw(st.sampled_from(["all", "tcp", "udp"])), "ports": "0-1023"}
         if rule["protocol"] == "all":
             del rule["ports"]
         rule["source"] = draw(st.sampled_from(["group:one", "group:two", "self"]))
+        if rule["source"] == f"group:{name}":
+            rule["source"] = "self"
         group["ingress"] = [*group["ingress"], *([] if rule in group["ingress"] else [rule])]
         if draw(st.booleans()):
             group["egress"] = [{"protocol": "all", "destination": draw(st.sampled_from(["group:one", "group:two"]))}]

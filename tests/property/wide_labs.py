@@ -58,11 +58,12 @@ def _traffic(draw: Draw, *, six: bool = False) -> dict[str, Any]:
     return found
 
 
-def group_rules(draw: Draw, end: str, references: list[str]) -> list[dict[str, Any]]:
-    """Up to three rules of one side of a security group."""
+def group_rules(draw: Draw, name: str, end: str, references: list[str]) -> list[dict[str, Any]]:
+    """Up to three rules of one side of the security group called `name`."""
     rules: list[dict[str, Any]] = []
     for _ in range(draw(st.integers(0, 3))):
         peer = draw(st.sampled_from([*references, "0.0.0.0/0"] if draw(st.booleans()) else [*BLOCKS, *BLOCKS6]))
+        peer = "self" if peer == f"group:{name}" else peer
         is_wide = peer in references and draw(st.booleans())
         rule = {**({"protocol": "all"} if is_wide else _traffic(draw, six=peer in BLOCKS6)), end: peer}
         if rule not in rules:
@@ -74,9 +75,9 @@ def groups(draw: Draw, references: list[str]) -> Lab:
     """Groups one and two, drawn, and one that is open to everybody."""
     found: Lab = {}
     for name in ("one", "two"):
-        found[name] = {"description": name, "ingress": group_rules(draw, "source", references)}
+        found[name] = {"description": name, "ingress": group_rules(draw, name, "source", references)}
         if few(draw, 3):
-            found[name]["egress"] = group_rules(draw, "destination", references)
+            found[name]["egress"] = group_rules(draw, name, "destination", references)
     anywhere = [{"protocol": "all", "source": block} for block in ("0.0.0.0/0", "::/0")]
     return found | {"open": {"description": "open", "ingress": anywhere}}
 

@@ -53,7 +53,7 @@ vpcs:
         description: everything in
         ingress: [{protocol: all, source: 0.0.0.0/0}]
       vpc:
-        description: the gateway's subnet in
+        description: the subnet of the gateway in
         ingress: [{protocol: all, source: 10.0.1.0/24}]
     nat_gateways:
       nat: {subnet: public, elastic_ip: 203.0.113.10, private_ip: 10.0.1.5}

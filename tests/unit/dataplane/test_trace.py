@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.names import Name
+from dataplane.capture import Record, comment_of
+from dataplane.names import Name, Names
 from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of
 from dataplane.trace_text import ACTION_TEXT, path_text, render, render_verdict, why_text
-from dataplane.verdict import Reason, Verdict
+from dataplane.verdict import Reason, Verdict, aws_code
+from tests.scenario.labs import SHOP
+from tests.scenario.network import Network
 
 APP = Name("interface", "app/eth0")
 EXAMPLE = Name("interface", "example/eth0")
@@ -359,3 +362,33 @@ def test_the_path_leaves_out_objects_that_only_checked() -> None:
         "route-table shop/private",
         "nat-gateway shop/nat",
     )
+
+
+@pytest.mark.parametrize(
+    ("destination", "code"),
+    [
+        ("172.20.0.1", "IGW_DESTINATION_ADDRESS_NOT_IN_RFC1918_EGRESS"),
+        ("100.64.0.0", "IGW_DESTINATION_ADDRESS_NOT_IN_RFC6598_EGRESS"),
+        ("100.127.255.255", "IGW_DESTINATION_ADDRESS_NOT_IN_RFC6598_EGRESS"),
+        ("10.0.9.9", "NO_POSSIBLE_DESTINATION"),
+    ],
+)
+def test_codes_of_aws_depend_on_the_address(destination: str, code: str) -> None:
+    walk = Network(SHOP).trace("web", destination).forward
+    assert walk.aws_code == code
+    assert render_verdict(walk).endswith(f"[{code}]")
+
+
+def test_codes_of_private_sources() -> None:
+    assert aws_code(Reason.PRIVATE_SOURCE, "10.0.0.1", "100.64.0.1") == "IGW_SOURCE_ADDRESS_NOT_IN_RFC1918_INGRESS"
+    assert aws_code(Reason.PRIVATE_SOURCE, "100.127.255.255", "::1") == "IGW_SOURCE_ADDRESS_NOT_IN_RFC6598_INGRESS"
+    assert aws_code(Reason.NO_ROUTE, "100.64.0.1", "100.64.0.1") == "NO_ROUTE_TO_DESTINATION"
+
+
+def test_codes_of_aws_in_captures() -> None:
+    names = Names()
+    gateway = names.intern("internet-gateway", "shop")
+    ends = {"source": 0x0A000102, "destination": 0x64400001}
+    fate = (int(Verdict.DROP), int(Reason.PRIVATE_DESTINATION), gateway, 0, 0, True, 0, 0, 0)
+    comments = [comment_of(Record(0, 0, b"", *fate, hops), names) for hops in ([ends], [])]
+    assert ["NOT_IN_RFC6598_EGRESS" in each for each in comments] == [True, False]

@@ -37,7 +37,7 @@ def test_a_public_address_stands_for_a_private_one_at_the_gateway() -> None:
     lowered = program(
         vpcs={"shop": GATEWAY}, instances={"web": instance(private_ip="10.0.1.9", elastic_ip="203.0.113.20")}
     )
-    assert lowered.maps["internet-gateway:shop"] == [(IPv4Address("10.0.1.9"), IPv4Address("203.0.113.20"), True)]
+    assert lowered.maps["internet-gateway:shop"] == [(IPv4Address("10.0.1.9"), IPv4Address("203.0.113.20"))]
     assert routes(lowered, "internet") == {"203.0.113.20/32": "internet-gateway:shop/in"}
 
 

@@ -35,6 +35,16 @@ def test_what_is_refused(endpoint: dict[str, Any], path: str, code: str, words: 
     expect(lab(**sections(endpoint, **fields)), f"{PATH}.{path}", code, words)
 
 
+@pytest.mark.parametrize(("count", "is_much"), [(255, False), (256, True)])
+def test_a_vpc_has_so_many_whatever_the_quota(count: int, is_much: bool) -> None:
+    endpoints = {f"e{number}": {"service": "s3"} for number in range(count)}
+    declared = lab(**sections(gateway_endpoints=endpoints), quotas={"gateway_endpoints_per_region": 300})
+    if is_much:
+        expect(declared, "vpcs.shop.gateway_endpoints", "VpcEndpointLimitExceeded", "255 is the most")
+    else:
+        assert problems(declared) == []
+
+
 def test_a_table_has_one_endpoint_for_each_service() -> None:
     endpoints = {name: {"service": "s3", "route_tables": ["main"]} for name in ("s3", "more")}
     declared = lab(**sections(gateway_endpoints=endpoints))

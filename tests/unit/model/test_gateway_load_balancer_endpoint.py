@@ -145,7 +145,7 @@ def test_routes_aws_takes(destination: str) -> None:
 def test_no_route_of_its_own_subnet_leads_to_it() -> None:
     tables = {"ends": {"routes": [{"destination": "0.0.0.0/0", "target": "vpc-endpoint:ep"}]}, "web": {}, "edge": {}}
     path = "vpcs.app.route_tables.ends.routes[0].target"
-    expect(lab(**inspected(shop={"route_tables": tables})), path, "InvalidParameterValue", "ep is in subnet ends")
+    expect(lab(**inspected(shop={"route_tables": tables})), path, "", "ep is in subnet ends")
 
 
 def test_an_ipv4_load_balancer_takes_no_ipv6_routes() -> None:

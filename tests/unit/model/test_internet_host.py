@@ -79,3 +79,10 @@ def test_the_router_answers_for_everybody_but_itself() -> None:
     assert placed.path == "visitor/eth0"
     assert placed.router_link_local.is_link_local
     assert known == {"198.51.100.77/32": placed.mac, "0.0.0.0/0": placed.router_mac, "::/0": placed.router_mac}
+
+
+def test_no_node_is_called_what_the_internet_is_called_in_captures() -> None:
+    words = "what the internet itself is called"
+    expect(lab(**hosts(internet={"address": "198.51.100.1"})), "internet.hosts.internet", "", words)
+    declared = lab(vpcs={"shop": vpc()}, instances={"internet": instance()})
+    expect(declared, "instances.internet", "", words)

@@ -44,7 +44,7 @@ def test_all_problems_at_once() -> None:
     assert {(each.path, each.code) for each in problems(declared)} == {
         ("vpcs.shop.cidr", "InvalidVpc.Range"),
         ("vpcs.shop.route_tables.main.routes[0].target", "Gateway.NotAttached"),
-        ("vpcs.shop.security_groups.web.ingress[0].ports", "MissingParameter"),
+        ("vpcs.shop.security_groups.web.ingress[0].ports", "InvalidParameterValue"),
         ("vpcs.shop.security_groups.web.ingress[0].source", "InvalidGroup.NotFound"),
         ("peerings.x.accepter", "InvalidVpcID.NotFound"),
         ("instances.a.private_ip", "InvalidParameterValue"),

@@ -144,5 +144,5 @@ def test_it_is_an_interface_of_its_subnet_without_port_and_groups() -> None:
     assert lowered.names[interface.number].kind == "nat-gateway"
     assert lowered.bridges["subnet:shop/one"] == [(interface.mac, "nat-gateway:shop/nat/in")]
     assert routes(lowered, "vpc:shop/hosts")["10.0.1.20/32"] == "nat-gateway:shop/nat/in"
-    assert lowered.maps["internet-gateway:shop"] == [(IPv4Address("10.0.1.20"), IPv4Address("203.0.113.10"), True)]
+    assert lowered.maps["internet-gateway:shop"] == [(IPv4Address("10.0.1.20"), IPv4Address("203.0.113.10"))]
     assert lowered.contexts == []

@@ -41,7 +41,7 @@ def rule(**fields: Any) -> dict[str, Any]:
             "-2 is no ICMP code",
         ),
         (
-            {"protocol": "icmpv6", "ports": None, "icmp": {"code": 4}},
+            {"protocol": "icmpv6", "ports": None, "cidr": "::/0", "icmp": {"code": 4}},
             ".icmp.code",
             "InvalidParameterValue",
             "any type goes with any code",
@@ -51,6 +51,16 @@ def rule(**fields: Any) -> dict[str, Any]:
 def test_rules_aws_refuses(direction: str, fields: dict[str, Any], key: str, code: str, words: str) -> None:
     declared = shop(network_acls={"edge": {direction: [rule(**fields)]}})
     expect(declared, f"vpcs.shop.network_acls.edge.{direction}[0]{key}", code, words)
+
+
+@pytest.mark.parametrize("direction", ["ingress", "egress"])
+def test_icmpv6_with_an_ipv4_block_has_no_type(direction: str) -> None:
+    def declared(**fields: Any) -> Any:
+        return shop(network_acls={"edge": {direction: [rule(protocol="icmpv6", ports=None, **fields)]}})
+
+    path = f"vpcs.shop.network_acls.edge.{direction}[0].icmp"
+    expect(declared(icmp={"type": 128}), path, "", "of all types and codes")
+    assert problems(declared(icmp={"type": 128}, cidr="::/0")) == problems(declared()) == []
 
 
 def test_a_number_is_there_once_in_each_direction() -> None:

@@ -98,7 +98,7 @@ def test_rules_of_both_directions_are_checked() -> None:
     }
     found = problems(shop(security_groups={"web": group}))
     assert [(each.path, each.code) for each in found] == [
-        ("vpcs.shop.security_groups.web.ingress[0].ports", "MissingParameter"),
+        ("vpcs.shop.security_groups.web.ingress[0].ports", "InvalidParameterValue"),
         ("vpcs.shop.security_groups.web.egress[0].ports", ""),
     ]
 
@@ -106,6 +106,50 @@ def test_rules_of_both_directions_are_checked() -> None:
 def test_the_same_rule_twice() -> None:
     declared = lab(**sections(admit("group:app", description="one"), admit("group:app", description="two")))
     expect(declared, "vpcs.shop.security_groups.web.ingress[1]", "InvalidPermission.Duplicate", "same as ingress[0]")
+
+
+@pytest.mark.parametrize("alias", ["group:web", "group:shop/web"])
+def test_the_same_rule_twice_by_another_name_of_the_group(alias: str) -> None:
+    declared = lab(**sections(admit("self"), admit(alias)))
+    expect(declared, "vpcs.shop.security_groups.web.ingress[1]", "InvalidPermission.Duplicate", "same as ingress[0]")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "source", "other"),
+    [
+        ("icmp", "::/0", "icmpv6"),
+        ("icmp", "prefix-list:six", "icmpv6"),
+        ("icmpv6", ANYWHERE, "icmp"),
+        ("icmpv6", "prefix-list:partners", "icmp"),
+        ("icmpv6", "::/0", ""),
+        ("icmp", "group:app", ""),
+        ("icmpv6", "group:app", ""),
+    ],
+)
+def test_icmp_has_a_protocol_for_each_family(protocol: str, source: str, other: str) -> None:
+    declared = lab(**sections({"protocol": protocol, "source": source}))
+    if other:
+        expect(declared, "vpcs.shop.security_groups.web.ingress[0].protocol", "", f"match nothing; write {other}")
+    else:
+        assert problems(declared) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a" * 255, ""),
+        ("a-z, A-Z, 0-9 and ._-:/()#,@[]+=&;{}!$*", ""),
+        ("a" * 256, "has 256 characters, and 255"),
+        ("web|app", "cannot have '|'"),
+        ("café", "cannot have 'é'"),
+    ],
+)
+def test_descriptions(text: str, words: str) -> None:
+    group = {"description": text, "egress": [{"protocol": "all", "destination": "self", "description": text}]}
+    found = problems(shop(security_groups={"web": group}))
+    at = "vpcs.shop.security_groups.web"
+    assert [each.path for each in found] == ([f"{at}.description", f"{at}.egress[0].description"] if words else [])
+    assert all(words in each.message and each.code == "InvalidParameterValue" for each in found)
 
 
 def test_quota_counts_prefix_lists_by_their_size_and_groups_in_both_families() -> None:

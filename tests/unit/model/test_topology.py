@@ -37,7 +37,11 @@ def labs(draw: st.DrawFn) -> dict[str, Any]:
         network_acls={"edge": {"ingress": [{"rule": 1, "protocol": "all", "cidr": "::/0", "action": "allow"}]}},
         security_groups={
             name: {
-                "ingress": [{"protocol": "icmp", "source": source} for source in draw(st.sets(sources))],
+                "ingress": [
+                    {"protocol": "icmpv6" if source == "::/0" else "icmp", "source": source}
+                    for source in draw(st.sets(sources))
+                    if source != f"group:{name}"  # it is self
+                ],
                 "egress": draw(st.sampled_from([None, []])),
             }
             for name in ("web", "app")
