@@ -125,3 +125,14 @@ def test_a_packet_on_its_way_has_the_length_and_types_of_the_family_it_is_of() -
     assert (tcp.source_port, tcp.destination_port, tcp.icmp, tcp.length_bytes) == (1024, 80, None, 40)
     esp = as_packet(probe(FOUR, 50), *ends, (0, 0))
     assert (esp.source_port, esp.destination_port, esp.length_bytes) == (None, None, 28)
+
+
+@pytest.mark.parametrize("ends", [FOUR, SIX])
+@pytest.mark.parametrize("protocol", [1, 6, 17, 47, 50, 58])
+@pytest.mark.parametrize("payload", [b"", b"a", bytes(100)])
+def test_a_packet_is_told_as_long_as_its_frame_is(ends: tuple[str, str], protocol: int, payload: bytes) -> None:
+    if (protocol, ends) in ((1, SIX), (58, FOUR)):
+        pytest.skip("each family has an ICMP of its own")
+    sent = probe(ends, protocol, (1, 2) if protocol in (6, 17) else (0, 0), payload=payload)
+    told = as_packet(sent, sent.source, sent.destination, (sent.source_port, sent.destination_port))
+    assert told.length_bytes == len(sent.frame(bytes(6), bytes(6))) - 14
