@@ -45,7 +45,7 @@ class Duration(click.ParamType[float]):
     "--proto", default="tcp", show_default=True, metavar="tcp|udp|icmp|N", help="Protocol, by name or number."
 )
 @click.option("--port", type=click.IntRange(0, 65535), help="Destination port of TCP or UDP; 80 when not given.")
-@click.option("--src-port", type=click.IntRange(0, 65535), help="Source port; one nobody uses when not given.")
+@click.option("--src-port", type=click.IntRange(0, 65535), help="Source port; 40000 when not given.")
 @click.option("--size", default=0, show_default=True, type=click.IntRange(0, 65000), help="Bytes of payload.")
 @click.option("--all", "everything", is_flag=True, help="Also show the checks that merely passed.")
 @format_option
