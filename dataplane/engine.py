@@ -332,7 +332,7 @@ class DataPlane:
                 op, frame = "send-on", on
                 node = self.names[port].path.partition("/")[0]
                 assumed += [node] if node not in assumed else []
-            hops.append({**hops[-1], "op": op, "detail": "passed", "object": port, "rule": 0})
+            hops.append({**hops[-1], "op": op, "detail": "passed", "object": port, "rule": 0, "ttl_spent": 0})
         return {**answer, "astray": f"{self.names[port]}, where it comes by again and again"}
 
     def _is_own(self, port: int, address: Address) -> bool:

@@ -19,8 +19,7 @@ JSON form (stable; keys are only ever added)::
             "destination_port": 80, "icmp": [type, code] or null, "ttl": 64, "length_bytes": 40}
 
 The story of a real packet (``vpclab trace --live``) is one direction: ``reachable`` and ``reply`` are null, the answer
-is a story of its own. ``ttl`` is that of the packet as it was sent, or put around another, at every step: what gateways
-and appliances take off it is not told.
+is a story of its own.
 """
 
 from __future__ import annotations
@@ -101,7 +100,6 @@ class Packet:
     icmp: tuple[int, int] | None = None
     """(type, code) of ICMP and ICMPv6."""
     ttl: int = 0
-    """As the packet was sent: what is taken off it on its way is not told."""
     length_bytes: int = 0
     """Length of the IP packet in bytes."""
 

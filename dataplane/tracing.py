@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -105,12 +106,13 @@ def _steps(
     ports = (probe.source_port, probe.destination_port)
     yield start, Step(action=Action.SEND, packet=as_packet(probe, probe.source, probe.destination, ports))
     is_inside = False
+    ttls = _ttls(answer["hops"], probe, inside)
     for number, row in enumerate(answer["hops"]):
         key = (row["op"], row["detail"])
         if row["detail"] == "decapsulated" and not is_inside and inside is not None:
             probe = inside
         is_inside = row["detail"] == "encapsulated" or (is_inside and row["detail"] != "decapsulated")
-        packet = _packet_at(row, probe, is_inside=is_inside)
+        packet = _packet_at(row, probe, ttls[number], is_inside=is_inside)
         action = Action.DROP if row["detail"] == "dropped" else _ACTIONS[key]
         note = _NOTES.get(key, "")
         if key == ("group-session", "untracked"):
@@ -132,7 +134,7 @@ def _steps(
             else "an ICMP error was due, but did not get through"
         )
         last = answer["hops"][-1]
-        packet = _packet_at(last, probe, is_inside=is_inside)
+        packet = _packet_at(last, probe, ttls[-1], is_inside=is_inside)
         yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)
 
 
@@ -153,7 +155,26 @@ def _ends_leg(row: Mapping[str, Any]) -> bool:
     return row["op"] in ("encapsulate", "decapsulate", "return", "send-on")
 
 
-def _packet_at(row: Mapping[str, Any], probe: Probe, *, is_inside: bool) -> Packet:
+def _ttls(rows: Sequence[Mapping[str, Any]], probe: Probe, inside: Probe | None) -> list[int]:
+    """The TTL at each row. Rows tell what was taken off the packet since it was sent, or made of another one."""
+    told = []
+    ttl, within, family = probe.ttl, probe.ttl if inside is None else inside.ttl, 0
+    for row in rows:
+        so_far = told[-1] if told else ttl
+        if row["detail"] == "encapsulated":
+            ttl, within = OUTER_TTL, so_far
+        elif row["detail"] == "decapsulated":
+            ttl = within
+        elif row["op"] == "send-on":
+            ttl = so_far - 1
+        elif row["op"] == "return" or row["family"] != family:
+            ttl = so_far
+        family = row["family"]
+        told.append(ttl - row["ttl_spent"])
+    return told
+
+
+def _packet_at(row: Mapping[str, Any], probe: Probe, ttl: int, *, is_inside: bool) -> Packet:
     """`probe`, or the GENEVE packet that it is inside, as it was at the hop that `row` is about."""
     address = IPv4Address if row["family"] == 4 else IPv6Address
     ports = (row["source_port"], row["destination_port"])
@@ -167,7 +188,6 @@ def _packet_at(row: Mapping[str, Any], probe: Probe, *, is_inside: bool) -> Pack
             protocol=UDP,
             source_port=ports[0],
             destination_port=ports[1],
-            ttl=OUTER_TTL,
             payload=bytes(length + OUTER_BYTES - UDP_HEADERS),
         )
-    return as_packet(probe, source, destination, ports)
+    return replace(as_packet(probe, source, destination, ports), ttl=ttl)
