@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -311,6 +311,7 @@ class DataPlane:
         """Trace a frame to whoever has its destination: on from targets of load balancers and instances on the way."""
         hops: list[dict[str, Any]] = []
         assumed: list[str] = []
+        seen: set[tuple[int, Probe]] = set()
         answer: dict[str, Any] = {}
         for _ in range(LONGEST_WAY):
             answer = self.engine.trace(frame, port, overlay, now_ms)
@@ -323,17 +324,20 @@ class DataPlane:
             if ways[-1:] == ["encapsulated"]:
                 op, frame = "return", back_from_target(self, port, arrived)
             else:
-                destination = read_probe(arrived).destination
-                if self._is_own(port, destination):
+                came = replace(read_probe(arrived), ttl=0)
+                if self._is_own(port, came.destination):
                     return answer
-                on = sent_on(self, port, arrived, destination)
+                if (port, came) in seen:
+                    break
+                seen.add((port, came))
+                on = sent_on(self, port, arrived, came.destination)
                 if on is None:
-                    return {**answer, "astray": f"{self.names[port]}, which does not have {destination}"}
+                    return {**answer, "astray": f"{self.names[port]}, which does not have {came.destination}"}
                 op, frame = "send-on", on
                 node = self.names[port].path.partition("/")[0]
                 assumed += [node] if node not in assumed else []
             hops.append({**hops[-1], "op": op, "detail": "passed", "object": port, "rule": 0, "ttl_spent": 0})
-        return {**answer, "astray": f"{self.names[port]}, where it comes by again and again"}
+        return {**answer, "astray": f"{self.names[port]}, where it comes by again"}
 
     def _is_own(self, port: int, address: Address) -> bool:
         """Whether who gets a packet through a port has its destination; interfaces that AWS owns get nothing else."""
