@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
+from dataplane.analysis.course import addresses_of
+from dataplane.analysis.passing import LONGEST_WAY, back_from_target, sent_on
 from dataplane.compile import Compiler, Packed
 from dataplane.errors import VpclabError
 from dataplane.limits import ERRORS_AT_ONCE
@@ -239,12 +241,16 @@ class DataPlane:
     ) -> Trace:
         """Trace a packet from an interface to an address, and the answer to it, changing nothing.
 
+        What comes to an instance that does not have its destination goes on as if that sent it on, and the trace says
+        so; where nobody can tell by which interface it would, the trace ends there.
+
         Args:
             source: an interface (``"web/eth0"``) or a node (its ``eth0``).
             destination: an IPv4 or IPv6 address.
             protocol: ``tcp``, ``udp``, ``icmp``, ``icmpv6`` or a number.
             port: destination port, for TCP and UDP (80 when omitted).
-            source_port: source port or echo identifier.
+            source_port: source port or echo identifier; 40000 when omitted. A connection from it may be open: then the
+                packet is one of that connection.
             now_ms: lab time; the engine's own when omitted.
             size: bytes of payload.
 
@@ -288,28 +294,53 @@ class DataPlane:
         overlay = Overlay()
         answer = self._follow(self.frame(number, probe), number, overlay, now)
         forward = walk_of(answer, probe, self.names[number], self.names)
-        reply = None
-        if answer["verdict"] == Verdict.FORWARD:
-            receiver = answer["port"]
-            back = read_probe(answer["frame"]).answer()
-            back_answer = self._follow(self.frame(receiver, back), receiver, overlay, now)
-            reply = walk_of(back_answer, back, self.names[receiver], self.names)
-        return forward, reply
+        if forward.verdict is not Verdict.FORWARD or not forward.delivered:
+            return forward, None
+        receiver = answer["port"]
+        back = read_probe(answer["frame"]).answer()
+        back_answer = self._follow(self.frame(receiver, back), receiver, overlay, now)
+        if back_answer["verdict"] == Verdict.FORWARD and not back_answer["astray"]:
+            sender, end = (self.names[port].path.partition("/")[0] for port in (number, back_answer["port"]))
+            if sender != end:  # an address may be there more than once, in VPCs that do not know of each other
+                back_answer["astray"] = f"{self.names[back_answer['port']]}, which is not {sender}'s"
+        return forward, walk_of(back_answer, back, self.names[receiver], self.names)
 
     def _follow(self, frame: bytes, port: int, overlay: Overlay, now_ms: int) -> dict[str, Any]:
-        """Trace a frame, and on through the targets of load balancers, as if each sent back what it gets."""
+        """Trace a frame to whoever has its destination: on from targets of load balancers and instances on the way."""
         hops: list[dict[str, Any]] = []
-        while True:
+        assumed: list[str] = []
+        seen: set[tuple[int, Probe]] = set()
+        answer: dict[str, Any] = {}
+        for _ in range(LONGEST_WAY):
             answer = self.engine.trace(frame, port, overlay, now_ms)
+            ways = [row["detail"] for row in answer["hops"] if row["detail"] in ("encapsulated", "decapsulated")]
             hops += answer["hops"]
-            is_inside = any(row["detail"] == "encapsulated" for row in answer["hops"])
-            if answer["verdict"] != Verdict.FORWARD or not is_inside:
-                return {**answer, "hops": hops}
-            port, outer = answer["port"], answer["frame"]
-            hops.append({**answer["hops"][-1], "op": "return", "detail": "passed", "object": port, "rule": 0})
-            # addresses swapped, ports not: what a target does (swapping leaves both checksums right)
-            back_to = self.next_mac(port, ip_address(outer[26:30]))
-            frame = back_to + self._interfaces[port].mac + outer[12:26] + outer[30:34] + outer[26:30] + outer[34:]
+            answer = {**answer, "hops": hops, "assumed": tuple(assumed), "astray": ""}
+            if answer["verdict"] != Verdict.FORWARD:
+                return answer
+            port, arrived = answer["port"], answer["frame"]
+            if ways[-1:] == ["encapsulated"]:
+                op, frame = "return", back_from_target(self, port, arrived)
+            else:
+                came = replace(read_probe(arrived), ttl=0)
+                if self._is_own(port, came.destination):
+                    return answer
+                if (port, came) in seen:
+                    break
+                seen.add((port, came))
+                on = sent_on(self, port, arrived, came.destination)
+                if on is None:
+                    return {**answer, "astray": f"{self.names[port]}, which does not have {came.destination}"}
+                op, frame = "send-on", on
+                node = self.names[port].path.partition("/")[0]
+                assumed += [node] if node not in assumed else []
+            hops.append({**hops[-1], "op": op, "detail": "passed", "object": port, "rule": 0, "ttl_spent": 0})
+        return {**answer, "astray": f"{self.names[port]}, where it comes by again"}
+
+    def _is_own(self, port: int, address: Address) -> bool:
+        """Whether who gets a packet through a port has its destination; interfaces that AWS owns get nothing else."""
+        name = self.names[port]
+        return name.kind != "interface" or address in addresses_of(self.topology)[name.path]
 
 
 def _typed(

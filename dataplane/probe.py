@@ -11,11 +11,16 @@ from dataplane.program import Address
 from dataplane.trace import Packet
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+LARGEST_TRACED = 65000
+"""Bytes of payload that fit into any packet, whatever its headers."""
 ECHO_REQUEST = {4: 8, 6: 128}
 ECHO_REPLY = {4: 0, 6: 129}
 TRACE_SOURCE_PORT = 40000
 _NUMBERS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
 _NAMES = {number: name for name, number in _NUMBERS.items()}
+_HEADERS = {TCP: 20, UDP: 8, ICMP: 8, ICMPV6: 8}
+_FILLING = bytes(8)
+"""Of packets of other protocols, if they are to have no payload."""
 _SYN, _SYN_ACK = 0x02, 0x12
 
 
@@ -76,6 +81,12 @@ class Probe:
     ttl: int = 64
     dont_fragment: bool = True
 
+    @property
+    def length_behind_ip(self) -> int:
+        """Bytes that follow the IP header in `frame`."""
+        header = _HEADERS.get(self.protocol)
+        return len(self.payload or _FILLING) if header is None else header + len(self.payload)
+
     def answer(self) -> Probe:
         """What a host that gets this packet sends back: SYN+ACK, echo reply, or the same with the ends swapped."""
         echo = self.protocol in (ICMP, ICMPV6)
@@ -130,7 +141,7 @@ class Probe:
         if (self.protocol, self.source.version) in ((ICMP, 4), (ICMPV6, 6)):
             kind = (ECHO_REPLY if self.is_reply else ECHO_REQUEST)[self.source.version]
             return self._sealed(struct.pack(">BBHHH", kind, 0, 0, self.source_port, 1) + self.payload, 2)
-        return self.payload or bytes(8)
+        return self.payload or _FILLING
 
     def _sealed(self, l4: bytes, at: int) -> bytes:
         pseudo = b""
@@ -183,7 +194,6 @@ def as_packet(probe: Probe, source: Address, destination: Address, ports: tuple[
         shown = ports
     elif probe.protocol in (ICMP, ICMPV6):
         icmp = ((ECHO_REPLY if probe.is_reply else ECHO_REQUEST)[version], 0)
-    head = (20 if version == 4 else 40) + {TCP: 20}.get(probe.protocol, 8)
     return Packet(
         protocol=protocol,
         source=str(source),
@@ -192,5 +202,5 @@ def as_packet(probe: Probe, source: Address, destination: Address, ports: tuple[
         destination_port=shown[1],
         icmp=icmp,
         ttl=probe.ttl,
-        length_bytes=head + len(probe.payload),
+        length_bytes=(20 if version == 4 else 40) + probe.length_behind_ip,
     )

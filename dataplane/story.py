@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -13,7 +14,8 @@ from dataplane.trace import Action, Hop, Packet, Step, Trace, Walk
 from dataplane.tracing import walk_of
 from dataplane.verdict import Reason, Verdict
 
-_ETHERNET = 14
+_ETHERNET, _UDP_HEADER, _GENEVE_HEADER = 14, 8, 8
+_VERSIONS = {b"\x08\x00": 4, b"\x86\xdd": 6}
 _EXTENSIONS = frozenset({0, 43, 44, 60})
 """IPv6 extension headers that say how long they are (RFC 8200)."""
 
@@ -27,10 +29,13 @@ def story_of(record: Record, names: Names) -> Trace:
         walk = _bare(record, names, start)
     else:
         fate = {"verdict": record.verdict, "reason": record.reason, "object": record.object, "rule": record.rule}
-        walk = walk_of({**fate, "hops": record.hops}, found.probe, start, names)
-        walk = replace(walk, hops=tuple(_as_it_was(hop, found) for hop in walk.hops))
+        inside = _read_inside(frame)
+        walk = walk_of(
+            {**fate, "hops": record.hops}, found.probe, start, names, None if inside is None else inside.probe
+        )
+        walk = replace(walk, hops=_as_it_was(walk.hops, found, inside))
     packet = walk.hops[0].steps[0].packet
-    return Trace(source=start.path, destination=packet.destination, forward=walk)
+    return Trace(source=start.path, destination=packet.destination, forward=walk, is_story=True)
 
 
 class _Found(NamedTuple):
@@ -51,13 +56,28 @@ class _Found(NamedTuple):
 
 def _read(frame: bytes) -> _Found | None:
     """None: there is no IP packet to speak of."""
-    kind, ip = frame[12:14], frame[_ETHERNET:]
-    if kind == b"\x08\x00" and len(ip) >= 20 and ip[0] >> 4 == 4:
+    version = _VERSIONS.get(frame[12:_ETHERNET])
+    return None if version is None else _read_packet(frame[_ETHERNET:], version)
+
+
+def _read_inside(frame: bytes) -> _Found | None:
+    """The packet that a target of a load balancer sends back, inside this one (RFC 8926); None if there is none."""
+    ip = frame[_ETHERNET:]
+    at = (ip[0] & 15) * 4 + _UDP_HEADER if frame[12:_ETHERNET] == b"\x08\x00" and ip else len(ip)
+    geneve = ip[at:]
+    if len(geneve) < _GENEVE_HEADER:
+        return None
+    version = _VERSIONS.get(geneve[2:4])
+    return None if version is None else _read_packet(geneve[_GENEVE_HEADER + 4 * (geneve[0] & 0x3F) :], version)
+
+
+def _read_packet(ip: bytes, version: int) -> _Found | None:
+    if version == 4 and len(ip) >= 20 and ip[0] >> 4 == 4:
         ends, protocol, ttl = (ip[12:16], ip[16:20]), ip[9], ip[8]
         is_later = int.from_bytes(ip[6:8], "big") & 0x1FFF != 0
         length = int.from_bytes(ip[2:4], "big")
         rest = ip[(ip[0] & 15) * 4 : length]
-    elif kind == b"\x86\xdd" and len(ip) >= 40:
+    elif version == 6 and len(ip) >= 40:
         ends, ttl = (ip[8:24], ip[24:40]), ip[7]
         length = 40 + int.from_bytes(ip[4:6], "big")
         protocol, rest, is_later = _behind_extensions(ip[6], ip[40:length])
@@ -105,11 +125,17 @@ def _behind_extensions(protocol: int, rest: bytes) -> tuple[int, bytes, bool]:
     return protocol, rest, is_later
 
 
-def _as_it_was(hop: Hop, found: _Found) -> Hop:
-    return Hop(
-        object=hop.object,
-        steps=tuple(replace(step, packet=found.as_it_is(step.packet)) for step in hop.steps),
-    )
+def _as_it_was(hops: Iterable[Hop], found: _Found, inside: _Found | None) -> tuple[Hop, ...]:
+    """The hops of `found`, and from where the packet inside came out of it, of that one."""
+    told = []
+    for hop in hops:
+        steps = []
+        for step in hop.steps:
+            if step.action is Action.DECAPSULATE and inside is not None:
+                found = inside
+            steps.append(replace(step, packet=found.as_it_is(step.packet)))
+        told.append(Hop(object=hop.object, steps=tuple(steps)))
+    return tuple(told)
 
 
 def _bare(record: Record, names: Names, start: Name) -> Walk:

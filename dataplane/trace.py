@@ -7,15 +7,19 @@ gateway), with the *steps* taken inside it, and at the end a verdict. These are 
 
 JSON form (stable; keys are only ever added)::
 
-    {"version": 1, "source": "app", "destination": "web", "reachable": true,
+    {"version": 1, "source": "app", "destination": "web", "reachable": true, false or null,
      "forward": WALK, "reply": WALK or null}
     WALK  {"verdict": "FORWARD", "reason": "NONE", "text": "not dropped", "aws_code": "",
-           "object": NAME or null, "rule": NAME or null, "note": "", "hops": [HOP, ...]}
+           "object": NAME or null, "rule": NAME or null, "note": "", "hops": [HOP, ...],
+           "assumed": ["fw"], "astray": ""}
     HOP   {"object": NAME, "steps": [STEP, ...]}
     STEP  {"action": "permit", "rule": NAME or null, "packet": PACKET, "note": ""}
     NAME  {"kind": "network-acl", "path": "shop/edge"}
     PACKET {"protocol": 6, "source": "10.0.2.10", "destination": "10.0.1.10", "source_port": 40000,
             "destination_port": 80, "icmp": [type, code] or null, "ttl": 64, "length_bytes": 40}
+
+The story of a real packet (``vpclab trace --live``) is one direction: ``reachable`` and ``reply`` are null, the answer
+is a story of its own.
 """
 
 from __future__ import annotations
@@ -58,6 +62,8 @@ class Action(StrEnum):
     """It came back from the target, out of that packet."""
     RETURN = "return"
     """A target is taken to send it back as it is."""
+    SEND_ON = "send-on"
+    """An instance is taken to send on what is not its own."""
     ROUTE = "route"
     """A route was chosen."""
     TRANSLATE = "translate"
@@ -144,11 +150,15 @@ class Walk:
     """The rule that decided a drop; None when it is the lack of one (no route, no rule that allows)."""
     note: str = ""
     """A few extra words about a drop, e.g. whose rules were looked at in vain."""
+    assumed: tuple[str, ...] = ()
+    """Instances on the way that were taken to send on what is not their own."""
+    astray: str = ""
+    """The interface that got it last, and why that is not the end of its way as far as one can tell; else empty."""
 
     @property
     def delivered(self) -> bool:
-        """True when the packet arrived at an interface or was answered by the router."""
-        return self.verdict in (Verdict.FORWARD, Verdict.SERVE)
+        """True when the packet arrived at an interface that it is for, or was answered by the router."""
+        return self.verdict in (Verdict.FORWARD, Verdict.SERVE) and not self.astray
 
     @property
     def decided_by(self) -> Name | None:
@@ -177,14 +187,27 @@ class Trace:
     destination: str
     forward: Walk
     reply: Walk | None = None
-    """None when the packet did not arrive, so nobody answers."""
+    """None when the packet did not arrive, so nobody answers; and of the story of a real packet."""
+    is_story: bool = False
+    """Of a packet that was really sent: the answer, if there was one, is a story of its own."""
 
     @property
     def reachable(self) -> bool:
-        """True when the packet arrives and the answer comes back."""
+        """True when the packet arrives and the answer comes back; a story does not tell (null in JSON)."""
         if not self.forward.delivered:
             return False
         return self.forward.verdict is Verdict.SERVE if self.reply is None else self.reply.delivered
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Instances on the ways there and back that were taken to send on what is not their own."""
+        walks = [self.forward] if self.reply is None else [self.forward, self.reply]
+        return tuple(dict.fromkeys(name for walk in walks for name in walk.assumed))
+
+    @property
+    def is_certain(self) -> bool:
+        """True when it hangs on no instance on the way whether real packets fare the same."""
+        return not (self.assumed or self.deciding_walk.astray)
 
     @property
     def deciding_walk(self) -> Walk:
@@ -197,7 +220,7 @@ class Trace:
             "version": JSON_VERSION,
             "source": self.source,
             "destination": self.destination,
-            "reachable": self.reachable,
+            "reachable": None if self.is_story else self.reachable,
             "forward": _walk_to_json(self.forward),
             "reply": None if self.reply is None else _walk_to_json(self.reply),
         }
@@ -217,6 +240,7 @@ class Trace:
                 destination=value["destination"],
                 forward=_walk_from_json(value["forward"]),
                 reply=None if value["reply"] is None else _walk_from_json(value["reply"]),
+                is_story=value.get("reachable", False) is None,
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a trace: {error}") from None
@@ -293,6 +317,8 @@ def _walk_to_json(walk: Walk) -> dict[str, Any]:
             }
             for hop in walk.hops
         ],
+        "assumed": list(walk.assumed),
+        "astray": walk.astray,
     }
 
 
@@ -318,4 +344,6 @@ def _walk_from_json(value: Mapping[str, Any]) -> Walk:
         object=_name_from_json(value["object"]),
         rule=_name_from_json(value["rule"]),
         note=value["note"],
+        assumed=tuple(value.get("assumed", ())),
+        astray=value.get("astray", ""),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from dataplane.names import Name
@@ -21,6 +21,7 @@ ACTION_TEXT = {
     Action.ENCAPSULATE: "sends to target",
     Action.DECAPSULATE: "takes back from target",
     Action.RETURN: "is taken to send it back",
+    Action.SEND_ON: "is taken to send it on",
     Action.ROUTE: "routes",
     Action.TRANSLATE: "translates",
     Action.CROSS: "crosses",
@@ -50,8 +51,19 @@ def render(trace: Trace, *, width: int = 100, everything: bool = False) -> str:
 
 
 def render_verdict(walk: Walk) -> str:
-    """One line: what became of the packet, and which rule or object decided."""
+    """One line: what became of the packet, and which rule or object decided, provided what."""
+    return _verdict(walk) + (f", {provided(walk.assumed)}" if walk.assumed else "")
+
+
+def provided(assumed: Sequence[str]) -> str:
+    """In words: what was taken for granted of instances on the way."""
+    return f"provided that {' and '.join(assumed)} sends it on"
+
+
+def _verdict(walk: Walk) -> str:
     where = f" by {object_text(walk.object)}" if walk.object else ""
+    if walk.astray:
+        return f"GOT AS FAR AS {walk.astray}"
     if walk.verdict is Verdict.FORWARD:
         return f"DELIVERED to {object_text(walk.object)}" if walk.object else "DELIVERED"
     if walk.verdict is Verdict.SERVE:
@@ -115,13 +127,23 @@ def rule_text(rule: Name, owner: Name | None) -> str:
 
 
 def path_text(trace: Trace) -> str:
-    """The routes that the packet took, in order: what says most about its path in the fewest words."""
+    """The routes that the packet took, in order: what says most about its path in the fewest words.
+
+    Empty when it died before it came to any; provided what, when it got there and the answer back.
+    """
+    way = _way(trace)
+    return f"{way}, {provided(trace.assumed)}" if trace.reachable and trace.assumed else way
+
+
+def _way(trace: Trace) -> str:
     steps = [step for hop in trace.forward.hops for step in hop.steps]
     taken = [
         step.rule.path for step in steps if step.action is Action.ROUTE and step.rule and step.rule.kind == "route"
     ]
     if taken:
         return ", then ".join(dict.fromkeys(taken))
+    if not trace.reachable:
+        return ""
     return (
         "across the internet" if any(hop.object.kind == "internet" for hop in trace.forward.hops) else "in one subnet"
     )
@@ -145,6 +167,8 @@ def why_text(trace: Trace) -> str:
         return ""
     walk = trace.deciding_walk
     which = "" if walk is trace.forward else "the answer: "
+    if walk.astray:
+        return f"{which}got as far as {walk.astray}"
     packet = walk.hops[-1].packet if walk.hops else None
     direction = "egress" if walk.reason is Reason.ACL_EGRESS else "ingress"
     words = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -35,6 +36,7 @@ _ACTIONS: dict[tuple[str, str], Action] = {
     ("encapsulate", "encapsulated"): Action.ENCAPSULATE,
     ("decapsulate", "decapsulated"): Action.DECAPSULATE,
     ("return", "passed"): Action.RETURN,
+    ("send-on", "passed"): Action.SEND_ON,
     ("flow-gate", "new"): Action.OPEN,
     ("flow-gate", "known"): Action.KNOWN,
     ("flow-gate", "related"): Action.KNOWN,
@@ -79,9 +81,12 @@ def steps_of(
     return tuple(steps)
 
 
-def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Walk:
-    """The walk that `Engine.trace` answered for `probe`, which was sent by the interface named `start`."""
-    rows = list(_steps(answer, probe, start, names))
+def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names, inside: Probe | None = None) -> Walk:
+    """The walk that `Engine.trace` answered for `probe`, which was sent by the interface named `start`.
+
+    `inside`: what is in it, if it was sent as the packet around another one.
+    """
+    rows = list(_steps(answer, probe, start, names, inside))
     rule = names[answer["rule"]] if answer["rule"] else None
     verdict = Verdict(answer["verdict"])
     return Walk(
@@ -90,22 +95,29 @@ def walk_of(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) 
         reason=Reason(answer["reason"]),
         object=names[answer["object"]] if answer["object"] else None,
         rule=rule if verdict is Verdict.DROP else None,
+        assumed=answer.get("assumed", ()),
+        astray=answer.get("astray", ""),
     )
 
 
-def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -> Iterator[tuple[Name, Step]]:
+def _steps(
+    answer: Mapping[str, Any], probe: Probe, start: Name, names: Names, inside: Probe | None
+) -> Iterator[tuple[Name, Step]]:
     ports = (probe.source_port, probe.destination_port)
     yield start, Step(action=Action.SEND, packet=as_packet(probe, probe.source, probe.destination, ports))
-    gateway = _tracker([names[number] for number in _objects(answer)])
     is_inside = False
-    for row in answer["hops"]:
+    ttls = _ttls(answer["hops"], probe, inside)
+    for number, row in enumerate(answer["hops"]):
         key = (row["op"], row["detail"])
+        if row["detail"] == "decapsulated" and not is_inside and inside is not None:
+            probe = inside
         is_inside = row["detail"] == "encapsulated" or (is_inside and row["detail"] != "decapsulated")
-        packet = _packet_at(row, probe, is_inside=is_inside)
+        packet = _packet_at(row, probe, ttls[number], is_inside=is_inside)
         action = Action.DROP if row["detail"] == "dropped" else _ACTIONS[key]
         note = _NOTES.get(key, "")
-        if key == ("group-session", "untracked") and gateway is not None:
-            note = f"tracked, as it goes by {gateway}"
+        if key == ("group-session", "untracked"):
+            gateway = _tracker(answer["hops"], number, names)
+            note = note if gateway is None else f"tracked, as it goes by {gateway}"
         if (action, row["op"], names[row["object"]].kind) == (Action.DROP, "filter", "network-acl") and not row["rule"]:
             note = "implicit deny: rule *"
         if row["cookie"]:
@@ -122,22 +134,47 @@ def _steps(answer: Mapping[str, Any], probe: Probe, start: Name, names: Names) -
             else "an ICMP error was due, but did not get through"
         )
         last = answer["hops"][-1]
-        packet = _packet_at(last, probe, is_inside=is_inside)
+        packet = _packet_at(last, probe, ttls[-1], is_inside=is_inside)
         yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)
 
 
-def _tracker(passed: list[Name]) -> Name | None:
-    """The gateway, of the objects that a packet passed, by which groups track it whatever their rules say."""
+def _tracker(rows: Sequence[Mapping[str, Any]], at: int, names: Names) -> Name | None:
+    """The gateway by which groups track what passed them at the row `at`, whatever their rules say.
+
+    Only what one packet passes counts: inside another one, or sent by another instance, it is another one.
+    """
+    begins = (n + 1 for n in reversed(range(at)) if _ends_leg(rows[n]))
+    ends = (n for n in range(at, len(rows)) if _ends_leg(rows[n]))
+    leg = rows[next(begins, 0) : next(ends, len(rows))]
+    passed = [names[row["object"]] for row in leg if row["detail"] != "dropped"]
     kinds = (*_TRACKED_BY, "vpc-endpoint") if _TRACKED_SERVICE in passed else _TRACKED_BY
     return next((name for name in passed if name.kind in kinds), None)
 
 
-def _objects(answer: Mapping[str, Any]) -> Iterator[int]:
-    """The objects of the hops that let the packet pass, in order."""
-    return (row["object"] for row in answer["hops"] if row["detail"] != "dropped")
+def _ends_leg(row: Mapping[str, Any]) -> bool:
+    return row["op"] in ("encapsulate", "decapsulate", "return", "send-on")
 
 
-def _packet_at(row: Mapping[str, Any], probe: Probe, *, is_inside: bool) -> Packet:
+def _ttls(rows: Sequence[Mapping[str, Any]], probe: Probe, inside: Probe | None) -> list[int]:
+    """The TTL at each row. Rows tell what was taken off the packet since it was sent, or made of another one."""
+    told = []
+    ttl, within, family = probe.ttl, probe.ttl if inside is None else inside.ttl, 0
+    for row in rows:
+        so_far = told[-1] if told else ttl
+        if row["detail"] == "encapsulated":
+            ttl, within = OUTER_TTL, so_far
+        elif row["detail"] == "decapsulated":
+            ttl = within
+        elif row["op"] == "send-on":
+            ttl = so_far - 1
+        elif row["op"] == "return" or row["family"] != family:
+            ttl = so_far
+        family = row["family"]
+        told.append(ttl - row["ttl_spent"])
+    return told
+
+
+def _packet_at(row: Mapping[str, Any], probe: Probe, ttl: int, *, is_inside: bool) -> Packet:
     """`probe`, or the GENEVE packet that it is inside, as it was at the hop that `row` is about."""
     address = IPv4Address if row["family"] == 4 else IPv6Address
     ports = (row["source_port"], row["destination_port"])
@@ -151,7 +188,6 @@ def _packet_at(row: Mapping[str, Any], probe: Probe, *, is_inside: bool) -> Pack
             protocol=UDP,
             source_port=ports[0],
             destination_port=ports[1],
-            ttl=OUTER_TTL,
             payload=bytes(length + OUTER_BYTES - UDP_HEADERS),
         )
-    return as_packet(probe, source, destination, ports)
+    return replace(as_packet(probe, source, destination, ports), ttl=ttl)

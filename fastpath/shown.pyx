@@ -78,7 +78,7 @@ cdef list hops_at(const hop *hops, uint32_t count):
         rows.append({
             "op": HOP_OPS[x.op], "mode": x.mode, "detail": HOP_DETAILS[x.detail], "family": x.family, "object": x.object, "rule": x.rule,
             "realm": x.realm, "source": number_of(x.to.src), "destination": number_of(x.to.dst),
-            "source_port": x.to.sport, "destination_port": x.to.dport, "cookie": x.cookie,
+            "source_port": x.to.sport, "destination_port": x.to.dport, "ttl_spent": x.to.ttl_spent, "cookie": x.cookie,
         })
     return rows
 

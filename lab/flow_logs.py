@@ -25,7 +25,7 @@ from dataplane.errors import LabError
 from dataplane.model.flow_log import FlowLog
 from dataplane.observe.flow_log_lines import Services, Watched, header, lines, log_id, watched_interfaces
 from dataplane.observe.records import Window
-from dataplane.observe.s3_keys import file_key
+from dataplane.observe.s3_keys import PERIOD_S, file_key
 from lab.state import LabState
 
 FOLDER, MARK = "flow-logs", "flow-logs.json"
@@ -61,6 +61,8 @@ class _Open:
     next: int
     """The interval to write next."""
     intervals: dict[int, Window] = field(default_factory=dict)
+    files: set[int] = field(default_factory=set)
+    """Of the interval to write next: what there is already, by when its records begin to end."""
     former: dict[int, tuple[Watched, int]] = field(default_factory=dict)
     """Interfaces that are gone, until the interval in which they went is written."""
 
@@ -111,6 +113,7 @@ class _Open:
     def wrote(self, interval: int) -> None:
         """An interval is written, and all before it."""
         self.intervals.pop(interval, None)
+        self.files.clear()
         self.next = max(self.next, interval + 1)
         self.former = {number: (each, last) for number, (each, last) in self.former.items() if last >= self.next}
 
@@ -253,7 +256,7 @@ class FlowLogs:
                 Line(0, "/".join(key), text)
                 for key, each in self._logs.items()
                 for number in sorted(each.intervals)
-                for text in self._lines(each, number, self._services)
+                for _, text in self._lines(each, number, self._services)
             ]
 
     def sizes(self) -> tuple[int, int] | None:
@@ -318,9 +321,14 @@ class FlowLogs:
             log.error("%s", what)
 
     def _write(self, key: tuple[str, str], each: _Open, number: int, services: Services) -> None:
-        found = list(self._lines(each, number, services))
-        if not found:
-            return
+        by_end: dict[int, list[str]] = {}
+        for end_s, text in self._lines(each, number, services):
+            by_end.setdefault(end_s // PERIOD_S * PERIOD_S, []).append(text)
+        for begin_s in sorted(by_end.keys() - each.files):
+            self._write_file(key, each, number, begin_s, by_end[begin_s])
+            each.files.add(begin_s)
+
+    def _write_file(self, key: tuple[str, str], each: _Open, number: int, begin_s: int, found: list[str]) -> None:
         vpc, name = key
         facts = next(iter(each.of(number).values())).facts
         text = "\n".join([header(each.declared), *found, ""]).encode()
@@ -331,7 +339,7 @@ class FlowLogs:
                 account=facts["account-id"],
                 region=facts["region"],
                 log_id=log_id(vpc, name),
-                end_s=(number + 1) * each.declared.max_aggregation_interval,
+                begin_s=begin_s,
                 content=content + b"\0" * same,
             )
             if not path.exists():  # it is there when one of the same name ended in this interval and said the same
@@ -341,7 +349,7 @@ class FlowLogs:
             self._count += 1
             self._written.append(Line(self._count, f"{vpc}/{name}", line))
 
-    def _lines(self, each: _Open, number: int, services: Services) -> Iterator[str]:
+    def _lines(self, each: _Open, number: int, services: Services) -> Iterator[tuple[int, str]]:
         return lines(
             each.declared,
             each.of(number),

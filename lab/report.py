@@ -97,8 +97,8 @@ class Probe:
 
     @property
     def agrees(self) -> bool:
-        """True when traffic and trace tell the same."""
-        return self.answered == self.trace.reachable
+        """True when traffic and trace tell the same, as far as the trace can tell."""
+        return self.answered == self.trace.reachable or not self.trace.is_certain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +219,7 @@ def _ask(lab: ReportedLab, question: _Question, patience_s: float) -> Probe:
     else:
         outcome, answered = _syn(lab, node, question, patience_s)
     trace = lab.trace(
-        question.source,
+        f"{question.source}/eth0" if question.kind == "syn" else question.source,  # scapy's goes out there
         question.address,
         protocol="icmp" if question.kind == "ping" else "tcp",
         port=question.port,

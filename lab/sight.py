@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from typing import TYPE_CHECKING, Any
 
 from dataplane.probe import TCP
@@ -125,8 +125,29 @@ def resolve(lab: RunningLab, source: str, destination: str) -> str:
         raise RequestError(no_such_node(lab, destination)) from None
 
 
-def start_of_trace(lab: RunningLab, source: str) -> tuple[str, str]:
-    """The node and interface (``web``, ``web/eth0``) that a trace's source means: a node, an interface, an address.
+def ends_of_trace(lab: RunningLab, source: str, destination: str) -> tuple[str, str]:
+    """The interface (``web/eth0``) and the address that a trace is from and to.
+
+    The source is a node, an interface or an address; the destination a node or an address. A node sends by the
+    interface in whose subnet the destination is, as its kernel does, else by the first one.
+
+    Raises:
+        RequestError: none of these.
+    """
+    node, start = _start_of_trace(lab, source)
+    target = resolve(lab, node, destination)
+    return start or f"{node}/{_device_to(lab.plans[node], ip_address(target))}", target
+
+
+def _device_to(plan: NodePlan, target: Address) -> str:
+    for interface in plan.interfaces:
+        if any(target in ip_interface((address, length)).network for address, length in interface.addresses):
+            return interface.device
+    return plan.interfaces[0].device
+
+
+def _start_of_trace(lab: RunningLab, source: str) -> tuple[str, str]:
+    """The node, and the interface (``web/eth0``) if one is meant, of a trace's source.
 
     Raises:
         RequestError: none of these, or an address that several have.
@@ -136,7 +157,7 @@ def start_of_trace(lab: RunningLab, source: str) -> tuple[str, str]:
         devices = [interface.device for interface in lab.plans[name].interfaces]
         if slash and device not in devices:
             raise RequestError(f"node {name} has no interface {device!r}; it has {', '.join(devices)}")
-        return name, f"{name}/{device or devices[0]}"
+        return name, source if slash else ""
     try:
         wanted = ip_address(source)
     except ValueError:

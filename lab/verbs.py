@@ -21,7 +21,7 @@ from dataplane.analysis.wording import with_notes
 from dataplane.errors import VpclabError
 from dataplane.load.checks import read_checks
 from dataplane.picture import draw
-from dataplane.probe import protocol_number
+from dataplane.probe import LARGEST_TRACED, protocol_number
 from lab import bounds, sight, tables, targets, traffic
 from lab.capture import Capture, Stories, split_words
 from lab.checking import prove
@@ -138,19 +138,19 @@ class Verbs:
     def trace(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Trace a packet and its answer."""
         lab = self._lab
-        node, interface = sight.start_of_trace(lab, _argument(arguments, "source", str))
         destination = _argument(arguments, "destination", str)
+        interface, target = sight.ends_of_trace(lab, _argument(arguments, "source", str), destination)
         protocol = _argument(arguments, "protocol", str)
         try:
             protocol_number(protocol)
             found = lab.data_plane.trace(
                 interface,
-                sight.resolve(lab, node, destination),
+                target,
                 protocol=protocol,
                 port=_port(arguments, "port"),
                 source_port=_port(arguments, "source_port"),
                 now_ms=lab.now_ms(),
-                size=_within(arguments, "size_bytes", 0, 65000),
+                size=_within(arguments, "size_bytes", 0, LARGEST_TRACED),
             )
         except VpclabError as error:
             raise RequestError(str(error)) from None

@@ -115,6 +115,11 @@ def forwarded(frame: bytes, source_mac: bytes, destination_mac: bytes) -> bytes:
     return destination_mac + source_mac + kind + packet
 
 
+def time_to_live(frame: bytes) -> int:
+    """The TTL, or hop limit, of the IP packet in a frame."""
+    return frame[ETHERNET + (8 if frame[12:ETHERNET] == _IPV4 else 7)]
+
+
 def sent_back(frame: bytes, source_mac: bytes, destination_mac: bytes) -> bytes:
     """Return a GENEVE frame as a target sends it back: addresses swapped, ports not, so both checksums stay right."""
     return destination_mac + source_mac + frame[12:26] + frame[30:34] + frame[26:30] + frame[34:]

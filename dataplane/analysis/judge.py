@@ -9,7 +9,7 @@ from dataplane.analysis.course import Course, Found, Leg
 from dataplane.analysis.wording import groups_asked, with_note
 from dataplane.model.check import Check, Resolved
 from dataplane.trace import Walk
-from dataplane.trace_text import render_verdict
+from dataplane.trace_text import provided, render_verdict
 from dataplane.verdict import Verdict
 
 
@@ -120,7 +120,7 @@ def what_became(course: Course) -> str:
 
 def _assumptions(course: Course) -> Iterator[str]:
     if course.assumed:
-        yield f"provided that {' and '.join(course.assumed)} sends it on"
+        yield provided(course.assumed)
 
 
 def _trouble(course: Course) -> str:

@@ -11,7 +11,8 @@ from collections import deque
 from ipaddress import ip_address
 
 from dataplane.analysis.course import Course, addresses_of, is_tunnelled
-from dataplane.analysis.headers import forwarded, read_headers, sent_back
+from dataplane.analysis.headers import read_headers
+from dataplane.analysis.passing import LONGEST_WAY, back_from_target, sent_on
 from dataplane.model.check import Resolved
 from dataplane.probe import Probe, read_probe
 from dataplane.reference import Emission, ReferencePlane
@@ -19,9 +20,7 @@ from dataplane.topology import Topology
 from dataplane.verdict import Cause
 
 SOURCE_PORT = 40000
-"""Of every probe; one that nobody uses."""
-LONGEST_WAY = 32
-"""Frames after which a probe is taken to go in circles."""
+"""Of every probe. Nothing is remembered of any before it, so that it is nobody's."""
 _APART_MS = 10 * 86_400_000
 """Lab time between two probes: nothing is remembered of the one before (the longest timeout is five days)."""
 _ITSELF = (Cause.FORWARDED, Cause.FRAGMENT, Cause.RELEASED)
@@ -73,18 +72,19 @@ class Oracle:
         flow = read_headers(arrived.frame).flow
         if flow is None:
             return []
-        path, mac = plane.names[port].path, plane.interface(port).mac
-        node = path.partition("/")[0]
+        path = plane.names[port].path
         if inside:
-            return [(port, sent_back(arrived.frame, mac, plane.next_mac(port, ip_address(flow.source))))]
+            return [(port, back_from_target(plane, port, arrived.frame))]
         destination = ip_address(flow.destination)
         if destination in self._owners.get(path, ()):
             if is_answer:
                 return []
             answer = read_probe(arrived.frame).answer()
-            return [(port, answer.frame(mac, plane.next_mac(port, answer.destination)))]
-        if node in self.topology.lab.instances and len(self.topology.interfaces_of(node)) == 1:
-            if node not in course.assumed:
-                course.assumed.append(node)
-            return [(port, forwarded(arrived.frame, mac, plane.next_mac(port, destination)))]
-        return []
+            return [(port, answer.frame(plane.interface(port).mac, plane.next_mac(port, answer.destination)))]
+        frame = sent_on(plane, port, arrived.frame, destination)
+        if frame is None:
+            return []
+        node = path.partition("/")[0]
+        if node not in course.assumed:
+            course.assumed.append(node)
+        return [(port, frame)]

@@ -7,6 +7,8 @@ https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ConnectionTrackingSpe
 
 Deviations from AWS:
 - The default for TCP is 432000 s on every instance; AWS has 350 s on its latest instance types.
+- A flow through the endpoint of a gateway load balancer, or an instance that sends it on, and only then through a NAT
+  gateway is not tracked automatically by the groups before: what comes back from there is another packet.
 - A new timeout counts for a flow from its next packet on.
 - How many connections an instance may have tracked AWS does not say (it depends on the type; metrics
   conntrack_allowance_available and conntrack_allowance_exceeded). Here a lab has room for 262,144, one for each

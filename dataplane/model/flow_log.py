@@ -16,6 +16,8 @@ https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html
 
 Deviations from AWS:
 - Intervals begin at full minutes of lab time, and are as long as `max_aggregation_interval` says, of every interface.
+- Each interval is written as soon as it is over, to one file for each five minutes in which records of it end; AWS
+  writes every five minutes.
 - ``tcp-flags`` is 0 where there were none, of other protocols too.
 - ``traffic-path`` is that of Nitro instances: 7 for gateway endpoints, 8 for internet gateways and egress-only ones. It
   is ``-`` for what died before it was through a gateway (too large for it, for example) or came to the gates of another

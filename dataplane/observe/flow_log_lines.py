@@ -100,8 +100,8 @@ def _describe(topology: Topology, vpc: str, interface: PlacedInterface) -> Watch
 
 def lines(
     log: FlowLog, watched: Mapping[int, Watched], window: Window, services: Services, *, start_s: int, epoch_ms: int
-) -> Iterator[str]:
-    """The records of one aggregation interval that began at `start_s` (Unix time), by interface.
+) -> Iterator[tuple[int, str]]:
+    """The records of one aggregation interval that began at `start_s` (Unix time), by interface, each with its end.
 
     `epoch_ms` is the Unix time at which lab time was 0. An interface without traffic has a record that says so, and so
     has one of which some was or may have been lost.
@@ -115,12 +115,13 @@ def lines(
         for flow, count in sorted(found, key=lambda each: (each[1].first_ms, each[1].last_ms)):
             values = _values(flow, count, interface, services, epoch_ms)
             if log.traffic_type in ("ALL", values["action"]):
-                yield _line(log, interface, values)
-        ends = {"start": str(start_s), "end": str(start_s + log.max_aggregation_interval)}
+                yield int(values["end"]), _line(log, interface, values)
+        end_s = start_s + log.max_aggregation_interval
+        ends = {"start": str(start_s), "end": str(end_s)}
         if number in window.lost or window.lost_anywhere:
-            yield _line(log, interface, {**ends, "log-status": "SKIPDATA"})
+            yield end_s, _line(log, interface, {**ends, "log-status": "SKIPDATA"})
         elif not found:
-            yield _line(log, interface, {**ends, "log-status": "NODATA"})
+            yield end_s, _line(log, interface, {**ends, "log-status": "NODATA"})
 
 
 def header(log: FlowLog) -> str:

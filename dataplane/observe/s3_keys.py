@@ -10,10 +10,13 @@ from hashlib import blake2b
 
 from dataplane.model.flow_log import FlowLog
 
+PERIOD_S = 300
+"""A file has records that end within these five minutes, and is called by their beginning."""
 
-def file_key(log: FlowLog, *, account: str, region: str, log_id: str, end_s: int, content: bytes) -> str:
-    """The key of the file with the records of an interval that ended at `end_s` (Unix time)."""
-    at = datetime.fromtimestamp(end_s, UTC)
+
+def file_key(log: FlowLog, *, account: str, region: str, log_id: str, begin_s: int, content: bytes) -> str:
+    """The key of a file with records that end in the five minutes from `begin_s` (Unix time)."""
+    at = datetime.fromtimestamp(begin_s, UTC)
     parts = {
         "aws-account-id": account,
         "aws-service": "vpcflowlogs",

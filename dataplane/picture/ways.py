@@ -21,11 +21,16 @@ class Ways:
         return found is not None and address in (*found.addresses4, *found.addresses6)
 
     def link(self, interface: str, destination: Address) -> tuple[str, str] | None:
-        """Source and target of the link from an interface to a destination; None when no drawn route leads there."""
+        """Source and target of the link from an interface to a destination; None when no drawn route leads there.
+
+        What stays in its subnet goes by no route: routes that lead elsewhere from there are for other subnets.
+        """
         found = self._interfaces.get(interface)
         if found is None:
             return None
         subnet = found.subnet
+        if any(destination in block for block in subnet.cidrs):
+            return None
         matching = [
             (prefix.prefixlen, key)
             for prefix, key in self._table(subnet.vpc, subnet.route_table)

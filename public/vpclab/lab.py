@@ -323,12 +323,17 @@ class Lab:
     ) -> Trace:
         """Follow a packet and the answer to it through live state; nothing is sent, nothing changes.
 
+        Instances on the way are taken to send on what is not their own (`Trace.assumed`); where nobody can tell by
+        which interface they would, the packet has got only so far (`Walk.astray`).
+
         Args:
-            source: a node, its name, an interface (``"fw/eth1"``) or an address of one.
+            source: a node, its name, an interface (``"fw/eth1"``) or an address of one. A node sends by the interface
+                in whose subnet the destination is, else by its first one.
             destination: a node, its name, or an address.
             protocol: ``tcp``, ``udp``, ``icmp``, ``icmpv6`` or a number.
             port: destination port of TCP or UDP; 80 when not given.
-            source_port: source port, or identifier of an echo request.
+            source_port: source port, or identifier of an echo request; 40000 when not given. If a connection from it is
+                open, the packet is one of that connection.
             size_bytes: payload.
 
         Raises:

@@ -157,7 +157,8 @@ class Network:
             together.add(window)
         watched = watched_interfaces(topology, self.plane.names, vpc, declared)
         begin = self.now // 1000 // declared.max_aggregation_interval * declared.max_aggregation_interval
-        return list(lines(declared, watched, together, Services(topology), start_s=begin, epoch_ms=0))
+        found = lines(declared, watched, together, Services(topology), start_s=begin, epoch_ms=0)
+        return [line for _, line in found]
 
     def trace(self, source: str, destination: str, **words: Any) -> Trace:
         return self.plane.trace(source, destination, now_ms=self.now, **words)

@@ -8,7 +8,9 @@ import time
 
 import click
 
+from dataplane.probe import LARGEST_TRACED
 from dataplane.trace_text import render_verdict
+from dataplane.verdict import Reason
 from vpclab.cli.output import format_option, show_json
 from vpclab.cli.screen import print_trace
 from vpclab.cli.selection import Selection, lab_option
@@ -82,21 +84,24 @@ def ping(
 ) -> None:
     """Ping DESTINATION from SOURCE with the node's own ping, then draw the path and say what decided.
 
-    Exit 1 when no answer came.
+    What is traced is the first echo request, with its size, in one piece. Exit 1 when no answer came.
     """
     lab = selection.lab()
     answered = lab[source].ping(destination, count=count, size_bytes=size, timeout_s=wait, dont_fragment=df)
-    trace = lab.trace(source, destination, protocol="icmp")
+    trace = lab.trace(source, destination, protocol="icmp", size_bytes=min(size, LARGEST_TRACED))
     if output == "json":
         show_json({"ping": answered.to_json(), "trace": trace.to_json()})
     else:
         click.echo(answered.output.rstrip())
         click.echo()
         print_trace(trace)
-        if answered.received and not trace.reachable:
+        if trace.deciding_walk.reason is Reason.MTU_EXCEEDED and not df:
+            click.echo("Too large in one piece: once told so, the node's kernel sends fragments, which are not traced.")
+        elif answered.received and not trace.reachable and trace.is_certain:
             click.echo("BUG: the ping was answered, the trace says it cannot be; please report it", err=True)
         elif not answered.received and trace.reachable:
-            click.echo("The path is open, yet no answer came: look at `vpclab status` and at the node itself.")
+            where = ", ".join(["`vpclab status`", *trace.assumed])
+            click.echo(f"The path is open, yet no answer came: look at {where} and at the node itself.")
     if not answered.received:
         if output == "table":
             click.echo(f"{source} does not reach {destination}: {render_verdict(trace.deciding_walk)}", err=True)

@@ -50,7 +50,7 @@ class Duration(click.ParamType[float]):
 @click.option(
     "--src-port",
     type=click.IntRange(0, 65535),
-    help="Source port, or identifier of an echo request; one nobody uses when not given.",
+    help="Source port, or identifier of an echo request; 40000 when not given.",
 )
 @click.option("--size", default=0, show_default=True, type=click.IntRange(0, 65000), help="Bytes of payload.")
 @click.option("--all", "everything", is_flag=True, help="Also show the checks that merely passed.")

@@ -9,7 +9,7 @@ from dataplane.trace_text import render
 from vpclab.cli.output import console
 
 _WIDTH = 100
-_DEAD = re.compile(r"^ => (DROPPED|HELD).*")
+_DEAD = re.compile(r"^ => (DROPPED|HELD|GOT AS FAR).*")
 _ALIVE = re.compile(r"^ => (DELIVERED|ANSWERED).*")
 
 

@@ -212,6 +212,7 @@ def test_the_longest_prefix_says_which_link() -> None:
     assert ways.link("web/eth0", IPv4Address("198.51.100.10")) == ("routes shop/public", "internet-gateway shop")
     assert ways.link("db/eth0", IPv4Address("198.51.100.10")) is None
     assert ways.link("web/eth0", web.addresses4[0]) is None, "inside of the VPC no route leads away"
+    assert ways.link("web/eth0", web.subnet.cidr[99]) is None
     assert ways.is_own("web/eth0", web.addresses4[0])
     assert not ways.is_own("web/eth0", db.addresses4[0])
     assert not ways.is_own("nobody/eth0", web.addresses4[0])
@@ -264,3 +265,26 @@ def test_the_first_paragraph_of_a_lab_file() -> None:
     assert first_paragraph("# One\n# two.\n#\n# More.\nversion: 1\n") == "One\ntwo."
     assert first_paragraph("# One.\n#   a drawing\n") == "One."
     assert first_paragraph("version: 1\n") == ""
+
+
+def test_what_stays_in_a_subnet_goes_by_none_of_its_routes() -> None:
+    """A route for the subnet's own block is for packets that come from elsewhere to its route table."""
+    text = """
+version: 1
+name: l
+vpcs:
+  shop:
+    cidr: 10.0.0.0/16
+    subnets: {a: {cidr: 10.0.1.0/24, route_table: a}, f: {cidr: 10.0.3.0/24}}
+    route_tables:
+      a:
+        routes:
+          - {destination: 10.0.1.0/24, target: "instance:fw"}
+          - {destination: 10.0.3.0/24, target: "instance:fw"}
+instances:
+  app: {vpc: shop, subnet: a, private_ip: 10.0.1.10}
+  fw: {vpc: shop, subnet: f, private_ip: 10.0.3.10, source_dest_check: false}
+"""
+    ways = Ways(load_topology(text, file_name="lab.yaml"))
+    assert ways.link("app/eth0", IPv4Address("10.0.1.11")) is None
+    assert ways.link("app/eth0", IPv4Address("10.0.3.10")) == ("routes shop/a", "instance fw")

@@ -24,6 +24,7 @@ from dataplane.story import packet_of
 from dataplane.trace import Action, Trace
 from dataplane.verdict import Reason, Verdict
 from lab.capture import Stories
+from tests.scenario.gwlb import ONE
 from tests.scenario.network import Network
 
 QUICKSTART = (Path(__file__).parents[3] / "examples" / "quickstart.yaml").read_text()
@@ -99,6 +100,55 @@ def test_the_length_is_that_of_the_ip_packet(packet: Any) -> None:
     stories.run(lines.append, lambda seconds: True)
     [hop, *_] = Trace.from_json(json.loads(b"".join(lines).splitlines()[0])["trace"]).forward.hops
     assert {step.packet.length_bytes for step in hop.steps} == {len(bytes(packet))}
+
+
+@pytest.mark.parametrize(
+    ("packet", "told"),
+    [
+        (
+            IP(src="10.0.2.10", dst="10.0.3.10", ttl=9) / TCP(sport=4000, dport=80) / b"abc",
+            "tcp 10.0.2.10:4000 > 10.0.3.10:80",
+        ),
+        (IP(src="10.0.2.10", dst="10.0.3.10", ttl=9) / ICMP(), "icmp 10.0.2.10 > 10.0.3.10 (type 8, code 0)"),
+        (IP(src="10.0.2.10", dst="10.0.3.10", ttl=9, proto=47) / bytes(99), "protocol 47 10.0.2.10 > 10.0.3.10"),
+        (
+            IPv6(src="2001:db8:10:2::10", dst="2001:db8:99::10", hlim=9) / UDP(sport=1, dport=2) / b"abc",
+            "udp [2001:db8:10:2::10]:1 > [2001:db8:99::10]:2",
+        ),
+    ],
+)
+def test_what_a_target_sends_back_is_told_as_the_packet_inside(packet: Any, told: str) -> None:
+    """From where it comes out of the GENEVE packet (RFC 8926, section 3) that it was sent in."""
+    network = Network(ONE, engine="fast")
+    outer = network.send("app", packet).packet
+    back = IP(src=outer.dst, dst=outer.src, ttl=77) / UDP(bytes(outer[UDP]))
+    stories = Stories(network.plane)
+    arrived = network.send("fw1", back)
+    assert arrived.to in ("db", "far")
+    lines: list[bytes] = []
+    stories.run(lines.append, lambda seconds: True)
+    trace = Trace.from_json(json.loads(b"".join(lines).splitlines()[0])["trace"])
+    steps = [step for hop in trace.forward.hops for step in hop.steps]
+    out = [step.action for step in steps].index(Action.DECAPSULATE)
+    around, inside = [step.packet for step in steps[:out]], [step.packet for step in steps[out:]]
+    assert {(each.protocol, each.ttl, each.length_bytes) for each in around} == {(17, 77, 68 + len(packet))}
+    assert inside[0].describe() == told
+    assert {each.length_bytes for each in inside} == {len(packet)} == {len(arrived.packet)}
+    ttls = [each.ttl for each in inside]
+    assert ttls[0] == 8, "the endpoint took one off before"
+    assert ttls[-1] == (arrived.packet.hlim if arrived.packet.version == 6 else arrived.packet.ttl)
+
+
+def test_a_story_is_one_direction_and_says_so() -> None:
+    network = Network(QUICKSTART, engine="fast")
+    stories = Stories(network.plane)
+    network.send("app", IP(src="10.0.2.10", dst="10.0.1.10") / TCP(dport=80))
+    lines: list[bytes] = []
+    stories.run(lines.append, lambda seconds: True)
+    told = json.loads(b"".join(lines).splitlines()[0])["trace"]
+    assert (told["forward"]["verdict"], told["reachable"], told["reply"]) == ("FORWARD", None, None)
+    read = Trace.from_json(told)
+    assert (read.is_story, read.to_json()) == (True, told)
 
 
 @pytest.mark.parametrize(

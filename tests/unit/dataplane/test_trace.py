@@ -340,9 +340,12 @@ def test_a_path_in_few_words_is_its_routes() -> None:
     died = Walk(hops=hops_of([routed[0], shut]), verdict=Verdict.DROP, reason=Reason.BLACKHOLE)
     assert path_text(make(died)) == "shop/private 0.0.0.0/0 -> nat-gateway:nat", "what it died of it did not take"
     near = Walk(hops=hops_of([(VPC, Step(action=Action.ROUTE, rule=APP, packet=INSIDE))]), verdict=Verdict.FORWARD)
-    assert path_text(make(near)) == "in one subnet"
+    assert path_text(make(near, near)) == "in one subnet"
+    refused = Walk(hops=hops_of(STEPS[:2]), verdict=Verdict.DROP, reason=Reason.GROUP_EGRESS, object=APP)
+    assert path_text(make(refused)) == "", "it came to no route"
     out = (Name("internet", "internet"), Step(action=Action.ROUTE, rule=EXAMPLE, packet=INSIDE))
-    assert path_text(make(Walk(hops=hops_of([out]), verdict=Verdict.FORWARD))) == "across the internet"
+    outside = Walk(hops=hops_of([out]), verdict=Verdict.FORWARD)
+    assert path_text(make(outside, outside)) == "across the internet"
 
 
 def test_ipv6_endpoints_have_brackets_and_icmp_its_type() -> None:

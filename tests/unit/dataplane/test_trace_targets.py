@@ -70,6 +70,46 @@ def test_a_known_flow_keeps_its_cookie_in_a_trace(plane: DataPlane) -> None:
     assert known.note == f"flow cookie 0x{row['cookie']:08x}"
 
 
+def test_what_goes_by_an_endpoint_before_a_nat_gateway_is_not_told_to_be_tracked() -> None:
+    """Nor is what the target gets: the gateway is passed by the packet that comes back from it."""
+    text = ONE
+    for old, new in (
+        (
+            "      gwlbe:\n        routes:\n          - {destination: 0.0.0.0/0, target: internet-gateway}\n",
+            (
+                "      pub: {routes: [{destination: 0.0.0.0/0, target: internet-gateway}]}\n"
+                '      gwlbe:\n        routes:\n          - {destination: 0.0.0.0/0, target: "nat-gateway:nat"}\n'
+            ),
+        ),
+        (
+            "      apps: {cidr",
+            "      pub: {cidr: 10.0.4.0/24, availability_zone: a, route_table: pub}\n      apps: {cidr",
+        ),
+        (
+            "    gateway_load_balancer_endpoints:",
+            "    nat_gateways: {nat: {subnet: pub, elastic_ip: 203.0.113.30}}\n    gateway_load_balancer_endpoints:",
+        ),
+        ("[{protocol: udp, ports: 6081, source: 10.9.0.0/16}]", "[{protocol: all, source: 0.0.0.0/0}]"),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    plane = DataPlane(load_topology(text, file_name="lab.yaml"))
+    trace = plane.trace("app", "198.51.100.10", port=80, source_port=1234)
+    assert "nat-gateway shop/nat" in trace.forward.path()
+    notes = {step.note for _, step in steps(trace.forward, "permit") if step.note}
+    assert notes == {"not tracked"}
+    port = plane.port("app/eth0")
+    far = Probe(
+        source=ip_address(APP),
+        destination=ip_address("198.51.100.10"),
+        protocol=TCP,
+        source_port=1234,
+        destination_port=80,
+    )
+    plane.process([plane.frame(port, far)], [port], 1000)
+    assert [row["kind"] for row in plane.engine.sessions()] == ["balancer"], "as the engine does"
+
+
 def test_a_target_that_may_not_answer_is_named() -> None:
     """The appliance's own group lets nothing out: the trace ends there."""
     text = LAB.replace("fw: {description: appliances,", "fw: {description: appliances, egress: [],")

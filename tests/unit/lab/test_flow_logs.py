@@ -131,7 +131,7 @@ def test_files_are_called_as_in_s3() -> None:
     lab.send(1)
     lab.wait(600)
     names = {name: log_id("v", name) for name in ("plain", "packed", "hive")}
-    day, account, time = "us-east-1/2023/11/14", "123456789012", "20231114T2230Z"
+    day, account, time = "us-east-1/2023/11/14", "123456789012", "20231114T2220Z"
     hive = f"aws-account-id={account}/aws-service=vpcflowlogs/aws-region=us-east-1/year=2023/month=11/day=14/hour=22"
     expected = {
         f"AWSLogs/{account}/vpcflowlogs/{day}/{account}_vpcflowlogs_us-east-1_{names['plain']}_{time}_": ".log",
@@ -164,8 +164,53 @@ def test_files_are_called_as_in_s3() -> None:
 def test_days_and_hours_in_keys_have_two_digits(log: FlowLog, folders: str) -> None:
     """https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html"""
     at = int(datetime(2024, 3, 5, 7, 5, tzinfo=UTC).timestamp())
-    key = file_key(log, account="123456789012", region="eu-west-1", log_id="fl-1", end_s=at, content=b"")
+    key = file_key(log, account="123456789012", region="eu-west-1", log_id="fl-1", begin_s=at, content=b"")
     assert key.startswith(f"AWSLogs/{folders}/123456789012_vpcflowlogs_eu-west-1_fl-1_20240305T0705Z_")
+
+
+def times(lab: Logged) -> dict[str, list[str]]:
+    """By the time in their names: lines of files."""
+    found: dict[str, list[str]] = {}
+    for name, content in lab.files().items():
+        found.setdefault(name.split("_")[4], []).extend(content[1:])
+    return {name: sorted(content) for name, content in found.items()}
+
+
+@pytest.mark.parametrize("interval", [60, 600])
+def test_a_file_has_records_that_end_within_the_five_minutes_from_the_time_in_its_name(interval: int) -> None:
+    """https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html: T1620Z from 16:20:00 to 16:24:59."""
+    log = f"log: {{max_aggregation_interval: {interval}, network_interface: web/eth0, {FORMAT}}}"
+    lab = Logged(log)
+    for second in (0, 299, 300, 599):
+        lab.send(second, sport=1 + second)
+    lab.wait(600)
+    found = {name: [line for line in some if line.endswith("OK")] for name, some in times(lab).items()}
+    assert found.pop("20231114T2230Z", []) == [], "silence up to 22:30:00"
+    assert found == {
+        "20231114T2220Z": [row(WEB, 1, each, each, "egress") for each in (0, 299)],
+        "20231114T2225Z": [row(WEB, 1, each, each, "egress") for each in (300, 599)],
+    }
+
+
+def test_what_of_an_interval_is_written_already_is_not_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    for second in (5, 305):
+        lab.send(second, sport=1 + second)
+    put, full = flow_logs._put, [True]
+
+    def put_if_room(path: Path, content: bytes) -> None:
+        if full[0] and "T2225Z" in path.name:
+            raise OSError(28, "No space left on device")
+        put(path, content)
+
+    monkeypatch.setattr(flow_logs, "_put", put_if_room)
+    lab.wait(600)
+    assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
+    assert lab.logs.complaints == ("flow log v/log cannot be written: No space left on device",)
+    full[0] = False
+    lab.wait(601)
+    assert lab.lines() == [row(WEB, 1, 5, 5, "egress"), row(WEB, 1, 305, 305, "egress")]
+    assert [each.text for each in lab.logs.written()] == lab.lines()
 
 
 def test_a_flow_log_may_want_one_action_only() -> None:
@@ -181,7 +226,8 @@ def test_silence_is_written_down() -> None:
     lab = Logged("log: {max_aggregation_interval: 60, network_interface: web/eth0}")
     lab.wait(120)
     begins = (BEGIN_S, BEGIN_S + 60)
-    assert lab.lines() == [f"2 123456789012 {WEB} - - - - - - - {each} {each + 60} - NODATA" for each in begins]
+    found = sorted(lab.lines())
+    assert found == [f"2 123456789012 {WEB} - - - - - - - {each} {each + 60} - NODATA" for each in begins]
 
 
 def test_of_a_leap_of_the_clock_the_last_intervals_are_written() -> None:

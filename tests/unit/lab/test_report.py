@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,6 +69,7 @@ class FakeLab:
     def __init__(self, *, shut: set[int | None] | None = None, **answers: Any) -> None:
         self.nodes = {"a": FakeNode(A, answers), "b": FakeNode(B, answers)}
         self.shut = shut or set()
+        self.told: Trace | None = None
 
     def address_of(self, destination: str, *, source: str) -> str:
         return self.nodes[destination].address4
@@ -79,6 +81,9 @@ class FakeLab:
         self, source: str, destination: str, *, protocol: str, port: int | None, source_port: int | None
     ) -> Trace:
         assert (port is None) == (protocol == "icmp")
+        assert source.endswith("/eth0") == (port == report.QUIET_PORT), "scapy's packet leaves by that interface"
+        if self.told is not None:
+            return self.told
         forward = SHUT if port in self.shut else OPEN
         return Trace(source=source, destination=destination, forward=forward, reply=None if forward is SHUT else OPEN)
 
@@ -141,6 +146,22 @@ def test_a_disagreement_is_a_bug_whoever_is_wrong() -> None:
     assert "BUG a -> 10.0.1.11 tcp 80: the traffic says silence, the trace says it is reachable" in text
     assert "BUG a -> 10.0.1.11 syn 443: the traffic says refused, the trace says no inbound rule of" in text
     assert "2 of 7 probes did what the trace of live state says" in text
+
+
+def test_what_an_instance_on_the_way_does_is_no_bug_of_ours() -> None:
+    """A trace that hangs on an appliance to send it on, or ends there, agrees with whatever packets do."""
+    passed = replace(OPEN, assumed=("fw",))
+    ended = replace(OPEN, astray="interface fw/eth0, which does not have 10.0.1.11")
+    for forward, reply, told in (
+        (passed, OPEN, "v/main 10.0.0.0/16 -> local, provided that fw sends it on"),
+        (OPEN, passed, "v/main 10.0.0.0/16 -> local, provided that fw sends it on"),
+        (ended, None, "got as far as interface fw/eth0, which does not have 10.0.1.11"),
+    ):
+        lab = FakeLab(ping=True, connect=TimeoutError())
+        lab.told = Trace(source="a", destination=B, forward=forward, reply=reply)
+        findings = examine(lab)
+        assert findings.disagreements == []
+        assert told in " ".join(text_of(findings).split())
 
 
 def test_a_late_answer_is_no_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dataplane.verdict import Reason, Verdict
 from lab.control import RequestError
 from vpclab.cli import MODULE_OF, cli
 from vpclab.lab import Lab
+from vpclab.node import PingResult
 
 WRONG = """\
 version: 1
@@ -226,6 +228,38 @@ def test_trace_ends_with_whether_it_is_reachable(monkeypatch: pytest.MonkeyPatch
     assert lab.asked == [("trace", {"protocol": "udp", "port": 53, "source_port": 9, "size_bytes": 0})]
     result = run("trace", "web", "db", "--format", "json")
     assert Trace.from_json(json.loads(result.output)) == trace
+
+
+BIG = Walk(hops=STEPS, verdict=Verdict.DROP, reason=Reason.MTU_EXCEEDED, object=Name("internet-gateway", "shop"))
+
+
+@pytest.mark.parametrize(
+    ("forward", "received", "words", "said"),
+    [
+        (BIG, 0, ["-s", "3000", "--df"], "packet larger than the MTU ahead"),
+        (BIG, 2, ["-s", "3000"], "the node's kernel sends fragments"),
+        (SHUT, 3, [], "BUG"),
+        (OPEN, 0, [], "look at `vpclab status` and at the node itself"),
+        (replace(OPEN, assumed=("fw",)), 0, [], "look at `vpclab status`, fw and at the node itself"),
+        (replace(OPEN, astray="interface fw/eth0, which does not have 10.1.1.10"), 3, [], "GOT AS FAR AS interface fw"),
+    ],
+)
+def test_a_ping_is_explained_by_the_packet_that_was_sent(
+    monkeypatch: pytest.MonkeyPatch, forward: Walk, received: int, words: list[str], said: str
+) -> None:
+    reply = OPEN if forward.delivered else None
+    lab = FakeLab(trace=Trace(source="web", destination="db", forward=forward, reply=reply))
+    node = FakeLab(ping=PingResult(sent=3, received=received, average_ms=None, output="PING"))
+    monkeypatch.setattr(FakeLab, "__getitem__", lambda self, name: node, raising=False)
+    attach(monkeypatch, lab)
+    result = run("ping", "web", "db", *words)
+    size = 3000 if words else 56
+    assert lab.asked == [("trace", {"protocol": "icmp", "size_bytes": size})]
+    assert node.asked[0][1]["size_bytes"] == size
+    text = " ".join((result.output + result.stderr).split())
+    assert said in text
+    assert ("BUG" in text) is (said == "BUG")
+    assert result.exit_code == (0 if received else 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,66 @@
+"""The TTL told at each step of a trace is the one that the packet has there."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataplane.analysis.classes import senders_of
+from dataplane.engine import DataPlane
+from dataplane.load import load_topology
+from dataplane.trace import Action, Walk
+from dataplane.verdict import Verdict
+from fastpath.tracer import Overlay
+from tests.scenario.gwlb import DB, ONE
+from tests.unit.dataplane.test_trace_appliances import LAB as APPLIANCE
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.yaml"))
+
+
+def ttls(walk: Walk, *actions: Action) -> list[int]:
+    return [step.packet.ttl for hop in walk.hops for step in hop.steps if not actions or step.action in actions]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_last_one_is_that_of_the_frame_that_leaves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through gateways, NAT64, load balancers and appliances."""
+    plane = DataPlane(load_topology(path))
+    left: list[int] = []
+    follow = DataPlane._follow
+
+    def noted(self: DataPlane, frame: bytes, port: int, overlay: Overlay, now_ms: int) -> dict[str, Any]:
+        answer = follow(self, frame, port, overlay, now_ms)
+        if answer["verdict"] == Verdict.FORWARD:
+            out = answer["frame"]
+            left.append(out[22] if out[12:14] == b"\x08\x00" else out[21])
+        return answer
+
+    monkeypatch.setattr(DataPlane, "_follow", noted)
+    compared = 0
+    for source, destination in permutations(senders_of(plane.topology), 2):
+        for address in (destination.address4, destination.address6):
+            if address is None or source.address(address.version) in (None, address):
+                continue
+            for protocol in ("tcp", "icmp"):
+                left.clear()
+                trace = plane.trace(source.path, str(address), protocol=protocol)
+                walks = [walk for walk in (trace.forward, trace.reply) if walk is not None]
+                assert [ttls(walk)[-1] for walk in walks if walk.verdict is Verdict.FORWARD] == left
+                compared += len(left)
+    assert compared
+
+
+def test_packets_around_and_inside_have_their_own() -> None:
+    trace = DataPlane(load_topology(ONE, file_name="lab.yaml")).trace("app", DB)
+    assert ttls(trace.forward, Action.SEND) == [64]
+    assert ttls(trace.forward, Action.ENCAPSULATE, Action.RETURN) == [255, 255]
+    [out] = ttls(trace.forward, Action.DECAPSULATE)
+    assert out == 63, "what the endpoint took before"
+
+
+def test_an_instance_that_sends_on_takes_one() -> None:
+    trace = DataPlane(load_topology(APPLIANCE, file_name="lab.yaml")).trace("app", "10.0.2.10")
+    assert ttls(trace.forward, Action.SEND, Action.SEND_ON, Action.DELIVER) == [64, 64, 63, 63]
