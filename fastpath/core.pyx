@@ -481,6 +481,8 @@ cdef int classify(core *c, const context *x, const interface *i, packet *p, cons
         reason = parse_offload(p, vnet)
     if reason:
         return reason
+    if wire_length(p) > i.mtu:
+        return REASON_MTU_EXCEEDED
     if receive_nd(c, x, i, p, parent, result):
         return result.reason
     if group and not router:
