@@ -190,6 +190,7 @@ cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, p
     if x.error == ERROR_RESET:
         q.length = build_reset(p, &x.error_view, frame)
     else:
+        finish(p)
         q.length = build_error(p, &x.error_view, frame, source, x.error == ERROR_TOO_BIG, x.error_mtu)
     q.l3 = ETH_HEADER
     q.family = p.family
