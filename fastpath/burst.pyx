@@ -293,7 +293,7 @@ cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interface
     if unlikely(f.epoch != c.flows.epoch or now - f.last_seen >= <uint32_t>f.idle * 1000):
         if not outlives(c, row, now):
             return False
-    if unlikely(f.mtu and q.wire > f.mtu):
+    if unlikely(q.wire > f.mtu):
         return False
     to = &interfaces[f.to - 1]
     if unlikely(f.flags & FLOW_RARELY):

@@ -190,6 +190,7 @@ cdef bint plan_error(core *c, plan *x, session_table *overlay, uint8_t *frame, p
     if x.error == ERROR_RESET:
         q.length = build_reset(p, &x.error_view, frame)
     else:
+        finish(p)
         q.length = build_error(p, &x.error_view, frame, source, x.error == ERROR_TOO_BIG, x.error_mtu)
     q.l3 = ETH_HEADER
     q.family = p.family
@@ -481,6 +482,8 @@ cdef int classify(core *c, const context *x, const interface *i, packet *p, cons
         reason = parse_offload(p, vnet)
     if reason:
         return reason
+    if wire_length(p) > i.mtu:
+        return REASON_MTU_EXCEEDED
     if receive_nd(c, x, i, p, parent, result):
         return result.reason
     if group and not router:

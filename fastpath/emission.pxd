@@ -31,5 +31,6 @@ cdef void outbox_close(outbox *o) noexcept nogil
 cdef void outbox_clear(outbox *o) noexcept nogil
 cdef uint8_t *scratch_frame(outbox *o, uint32_t size) noexcept nogil
 cdef bint put(outbox *o, packet *p, uint8_t *frame, uint32_t length, uint32_t port, uint8_t cause, uint32_t parent) noexcept nogil
+cdef void finish(packet *p) noexcept nogil
 cdef uint16_t send(outbox *o, packet *p, const edit *e, uint8_t cause, uint32_t parent) noexcept nogil
 cdef uint8_t *apply_edit(packet *p, const edit *e, uint32_t *length) noexcept nogil

@@ -13,7 +13,7 @@ from fastpath.geneve cimport OUTER_SIZE, clamp_mss, next_segment, write_outer
 from fastpath.packet cimport parse_ip, write_offload
 from fastpath.reason cimport CAUSE_FRAGMENT, REASON_EMISSION_LIMIT, REASON_MTU_EXCEEDED, REASON_NONE
 from fastpath.sanitizer cimport GAP, forbid, permit
-from fastpath.wire cimport ETH_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, store16
+from fastpath.wire cimport ETH_HEADER, ETHERTYPE_IPV4, ETHERTYPE_IPV6, VNET_GSO_NONE, store16
 
 cdef enum:
     STRIDE = 16         # scratch frames start on a multiple of this
@@ -147,6 +147,18 @@ cdef uint16_t send_segments(outbox *o, packet *p, const edit *e, uint8_t cause, 
         if reason:
             return reason
     return REASON_NONE
+
+
+# Make of a packet that dies what its sender's hardware would have made of it: of segments, the first. So errors quote it.
+cdef void finish(packet *p) noexcept nogil:
+    cdef uint32_t at = 0
+    if p.gso_size:
+        p.end = next_segment(p, p.frame, &at)
+        p.gso_type = VNET_GSO_NONE
+        p.gso_size = 0
+        p.segments = 1
+        p.partial_checksum = 0
+    complete_checksum(p)
 
 
 cdef inline void write_macs(uint8_t *frame, uint8_t family, const edit *e) noexcept nogil:

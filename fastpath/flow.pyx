@@ -208,10 +208,11 @@ cdef uint32_t new_row(flow_table *t, session_table *sessions, const arrival *a) 
 # Remember the plan of a packet that came as `p`, if it is one that can be.
 cdef void flow_remember(flow_table *t, session_table *sessions, tables *b, const arrival *a, const packet *p,
                         const plan *x) noexcept nogil:
+    cdef const interface *by
     cdef const interface *to
     cdef const effect *e
     cdef flow *f
-    cdef uint32_t i, row
+    cdef uint32_t i, row, mtu
     cdef uint8_t flags = 0
     cdef parts on
     cdef const packet *q = x.p
@@ -225,12 +226,13 @@ cdef void flow_remember(flow_table *t, session_table *sessions, tables *b, const
         e = &x.effects[i]
         if (e.kind == EFFECT_OPEN and not e.pending) or (e.kind == EFFECT_TOUCH and e.changes):
             return
+    by = &b.interfaces[b.contexts[a.context].interface - 1]
     to = &b.interfaces[x.edit.interface - 1]
     if x.object != to.number:
         return          # what a hit says of itself is where it leaves
     if memcmp(x.edit.src_mac, to.router_mac, 6) != 0:
         flags = FLOW_BRIDGED
-        if memcmp(x.edit.src_mac, b.interfaces[b.contexts[a.context].interface - 1].mac, 6) != 0:
+        if memcmp(x.edit.src_mac, by.mac, 6) != 0:
             return
     row = new_row(t, sessions, a)
     if row == NO_FLOW:
@@ -242,7 +244,10 @@ cdef void flow_remember(flow_table *t, session_table *sessions, tables *b, const
     f.epoch = t.epoch
     f.to = x.edit.interface
     f.last_seen = <uint32_t>t.now
-    f.mtu = <uint16_t>x.path_mtu[LAYER_CAME]
+    mtu = by.mtu
+    if x.path_mtu[LAYER_CAME] and x.path_mtu[LAYER_CAME] < mtu:
+        mtu = x.path_mtu[LAYER_CAME]
+    f.mtu = <uint16_t>(mtu if mtu < 0xFFFFU else 0xFFFFU)
     if x.opened != NULL:
         f.flags |= FLOW_OPENS
         t.wide[row].mtu = <uint16_t>x.path_mtu[LAYER_INSIDE]

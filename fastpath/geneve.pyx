@@ -108,7 +108,7 @@ cdef void write_outer(uint8_t *ip, uint32_t inside, uint8_t family, const outer 
 
 
 # Write the next segment of an offloaded TCP packet to `to` and return its frame length; 0 when there is none left. `at`
-# starts at 0 and counts payload bytes done.
+# starts at 0 and counts payload bytes done. The first one may be written where the whole packet is.
 cdef uint32_t next_segment(const packet *p, uint8_t *to, uint32_t *at) noexcept nogil:
     cdef uint32_t payload = p.end - p.header_length, size = payload - at[0]
     cdef uint8_t *ip = to + p.l3
@@ -117,8 +117,9 @@ cdef uint32_t next_segment(const packet *p, uint8_t *to, uint32_t *at) noexcept 
         return 0
     if size > p.gso_size:
         size = p.gso_size
-    memcpy(to, p.frame, p.header_length)
-    memcpy(to + p.header_length, p.frame + p.header_length + at[0], size)
+    if to != p.frame:
+        memcpy(to, p.frame, p.header_length)
+        memcpy(to + p.header_length, p.frame + p.header_length + at[0], size)
     if p.family == 4:
         store16(ip + 2, p.header_length - p.l3 + size)
         store16(ip + 4, load16(ip + 4) + at[0] // p.gso_size)

@@ -49,7 +49,7 @@ cdef struct flow:
     uint32_t bytes
     uint16_t idle           # seconds of silence that all sessions it touches survive
     uint16_t epoch
-    uint16_t mtu            # smallest of the hops passed; 0: no limit
+    uint16_t mtu            # smallest of its interface's and of the hops passed
     uint8_t spent           # of its TTL
     uint8_t flags           # flow_flag
 

@@ -1,7 +1,8 @@
 """Internet host: anybody on the internet, ours. A machine with public addresses and programs, outside all VPCs.
 
 It reaches every public address of the lab, as the internet would carry it; nothing filters it out there. It has one
-interface, ``eth0``, with an MTU of 1500, and may send only from its own addresses.
+interface, ``eth0``, with an MTU of 1500, and may send only from its own addresses. Packets of more than 1500 bytes die
+there in silence, so that none comes in through an internet gateway, which forwards no larger ones.
 
     out: guest -> source check -> the internet's routes -> another host, or the gateway that has the address
 """

@@ -12,6 +12,8 @@ https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/using-eni.html
 Deviations from AWS:
 - An interface is attached only in its own VPC and Availability Zone, at a device index from 1 to 14.
 - How many interfaces and addresses there may be does not depend on an instance type.
+- What a guest sends in packets of more than 9001 bytes is dropped in silence where it comes in, as hardware does with
+  frames that are too long for it. AWS documents the MTU, not what becomes of larger packets.
 - Delegated prefixes do not exist here. The MAC is derived from the name and stays the same.
 - An interface remembers flows as long as it stays attached where it is. Attached to another instance, it begins anew,
   and an address that moves to another interface is judged by that one's groups and memory; AWS does not document it.

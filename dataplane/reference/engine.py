@@ -16,6 +16,7 @@ from dataplane.reference import own_packets
 from dataplane.reference.checksum import Address
 from dataplane.reference.error_limit import AT_ONCE, ErrorLimit
 from dataplane.reference.fragments import Fragments, Waiting
+from dataplane.reference.hops import INSIDE_MTU, INTERNET_MTU
 from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import Answered, Dropped, Journey, WantedReset
 from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_neighbour_discovery, mac_of
@@ -200,6 +201,8 @@ class ReferencePlane:
         packet = read(version, frame[14:])
         if isinstance(packet, Reason):
             return _drop(packet, port)
+        if len(packet.raw) > (INTERNET_MTU if isinstance(node, Host) else INSIDE_MTU):
+            return _drop(Reason.MTU_EXCEEDED, port)
         if is_neighbour_discovery(packet):
             return self._answer(node, answer_solicitation(self.router.inventory, node, packet), parent)
         if frame[0] & 1:

@@ -88,6 +88,24 @@ def test_jumbo_frames_inside() -> None:
     assert len(network.send("b1", datagram(B1, "10.0.2.12", 9001, flags="DF")).packet) == 9001
 
 
+@behaviour("What is larger than 9001 bytes does not get out of an instance, with DF or without", source=MTUS)
+@pytest.mark.parametrize("flags", ["DF", ""])
+def test_too_big_for_an_interface(flags: str) -> None:
+    network = Network(VPC)
+    for destination in ("10.0.2.12", A2, FAR):
+        result = network.send("b1", datagram(B1, destination, 9002, flags=flags))
+        assert (result.reason, result.by, result.sent) == (Reason.MTU_EXCEEDED, "interface b1/eth0", ())
+
+
+@behaviour("An internet gateway forwards packets up to 1500 bytes only, inwards as well", source=MTUS)
+def test_too_big_from_the_internet() -> None:
+    network = Network(VPC)
+    assert network.send("far", datagram(FAR, "203.0.113.12", 1500, flags="DF")).to == "a2"
+    for flags in ("DF", ""):
+        result = network.send("far", datagram(FAR, "203.0.113.12", 1501, flags=flags))
+        assert (result.reason, result.sent) == (Reason.MTU_EXCEEDED, ())
+
+
 @behaviour("Packets of 9001 bytes pass over a peering inside a Region", source=peering_guide("vpc-peering-basics"))
 def test_jumbo_frames_over_a_peering() -> None:
     packet = datagram("10.0.1.11", "10.1.1.11", 9001, flags="DF")

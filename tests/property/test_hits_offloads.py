@@ -87,8 +87,8 @@ def test_on_an_entry_and_on_a_walk_the_same_leaves() -> None:
         inspected=st.booleans(),
         to=st.sampled_from(["db", "db6", "far"]),
         protocol=st.sampled_from(["tcp", "tcp", "udp"]),
-        length=st.sampled_from([0, 1, 2, 100, 1399, 1400, 1460, 8000, 8400, 20_001]),
-        size=st.sampled_from([0, 0, 536, 1400, 1460, 8440, 8461]),
+        length=st.sampled_from([0, 1, 2, 100, 1399, 1400, 1460, 8000, 8400, 8973, 8974, 20_001]),
+        size=st.sampled_from([0, 0, 536, 1400, 1460, 8440, 8461, 8961, 8962]),
         flags=st.sampled_from(["A", "PA", "CPA"]),
         ttl=st.sampled_from([64, 64, 64, 3, 2]),
         congested=st.booleans(),
@@ -96,7 +96,7 @@ def test_on_an_entry_and_on_a_walk_the_same_leaves() -> None:
     def law(
         inspected: bool, to: str, protocol: str, length: int, size: int, flags: str, ttl: int, congested: bool
     ) -> None:
-        length, size = (min(length, 8400), 0) if protocol == "udp" else (length, size)
+        length, size = (min(length, 8974), 0) if protocol == "udp" else (length, size)
         head: Any = IPv6(src=APP6, dst=DB6) if to == "db6" else IP(src=APP, dst=FAR if to == "far" else DB, flags="DF")
         later = head.copy()
         setattr(later, "hlim" if to == "db6" else "ttl", ttl)

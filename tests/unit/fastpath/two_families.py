@@ -20,6 +20,7 @@ SIX, FOUR, OWN = "2001:db8:6::10", "198.51.100.10", "10.0.0.5"
 FAR = "64:ff9b::198.51.100.10"
 """FOUR as SIX sees it."""
 PORTS = {"six": 1, "four": 2}
+LONGEST6 = 40 + 65535
 
 
 class TwoFamilies:
@@ -46,7 +47,7 @@ class TwoFamilies:
                 router_mac=bytes([2, 0, 0, 0, 1, number]),
                 into=f"{name}/emit",
                 out="route",
-                mtu=9001,
+                mtu=LONGEST6,
             )
             p.contexts.append(Context(number=number, interface=name, entry="in", neighbours=name))
         p.interfaces["between"] = Interface(

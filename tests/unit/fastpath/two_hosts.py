@@ -147,7 +147,7 @@ class TwoHosts:
             router_mac=router_mac,
             into=enter,
             out=f"{name}/route",
-            mtu=9001,
+            mtu=65535,
             address4=IPv4Address(address),
             address6=IPv6Address(address6),
             router4=IPv4Address(router),
