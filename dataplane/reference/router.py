@@ -25,7 +25,7 @@ from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import NAT_MTU, fit, lose_ttl
 from dataplane.reference.interfaces import enter_subnet, go_in, go_out, leave_subnet, serve
 from dataplane.reference.inventory import Inventory, Owner
-from dataplane.reference.journey import NAT, PEERING, Dropped, Journey, WantedReset
+from dataplane.reference.journey import NAT, Dropped, Journey, WantedReset
 from dataplane.reference.lifetimes import limits_of_probes
 from dataplane.reference.mss import clamp
 from dataplane.reference.nat import NatTables
@@ -232,7 +232,7 @@ class Router:
         is_inbound = before.destination in gateway.addresses
         if not is_inbound and journey.sender is gateway:  # what it has sent itself is routed to it
             raise Dropped(Reason.LOOP, gateway.number)
-        if not is_inbound and PEERING in journey.through:
+        if not is_inbound and not self.inventory.has_interface(gateway.vpc, before.source):
             raise Dropped(Reason.NAT_FROM_PEER, gateway.number)
         counters.count("InFromDestination" if is_inbound else "InFromSource", len(before.raw))
         fit(journey, gateway.number, NAT_MTU, teller=gateway, about=before)

@@ -122,7 +122,7 @@ def test_the_way_through() -> None:
     assert [str(each) for each in lowered.sets[own.table]] == ["10.0.1.20/32"]
     origin = lowered.nodes[own.otherwise]
     assert isinstance(origin, Guard)
-    assert (origin.test, origin.via, origin.negate) == (GuardTest.VIA, Via.PEERING, True)
+    assert (origin.test, origin.table, origin.negate) == (GuardTest.SOURCE_IN, "vpc:shop/interfaces", False)
     assert (origin.reason, origin.next) == (Reason.NAT_FROM_PEER, own.next)
     assert isinstance(translate, NatSession)
     assert (translate.mtu, translate.answer_as) == (8500, "nat-gateway:shop/nat")
