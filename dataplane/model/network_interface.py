@@ -13,6 +13,7 @@ Deviations from AWS:
 - An interface is attached only in its own VPC and Availability Zone, at a device index from 1 to 14.
 - How many interfaces and addresses there may be does not depend on an instance type.
 - Delegated prefixes do not exist here. The MAC is derived from the name and stays the same.
+- Fragments that leave an interface are not limited (AWS: 1,024 packets per second).
 - An interface remembers flows as long as it stays attached where it is. Attached to another instance, it begins anew,
   and an address that moves to another interface is judged by that one's groups and memory; AWS does not document it.
 """
