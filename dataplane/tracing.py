@@ -24,6 +24,7 @@ _ACTIONS: dict[tuple[str, str], Action] = {
     ("nat-session", "new"): Action.TRANSLATE,
     ("nat-session", "known"): Action.TRANSLATE,
     ("nat-session", "inbound"): Action.TRANSLATE,
+    ("nat-session", "fragments"): Action.FRAGMENT,
     ("lookup", "passed"): Action.ROUTE,
     ("rewrite", "passed"): Action.TRANSLATE,
     ("rewrite", "skipped"): Action.SKIP,

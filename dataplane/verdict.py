@@ -211,7 +211,7 @@ REASON_TEXT: dict[Reason, ReasonText] = {
     Reason.NAT_NO_SESSION: ReasonText("NAT gateway: no connection from inside matches this packet"),
     Reason.NAT_PORTS_EXHAUSTED: ReasonText("NAT gateway: no free port towards this destination (ErrorPortAllocation)"),
     Reason.NAT_FROM_PEER: ReasonText(
-        "NAT gateway: traffic that came by peering is not forwarded", "NGW_REQUIRES_SOURCE_IN_VPC"
+        "NAT gateway: the source is no interface of its VPC", "NGW_REQUIRES_SOURCE_IN_VPC"
     ),
     Reason.NAT_FRAGMENT: ReasonText(
         "NAT gateway: fragments of TCP and ICMP are not forwarded, nor UDP fragments that cannot be translated"

@@ -15,6 +15,7 @@ cdef enum:
     ROUTER_TTL = 64
     QUOTE4 = 576 - 28       # an ICMPv4 error is at most 576 bytes (RFC 1812, 4.3.2.3)
     QUOTE6 = 1280 - 48      # an ICMPv6 error at most the minimum MTU (RFC 4443, 2.4 c)
+    MSS_OPTION = 2
 
 
 cdef inline void store_addr6(uint8_t *p, addr a) noexcept nogil:
@@ -81,7 +82,35 @@ cdef void apply_inner(packet *p, const header *to) noexcept nogil:
     adjust(p.frame + p.l4 + 2, (<uint64_t>0xFFFFU - fold(before)) + sum_bytes(ip, last - p.inner_l3))
 
 
-# Write addresses, ports and TTL as in `to`, keeping every checksum as right or wrong as it was.
+# Lower the maximum segment size that a SYN asks for (RFC 9293, 3.7.1). A checksum left to hardware covers it later.
+cdef void clamp_mss(packet *p, uint16_t mss) noexcept nogil:
+    cdef uint8_t *tcp = p.frame + p.l4
+    cdef uint32_t i = 20, end = <uint32_t>(tcp[12] >> 4) * 4, size, old
+    if p.proto != PROTO_TCP or not (p.tcp_flags & TCP_SYN) or p.l4 + end > p.end:
+        return
+    while i < end and tcp[i] != 0:
+        if tcp[i] == 1:
+            i += 1
+            continue
+        if i + 2 > end:
+            return
+        size = tcp[i + 1]
+        if size < 2 or i + size > end:
+            return
+        if tcp[i] == MSS_OPTION and size == 4:
+            old = load16(tcp + i + 2)
+            if old > mss:
+                store16(tcp + i + 2, mss)
+                if not p.partial_checksum:
+                    # words of the sum may lie across the option: what changed are two bytes at this parity
+                    if i & 1:
+                        adjust(tcp + 16, delta16((old >> 8) | ((old & 0xFF) << 8), (mss >> 8) | ((mss & 0xFF) << 8)))
+                    else:
+                        adjust(tcp + 16, delta16(old, mss))
+        i += size
+
+
+# Write addresses, ports, TTL and segment size as in `to`, keeping every checksum as right or wrong as it was.
 cdef void apply_header(packet *p, const header *to) noexcept nogil:
     cdef uint8_t *ip = p.frame + p.l3
     cdef uint8_t *l4 = p.frame + p.l4
@@ -111,6 +140,8 @@ cdef void apply_header(packet *p, const header *to) noexcept nogil:
             adjust_udp(l4 + 6, addresses + ports)
         elif p.l4 + 18 <= p.end:
             adjust(l4 + 16, addresses + ports)
+        if to.mss:
+            clamp_mss(p, to.mss)
     elif p.kind == L4_QUERY:
         ports = change16(l4 + 4, p.sport | p.dport, to.sport | to.dport)
         adjust(l4 + 2, ports if p.family == 4 else addresses + ports)

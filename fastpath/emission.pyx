@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastpath.edit cimport apply_header, complete_checksum, next_fragment
-from fastpath.geneve cimport OUTER_SIZE, clamp_mss, next_segment, write_outer
+from fastpath.geneve cimport OUTER_SIZE, next_segment, write_outer
 from fastpath.packet cimport parse_ip, write_offload
 from fastpath.reason cimport CAUSE_FRAGMENT, REASON_EMISSION_LIMIT, REASON_MTU_EXCEEDED, REASON_NONE
 from fastpath.sanitizer cimport GAP, forbid, permit
@@ -169,8 +169,6 @@ cdef inline void write_macs(uint8_t *frame, uint8_t family, const edit *e) noexc
 
 cdef void edit_in_place(packet *p, const edit *e) noexcept nogil:
     apply_header(p, &e.to)
-    if e.mss:
-        clamp_mss(p, e.mss)
     write_macs(p.frame, p.family, e)
 
 

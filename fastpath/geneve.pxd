@@ -22,7 +22,6 @@ cdef uint16_t read_geneve(const packet *p, geneve *g) noexcept nogil
 cdef uint16_t open_geneve(const packet *p, const geneve *g, packet *q) noexcept nogil
 cdef void write_outer(uint8_t *ip, uint32_t inside, uint8_t family, const outer *o) noexcept nogil
 cdef uint32_t next_segment(const packet *p, uint8_t *to, uint32_t *at) noexcept nogil
-cdef void clamp_mss(packet *p, uint16_t mss) noexcept nogil
 
 
 # The UDP source port of a flow, from 49152 up (RFC 8926, 3.3): one that follows from its cookie.

@@ -14,8 +14,7 @@ takes (RFC 9293, 3.1; flags of all but the last segment as in Linux's software s
 
 from libc.string cimport memcpy, memset
 
-from fastpath.edit cimport adjust
-from fastpath.packet cimport FRAGMENT_LATER, parse_ip
+from fastpath.packet cimport parse_ip
 from fastpath.reason cimport REASON_GENEVE_MALFORMED, REASON_NONE
 from fastpath.wire cimport *
 
@@ -26,7 +25,6 @@ cdef enum:
     OPTION_WORDS = 8
     TCP_PSH = 0x08
     TCP_CWR = 0x80
-    MSS_OPTION = 2
 
 
 # Read what stands behind the UDP header of `p`, which looks like GENEVE. A drop reason, or 0.
@@ -137,32 +135,3 @@ cdef uint32_t next_segment(const packet *p, uint8_t *to, uint32_t *at) noexcept 
                                      + p.header_length - p.l4 + size + sum_bytes(tcp, p.header_length - p.l4 + size)))
     at[0] += size
     return p.header_length + size
-
-
-# Lower the maximum segment size that a SYN asks for (RFC 9293, 3.7.1). A checksum left to hardware covers it later.
-cdef void clamp_mss(packet *p, uint16_t mss) noexcept nogil:
-    cdef uint8_t *tcp = p.frame + p.l4
-    cdef uint32_t i = 20, end = <uint32_t>(tcp[12] >> 4) * 4, size, old
-    if p.proto != PROTO_TCP or not (p.tcp_flags & TCP_SYN) or p.fragment == FRAGMENT_LATER:
-        return
-    while i < end and tcp[i] != 0:
-        if tcp[i] == 1:
-            i += 1
-            continue
-        if i + 2 > end:
-            return
-        size = tcp[i + 1]
-        if size < 2 or i + size > end:
-            return
-        if tcp[i] == MSS_OPTION and size == 4:
-            old = load16(tcp + i + 2)
-            if old > mss:
-                store16(tcp + i + 2, mss)
-                if not p.partial_checksum:
-                    # words of the sum may lie across the option: what changed are two bytes at this parity
-                    if i & 1:
-                        adjust(tcp + 16, delta16((old >> 8) | ((old & 0xFF) << 8), (mss >> 8) | ((mss & 0xFF) << 8)))
-                    else:
-                        adjust(tcp + 16, delta16(old, mss))
-            return
-        i += size

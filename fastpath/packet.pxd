@@ -109,6 +109,7 @@ cdef struct header:
     addr inner_dst
     uint16_t inner_sport
     uint16_t inner_dport
+    uint16_t mss            # largest that a SYN may ask for; 0: whatever it asks for
     uint8_t ttl_spent
 
 # The headers that a packet travels behind while it is inside another one: IPv4, UDP and GENEVE (fastpath.geneve).
@@ -129,7 +130,6 @@ cdef struct edit:
     outer around
     uint32_t port
     uint32_t interface      # index + 1 of the one it leaves by
-    uint16_t mss            # largest that a SYN may ask for; 0: whatever it asks for
     uint32_t cut_count
     uint32_t cuts[MAX_CUTS]     # bytes of IP packet, descending: it is cut to the first size, the pieces to the next
     uint8_t dst_mac[6]
@@ -161,6 +161,7 @@ cdef inline void start_header(header *h, const packet *p) noexcept nogil:
     h.inner_dst = p.inner_dst
     h.inner_sport = p.inner_sport
     h.inner_dport = p.inner_dport
+    h.mss = 0
     h.ttl_spent = 0
 
 

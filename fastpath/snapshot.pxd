@@ -59,7 +59,7 @@ cdef enum ttl_action:
 cdef enum node_flag:
     FLAG_NEGATE = 1         # GUARD
     FLAG_KEEP_GROUPS = 1    # ENTER
-    FLAG_ANSWERS_MTU = 1    # HOP
+    FLAG_ANSWERS_MTU = 1    # HOP, NAT_SESSION
     FLAG_DROPS_LARGE = 2    # HOP
     FLAG_CLAMPS_MSS = 4     # HOP
     FLAG_QUIET = 1          # LOOKUP

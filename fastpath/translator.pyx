@@ -10,9 +10,10 @@ session's two keys are then of two families, and the packet goes on as another o
 from libc.string cimport memset
 
 from fastpath.emission cimport SLOT_HEADROOM
+from fastpath.hop cimport clamp, fits
 from fastpath.nat64 cimport FAMILY_GAIN, FAMILY_HEADROOM, change_family, counterpart_missing, embed4, extract4, family_refusal
 from fastpath.packet cimport (FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, addr_eq, destination_is_martian, header, ip_bytes,
-                              start_header)
+                              start_header, wire_length)
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
@@ -119,6 +120,7 @@ cdef bint next_leg(walker *w, const node *n, header *to) noexcept nogil:
     q.frame = room.bytes + room.used + SLOT_HEADROOM
     room.used += need
     to.ttl_spent = w.h.ttl_spent
+    to.mss = w.h.mss
     reason = change_family(w.p, to, q)
     if reason:
         drop(w, n, reason, 0)       # not expected: what had been parsed was written anew
@@ -126,6 +128,7 @@ cdef bint next_leg(walker *w, const node *n, header *to) noexcept nogil:
     w.p = q
     w.out.p = q
     start_header(w.h, q)
+    w.h.mss = to.mss
     # The pieces that it is to be cut into are as much larger or smaller; IPv6 ones have a fragment header too.
     if q.gso_size == 0:
         gain += 8
@@ -254,11 +257,16 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
     counter = arrived(w, n, FROM_OUTSIDE if back else FROM_INSIDE)
     if counter == NULL:
         return False
+    if n.mtu:       # of what arrives: of another family it is larger or smaller
+        if not fits(w, n):
+            return False
+        if wire_length(p) > n.mtu:
+            note(w, n, DETAIL_FRAGMENTS, 0)
     if not (p.proto == PROTO_TCP or p.proto == PROTO_UDP or p.proto == (PROTO_ICMP if p.family == 4 else PROTO_ICMPV6)) \
             or (p.family == 6 and not is_for_prefix(policy, w.h.dst)):
         drop(w, n, REASON_NAT_PROTOCOL, 0)
         return False
-    # what an earlier hop cuts comes in fragments too
+    # what is cut, here or by an earlier hop, is in fragments too
     if (p.fragment != FRAGMENT_NONE or (w.out.edit.cut_count and p.gso_size == 0)) and p.proto != PROTO_UDP:
         drop(w, n, REASON_NAT_FRAGMENT, 0)
         return False
@@ -272,4 +280,7 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
         return False
     if not (inbound(w, n, policy, counter) if back else outbound(w, n, policy, counter)):
         return False
+    if n.mtu:
+        # whoever reads this answers with packets of this family: these arrive here, and must not be too large
+        clamp(w, n.mtu)
     return track_all(w, n)      # what is dropped here has not come through

@@ -13,23 +13,16 @@ from libc.string cimport memcpy, memset
 
 from fastpath.classifier cimport rule
 from fastpath.lpm cimport lpm_find, lpm_table
-from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_ICMP, L4_QUERY, MAX_CUTS, addr_eq, outer, start_header,
-                              wire_length)
-from fastpath.nat64 cimport FAMILY_GAIN
+from fastpath.packet cimport FRAGMENT_NONE, L4_ERROR, L4_QUERY, addr_eq, outer, start_header
 from fastpath.observe cimport cross, end_crossings, pass_on
 from fastpath.balancer cimport decapsulate, encapsulate
+from fastpath.hop cimport pass_hop
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
 from fastpath.tracking cimport first_match, flow_gate, group_session
 from fastpath.translator cimport leave_gateway, nat_session
-from fastpath.wire cimport PROTO_TCP, TCP_SYN
-
-cdef enum:
-    ICMP_REDIRECT = 5
-    TCP_HEADERS4 = 40       # IP and TCP without options: what a segment size does not count (RFC 9293, 3.7.1)
-    TCP_HEADERS6 = 60
 
 
 # --- the other nodes -----------------------------------------------------------------------------------------------
@@ -69,65 +62,6 @@ cdef bint rewrite(walker *w, const node *n) noexcept nogil:
             else:
                 w.h.inner_src = w.t.addresses[hit - 1]
     note(w, n, DETAIL_PASSED, 0)
-    return True
-
-
-# About errors nobody sends errors, and a redirect is one (RFC 1122, 3.2.2).
-cdef void ask_for_error(walker *w, const node *n, uint8_t kind) noexcept nogil:
-    cdef plan *o = w.out
-    if w.p.kind == L4_ERROR or w.p.fragment == FRAGMENT_LATER or w.p.generated \
-            or (w.p.kind == L4_ICMP and w.p.family == 4 and w.p.icmp_type == ICMP_REDIRECT):
-        return
-    o.error_routed = n.extra != 0
-    o.error_interface = n.extra if n.extra else o.meta.origin
-    if o.error_interface == 0:
-        return
-    o.error = kind
-    o.error_mtu = n.mtu
-    if w.entered.family != w.p.family:
-        # what the sender sent is larger or smaller than what it has become
-        o.error_mtu = n.mtu + FAMILY_GAIN if w.p.family == 4 else n.mtu - FAMILY_GAIN
-    o.error_view = w.entry
-    o.error_packet = w.entered
-
-
-# The packet is too large for a link ahead: it leaves in pieces.
-cdef void ask_for_cut(edit *e, uint32_t mtu) noexcept nogil:
-    # what is around a packet is cut for itself
-    if e.cut_count > e.around.cuts_inside and mtu >= e.cuts[e.cut_count - 1]:
-        return
-    if e.cut_count == MAX_CUTS:
-        e.cut_count -= 1
-    e.cuts[e.cut_count] = mtu
-    e.cut_count += 1
-
-
-cdef bint pass_hop(walker *w, const node *n) noexcept nogil:
-    cdef uint8_t detail = DETAIL_PASSED
-    cdef uint16_t mss
-    if n.mode != TTL_KEEP:
-        if w.p.ttl <= w.h.ttl_spent + 1:
-            if n.mode == TTL_ANSWER:
-                ask_for_error(w, n, ERROR_TTL)
-            drop(w, n, REASON_TTL_EXCEEDED, 0)
-            return False
-        w.h.ttl_spent += 1
-    if n.mtu and (w.out.path_mtu[w.layer] == 0 or n.mtu < w.out.path_mtu[w.layer]):
-        w.out.path_mtu[w.layer] = n.mtu
-    if (n.flags & FLAG_CLAMPS_MSS) and w.p.proto == PROTO_TCP and (w.p.tcp_flags & TCP_SYN):
-        mss = <uint16_t>(n.mtu - TCP_HEADERS4 if w.p.family == 4 else n.mtu - TCP_HEADERS6)
-        if w.out.edit.mss == 0 or mss < w.out.edit.mss:
-            w.out.edit.mss = mss
-    if n.mtu and wire_length(w.p) > n.mtu:
-        if (w.p.dont_fragment or (n.flags & FLAG_DROPS_LARGE)) \
-                and not (w.out.edit.cut_count and w.out.edit.cuts[w.out.edit.cut_count - 1] <= n.mtu):
-            if n.flags & FLAG_ANSWERS_MTU:
-                ask_for_error(w, n, ERROR_TOO_BIG)
-            drop(w, n, REASON_MTU_EXCEEDED, 0)
-            return False
-        ask_for_cut(&w.out.edit, n.mtu)
-        detail = DETAIL_FRAGMENTS
-    note(w, n, detail, 0)
     return True
 
 

@@ -81,7 +81,12 @@ def _group_session(n: GroupSession, at: Indexes) -> Fields:
 
 
 def _nat_session(n: NatSession, at: Indexes) -> Fields:
-    return NAT_SESSION, {"table": at.nat_policies[n.policy], "extra": at.interfaces[n.answer_as] + 1}
+    return NAT_SESSION, {
+        "flags": ANSWERS_MTU,
+        "mtu": _mtu(n.mtu),
+        "table": at.nat_policies[n.policy],
+        "extra": at.interfaces[n.answer_as] + 1,
+    }
 
 
 def _flow_gate(n: FlowGate, at: Indexes) -> Fields:
@@ -104,11 +109,15 @@ def _rewrite(n: Rewrite, at: Indexes) -> Fields:
 
 
 def _hop(n: Hop, at: Indexes) -> Fields:
-    if n.mtu and not SMALLEST_MTU <= n.mtu <= 65535:
-        raise CompileError(f"a hop's MTU is 0 or from {SMALLEST_MTU} to 65535, not {n.mtu}")
     extra = at.interfaces[n.answer_as] + 1 if n.answer_as else 0
     flags = n.answers_mtu * ANSWERS_MTU | (not n.fragments) * DROPS_LARGE | n.clamps_mss * CLAMPS_MSS
-    return HOP, {"mode": n.ttl, "flags": flags, "mtu": n.mtu, "extra": extra}
+    return HOP, {"mode": n.ttl, "flags": flags, "mtu": _mtu(n.mtu), "extra": extra}
+
+
+def _mtu(mtu: int) -> int:
+    if mtu and not SMALLEST_MTU <= mtu <= 65535:
+        raise CompileError(f"a hop's MTU is 0 or from {SMALLEST_MTU} to 65535, not {mtu}")
+    return mtu
 
 
 def _encapsulate(n: Encapsulate, at: Indexes) -> Fields:

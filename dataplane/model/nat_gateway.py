@@ -7,11 +7,14 @@ inside, on a connection that timed out, gets a reset.
 https://docs.aws.amazon.com/vpc/latest/userguide/vpc-nat-gateway.html
 https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-basics.html
 
-    route -> ingress rules of its subnet's ACL -> came by peering? drop -> source to own address and port -> MTU 8500,
-    TTL - 1 (it answers when that was the last) -> egress rules of its subnet's ACL -> route table of its subnet
+    route -> ingress rules of its subnet's ACL -> source is no interface of the VPC? drop -> MTU 8500 -> source to own
+    address and port, MSS of SYNs to what fits -> TTL - 1 (it answers when that was the last) -> egress rules of its
+    subnet's ACL -> route table of its subnet
 
-TCP, UDP and ICMP are translated, nothing else; fragments of UDP only. 55,000 connections per own address and
-destination address, port and protocol. Idle connections end after 350 s.
+TCP, UDP and ICMP are translated, nothing else; fragments of UDP only. The MTU is for packets as they arrive: larger
+ones with DF, and all larger ones of IPv6, are dropped and answered with it; of the others UDP leaves in fragments, and
+TCP and ICMP are dropped. 55,000 connections per own address and destination address, port and protocol. Idle
+connections end after 350 s.
 
 IPv6 packets to 64:ff9b::/96 become IPv4 to the address in their last 32 bits (NAT64, RFC 7915), and the answers IPv6
 again: https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-nat64-dns64.html
@@ -25,8 +28,11 @@ Deviations from AWS:
   (`settings.nat_closing_timeout`).
 - Which of its addresses a connection gets is by a hash of its addresses and ports.
 - Any TCP packet from inside that belongs to no connection is answered with a reset, also if there never was one.
+- The largest MSS is 8460, for a SYN to an IPv6 host 8440: what fits into 8500 bytes as it arrives at the gateway.
 - NAT64: its own ICMPv6 errors come from 64:ff9b::/96 with its primary address; packets get identification 0 unless they
-  are fragments; IPv4 packets are not cut on their way to IPv6.
+  are fragments.
+- It is available from the start and always (no pending, failed or deleting state), and has no limit of bandwidth or
+  packets per second.
 - PeakBytesPerSecond and PeakPacketsPerSecond are not kept: lab time may jump.
 """
 
@@ -186,14 +192,15 @@ class NatGateway:
             ),
             f"{here}/origin": Guard(
                 object=number,
-                test=Test.VIA,
-                via=Via.PEERING,
-                negate=True,
+                test=Test.SOURCE_IN,
+                table=_sources(vpc),
                 reason=Reason.NAT_FROM_PEER,
                 next=f"{here}/translate",
             ),
-            f"{here}/translate": NatSession(object=number, policy=here, answer_as=here, next=f"{here}/hop"),
-            f"{here}/hop": Hop(object=number, mtu=NAT_MTU, ttl=TtlAction.ANSWER, answer_as=here, next=f"{here}/cross"),
+            f"{here}/translate": NatSession(
+                object=number, policy=here, answer_as=here, mtu=NAT_MTU, next=f"{here}/hop"
+            ),
+            f"{here}/hop": Hop(object=number, ttl=TtlAction.ANSWER, answer_as=here, next=f"{here}/cross"),
             f"{here}/cross": Enter(object=number, realm=realm, interface=here, via=Via.NAT | Via.TRACKED, next=out),
         }
         program.fibs.setdefault(f"vpc:{vpc}/hosts", []).extend(
@@ -205,6 +212,19 @@ class NatGateway:
 def label(vpc: str, name: str) -> str:
     """The gateway's label."""
     return f"nat-gateway:{vpc}/{name}"
+
+
+def lower_sources(topology: Topology, program: Program, vpc: str) -> None:
+    """Say whose packets gateways of a VPC take: those from an address of an interface there."""
+    if topology.vpc(vpc).nat_gateways:
+        program.sets[_sources(vpc)] = [
+            *(host_network(address) for each in topology.interfaces_of_vpc(vpc) for address in each.addresses4),
+            *(host_network(address) for each in topology.interfaces_of_vpc(vpc) for address in each.addresses6),
+        ]
+
+
+def _sources(vpc: str) -> str:
+    return f"vpc:{vpc}/interfaces"
 
 
 class NatGatewayTarget(RouteTarget):

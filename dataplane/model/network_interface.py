@@ -15,6 +15,7 @@ Deviations from AWS:
 - What a guest sends in packets of more than 9001 bytes is dropped in silence where it comes in, as hardware does with
   frames that are too long for it. AWS documents the MTU, not what becomes of larger packets.
 - Delegated prefixes do not exist here. The MAC is derived from the name and stays the same.
+- Fragments that leave an interface are not limited (AWS: 1,024 packets per second).
 - An interface remembers flows as long as it stays attached where it is. Attached to another instance, it begins anew,
   and an address that moves to another interface is judged by that one's groups and memory; AWS does not document it.
 """

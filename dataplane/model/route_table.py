@@ -19,6 +19,8 @@ Deviations from AWS:
 - Tables have a name; the main one is that with ``main: true``, else the one called ``main``, which is there whether
   declared or not.
 - Two prefix-list routes with one prefix: AWS chooses at random; here the first in the file wins.
+- Link-local addresses: AWS reserves 169.254.168.0/22 and refuses routes to it. Here no packet is forwarded to any of
+  169.254.0.0/16, though a route to another part of it is accepted.
 - Propagated routes are written down: what a VPC route server has learned from an appliance. Virtual private gateways do
   not exist here.
 - A propagated route never takes anything from `local`, however specific it is, and no gateway's table has any. AWS says

@@ -12,7 +12,8 @@ https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
 
 Deviations from AWS:
 - Every subnet has an IPv4 block; IPv6-only subnets are refused.
-- The router answers pings to its first address of each family, from inside the subnet, and nothing else.
+- The router answers pings to its first address of each family, from inside the subnet, and nothing else. Router
+  solicitations are not answered and nothing is advertised: instances have their IPv6 address and route from the start.
 - Addresses AWS would choose are the lowest free ones, in the order of the file: NAT gateways, network interfaces,
   instances.
 - ARP for an address that nobody has is not answered (`settings.arp_for_unassigned`).

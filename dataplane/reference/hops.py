@@ -36,11 +36,8 @@ def fit(
     *,
     teller: NatGateway | None = None,
     about: Packet | None,
-    told: int | None = None,
 ) -> None:
     """A link with this MTU is ahead. `about` is what the sender is told about; None: it is told nothing.
-
-    `told` is the MTU it is told, where the packet had another size when it was sent.
 
     Raises:
         Dropped: the packet is larger and must not be fragmented.
@@ -49,7 +46,7 @@ def fit(
         return
     is_in_pieces = bool(journey.mtus) and journey.mtus[-1] <= mtu
     if not journey.packet.may_be_fragmented and not is_in_pieces:
-        error = None if about is None else WantedError(about, mtu if told is None else told, teller)
+        error = None if about is None else WantedError(about, mtu, teller)
         raise Dropped(Reason.MTU_EXCEEDED, number, error=error)
     journey.note(number, "fragment")
     journey.mtus.append(mtu)

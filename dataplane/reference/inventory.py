@@ -134,6 +134,10 @@ class Inventory:
 
     # -- who has an address
 
+    def has_interface(self, vpc: str, address: Address) -> bool:
+        """Whether an interface of a VPC has a private or IPv6 address; a subnet's router is none."""
+        return isinstance(self.owner(vpc, address), Owner)
+
     def owner(self, vpc: str, address: Address) -> Owner | Subnet | None:
         """Who in a VPC gets what is for a private address; a `Subnet` stands for its router."""
         for interface in self.interfaces:

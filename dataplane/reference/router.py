@@ -25,8 +25,9 @@ from dataplane.reference.flow_memory import FlowMemory
 from dataplane.reference.hops import NAT_MTU, fit, lose_ttl
 from dataplane.reference.interfaces import enter_subnet, go_in, go_out, leave_subnet, serve
 from dataplane.reference.inventory import Inventory, Owner
-from dataplane.reference.journey import NAT, PEERING, Dropped, Journey, WantedReset
+from dataplane.reference.journey import NAT, Dropped, Journey, WantedReset
 from dataplane.reference.lifetimes import limits_of_probes
+from dataplane.reference.mss import clamp
 from dataplane.reference.nat import NatTables
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway, Subnet
 from dataplane.reference.packets import ICMP, TCP, Packet
@@ -36,8 +37,7 @@ from dataplane.reference.tracking import Tracking
 from dataplane.verdict import Reason
 
 MTU_DIFFERS, FRAGMENT_HEADER = 20, 8
-"""An IPv6 header is so many bytes longer than one of IPv4: who is told an MTU beyond NAT64 is told that of its own side
-(RFC 7915, section 1.4)."""
+"""An IPv6 header is so many bytes longer than one of IPv4, and fragments of IPv6 have another header."""
 MOST_PLACES = 32
 """Route tables one packet may see: beyond, it goes in circles."""
 Receiver = Interface | BalancerNode | Host
@@ -232,11 +232,12 @@ class Router:
         is_inbound = before.destination in gateway.addresses
         if not is_inbound and journey.sender is gateway:  # what it has sent itself is routed to it
             raise Dropped(Reason.LOOP, gateway.number)
-        if not is_inbound and PEERING in journey.through:
+        if not is_inbound and not self.inventory.has_interface(gateway.vpc, before.source):
             raise Dropped(Reason.NAT_FROM_PEER, gateway.number)
         counters.count("InFromDestination" if is_inbound else "InFromSource", len(before.raw))
+        fit(journey, gateway.number, NAT_MTU, teller=gateway, about=before)
         after: Packet | Reason
-        if journey.mtus and before.protocol in (TCP, ICMP):  # a gateway before has cut it
+        if journey.mtus and before.protocol in (TCP, ICMP):  # cut by a gateway before, or here: only UDP may be
             after = Reason.NAT_FRAGMENT
         elif is_inbound:
             is_ours = journey.is_made or NAT in journey.through
@@ -253,11 +254,10 @@ class Router:
         if after.version != before.version:  # as fragments of IPv6 the pieces are longer
             journey.mtus = [mtu + MTU_DIFFERS + FRAGMENT_HEADER for mtu in journey.mtus]
             journey.identification = int.from_bytes(before.raw[4:6])
-        journey.packet = after
+        # With NAT64, who gets the SYN sends packets of the version that it has now: as these they arrive here.
+        journey.packet = clamp(after, NAT_MTU)
         journey.note(gateway.number, "translate")
         lose_ttl(journey, gateway.number, teller=gateway, about=before)
-        told = NAT_MTU + MTU_DIFFERS * (before.version - after.version) // 2
-        fit(journey, gateway.number, NAT_MTU, teller=gateway, about=before, told=told)
         counters.count("OutToSource" if is_inbound else "OutToDestination", len(journey.packet.raw))
         journey.sender, journey.as_sent = gateway, journey.packet
         journey.source_mac = None

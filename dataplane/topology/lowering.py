@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from dataplane.model import network_interface, security_group
+from dataplane.model import nat_gateway, network_interface, security_group
 from dataplane.model.security_group import KnownRules
 from dataplane.names import Names
 from dataplane.program import Program
@@ -70,10 +70,12 @@ def lower(topology: Topology, names: Names, before: Lowered | None = None) -> Lo
 
 
 def lower_interfaces(topology: Topology, program: Program) -> None:
-    """Lower the interfaces that users own."""
+    """Lower the interfaces that users own, and what follows from the addresses of all."""
     for interface in topology.interfaces:
         if not interface.wanted.is_managed:
             network_interface.lower_interface(topology, program, interface)
+    for vpc in topology.lab.vpcs:
+        nat_gateway.lower_sources(topology, program, vpc)
 
 
 def carried(topology: Topology) -> Carried:

@@ -144,6 +144,53 @@ def test_nat_gateway() -> None:
 
 
 @behaviour(
+    "A NAT gateway lowers the MSS of SYN and SYN-ACK to 8460: segments of the other end are no larger than its MTU",
+    source=vpc_guide("nat-gateway-basics"),
+)
+def test_mss_at_a_nat_gateway() -> None:
+    network = Network(THROUGH_NAT)
+    for sport, asked, told in ((9, 8961, 8460), (10, 8460, 8460), (11, 1460, 1460)):
+        options = [("NOP", None), ("MSS", asked), ("SAckOK", b"")]
+        syn = network.send("b1", IP(src=B1, dst=A2) / TCP(sport=sport, dport=80, options=options)).packet
+        answer = TCP(sport=80, dport=syn[TCP].sport, flags="SA", options=options)
+        back = network.send("a2", IP(src=A2, dst="10.0.1.5") / answer).packet
+        for seen in (syn, back):
+            assert dict(seen[TCP].options)["MSS"] == told
+            summed = seen[TCP].chksum
+            del seen[TCP].chksum
+            assert IP(bytes(seen))[TCP].chksum == summed
+
+
+@behaviour(
+    "What is told about a SYN beyond a NAT gateway comes back to its sender",
+    silent=True,
+    source=vpc_guide("nat-gateway-basics"),
+)
+def test_error_about_a_lowered_mss() -> None:
+    syn = IP(src=B1, dst=FAR, flags="DF") / TCP(sport=9, dport=80, options=[("MSS", 8961)]) / bytes(1500)
+    [sent] = Network(VPC).send("b1", syn).sent
+    quoted = IP(bytes(sent.ether)[14 + 28 :])
+    assert (sent.node, sent.packet[ICMP].nexthopmtu, quoted.src, quoted[TCP].sport) == ("b1", 1500, B1, 9)
+    assert dict(quoted[TCP].options)["MSS"] == 8460
+
+
+@behaviour(
+    "A NAT gateway does not fragment TCP and ICMP: what is larger than 8500 bytes dies there",
+    source=vpc_guide("vpc-nat-comparison"),
+)
+@pytest.mark.parametrize("body", [TCP(sport=5, dport=80), ICMP(id=7)], ids=["tcp", "icmp"])
+def test_a_nat_gateway_fragments_udp_only(body: TCP | ICMP) -> None:
+    network = Network(THROUGH_NAT)
+    room = 8500 - 20 - len(body)
+    assert len(network.send("b1", IP(src=B1, dst=A2) / body / bytes(room)).packet) == 8500
+    result = network.send("b1", IP(src=B1, dst=A2) / body / bytes(room + 1))
+    assert (result.reason, result.sent) == (Reason.NAT_FRAGMENT, ())
+    result = network.send("b1", IP(src=B1, dst=A2, flags="DF") / body / bytes(room + 1))
+    assert result.reason is Reason.MTU_EXCEEDED
+    assert [(s.node, s.packet[ICMP].nexthopmtu) for s in result.sent] == [("b1", 8500)]
+
+
+@behaviour(
     "A packet too big for the internet behind a NAT gateway is told to the instance as it sent it",
     source=MTUS,
 )

@@ -191,6 +191,47 @@ def test_too_big_for_the_internet() -> None:
     assert Network(LAB).send("host", out(UDP(sport=5, dport=53) / bytes(1472))).to == "far"
 
 
+@behaviour(
+    "A NAT gateway carries 8500 bytes of IPv6 as well: larger packets from the host are told that MTU, whatever they "
+    "become; from the other side 8500 bytes of IPv4 pass, and of more UDP is fragmented",
+    source=vpc_guide("nat-gateway-basics"),
+)
+def test_mtu_of_what_arrives() -> None:
+    network = Network(LAB)
+    to_inner = IPv6(src=HOST, dst=INNER64) / UDP(sport=5, dport=53)
+    seen = network.send("host", to_inner / bytes(8500 - 48)).packet
+    assert (len(seen), seen.src) == (8480, NAT)
+    [sent] = network.send("host", to_inner / bytes(8501 - 48)).sent
+    assert (sent.node, sent.packet.src, sent.packet[ICMPv6PacketTooBig].mtu) == ("host", NAT64, 8500)
+    back = IP(src="10.0.1.12", dst=NAT, flags="DF") / UDP(sport=53, dport=seen[UDP].sport)
+    assert len(network.send("inner", back / bytes(8500 - 28)).packet) == 8520
+    [sent] = network.send("inner", back / bytes(8501 - 28)).sent
+    assert (sent.node, sent.packet.src, sent.packet[ICMP].nexthopmtu) == ("inner", NAT, 8500)
+    back.flags, back.id = "", 9
+    pieces = network.send("inner", back / bytes(8501 - 28)).sent
+    assert [(s.node, len(s.packet), s.packet[IPv6ExtHdrFragment].id) for s in pieces] == [
+        ("host", 48 + 8480, 9),
+        ("host", 48 + 1, 9),
+    ]
+
+
+@behaviour(
+    "With NAT64 a SYN asks for no segments that arrive at the NAT gateway in more than 8500 bytes: 8460 in IPv4, 8440 "
+    "in IPv6",
+    source=vpc_guide("nat-gateway-basics"),
+)
+def test_mss() -> None:
+    network, options = Network(LAB), [("MSS", 8941)]
+    syn = network.send("host", out(TCP(sport=5, dport=80, options=options))).packet
+    answer = TCP(sport=80, dport=syn[TCP].sport, flags="SA", options=options)
+    back = network.send("far", IP(src=FAR, dst=PUBLIC) / answer).packet
+    assert [dict(each[TCP].options)["MSS"] for each in (syn, back)] == [8460, 8440]
+    for seen in (syn, back):
+        summed = seen[TCP].chksum
+        del seen[TCP].chksum
+        assert type(seen)(bytes(seen))[TCP].chksum == summed
+
+
 @behaviour("IPv4 errors about what NAT64 sent come to the host as ICMPv6 errors", source=rfc(7915, "4.2"))
 @pytest.mark.parametrize(
     ("type4", "code4", "layer", "code6"),

@@ -8,7 +8,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from dataplane.verdict import Reason
 from tests.conformance.behaviours import behaviour
 from tests.conformance.labs import changed, refused
-from tests.conformance.sources import vpc_guide
+from tests.conformance.sources import reachability, vpc_guide
 from tests.scenario.network import Network
 
 SECTION = "NAT gateways"
@@ -65,6 +65,35 @@ def test_peering_and_nat() -> None:
     answer = IP(src=SERVER, dst=NAT) / TCP(sport=80, dport=seen.packet[TCP].sport, flags="SA")
     back = network.send("server", answer)
     assert (back.to, back.packet.src, back.packet.dst, back.packet[TCP].dport) == ("client", SERVER, CLIENT, 5000)
+
+
+@behaviour(
+    "A NAT gateway transmits only what originates from network interfaces within its VPC",
+    source=reachability(),
+)
+def test_source_in_the_vpc() -> None:
+    router = changed(LAB, ("private_ip: 10.0.1.11,", "private_ip: 10.0.1.11, source_dest_check: false,"))
+    network = Network(router)
+    own = [CLIENT, "10.0.2.11"]  # its own, and of another interface that it is a router for
+    for source in own:
+        assert network.send("client", IP(src=source, dst=FAR) / UDP(sport=5, dport=53)).to == "far"
+    # nobody's, a subnet router's, a peer's, somebody's on the internet
+    for source in ("10.0.1.12", "10.0.1.1", SERVER, "192.0.2.50"):
+        result = network.send("client", IP(src=source, dst=FAR) / UDP(sport=5, dport=53))
+        assert (result.reason, result.sent) == (Reason.NAT_FROM_PEER, ())
+
+
+@behaviour("A NAT gateway knows an interface by all of its addresses, as long as it has them", source=reachability())
+def test_sources_change() -> None:
+    more = changed(LAB, ("private_ip: 10.0.1.11,", "private_ip: 10.0.1.11, secondary_private_ips: [10.0.1.20],"))
+    network = Network(more)
+    packet = IP(src="10.0.1.20", dst=FAR) / UDP(sport=5, dport=53)
+    assert network.send("client", packet).to == network.send("client", packet).to == "far"
+    spoofs = changed(LAB, ("private_ip: 10.0.1.11,", "private_ip: 10.0.1.11, source_dest_check: false,"))
+    network.apply(spoofs)
+    assert network.send("client", packet).reason is Reason.NAT_FROM_PEER
+    network.apply(more)
+    assert network.send("client", packet).to == "far"
 
 
 @behaviour("What a NAT gateway sends over a peering has its private address, not its Elastic IP", source=BASICS)

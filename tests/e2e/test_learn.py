@@ -44,12 +44,12 @@ def test_packets_too_large_hang_where_their_sender_is_not_told() -> None:
     answers = "action: allow} # answers\n"
     narrow = lesson.broken.replace(answers, answers + rule)
     assert narrow.count(rule) == 1
-    small = ["curl", "-sS", "-m", "20", "-d", "hello", "http://10.9.1.10:9000/"]
+    small = ["curl", "-sS", "-m", "20", "-d", "hello", "http://127.0.0.1:8000/"]
     with Lab.load(BROKEN / f"{lesson.name}.yaml") as lab:
         assert lab["app"].run(small).stdout == "5 bytes stored\n"
         assert lesson.task is not None
         assert "timed out" in attempt(lab, lesson.task)
-        trace = lab.trace("app", "vault", port=9000, size_bytes=8800)
+        trace = lab.trace("app", "vault", protocol="udp", port=9000, size_bytes=8800)
         assert trace.forward.reason.name == "MTU_EXCEEDED"
         assert "did not get through" in trace.forward.hops[-1].steps[-1].note
         file = Path(lab.folder, "narrow.yaml")

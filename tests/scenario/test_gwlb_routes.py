@@ -430,3 +430,17 @@ def test_egress_only_gateways_first_look_at_whose_address_it_is() -> None:
     net = Network(before + after[after.index("      gwlbe:\n") :])
     there = delivered(net.send("app", IPv6(src="2001:db8:77::1", dst=FAR6) / UDP(sport=1, dport=2)))
     assert send_back(net, there).reason is Reason.GATEWAY_SPOOFED
+
+
+def test_nat_gateways_do_not_take_what_has_come_from_the_internet() -> None:
+    """Behind the endpoint that an edge route leads to, a route to a NAT gateway: not of an interface of the VPC."""
+    text = ONE.replace(
+        "      gwlbe:\n        routes:\n",
+        '      gwlbe:\n        routes:\n          - {destination: 10.0.2.0/24, target: "nat-gateway:nat"}\n',
+    )
+    own = "    gateway_load_balancer_endpoints:\n      inspect: {service"
+    text = text.replace(own, "    nat_gateways: {nat: {subnet: data, elastic_ip: 203.0.113.90}}\n" + own, 1)
+    net = Network(text)
+    there = delivered(net.send("far", IP(src=FAR, dst=APP_OUTSIDE) / UDP(sport=5, dport=6)))
+    result = send_back(net, there)
+    assert (result.reason, result.by, result.sent) == (Reason.NAT_FROM_PEER, "nat-gateway shop/nat", ())

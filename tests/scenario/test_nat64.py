@@ -201,23 +201,38 @@ def test_too_big_behind_the_internet_gateway_is_told_to_the_client(lab: Network)
 
 
 def test_too_big_for_the_gateway_itself(lab: Network) -> None:
-    fits = IPv6(src=SIX, dst=FAR_OLD) / UDP(sport=5353, dport=53) / bytes(8472)
+    """Its MTU is for what arrives, of either version."""
+    fits = IPv6(src=SIX, dst=FAR_OLD) / UDP(sport=5353, dport=53) / bytes(8452)
     port = lab.send("six", fits).packet[UDP].sport
-    packet = IPv6(src=SIX, dst=FAR_OLD, hlim=9) / UDP(sport=5353, dport=53) / bytes(8473)
+    packet = IPv6(src=SIX, dst=FAR_OLD, hlim=9) / UDP(sport=5353, dport=53) / bytes(8453)
     result = lab.send("six", packet)
     assert (result.reason, result.by) == (Reason.MTU_EXCEEDED, "nat-gateway shop/nat")
     [sent] = result.sent
-    assert (sent.node, sent.packet.src, sent.packet[ICMPv6PacketTooBig].mtu) == ("six", "64:ff9b::a00:105", 8520)
+    assert (sent.node, sent.packet.src, sent.packet[ICMPv6PacketTooBig].mtu) == ("six", "64:ff9b::a00:105", 8500)
     assert bytes(sent.packet)[48:] == bytes(packet)[:1232]
 
-    answer = IP(src=OLD, dst=GATEWAY) / UDP(sport=53, dport=port) / bytes(8452)
-    assert len(lab.send("old", answer).packet) == 8500
-    packet = IP(src=OLD, dst=GATEWAY) / UDP(sport=53, dport=port) / bytes(8453)
+    answer = IP(src=OLD, dst=GATEWAY, flags="DF") / UDP(sport=53, dport=port)
+    assert len(lab.send("old", answer / bytes(8472)).packet) == 8520
+    packet = answer / bytes(8473)
     result = lab.send("old", packet)
     assert (result.reason, result.by) == (Reason.MTU_EXCEEDED, "nat-gateway shop/nat")
     [sent] = result.sent
-    assert (sent.node, sent.packet.src, sent.packet[ICMP].nexthopmtu) == ("old", GATEWAY, 8480)
+    assert (sent.node, sent.packet.src, sent.packet[ICMP].nexthopmtu) == ("old", GATEWAY, 8500)
     assert bytes(sent.packet)[28:] == bytes(packet)[:548]
+
+
+def test_too_big_for_the_gateway_itself_in_fragments(lab: Network) -> None:
+    """Without DF a UDP answer is cut as IPv4, and its fragments become IPv6."""
+    port = lab.send("six", IPv6(src=SIX, dst=FAR_OLD) / UDP(sport=5353, dport=53)).packet[UDP].sport
+    payload = bytes(range(256)) * 34
+    sent = lab.send("old", IP(src=OLD, dst=GATEWAY, id=7) / UDP(sport=53, dport=port) / payload).sent
+    assert [(each.node, len(each.packet)) for each in sent] == [
+        ("six", 48 + 8480),
+        ("six", 48 + 8 + len(payload) - 8480),
+    ]
+    whole = b"".join(bytes(each.packet)[48:] for each in sent)
+    expected = IPv6(src=FAR_OLD, dst=SIX) / UDP(sport=53, dport=5353) / payload
+    assert whole == bytes(expected)[40:]
 
 
 def test_hop_limit_ends_at_the_gateway(lab: Network) -> None:

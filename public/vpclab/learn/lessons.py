@@ -173,7 +173,7 @@ LESSONS = (
     Lesson(
         name="packet-too-big",
         hints=_paragraphs("""
-            It is the size. `vpclab trace app vault --port 9000 --size 100` passes; try `--size 8800`.
+            It is the size. `vpclab trace app vault --protocol udp --port 9000 --size 100` passes; try `--size 8800`.
 
             app's interface sends up to 9001 bytes, a NAT gateway carries 8500. A packet that may not be cut (DF) is
             dropped there, and the gateway says so to its sender: ICMP, type 3, code 4. Does app hear it?
@@ -185,13 +185,15 @@ LESSONS = (
         """),
         why=_paragraph("""
             Senders find out how large packets may be by sending large ones and listening for the ICMP errors (path MTU
-            discovery). A network ACL does not know that an error belongs to a connection, so without a rule for ICMP
-            the sender never hears, and sends the same large packet again and again: a black hole. Type 3 code 4 alone
-            would do for that; the check here also wants the ping to be answered.
+            discovery). A network ACL does not know that an error belongs to a flow, so without a rule for ICMP the
+            sender never hears, and sends the same large packet again and again: a black hole. Type 3 code 4 alone would
+            do for that; the check here also wants the ping to be answered. TCP would not have hung here: a NAT gateway
+            lowers the segment size that both ends agree on (MSS clamping). For UDP nobody does, and an internet gateway
+            does it for nobody.
         """),
         task=Task(
             node="app",
-            command=("sh", "-c", "head -c 100000 /dev/zero | curl -sS -m 5 --data-binary @- http://10.9.1.10:9000/"),
+            command=("sh", "-c", "head -c 8800 /dev/zero | curl -sSf -m 5 --data-binary @- http://127.0.0.1:8000/"),
             limit_s=60.0,
         ),
     ),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dataplane.program import Enter, Filter, Guard, Hop, TtlAction, Via
+from dataplane.program import Enter, Filter, Guard, Hop, NatSession, TtlAction, Via
 from dataplane.program import Test as GuardTest
 from dataplane.verdict import Reason
 from tests.unit.model.building import chain, expect, instance, lab, problems, program, routes, shape, topology, vpc
@@ -115,17 +115,19 @@ def test_the_way_through() -> None:
         "Filter ACL_EGRESS",
         "Lookup NO_ROUTE",
     ]
-    ingress, own, _, hop, enter, *_ = chain(lowered, "nat-gateway:shop/nat/in")
+    ingress, own, translate, hop, enter, *_ = chain(lowered, "nat-gateway:shop/nat/in")
     assert isinstance(ingress, Filter)
     assert lowered.names[ingress.skip_subnet].path == "shop/one"
     assert isinstance(own, Guard)
     assert [str(each) for each in lowered.sets[own.table]] == ["10.0.1.20/32"]
     origin = lowered.nodes[own.otherwise]
     assert isinstance(origin, Guard)
-    assert (origin.test, origin.via, origin.negate) == (GuardTest.VIA, Via.PEERING, True)
+    assert (origin.test, origin.table, origin.negate) == (GuardTest.SOURCE_IN, "vpc:shop/interfaces", False)
     assert (origin.reason, origin.next) == (Reason.NAT_FROM_PEER, own.next)
+    assert isinstance(translate, NatSession)
+    assert (translate.mtu, translate.answer_as) == (8500, "nat-gateway:shop/nat")
     assert isinstance(hop, Hop)
-    assert (hop.mtu, hop.ttl, hop.answer_as) == (8500, TtlAction.ANSWER, "nat-gateway:shop/nat")
+    assert (hop.mtu, hop.ttl, hop.answer_as) == (0, TtlAction.ANSWER, "nat-gateway:shop/nat")
     assert isinstance(enter, Enter)
     assert (enter.interface, enter.via, enter.keep_groups) == ("nat-gateway:shop/nat", Via.NAT | Via.TRACKED, False)
 

@@ -1,0 +1,1 @@
+# Nothing for Python: other compiled modules use it through its .pxd.
