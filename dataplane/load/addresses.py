@@ -29,7 +29,7 @@ def network(node: Scalar, value: Plain, families: tuple[Any, ...], example: str 
     if not isinstance(value, str):
         raise Refused(f"{described(node)} is no {wanted}", f"write, for example, {example}", INVALID)
     host, slash, length = value.partition("/")
-    if not slash and any(_is(kind, value) for kind in (IPv4Address, IPv6Address)):
+    if not slash and "%" not in value and any(_is(kind, value) for kind in (IPv4Address, IPv6Address)):
         hint = f"write, for example, {_block_of(value, families, example)}"
         raise Refused(f"{described(node)} has no prefix length", hint, INVALID)
     if "%" in host or not length.isascii() or not length.isdigit():

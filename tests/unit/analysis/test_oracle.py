@@ -12,8 +12,7 @@ from dataplane.analysis.oracle import Oracle
 from dataplane.engine import DataPlane
 from dataplane.load import load_topology
 from dataplane.model._probe_ends import Ends, senders_of
-from dataplane.model._traffic import Protocol
-from dataplane.model.check import Check
+from dataplane.model.check import Check, ProbeProtocol
 from tests.unit.analysis.claims import EXAMPLES, decided, example, names, the_result
 
 
@@ -178,7 +177,7 @@ def test_both_engines_say_the_same_of_every_pair(name: str) -> None:
                 continue
             for protocol, port in (("tcp", 80), ("tcp", 5432), ("udp", 53), ("icmp", None)):
                 ends = Ends(source.path, str(address))
-                check = Check(can=ends, protocol=Protocol.parse(protocol), port=port)
+                check = Check(can=ends, protocol=ProbeProtocol.parse(protocol), port=port)
                 course = oracle.follow(check.resolve(topology))
                 trace = fast.trace(source.path, str(address), protocol=protocol, port=port)
                 assert (course.found is Found.ANSWERED) == trace.reachable, str(check)

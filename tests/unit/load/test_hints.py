@@ -99,7 +99,7 @@ def test_what_is_not_judged_is_told() -> None:
     unread = slip("ports: 80,", "ports: foo,")
     assert unread.unjudged == ("vpcs.shop", "instances.web", "checks")
     assert str(unread).splitlines()[-1] == "vpcs.shop, instances.web and checks are judged once this is mended"
-    assert slip("name: hello", "nam: hello").outlook == "everything else is judged once this is mended"
+    assert slip("name: hello", "title: hello").outlook == "everything else is judged once this is mended"
     assert slip("name: hello", "name: hello\n\tx: y").outlook == "everything else is judged once this is mended"
     assert slip("address: 198.51.100.77", "adress: 198.51.100.77").unjudged == ("internet.hosts.visitor", "checks")
     assert slip("target: internet-gateway", "target: nat-gateway:x").unjudged == ("checks",)
