@@ -91,10 +91,6 @@ UNREACHED: Final = {
     Reason.PRIVATE_SOURCE: (
         "hosts have public addresses only, and gateways translate", "tests/unit/model/test_internet_gateway.py"
     ),
-    Reason.PUBLIC_DESTINATION_MISSING: (
-        "the internet has routes to public addresses that are mapped, and no others",
-        "tests/unit/model/test_internet_gateway.py",
-    ),
     Reason.EDGE_TO_EDGE: (
         "what came by a gateway or peering is delivered by address: no route leads it on",
         "tests/unit/model/test_vpc_peering.py",
