@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from dataplane.analysis.course import addresses_of
-from dataplane.analysis.passing import LONGEST_WAY, back_from_target, sent_on
+from dataplane.analysis.passing import back_from_target, sent_on
 from dataplane.compile import Compiler, Packed
 from dataplane.errors import VpclabError
 from dataplane.limits import ERRORS_AT_ONCE
@@ -306,12 +306,14 @@ class DataPlane:
         return forward, walk_of(back_answer, back, self.names[receiver], self.names)
 
     def _follow(self, frame: bytes, port: int, overlay: Overlay, now_ms: int) -> dict[str, Any]:
-        """Trace a frame to whoever has its destination: on from targets of load balancers and instances on the way."""
+        """Trace a frame to whoever has its destination: on from targets of load balancers and instances on the way.
+
+        It ends: endpoints and instances count the TTL down.
+        """
         hops: list[dict[str, Any]] = []
         assumed: list[str] = []
         seen: set[tuple[int, Probe]] = set()
-        answer: dict[str, Any] = {}
-        for _ in range(LONGEST_WAY):
+        while True:
             answer = self.engine.trace(frame, port, overlay, now_ms)
             ways = [row["detail"] for row in answer["hops"] if row["detail"] in ("encapsulated", "decapsulated")]
             hops += answer["hops"]
@@ -326,7 +328,7 @@ class DataPlane:
                 if self._is_own(port, came.destination):
                     return answer
                 if (port, came) in seen:
-                    break
+                    return {**answer, "astray": f"{self.names[port]}, where it comes by again"}
                 seen.add((port, came))
                 on = sent_on(self, port, arrived, came.destination)
                 if on is None:
@@ -335,7 +337,6 @@ class DataPlane:
                 node = self.names[port].path.partition("/")[0]
                 assumed += [node] if node not in assumed else []
             hops.append({**hops[-1], "op": op, "detail": "passed", "object": port, "rule": 0, "ttl_spent": 0})
-        return {**answer, "astray": f"{self.names[port]}, where it comes by again"}
 
     def _is_own(self, port: int, address: Address) -> bool:
         """Whether who gets a packet through a port has its destination; interfaces that AWS owns get nothing else."""

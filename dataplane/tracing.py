@@ -158,7 +158,7 @@ def _ends_leg(row: Mapping[str, Any]) -> bool:
 
 def _ttls(rows: Sequence[Mapping[str, Any]], probe: Probe, inside: Probe | None) -> list[int]:
     """The TTL at each row. Rows tell what was taken off the packet since it was sent, or made of another one."""
-    told = []
+    told: list[int] = []
     ttl, within, family = probe.ttl, probe.ttl if inside is None else inside.ttl, 0
     for row in rows:
         so_far = told[-1] if told else ttl

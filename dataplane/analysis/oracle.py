@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from dataplane.analysis.course import Course, addresses_of, is_tunnelled
 from dataplane.analysis.headers import read_headers
-from dataplane.analysis.passing import LONGEST_WAY, back_from_target, sent_on
+from dataplane.analysis.passing import back_from_target, sent_on
 from dataplane.model.check import Resolved
 from dataplane.probe import Probe, read_probe
 from dataplane.reference import Emission, ReferencePlane
@@ -21,6 +21,8 @@ from dataplane.verdict import Cause
 
 SOURCE_PORT = 40000
 """Of every probe. Nothing is remembered of any before it, so that it is nobody's."""
+LONGEST_WAY = 32
+"""Frames after which a probe is taken to go in circles."""
 _APART_MS = 10 * 86_400_000
 """Lab time between two probes: nothing is remembered of the one before (the longest timeout is five days)."""
 _ITSELF = (Cause.FORWARDED, Cause.FRAGMENT, Cause.RELEASED)

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from dataplane.model._cidr import Address
     from dataplane.topology import Topology
 
-LONGEST_WAY = 32
-"""Frames after which a packet is taken to go in circles."""
-
 
 class HasMac(Protocol):
     """An interface of either engine."""

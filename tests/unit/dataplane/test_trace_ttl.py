@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dataplane.analysis.classes import senders_of
 from dataplane.engine import DataPlane
 from dataplane.load import load_topology
+from dataplane.model._probe_ends import senders_of
 from dataplane.trace import Action, Walk
 from dataplane.verdict import Verdict
 from fastpath.tracer import Overlay
