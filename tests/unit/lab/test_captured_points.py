@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
@@ -264,7 +265,8 @@ def test_a_udp_checksum_left_to_hardware_that_becomes_zero_is_all_ones() -> None
 
 def test_what_there_is_no_room_to_send_is_told_as_dropped_at_every_point() -> None:
     """More pieces than a burst has room for: whole packets of them are lost at the end of it."""
-    network = Network(SHOP, engine="fast")
+    with patch("dataplane.model.network_interface.VPC_MTU", 65535):
+        network = Network(SHOP, engine="fast")
     frames = [
         network.frame("app", IP(src=APP, dst=FAR, id=n) / UDP(sport=7, dport=9) / bytes(60_000)) for n in range(1, 65)
     ]
