@@ -95,10 +95,6 @@ UNREACHED: Final = {
         "what came by a gateway or peering is delivered by address: no route leads it on",
         "tests/unit/model/test_vpc_peering.py",
     ),
-    Reason.NAT_FROM_PEER: (
-        "what came by a peering is delivered by address: no route leads it to a NAT gateway",
-        "tests/unit/model/test_nat_gateway.py",
-    ),
     Reason.PORT_QUEUE_FULL: ("of devices, which these tests have none of", "tests/unit/fastpath/test_worker.py"),
 }  # fmt: skip
 """Reasons that no drawn packet can die of: why, and where they are tested."""
