@@ -18,7 +18,7 @@ from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN
                             LAYER_INSIDE, effect, plan)
 from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.records cimport NO_RECORD
-from fastpath.session cimport SESSION_BALANCED, bucket_of, flow_retire, flow_tie, session
+from fastpath.session cimport bucket_of, flow_retire, flow_tie, session
 from fastpath.snapshot cimport *
 from fastpath.wire cimport *
 
@@ -128,8 +128,6 @@ cdef bint tie_all(flow_table *t, session_table *sessions, uint32_t row, const pl
                 f.flags |= FLOW_USES
             else:
                 idle = s.idle if s.idle < idle else idle
-                if s.kind == SESSION_BALANCED and s.key[0].tuple.proto == PROTO_TCP:
-                    f.flags |= FLOW_NOTES
             if not flow_tie(sessions, row, LINK_USES if e.kind == EFFECT_USE else LINK_TOUCHES, e.row, e.way, e.layer):
                 return False
     f.idle = <uint16_t>(idle // 1000)

@@ -20,10 +20,9 @@ cdef enum flow_flag:
     FLOW_BRIDGED = 2        # the sender's MAC stays
     FLOW_OPENS = 4          # the edit is of what is inside the packet
     FLOW_AROUND = 8         # it leaves inside another packet, see `flow_shell`
-    FLOW_NOTES = 16         # a session wants to know sequence numbers
-    FLOW_USES = 32          # a session must live that is not touched
-    FLOW_OBSERVED = 64      # it counts for records, see fastpath.observe
-    FLOW_RARELY = FLOW_OPENS | FLOW_AROUND | FLOW_NOTES | FLOW_USES | FLOW_OBSERVED
+    FLOW_USES = 16          # a session must live that is not touched
+    FLOW_OBSERVED = 32      # it counts for records, see fastpath.observe
+    FLOW_RARELY = FLOW_OPENS | FLOW_AROUND | FLOW_USES | FLOW_OBSERVED
 
 # What a packet is found by, as it stands on the wire where that is possible:
 #

@@ -17,11 +17,12 @@ options 0x0108/1 (endpoint), 0x0108/2 (zero) and 0x0108/3 (flow cookie), as capt
 must come from the flow's target, to the same port, with the same endpoint and cookie, and be of the same flow inside.
 Nodes answer nothing else; their health checks are real connections from the nodes' addresses.
 
-TCP begins a flow with SYN only. Idle, TCP flows end after `tcp_idle_timeout`, others after 120 s.
+TCP begins a flow with SYN only. Idle, TCP flows end after `tcp_idle_timeout`, others after 120 s; no reset leaves then,
+only, with `send_tcp_reset`, for the next segment.
 
 Deviations from AWS:
-- Resets of a flow that timed out leave within a second of it; none, if a new connection with the same addresses and
-  ports begins meanwhile.
+- `send_tcp_reset` is the listener's attribute; those of target groups (`send_tcp_reset.on_unhealthy`,
+  `send_tcp_reset.on_deregistration`) are not there. It may go with every `stickiness` and with ``rebalance``.
 - A closed TCP connection ends after 60 s (`settings.balancer_closing_timeout`); AWS does not document it.
 - `dualstack` is true unless said otherwise: AWS's default is IPv4 only.
 - Load balancers cannot be made without a target group, and have no listener of their own: it has nothing to say.
@@ -87,7 +88,7 @@ class GatewayLoadBalancer:
         metadata=doc("idle seconds after which a TCP flow ends, 60 to 6000; 350 unless stickiness is 5_tuple", 350),
     )
     send_tcp_reset: bool = field(
-        default=False, metadata=doc("whether both ends of TCP are told when their flow timed out, or is unknown")
+        default=False, metadata=doc("whether who sends TCP of a flow that timed out, or is unknown, is sent a reset")
     )
     dualstack: bool = field(default=True, metadata=doc("whether it takes IPv6 too; false: IPv4 only"))
 

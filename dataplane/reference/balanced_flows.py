@@ -9,13 +9,12 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-bal
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.nodes import BalancerNode
-from dataplane.reference.packets import TCP, Flow, Packet
-from dataplane.reference.resets import acknowledges, next_sequence
+from dataplane.reference.packets import Flow, Packet
 
 MOST_COOKIE = 0xFFFF_FFFF
 Reduced = tuple[frozenset[IPv4Address | IPv6Address], int]
@@ -39,10 +38,6 @@ class BalancedFlow:
     """The same of the target."""
     admissible: frozenset[int] = frozenset()
     """Targets it could have had when it got the present one."""
-    sends: dict[bool, int] = field(default_factory=dict)
-    """TCP: the sequence number that each side goes on with; True stands for the one that opened it."""
-    expects: dict[bool, int] = field(default_factory=dict)
-    """TCP: the one that each side has last acknowledged."""
 
     def is_only_about(self, packet: Packet) -> bool:
         """Whether it is an ICMP error about the flow: anybody may say so, and nothing changes because of that."""
@@ -50,13 +45,7 @@ class BalancedFlow:
 
     def see(self, packet: Packet, now_ms: int, limits: Limits) -> None:
         """A packet of the flow goes to its target."""
-        by_opener = packet.flow == self.flow
-        self.life.see(packet, now_ms, limits, by_opener=by_opener)
-        if packet.protocol == TCP and not packet.is_later_fragment:
-            self.sends[by_opener] = next_sequence(packet)
-            acknowledged = acknowledges(packet)
-            if acknowledged is not None:
-                self.expects[by_opener] = acknowledged
+        self.life.see(packet, now_ms, limits, by_opener=packet.flow == self.flow)
 
 
 def reduced(flow: Flow, stickiness: str) -> Reduced | None:
@@ -116,13 +105,6 @@ class BalancedFlows:
             if former in self._flows:
                 self._flows.pop(former).life.end()
         self._flows[flow.flow] = flow
-
-    def bury(self, now_ms: int) -> list[BalancedFlow]:
-        """Forget what has died of silence, and tell."""
-        dead = [each for each in self._flows.values() if each.life.is_over(now_ms)]
-        for each in dead:
-            del self._flows[each.flow]
-        return dead
 
 
 def takers(flows: BalancedFlows, node: BalancerNode, flow: Flow, now_ms: int) -> frozenset[int]:

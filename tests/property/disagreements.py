@@ -122,17 +122,6 @@ def port_that_a_later_hop_had_remembered(difference: Difference) -> bool:
     return isinstance(difference.fast, Counter) and difference.fast == difference.pair.remembered_but_for_stand_ins()
 
 
-def port_that_a_reset_shows(difference: Difference) -> bool:
-    """The reset of a flow that has timed out shows the end at a NAT gateway that no packet got so far as to show.
-
-    Besides that, the resets are the same. No disagreement, for the same reason.
-    """
-    if difference.frame or not isinstance(difference.fast, list):
-        return False
-    fast, reference = (difference.pair.without_unseen_ends(each) for each in (difference.fast, difference.reference))
-    return bool(fast == reference)
-
-
 def target_for_an_address_that_nobody_has_seen(difference: Difference) -> bool:
     """A packet that died had got a target that its flow may not have, with the address that stands in for the real one.
 
@@ -199,7 +188,6 @@ KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_a_later_fragment_hides,
     port_that_shows_late,
     port_that_a_later_hop_had_remembered,
-    port_that_a_reset_shows,
     target_for_an_address_that_nobody_has_seen,
     cookie_of_an_end_that_nobody_has_seen,
     sticky_flows_that_have_parted,

@@ -9,7 +9,6 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
-from dataplane.load import load_topology
 from dataplane.verdict import Cause, Reason, Verdict
 from tests.scenario.gwlb import (
     APP,
@@ -20,7 +19,6 @@ from tests.scenario.gwlb import (
     LAB,
     ONE,
     answer,
-    balancer,
     delivered,
     group,
     send_back,
@@ -160,45 +158,6 @@ def test_addresses_that_are_never_forwarded_are_so_inside_as_well(engine: str) -
     assert send_back(net, got, inside=bytes(IP(src="127.0.0.1", dst=DB) / UDP())).reason is Reason.GENEVE_FLOW_CHANGED
     error = bytes(IP(src="127.0.0.1", dst=APP) / ICMP(type=3, code=3) / got.inside[:28])
     assert send_back(net, got, inside=error).reason is Reason.SOURCE_MARTIAN
-
-
-def test_both_ends_are_told_when_a_flow_has_timed_out(engine: str) -> None:
-    """With the sequence number that each expects next; one that has never spoken too (RFC 9293, 3.10.7.1)."""
-    net = Network(balancer(ONE, send_tcp_reset="true"), engine=engine)
-    delivered(net.send("app", IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="S", seq=99)))
-    _, emissions = net.plane.advance(net.now + 350_000)
-    told = {net.plane.names[each.port].path: IP(each.frame[14:]) for each in emissions}
-    assert set(told) == {"app/eth0", "db/eth0"}
-    opener, other = told["app/eth0"][TCP], told["db/eth0"][TCP]
-    assert (opener.flags, opener.seq, opener.ack) == ("RA", 0, 100)
-    assert (other.flags, other.seq, other.sport, other.dport) == ("R", 100, 5, 6)
-
-
-@pytest.mark.parametrize("gone", [False, True])
-def test_nobody_is_told_of_a_flow_that_died_after_its_endpoint_was_deleted(engine: str, gone: bool) -> None:
-    """Nor when there is an endpoint of that name again."""
-    resets = balancer(ONE, send_tcp_reset="true")
-    first, twin = resets.split("  twin:\n", 1)
-    kept = first.partition("    gateway_load_balancer_endpoints:\n")[0].replace('"vpc-endpoint:inspect"', "blackhole")
-    net = Network(resets, engine=engine)
-    delivered(net.send("app", IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="S", seq=99)))
-    if gone:
-        net.plane.apply(load_topology(f"{kept}  twin:\n{twin}", file_name="gone.yaml"))
-    told = net.plane.advance(net.now + 350_000)[1]
-    net.plane.apply(load_topology(resets, file_name="lab.yaml"))
-    told += net.plane.advance(net.now + 350_001)[1]
-    assert len(told) == (0 if gone else 2)
-
-
-def test_an_opener_that_has_acknowledged_nothing_is_told_what_it_sent(engine: str) -> None:
-    """It is in SYN-SENT whatever the other end has said: a reset counts if it acknowledges (RFC 9293, 3.10.7.3)."""
-    net = Network(balancer(ONE, send_tcp_reset="true"), engine=engine)
-    delivered(net.send("app", IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="S", seq=99)))
-    delivered(net.send("db", IP(src=DB, dst=APP) / TCP(sport=6, dport=5, flags="SA", seq=7, ack=100)))
-    _, emissions = net.plane.advance(net.now + 350_000)
-    told = {net.plane.names[each.port].path: IP(each.frame[14:])[TCP] for each in emissions}
-    assert (told["app/eth0"].flags, told["app/eth0"].seq, told["app/eth0"].ack) == ("RA", 0, 100)
-    assert (told["db/eth0"].flags, told["db/eth0"].seq) == ("R", 100)
 
 
 def test_an_error_about_a_flow_changes_nothing_of_it(engine: str) -> None:
