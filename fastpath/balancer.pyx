@@ -18,7 +18,7 @@ from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
-from fastpath.tracking cimport add_effect, ask_for_reset, find, known, open_session, opens_tcp, restarts, session_tuple, touch
+from fastpath.tracking cimport ask_for_reset, find, known, open_session, opens_tcp, restarts, session_tuple, touch
 from fastpath.wire cimport ETH_HEADER, PROTO_TCP, PROTO_UDP
 
 cdef enum:
@@ -281,24 +281,30 @@ cdef bint follow_flow(packet *q, const tuple5 *flow) noexcept nogil:
     return True
 
 
-# Is `w.p`, which has come out of a packet with the flow's cookie, of that flow?
-cdef bint is_of_flow(walker *w, const session_key *flow) noexcept nogil:
+# Is `w.p`, which has come out of a packet with the cookie of flow `k`, of that flow? Then `k` says which way it goes, and
+# `about` whether it is only an error about the flow: anybody may say so, and nothing changes because of that.
+cdef bint is_of_flow(walker *w, known *k, bint *about) noexcept nogil:
     cdef session_key key
     cdef tuple5 t
+    cdef bint flipped
+    about[0] = False
     if w.p.fragment == FRAGMENT_LATER:
-        if not follow_flow(w.p, &flow.tuple):
+        if not follow_flow(w.p, &k.forward.tuple):
             return False
         start_header(w.h, w.p)
-        return True
-    if session_tuple(w, &t):
-        flow_key_of(&key, flow.owner, &t)
-        if memcmp(&key, flow, sizeof(session_key)) == 0:
+    about[0] = w.p.kind == L4_ERROR and session_tuple(w, &t)
+    if about[0]:
+        flow_key_of(&key, k.forward.owner, &t)
+        if same_key(&key, k.forward):
             return True
-    if w.p.kind != L4_ERROR:
-        return False
-    lone_tuple(w, &t)
-    flow_key_of(&key, flow.owner, &t)
-    return memcmp(&key, flow, sizeof(session_key)) == 0
+        about[0] = False
+    if w.p.kind == L4_ERROR:
+        lone_tuple(w, &t)
+    else:
+        session_tuple(w, &t)
+    flipped = flow_key_of(&key, k.forward.owner, &t)
+    k.way = flipped != (k.s.flipped != 0)
+    return same_key(&key, k.forward)
 
 
 cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
@@ -310,6 +316,7 @@ cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
     cdef effect *e
     cdef tunnel *tn
     cdef const member *m = NULL
+    cdef bint about
     cdef uint32_t sport = w.h.sport, source = <uint32_t>w.h.src.lo
     cdef uint16_t reason
     if p.family != 4 or p.proto != PROTO_UDP or w.h.dport != GENEVE_PORT:
@@ -353,18 +360,19 @@ cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
     w.p = q
     start_header(w.h, q)
     w.layer = LAYER_INSIDE
-    reason = REASON_NONE if is_of_flow(w, k.forward) else REASON_GENEVE_FLOW_CHANGED
+    reason = REASON_NONE if is_of_flow(w, &k, &about) else REASON_GENEVE_FLOW_CHANGED
     if reason == REASON_NONE:
         reason = <uint16_t>check_addresses(q)
     if reason:
         drop(w, n, reason, 0)
         return 0
-    e = add_effect(w, n, REASON_PLAN_LIMIT)
-    if e == NULL:
-        return 0
-    e.kind = EFFECT_USE
-    e.row = k.row
-    e.version = k.s.version
-    e.forward = k.forward[0]
+    if not about:
+        if not touch(w, n, &k, &tn.limits):
+            return 0
+        e = &w.out.effects[w.out.effect_count - 1]
+        e.counted = True
+        e.cookie = k.s.cookie
+        e.flipped = k.s.flipped
+        e.target = k.s.target
     note_tunnel(w, n, DETAIL_DECAPSULATED, tn.owner, m.number, g.cookie)
     return tn.resume

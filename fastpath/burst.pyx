@@ -19,7 +19,7 @@ from fastpath.memo cimport *
 from fastpath.observe cimport observe_hit
 from fastpath.packet cimport edit, packet, parse_ip, parse_offload, start_header
 from fastpath.reason cimport CAUSE_FORWARDED, REASON_EMISSION_LIMIT, VERDICT_DROP, VERDICT_FORWARD
-from fastpath.session cimport alive, flow_holds, flow_retire, flow_settle, session
+from fastpath.session cimport flow_holds, flow_retire, flow_settle
 from fastpath.snapshot cimport interface
 from fastpath.watch cimport watch_arrival, watch_done
 from fastpath.wire cimport *
@@ -170,31 +170,10 @@ cdef void send_inside(core *c, arrival *a, const flow *f, const flow_wide *wide,
         c.ports[a.context].reasons[a.result.reason] += 1
 
 
-# Do all sessions live that an entry needs though it does not touch them?
-cdef bint uses_living(core *c, uint32_t row) noexcept nogil:
-    cdef uint64_t until = 0xFFFFFFFFFFFFFFFFU
-    cdef uint32_t link = c.flows.cold[row].links
-    cdef const flow_link *tie
-    cdef session *s
-    while link:
-        tie = &c.flows.links[link]
-        link = tie.more
-        if tie.kind != LINK_USES:
-            continue
-        s = &c.sessions.rows[tie.target]
-        if not alive(&c.sessions, s, c.now):
-            return False
-        if s.last_seen + s.idle < until:
-            until = s.last_seen + s.idle
-    c.flows.wide[row].until = until
-    return True
-
-
 # What an entry asks that opens packets. False: this one does not fit.
 cdef inline bint fits_inside(core *c, const arrival *a, uint32_t row, const facts *q) noexcept nogil:
     cdef const flow_wide *wide = &c.flows.wide[row]
-    return (a.came.ttl > wide.spent_outside and not (wide.mtu and q.wire > wide.mtu)
-            and (c.now < wide.until or uses_living(c, row)))
+    return a.came.ttl > wide.spent_outside and not (wide.mtu and q.wire > wide.mtu)
 
 
 # What has come out of another packet has no Ethernet header yet; MACs that the entry changes are still to be written.

@@ -124,8 +124,9 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         if not s.live or not same_key(&s.key[0], &e.forward):
             continue
         s.last_seen = c.now
-        s.packets[e.way] += p.segments
-        s.bytes[e.way] += e.size
+        if not e.counted:
+            s.packets[e.way] += p.segments
+            s.bytes[e.way] += e.size
         if e.changes:
             if s.gateway and s.state == STATE_OPENING and e.step.state == STATE_OPEN:
                 c.sessions.gateways[s.gateway - 1].established += 1

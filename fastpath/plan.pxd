@@ -22,7 +22,6 @@ cdef enum effect_kind:
     EFFECT_TOUCH = 2
     EFFECT_GATEWAY = 3      # counts at a translator
     EFFECT_ABSENT = 4       # none: the plan depends on there being no session with key `forward`
-    EFFECT_USE = 5          # none: the plan depends on a session as it is
 
 # A packet may be inside another one when it comes, and may be inside another one when it leaves.
 cdef enum:
@@ -38,6 +37,7 @@ cdef struct effect:
     uint8_t way             # 0: the opener's direction (GATEWAY: from inside), 1: back
     uint8_t pending
     uint8_t changes         # the session's state changes
+    uint8_t counted         # TOUCH: it has counted this packet on its way there, and does not on its way back
     uint8_t answered        # OPEN: this very packet came by again as its own answer
     uint8_t passed          # GATEWAY: it left the translator
     uint8_t exhausted       # GATEWAY: there was no free port

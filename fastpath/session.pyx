@@ -20,8 +20,8 @@ the latest when it is *retired*. A session that changes or goes takes the entrie
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastpath.memo cimport (FLOW_COUNTS, FLOW_OPENS, LINK_LACKS, LINK_LOST, LINK_RECORDS, LINK_TOUCHES, flow, flow_cold,
-                            flow_delete, flow_link, link_delete, link_new, new_secret)
+from fastpath.memo cimport (FLOW_COUNTS, FLOW_OPENS, LINK_KEEPS, LINK_LACKS, LINK_LOST, LINK_RECORDS, LINK_TOUCHES, flow,
+                            flow_cold, flow_delete, flow_link, link_delete, link_new, new_secret)
 from fastpath.footing cimport footing_holds, footings_swap, parts
 from fastpath.geneve cimport OUTER_SIZE
 from fastpath.records cimport record_add, record_table, records_broken, records_lose, window_of
@@ -292,11 +292,12 @@ cdef void flow_settle(session_table *t, uint32_t row) noexcept nogil:
             record_add(t.flows.records, tie.target, f.packets, bytes[tie.layer], seen, 0)
         elif tie.kind == LINK_LOST:
             records_lose(t.flows.records, tie.target, window_of(t.flows.records, seen), f.packets)
-        if tie.kind != LINK_TOUCHES:
+        if tie.kind != LINK_TOUCHES and tie.kind != LINK_KEEPS:
             continue
         s = &t.rows[tie.target]
-        s.packets[tie.way] += f.packets
-        s.bytes[tie.way] += bytes[tie.layer]
+        if tie.kind == LINK_TOUCHES:
+            s.packets[tie.way] += f.packets
+            s.bytes[tie.way] += bytes[tie.layer]
         if seen > s.last_seen:
             s.last_seen = seen
     for i in range(FLOW_COUNTS):

@@ -23,7 +23,8 @@ only, with `send_tcp_reset`, for the next segment.
 Deviations from AWS:
 - `send_tcp_reset` is the listener's attribute; those of target groups (`send_tcp_reset.on_unhealthy`,
   `send_tcp_reset.on_deregistration`) are not there. It may go with every `stickiness` and with ``rebalance``.
-- A closed TCP connection ends after 60 s (`settings.balancer_closing_timeout`); AWS does not document it.
+- A TCP connection that is closed, or that an end or its target has reset, is over for the next SYN; other segments are
+  of it until it was idle for 60 s (`settings.balancer_closing_timeout`). AWS does not document it.
 - `dualstack` is true unless said otherwise: AWS's default is IPv4 only.
 - Load balancers cannot be made without a target group, and have no listener of their own: it has nothing to say.
 - A target group belongs to the VPC of its load balancer.

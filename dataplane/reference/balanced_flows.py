@@ -44,7 +44,7 @@ class BalancedFlow:
         return packet.is_icmp_error and packet.flow != self.flow
 
     def see(self, packet: Packet, now_ms: int, limits: Limits) -> None:
-        """A packet of the flow goes to its target."""
+        """A packet of the flow goes to its target, or comes back from there."""
         self.life.see(packet, now_ms, limits, by_opener=packet.flow == self.flow)
 
 

@@ -95,6 +95,8 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
     wrong = check_addresses(packet)
     if wrong is not None:  # of an error, which may be anybody's who can be a sender at all
         raise Dropped(wrong, node.balancer)
+    if not flow.is_only_about(packet):
+        flow.see(packet, journey.now_ms, endpoint.node.limits)
     journey.note(endpoint.number, "decapsulate", target.number)
     journey.packet, journey.was_tunnelled = packet, True
     lose_ttl(journey, endpoint.number)

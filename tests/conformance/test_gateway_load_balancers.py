@@ -206,6 +206,31 @@ def test_keepalive() -> None:
     assert len(cookies) == 1
 
 
+@behaviour("What a target sends keeps its flow as what a client sends does, keepalives too", source=GUIDE)
+@pytest.mark.parametrize(
+    ("opening", "inside", "seconds"), [(SYN, ACK, 349), (SYN, SYN_ACK, 349), (QUERY, QUERY, 119), (QUERY, REPLY, 119)]
+)
+def test_keepalive_of_a_target(opening: Any, inside: Any, seconds: int) -> None:
+    network = Network(LAB)
+    got = delivered(network.send("app", opening))
+    for _ in range(3):
+        network.wait(seconds)
+        assert send_back(network, got, inside=bytes(inside)).sent
+    network.wait(seconds)
+    assert delivered(network.send("app", ACK if opening is SYN else opening)).cookie == got.cookie
+
+
+@behaviour("A flow that its target has reset is over: the next SYN begins another one", source=HEALTH)
+def test_reset_by_a_target() -> None:
+    network = Network(LAB)
+    connect(network)
+    got = delivered(network.send("app", ACK))
+    reset = SYN_ACK.copy()
+    reset[TCP].flags = "RA"
+    assert send_back(network, got, inside=bytes(reset)).to == "app"
+    assert delivered(network.send("app", SYN)).cookie != got.cookie
+
+
 @behaviour(
     "Nobody is told that TCP was forgotten, or that a segment is of no flow, unless resets are on", source=LISTENERS
 )

@@ -196,13 +196,51 @@ def test_packets_of_both_directions_keep_it_alive() -> None:
         assert delivered(net.send(node, packet)).cookie == before.cookie
 
 
-def test_what_comes_back_from_a_target_does_not() -> None:
+@pytest.mark.parametrize("inside", [QUERY, RESPONSE])
+def test_what_comes_back_from_a_target_does_too(inside: Any) -> None:
+    """In either direction; the first of these packets, and those of a flow that is known."""
+    net = Network(LAB)
+    got = delivered(net.send("app", QUERY))
+    for _ in range(6):
+        net.wait(119)
+        assert send_back(net, got, inside=bytes(inside)).to == ("db" if inside is QUERY else "app")
+    net.wait(119)
+    assert delivered(net.send("app", QUERY)).cookie == got.cookie
+    net.wait(120)
+    assert send_back(net, got).reason is Reason.GENEVE_COOKIE_UNKNOWN
+
+
+def test_errors_that_come_back_do_not() -> None:
     net = Network(LAB)
     got = delivered(net.send("app", QUERY))
     net.wait(119)
-    assert send_back(net, got).to == "db"
+    assert send_back(net, got, inside=bytes(error(QUERY, DB, APP))).to == "app"
     net.wait(1)
     assert send_back(net, got).reason is Reason.GENEVE_COOKIE_UNKNOWN
+
+
+def test_a_limit_of_the_balancer_counts_from_what_comes_back_too() -> None:
+    net = Network(LAB)
+    connect(net)
+    got = delivered(net.send("app", ACK))
+    net.apply(balancer(tcp_idle_timeout=60))
+    assert send_back(net, got).to == "db"
+    net.wait(60)
+    assert net.send("app", ACK).reason is Reason.BALANCER_NO_FLOW
+
+
+@pytest.mark.parametrize(("inside", "to"), [(SYN_ACK, "app"), (ACK, "db")])
+def test_a_connection_that_its_target_resets_is_closed(inside: Any, to: str) -> None:
+    """As one that an end resets: after that a SYN is a new flow, and 60 s later nothing else is of the old one."""
+    net = Network(LAB)
+    connect(net)
+    got = delivered(net.send("app", ACK))
+    reset = inside.copy()
+    reset[TCP].flags = "RA"
+    assert send_back(net, got, inside=bytes(reset)).to == to
+    net.wait(59)
+    assert delivered(net.send("db", DATA)).cookie == got.cookie
+    assert delivered(net.send("app", SYN)).cookie != got.cookie
 
 
 # -- resets

@@ -8,7 +8,7 @@ from scapy.layers.inet import ICMP, IP, UDP
 
 from dataplane.verdict import Reason, Verdict
 from fastpath.tracer import Overlay
-from tests.scenario.gwlb import APP, DB, FAR, ONE, answer, delivered
+from tests.scenario.gwlb import APP, DB, FAR, ONE, answer, delivered, through
 from tests.scenario.network import Network, check_sums
 from tests.scenario.test_gwlb_routes import TO_ENDPOINT, TO_INTERNET, TO_NAT, with_nat
 
@@ -50,6 +50,15 @@ def test_a_traced_error_may_leave_inside_another_packet() -> None:
     check_sums(outer)
     error = IP(bytes(outer[UDP].payload)[40:])
     assert (error.dst, error[ICMP].type, error[ICMP].code, error[ICMP].nexthopmtu) == (DB, 3, 4, 1500)
+
+
+def test_what_comes_back_is_counted_once() -> None:
+    """On its way to the target; remembered packets too."""
+    net = fast(ONE)
+    for _ in range(4):
+        assert through(net, "app", IP(src=APP, dst=DB) / UDP(sport=5000, dport=53)).to == "db"
+    [session] = [each for each in net.plane.engine.sessions() if each["kind"] == "balancer"]
+    assert (session["packets"], session["bytes"]) == ((4, 0), (4 * 28, 0))
 
 
 def test_an_option_that_is_missing_is_not_one_of_zeros() -> None:
