@@ -8,8 +8,8 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/getting-started.
 
     in:   route -> not available? drop -> ingress rules of its subnet's ACL -> MTU 8500 (silent; MSS is lowered to fit),
           TTL - 1 (silent) -> **load balancer node of its zone**
-    back: **from the node** -> TTL - 1 (silent) -> inside its subnet? delivery, else -> egress rules of its subnet's ACL
-          -> route table of its subnet
+    back: **from the node** -> MTU 8500 (silent), TTL - 1 (silent) -> inside its subnet? delivery, else -> egress rules
+          of its subnet's ACL -> route table of its subnet
 
 Routes lead to it from subnets, from an internet gateway's table, and, for whole subnets, instead of `local`. What is
 sent to the endpoint's own address dies there.
@@ -226,7 +226,14 @@ class GatewayLoadBalancerEndpoint:
                 ttl=TtlAction.SILENT,
                 next=f"{here}/tunnel",
             ),
-            f"{here}/back": Hop(object=number, ttl=TtlAction.SILENT, next=f"{here}/back/cross"),
+            f"{here}/back": Hop(
+                object=number,
+                mtu=ENDPOINT_MTU,
+                answers_mtu=False,
+                fragments=False,
+                ttl=TtlAction.SILENT,
+                next=f"{here}/back/cross",
+            ),
             f"{here}/back/cross": Enter(object=number, realm=realm, interface=here, via=Via.ENDPOINT, next=out),
         }
         self._lower_tunnel(topology, program, vpc, name)

@@ -1,7 +1,7 @@
 """The hop of a Gateway Load Balancer endpoint: into GENEVE and to a target, and back out of it.
 
     there: ACL of the endpoint's subnet -> MTU 8500, TTL - 1 -> GENEVE -> from the node of the balancer, to the target
-    back:  ACL of the node's subnet -> out of GENEVE -> TTL - 1 -> from the endpoint, by its subnet's route table
+    back:  ACL of the node's subnet -> out of GENEVE -> MTU 8500, TTL - 1 -> from the endpoint, by its subnet's table
 
 Nobody is told when a packet dies here: neither of the MTU, nor of the TTL, nor of what is wrong with GENEVE.
 https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-limits-endpoints.html (MTU, MSS)
@@ -100,6 +100,7 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
     journey.note(endpoint.number, "decapsulate", target.number)
     journey.packet, journey.was_tunnelled = packet, True
     lose_ttl(journey, endpoint.number)
+    fit_endpoint(journey, endpoint.number)
     _begin(journey, endpoint)
     journey.through = {ENDPOINT}
     journey.see(endpoint.number, leaves=True)
