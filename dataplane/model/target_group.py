@@ -1,12 +1,13 @@
 """Target group: the appliances behind a gateway load balancer, and when they get traffic.
 
 Targets are instances of the group's VPC, or private addresses. Each is checked for health; new flows go to healthy ones
-only, or, when none of the whole group is healthy, to any (*fail-open*). New targets are ``initial`` and get none until
-they have passed. Which packets belong together is a matter of `stickiness`.
+only, or, when none is that the node of a zone may send to, to any of these (*fail-open*): each zone decides for itself.
+New targets are ``initial`` and get none until they have passed. Which packets belong together is a matter of
+`stickiness`.
 
 A flow stays with its target. With ``no_rebalance`` that holds whatever becomes of the target; with ``rebalance`` the
-flows of one that is unhealthy, or deregistered for longer than `deregistration_delay`, go to another one, if there is
-one that takes new flows.
+flows of one that is unhealthy, or deregistered for longer than `deregistration_delay`, go to a healthy one, if there is
+one.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/edit-target-group-attributes.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html
@@ -273,14 +274,11 @@ class TargetGroup:
         state = topology.runtime
         registered = self.placed(topology, vpc)
         states = [state.state_of(vpc, name, each.name) for each in registered]
-        within = [each.zone in ("", *zones) for each in registered]
-        fail_open = not any(each == "healthy" for each, is_in in zip(states, within, strict=True) if is_in)
-        takes = [
-            (each.zone in ("", zone) or (cross_zone and is_in))
-            and (now == "healthy" or (fail_open and now != "draining"))
-            for each, now, is_in in zip(registered, states, within, strict=True)
-        ]
-        stays = not self.rebalances or not any(takes)
+        considered = [each.zone in ("", *(zones if cross_zone else (zone,))) for each in registered]
+        healthy = [is_in and now == "healthy" for is_in, now in zip(considered, states, strict=True)]
+        fail_open = [is_in and now != "draining" for is_in, now in zip(considered, states, strict=True)]
+        takes = healthy if any(healthy) else fail_open
+        stays = not self.rebalances or not any(healthy)
         former = state.former.get((vpc, name), ())
         return [
             *(

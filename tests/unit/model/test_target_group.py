@@ -157,11 +157,13 @@ def test_with_cross_zone_it_uses_those_of_all_enabled_zones() -> None:
     assert members(A, {}, group={}, **only_a) == {ONE: "nk", TWO: "nk", OTHER: "k"}
 
 
-def test_nobody_takes_new_flows_where_all_are_unhealthy_while_another_zone_has_a_healthy_one() -> None:
+def test_a_zone_where_all_are_unhealthy_fails_open_while_another_one_has_a_healthy_target() -> None:
     sick: dict[str, TargetState] = {ONE: "unhealthy", TWO: "unhealthy"}
     for group in ({}, REBALANCE):
-        assert members(A, sick, group=group) == {ONE: "k", TWO: "k", OTHER: "k"}
+        assert members(A, sick, group=group) == {ONE: "nk", TWO: "nk", OTHER: "k"}
         assert members(B, sick, group=group)[OTHER] == "nk"
+        across = {ONE: "k" if group is not REBALANCE else "", TWO: "k" if group is not REBALANCE else "", OTHER: "nk"}
+        assert members(A, sick, group=group, cross_zone=True) == across
 
 
 def test_fail_open_when_none_of_the_group_is_healthy() -> None:
