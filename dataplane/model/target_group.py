@@ -15,6 +15,10 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.ht
 Deviations from AWS:
 - Which target a new flow gets is by a hash of what `stickiness` names of it, each endpoint by itself.
 - A target that is not of the load balancer's VPC (an address of a peer) is considered in every zone.
+- 300 targets of a load balancer, AWS's quota, are counted with `cross_zone` only, as its FAQ says: else 300 in each
+  zone.
+- With `stickiness` by addresses flows share their target, and each times out by itself: AWS says that they are one flow
+  then, and not whose packets keep it.
 - `matcher` may be any codes from 200 to 599; for gateway load balancers AWS takes 200-399 only.
 - Health checks are real connections from the load balancer's nodes, as often as `interval` says; AWS's are more.
   They go by the machine's clock, which `vpclab clock advance` does not move.
@@ -230,6 +234,9 @@ class TargetGroup:
         for zone in dict.fromkeys(each.zone for each in self.placed(topology, vpc)):
             count = sum(each.zone == zone for each in self.placed(topology, vpc))
             yield from topology.over_quota("targets_per_zone", count, "targets")
+        balancers = topology.vpc(vpc).gateway_load_balancers.values()
+        if any(each.target_group == name and each.cross_zone for each in balancers):
+            yield from topology.over_quota("targets_per_balancer", len(self.placed(topology, vpc)), "targets")
 
     def _check_instance(self, topology: Topology, vpc: str, target: str) -> Iterator[Problem]:
         instances = topology.lab.instances

@@ -94,6 +94,17 @@ def test_too_many_targets_in_a_zone() -> None:
     expect(declared, f"{GROUP}.targets", "TooManyTargets", "the quota is 1")
 
 
+@pytest.mark.parametrize(("cross_zone", "fits"), [(False, True), (True, False)])
+def test_too_many_targets_of_a_load_balancer_with_cross_zone(cross_zone: bool, fits: bool) -> None:
+    targets = [f"10.9.{zone}.{n}" for zone in (1, 2) for n in range(20, 171)]
+    group = {"target_type": "ip", "targets": targets}
+    declared = lab(**inspected({"group": group, "balancer": {"cross_zone": cross_zone}}))
+    if fits:
+        assert problems(declared) == []
+    else:
+        expect(declared, f"{GROUP}.targets", "TooManyTargets", "302 targets")
+
+
 def test_targets_in_their_zones() -> None:
     ips = {"target_type": "ip", "targets": ["10.9.2.9", "10.200.0.1"]}
     for group, expected in (
