@@ -84,6 +84,7 @@ cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept no
     s.cookie = e.cookie
     s.target = e.target
     s.flipped = e.flipped
+    s.piece[0] = e.piece
     s.packets[0] = p.segments
     s.bytes[0] = e.size
     if 0 < p.context < c.sessions.ports:
@@ -127,6 +128,8 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         if not e.counted:
             s.packets[e.way] += p.segments
             s.bytes[e.way] += e.size
+        if e.piece.known:
+            s.piece[e.way] = e.piece
         if e.changes:
             if s.gateway and s.state == STATE_OPENING and e.step.state == STATE_OPEN:
                 c.sessions.gateways[s.gateway - 1].established += 1

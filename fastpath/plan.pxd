@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from fastpath.packet cimport addr, edit, header, metadata, packet
 from fastpath.reason cimport VERDICT_DROP
-from fastpath.session cimport session_key, session_step, session_table
+from fastpath.session cimport first_piece, session_key, session_step, session_table
 from fastpath.snapshot cimport node, tables
 
 cdef enum:
@@ -55,6 +55,7 @@ cdef struct effect:
     session_key reply       # OPEN
     session_key pool        # OPEN of a NAT session; of a balanced one, unless its owner is 0
     session_step step
+    first_piece piece       # OPEN, TOUCH of a balanced session: the packet is one, if it is known
 
 # A packet went by at a point (OP_POINT), as it was there and then. Behind a point there is a node that takes a step, or it
 # takes one itself, so that a packet goes by no more than MAX_STEPS of them.

@@ -43,6 +43,17 @@ cdef struct session_key:
 cdef enum:
     NO_SESSION = 0xFFFFFFFFU
 
+# What the first piece of a datagram said of itself, for those behind it.
+cdef struct first_piece:
+    uint16_t sport
+    uint16_t dport
+    uint8_t known           # 0: there was none
+    uint8_t kind
+    uint8_t icmp_type
+    uint8_t icmp_code
+    uint8_t query
+    uint8_t unsummed
+
 cdef struct session:
     session_key key[2]      # [0]: packets of the opener's direction, as its owner sees them; [1]: replies
     uint32_t next[2]        # hash chain of each key; next[0] also links free rows
@@ -59,6 +70,7 @@ cdef struct session:
     uint32_t cookie         # SESSION_BALANCED
     uint32_t target         # SESSION_BALANCED, SESSION_STICKY: number of the member
     uint8_t flipped         # SESSION_BALANCED: its first key is the reverse of the opener's tuple
+    first_piece piece[2]    # SESSION_BALANCED, each way: the last one that went to the member
     uint8_t live
     uint8_t kind
     uint8_t state

@@ -25,7 +25,14 @@ Deviations from AWS:
   `send_tcp_reset.on_deregistration`) are not there. It may go with every `stickiness` and with ``rebalance``.
 - A TCP connection that is closed, or that an end or its target has reset, is over for the next SYN; other segments are
   of it until it was idle for 60 s (`settings.balancer_closing_timeout`). AWS does not document it.
-- `dualstack` is true unless said otherwise: AWS's default is IPv4 only.
+- `dualstack` is true unless said otherwise: AWS's default is IPv4 only. For it AWS wants IPv6 blocks of the load
+  balancer's VPC and subnets; here they need none, as packets between them and targets are IPv4.
+- What is neither TCP nor UDP is told apart by protocol and addresses, so all pings between two hosts are one flow, as
+  AWS's FAQ says ("3-tuple (for non-TCP/UDP flows)"); of GRE and SCTP it says too that they may land on several targets.
+- Later fragments that come back are dropped, as those that an appliance made are, unless a first fragment of the same
+  sender has come in with that flow before: whether an appliance has cut anything besides is not looked at.
+- The first answer of UDP may come as late as the flow lives; AWS wants it within 30 s.
+- A subnet may be taken away from a load balancer by `vpclab apply`; AWS does not allow that.
 - Load balancers cannot be made without a target group, and have no listener of their own: it has nothing to say.
 - A target group belongs to the VPC of its load balancer.
 - A packet to a target does not go through another endpoint, and one from a target that does, and is inspected there

@@ -16,6 +16,8 @@ sent to the endpoint's own address dies there.
 
 Deviations from AWS:
 - The id is derived from the name, unless it is written.
+- It takes IPv6 where its load balancer does, and has no IPv6 address: flow logs show its IPv4 address only. AWS gives
+  it one, and so wants an IPv6 block of its subnet.
 - An endpoint that is not available keeps its address and drops what is routed to it.
 - What a TTL loses at an endpoint is not documented: one on each way, as captures show.
 - The status of a flow is kept at the endpoint: two endpoints of one service never share a flow.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers
+from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers, told_apart
 from dataplane.reference.geneve import SOURCE_PORTS
 from dataplane.reference.lifetimes import Lifetime
 from dataplane.reference.nodes import BalancerNode, Endpoint
@@ -69,7 +69,7 @@ class Balancers:
         if is_new and packet.protocol == TCP and not packet.opens_tcp:
             return Reason.BALANCER_NO_FLOW
         if found is None or is_new:
-            new = BalancedFlow(packet.flow, Lifetime.begin(packet, now_ms, node.limits))
+            new = BalancedFlow(told_apart(packet.flow), Lifetime.begin(packet, now_ms, node.limits))
             if not self._give_target(flows, node, new, now_ms):
                 return Reason.BALANCER_NO_TARGET
             self._room.ask(node.balancer)
@@ -83,6 +83,7 @@ class Balancers:
             if not is_moved and found.target not in node.targets:
                 return Reason.BALANCER_NO_TARGET
         found.see(packet, now_ms, node.limits)
+        found.go_in(packet)
         _settle(flows, endpoint, node, found, now_ms, proposals)
         return found, node.targets[found.target]
 

@@ -12,7 +12,7 @@ from scapy.packet import Raw
 from dataplane.verdict import Cause, Reason
 from tests.conformance.behaviours import behaviour
 from tests.conformance.labs import accepted, changed, refused
-from tests.conformance.sources import balancer_guide, ec2_guide
+from tests.conformance.sources import FAQ, balancer_guide, ec2_guide
 from tests.scenario.gwlb import (
     APP,
     APP6,
@@ -101,6 +101,22 @@ def test_both_directions(there: Any, back: Any) -> None:
         assert delivered(network.send("app", there)).target == delivered(network.send("db", back)).target
 
 
+@behaviour(
+    "What is neither TCP nor UDP is one flow with all of its protocol between two addresses: pings of both sides too",
+    source=FAQ,
+)
+@pytest.mark.parametrize("protocol", [1, 47, 132])
+def test_what_has_no_ports(protocol: int) -> None:
+    network = Network(LAB)
+    bodies = [ICMP(id=n) for n in range(9)] if protocol == 1 else [Raw(bytes([n]) * 12) for n in range(9)]
+    got = {
+        delivered(network.send(node, IP(src=source, dst=to, proto=protocol) / body)).identity
+        for body in bodies
+        for node, source, to in (("app", APP, DB), ("db", DB, APP))
+    }
+    assert len(got) == 1
+
+
 @behaviour("A flow whose answers take another way is balanced in the one direction there is", source=GUIDE)
 def test_requests_only() -> None:
     network = Network(LAB)
@@ -122,6 +138,17 @@ def test_fragments() -> None:
     assert [each.packet.frag for each in got] == [0, 100, 200]
     assert len({each.identity for each in got}) == 1
     assert [send_back(network, each).packet.frag for each in got] == [0, 100, 200]
+
+
+@behaviour("A later fragment that an appliance has made is dropped at the load balancer", source=FAQ)
+def test_fragments_of_an_appliance() -> None:
+    network = Network(LAB)
+    got = delivered(network.send("app", IP(src=APP, dst=DB, id=77) / UDP(sport=1, dport=2) / Raw(bytes(2000))))
+    first, *later = fragment(got.packet, 800)
+    assert send_back(network, got, inside=bytes(first)).to == "db"
+    for piece in later:
+        result = send_back(network, got, inside=bytes(piece))
+        assert (result.reason, result.sent) == (Reason.GENEVE_FRAGMENT, ())
 
 
 @behaviour("An ICMP error goes to the target of the flow that it is about", silent=True, source=INTRODUCTION)

@@ -295,11 +295,6 @@ def health_page(lab: Lab, name: str) -> str:
     return lab[name].run(["curl", "-s", "-m", "20", "http://127.0.0.1/"], check=True).stdout.strip()
 
 
-@behaviour(
-    "Each zone decides for itself: when all of its targets are unhealthy new flows go to any of them, though another "
-    "zone has healthy ones",
-    end_to_end=True,
-)
 def test_a_zone_without_healthy_targets(two_az: Lab) -> None:
     try_out(two_az, "gwlb-two-az", "pkill")
     try:

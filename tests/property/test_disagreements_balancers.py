@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
@@ -174,16 +174,14 @@ def test_an_error_about_a_flow_changes_nothing_of_it(engine: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "tracked"), [(3, False), (11, False), (8, True), (17, True)])
-def test_a_later_fragment_of_an_error_that_an_appliance_cut_opens_nothing(
-    engine: str, number: int, tracked: bool
-) -> None:
-    """What it is a piece of follows from its flow, and about an error no answer is to be expected; a query, and what
-    asks nothing, are tracked (EC2 User Guide, "Connection tracking")."""
+def test_a_later_fragment_of_an_error_that_comes_back_opens_nothing(engine: str, number: int, tracked: bool) -> None:
+    """What it is a piece of follows from the first one, and about an error no answer is to be expected; a query, and
+    what asks nothing, are tracked (EC2 User Guide, "Connection tracking")."""
     net = Network(ONE, engine=engine)
     unknown = IP(src=DB, dst=APP) / TCP(sport=10, dport=80)
-    got = delivered(net.send("app", IP(src=APP, dst=DB) / ICMP(type=number) / unknown))
-    later = IP(src=APP, dst=DB, proto=1, id=2, frag=4, ttl=63) / Raw(b"end")
-    assert send_back(net, got, inside=bytes(later)).to == "db"
+    pieces = fragment(IP(src=APP, dst=DB, id=2) / ICMP(type=number) / unknown / Raw(bytes(60)), 48)
+    _, later, *_ = [delivered(net.send("app", piece)) for piece in pieces]
+    assert send_back(net, later).to == "db"
     db = net.plane.names.find("interface", "db/eth0")
     tracks = [row for row in net.plane.engine.sessions() if (row["kind"], row["owner"]) == ("group", db)]
     assert bool(tracks) is tracked

@@ -73,11 +73,24 @@ def test_flows_have_cookies_of_their_own() -> None:
     assert len({delivered(net.send("app", packet)).cookie for packet in packets}) == 20
 
 
-def test_requests_of_both_sides_with_one_identifier_are_two_flows() -> None:
+@pytest.mark.parametrize(
+    "others",
+    [
+        [ICMP(id=10), ICMP(type=13, id=9), ICMP(type=0, id=3), ICMP(type=5), ICMP(type=3) / Raw(bytes(QUERY)[:28])],
+        [Raw(b"gre")],
+    ],
+)
+def test_what_has_no_ports_is_told_apart_by_protocol_and_addresses(others: list[Any]) -> None:
+    """ "3-tuple (for non-TCP/UDP flows)": requests of both sides are of one flow too, whatever their identifier."""
     net = Network(LAB)
-    one = delivered(net.send("app", IP(src=APP, dst=DB) / ICMP(id=9)))
-    other = delivered(net.send("db", IP(src=DB, dst=APP) / ICMP(id=9)))
-    assert one.cookie != other.cookie
+    protocol = 1 if isinstance(others[0], ICMP) else 47
+    identities = {
+        delivered(net.send(node, IP(src=source, dst=to, proto=protocol) / each)).identity
+        for node, source, to in (("app", APP, DB), ("db", DB, APP))
+        for each in (others[-1], *others) * 2
+    }
+    assert len(identities) == 1
+    assert delivered(net.send("app", IP(src=APP, dst=DB, proto=50) / Raw(b"esp"))).identity not in identities
 
 
 def test_equal_tuples_of_two_vpcs_are_two_flows() -> None:
@@ -317,12 +330,22 @@ def test_errors_keep_no_flow_alive() -> None:
     assert not [each for each in net.plane.engine.sessions() if each["kind"] == "balancer"]
 
 
-def test_error_about_nothing_known_is_a_flow_of_its_own() -> None:
+def test_error_about_nothing_known_is_of_the_icmp_between_its_own_addresses() -> None:
     net = Network(LAB)
     one = delivered(net.send("db", error(QUERY, DB, APP)))
     assert delivered(net.send("db", error(SYN, DB, APP))).identity == one.identity
-    assert delivered(net.send("app", error(QUERY, APP, DB))).identity != one.identity
+    assert delivered(net.send("app", IP(src=APP, dst=DB) / ICMP(id=7))).identity == one.identity
     assert send_back(net, one).to == "app"
+
+
+def test_error_about_a_ping_goes_with_the_pings_and_keeps_them_not() -> None:
+    net = Network(LAB)
+    ping = IP(src=APP, dst=DB) / ICMP(id=7)
+    flow = delivered(net.send("app", ping))
+    net.wait(119)
+    assert delivered(net.send("db", error(ping, DB, APP))).identity == flow.identity
+    net.wait(1)
+    assert send_back(net, flow).reason is Reason.GENEVE_COOKIE_UNKNOWN
 
 
 def test_quoted_packet_is_what_the_sender_had_sent() -> None:
