@@ -95,7 +95,10 @@ class Quotas:
         100, "target groups of protocol GENEVE in a Region", "TooManyTargetGroups", None, BALANCER_QUOTAS
     )
     targets_per_zone: int = _quota(
-        300, "targets of a gateway load balancer in an Availability Zone", "TooManyTargets", None, BALANCER_QUOTAS
+        300, "targets of a gateway load balancer in an Availability Zone", "TooManyTargets", 300, BALANCER_QUOTAS
+    )
+    targets_per_balancer: int = _quota(
+        300, "targets of a gateway load balancer with `cross_zone`", "TooManyTargets", 300, BALANCER_QUOTAS
     )
     endpoints_per_vpc: int = _quota(
         50, "gateway load balancer endpoints of a VPC", "VpcEndpointLimitExceeded", None, ENDPOINT_QUOTAS

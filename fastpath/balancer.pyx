@@ -11,14 +11,13 @@ comes or goes moves no other member's flows.
 from libc.string cimport memcmp, memset
 
 from fastpath.geneve cimport GENEVE_PORT, OUTER_SIZE, geneve, open_geneve, port_of_cookie, read_geneve
-from fastpath.packet cimport (FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_PORTS, L4_QUERY, MAX_CUTS, QUERY_ECHO,
-                              QUERY_ECHO_REPLY, QUERY_NOTHING, QUERY_TIMESTAMP, addr_eq, addr_lt, check_addresses, icmp_kind,
-                              outer, packet, start_header, tuple5)
+from fastpath.packet cimport (FRAGMENT_FIRST, FRAGMENT_LATER, FRAGMENT_NONE, L4_ERROR, L4_PORTS, MAX_CUTS, addr_eq, addr_lt,
+                              check_addresses, outer, packet, start_header, tuple5)
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.session cimport *
 from fastpath.snapshot cimport *
-from fastpath.tracking cimport add_effect, ask_for_reset, find, known, open_session, opens_tcp, restarts, session_tuple, touch
+from fastpath.tracking cimport ask_for_reset, find, known, open_session, opens_tcp, restarts, session_tuple, touch
 from fastpath.wire cimport ETH_HEADER, PROTO_TCP, PROTO_UDP
 
 cdef enum:
@@ -61,15 +60,39 @@ cdef void sticky_tuple(tuple5 *out, const tuple5 *t, uint32_t stickiness) noexce
         out.dport = t.sport if swap else t.dport
 
 
-# An ICMP error that is about no known flow is one of a flow of its own, like any message that asks nothing.
-cdef void lone_tuple(walker *w, tuple5 *t) noexcept nogil:
+# A flow is what has one protocol, two addresses and, of TCP and UDP, two ports.
+cdef void reduce(tuple5 *t) noexcept nogil:
+    if t.proto != PROTO_TCP and t.proto != PROTO_UDP:
+        t.sport = t.dport = t.query = 0
+
+
+# False: it is an error about no flow that can be told.
+cdef bint flow_tuple(walker *w, tuple5 *t) noexcept nogil:
+    cdef bint told = session_tuple(w, t)
+    reduce(t)
+    return told
+
+
+# An ICMP error that is about no known flow is of that of all ICMP between its own addresses.
+cdef void own_tuple(walker *w, tuple5 *t) noexcept nogil:
     memset(t, 0, sizeof(tuple5))
     t.src = w.h.src
     t.dst = w.h.dst
-    t.sport = t.dport = w.p.icmp_type
     t.proto = w.p.proto
     t.family = w.p.family
-    t.query = QUERY_NOTHING
+
+
+cdef void note_piece(walker *w, first_piece *f) noexcept nogil:
+    if w.p.fragment != FRAGMENT_FIRST:
+        return
+    f.known = True
+    f.sport = w.h.sport
+    f.dport = w.h.dport
+    f.kind = w.p.kind
+    f.icmp_type = w.p.icmp_type
+    f.icmp_code = w.p.icmp_code
+    f.query = w.p.query
+    f.unsummed = w.p.unsummed
 
 
 # --- members -------------------------------------------------------------------------------------------------------
@@ -197,11 +220,11 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
     if w.layer == LAYER_AROUND:
         drop(w, n, REASON_GENEVE_NESTED, 0)
         return False
-    told = session_tuple(w, &t)
+    told = flow_tuple(w, &t)
     flipped = flow_key_of(&key, tn.owner, &t)
     found = told and find(w, &key, &k) and k.kind == SESSION_BALANCED
     if error and not found:
-        lone_tuple(w, &t)
+        own_tuple(w, &t)
         flipped = flow_key_of(&key, tn.owner, &t)
         found = find(w, &key, &k) and k.kind == SESSION_BALANCED
         error = False
@@ -227,6 +250,7 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
             e.flipped = k.s.flipped
             e.target = m.number
             e.changes |= m.number != k.s.target
+            note_piece(w, &e.piece)
         return put_inside(w, n, tn, m, cookie)
     if w.p.proto == PROTO_TCP and not opens_tcp(w):
         if tn.flags & TUNNEL_RESETS:
@@ -245,60 +269,58 @@ cdef bint encapsulate(walker *w, const node *n) noexcept nogil:
     e.target = m.number
     e.flipped = flipped
     e.pool = sticky
+    note_piece(w, &e.piece)
     return put_inside(w, n, tn, m, cookie)
 
 
 # --- the way back --------------------------------------------------------------------------------------------------
 
-# A later fragment says nothing but its addresses: whose ports it has follows from its flow. False: not of the flow.
-cdef bint follow_flow(packet *q, const tuple5 *flow) noexcept nogil:
-    cdef tuple5 t = flow[0]
-    if q.proto != t.proto or q.family != t.family:
-        return False
-    if not (addr_eq(q.src, t.src) and addr_eq(q.dst, t.dst)):
-        reverse_tuple(&t, flow)
-        if not (addr_eq(q.src, t.src) and addr_eq(q.dst, t.dst)):
-            return False
-    q.sport = t.sport
-    q.dport = t.dport
-    if t.proto == PROTO_TCP or t.proto == PROTO_UDP:
-        q.kind = L4_PORTS
-    elif t.query == QUERY_ECHO or t.query == QUERY_ECHO_REPLY or t.query == QUERY_TIMESTAMP or t.query == QUERY_TIMESTAMP + 1:
-        q.kind = L4_QUERY
-        q.query = t.query
-        if q.family == 6:
-            q.icmp_type = 129 if t.query & 1 else 128
-        elif t.query & 0xFE == QUERY_ECHO:
-            q.icmp_type = 0 if t.query & 1 else 8
-        else:
-            q.icmp_type = 14 if t.query & 1 else 13
-    elif t.query:
-        # an error may be of a flow of its own (`lone_tuple`): its pieces are an error as well, about nothing that is told
-        q.icmp_type = <uint8_t>t.sport
-        q.kind = icmp_kind(q.family, q.icmp_type)
-        q.sport = 0
-        q.dport = 0
-    return True
+# A later fragment says nothing but its addresses: what else it is follows from the first one that went its way.
+cdef uint16_t follow_flow(packet *q, known *k) noexcept nogil:
+    cdef const tuple5 *t = &k.forward.tuple
+    cdef const first_piece *f
+    cdef bint same = addr_eq(q.src, t.src) and addr_eq(q.dst, t.dst)
+    if q.proto != t.proto or q.family != t.family or not (same or (addr_eq(q.src, t.dst) and addr_eq(q.dst, t.src))):
+        return REASON_GENEVE_FLOW_CHANGED
+    f = &k.s.piece[same == (k.s.flipped != 0)]
+    if not f.known:
+        return REASON_GENEVE_FRAGMENT
+    q.sport = f.sport
+    q.dport = f.dport
+    q.kind = f.kind
+    q.icmp_type = f.icmp_type
+    q.icmp_code = f.icmp_code
+    q.query = f.query
+    q.unsummed = f.unsummed
+    return REASON_NONE
 
 
-# Is `w.p`, which has come out of a packet with the flow's cookie, of that flow?
-cdef bint is_of_flow(walker *w, const session_key *flow) noexcept nogil:
+# Why `w.p`, which has come out of a packet with the cookie of flow `k`, is not of that flow. If it is, `k` says which way it
+# goes, and `about` whether it is only an error about the flow: anybody may say so, and nothing changes because of that.
+cdef uint16_t wrong_flow(walker *w, known *k, bint *about) noexcept nogil:
     cdef session_key key
     cdef tuple5 t
+    cdef uint16_t reason
+    cdef bint flipped
+    about[0] = False
     if w.p.fragment == FRAGMENT_LATER:
-        if not follow_flow(w.p, &flow.tuple):
-            return False
+        reason = follow_flow(w.p, k)
+        if reason:
+            return reason
         start_header(w.h, w.p)
-        return True
-    if session_tuple(w, &t):
-        flow_key_of(&key, flow.owner, &t)
-        if memcmp(&key, flow, sizeof(session_key)) == 0:
-            return True
-    if w.p.kind != L4_ERROR:
-        return False
-    lone_tuple(w, &t)
-    flow_key_of(&key, flow.owner, &t)
-    return memcmp(&key, flow, sizeof(session_key)) == 0
+    about[0] = w.p.kind == L4_ERROR and flow_tuple(w, &t)
+    if about[0]:
+        flow_key_of(&key, k.forward.owner, &t)
+        if same_key(&key, k.forward):
+            return REASON_NONE
+        about[0] = False
+    if w.p.kind == L4_ERROR:
+        own_tuple(w, &t)
+    else:
+        flow_tuple(w, &t)
+    flipped = flow_key_of(&key, k.forward.owner, &t)
+    k.way = flipped != (k.s.flipped != 0)
+    return REASON_NONE if same_key(&key, k.forward) else REASON_GENEVE_FLOW_CHANGED
 
 
 cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
@@ -310,6 +332,7 @@ cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
     cdef effect *e
     cdef tunnel *tn
     cdef const member *m = NULL
+    cdef bint about
     cdef uint32_t sport = w.h.sport, source = <uint32_t>w.h.src.lo
     cdef uint16_t reason
     if p.family != 4 or p.proto != PROTO_UDP or w.h.dport != GENEVE_PORT:
@@ -353,18 +376,19 @@ cdef uint32_t decapsulate(walker *w, const node *n) noexcept nogil:
     w.p = q
     start_header(w.h, q)
     w.layer = LAYER_INSIDE
-    reason = REASON_NONE if is_of_flow(w, k.forward) else REASON_GENEVE_FLOW_CHANGED
+    reason = wrong_flow(w, &k, &about)
     if reason == REASON_NONE:
         reason = <uint16_t>check_addresses(q)
     if reason:
         drop(w, n, reason, 0)
         return 0
-    e = add_effect(w, n, REASON_PLAN_LIMIT)
-    if e == NULL:
-        return 0
-    e.kind = EFFECT_USE
-    e.row = k.row
-    e.version = k.s.version
-    e.forward = k.forward[0]
+    if not about:
+        if not touch(w, n, &k, &tn.limits):
+            return 0
+        e = &w.out.effects[w.out.effect_count - 1]
+        e.counted = True
+        e.cookie = k.s.cookie
+        e.flipped = k.s.flipped
+        e.target = k.s.target
     note_tunnel(w, n, DETAIL_DECAPSULATED, tn.owner, m.number, g.cookie)
     return tn.resume

@@ -19,7 +19,7 @@ from fastpath.memo cimport *
 from fastpath.observe cimport observe_hit
 from fastpath.packet cimport edit, packet, parse_ip, parse_offload, start_header
 from fastpath.reason cimport CAUSE_FORWARDED, REASON_EMISSION_LIMIT, VERDICT_DROP, VERDICT_FORWARD
-from fastpath.session cimport SESSION_BALANCED, alive, flow_holds, flow_retire, flow_settle, note_sequence, session
+from fastpath.session cimport flow_holds, flow_retire, flow_settle
 from fastpath.snapshot cimport interface
 from fastpath.watch cimport watch_arrival, watch_done
 from fastpath.wire cimport *
@@ -170,31 +170,10 @@ cdef void send_inside(core *c, arrival *a, const flow *f, const flow_wide *wide,
         c.ports[a.context].reasons[a.result.reason] += 1
 
 
-# Do all sessions live that an entry needs though it does not touch them?
-cdef bint uses_living(core *c, uint32_t row) noexcept nogil:
-    cdef uint64_t until = 0xFFFFFFFFFFFFFFFFU
-    cdef uint32_t link = c.flows.cold[row].links
-    cdef const flow_link *tie
-    cdef session *s
-    while link:
-        tie = &c.flows.links[link]
-        link = tie.more
-        if tie.kind != LINK_USES:
-            continue
-        s = &c.sessions.rows[tie.target]
-        if not alive(&c.sessions, s, c.now):
-            return False
-        if s.last_seen + s.idle < until:
-            until = s.last_seen + s.idle
-    c.flows.wide[row].until = until
-    return True
-
-
 # What an entry asks that opens packets. False: this one does not fit.
 cdef inline bint fits_inside(core *c, const arrival *a, uint32_t row, const facts *q) noexcept nogil:
     cdef const flow_wide *wide = &c.flows.wide[row]
-    return (a.came.ttl > wide.spent_outside and not (wide.mtu and q.wire > wide.mtu)
-            and (c.now < wide.until or uses_living(c, row)))
+    return a.came.ttl > wide.spent_outside and not (wide.mtu and q.wire > wide.mtu)
 
 
 # What has come out of another packet has no Ethernet header yet; MACs that the entry changes are still to be written.
@@ -202,23 +181,6 @@ cdef inline void write_ethernet(core *c, const arrival *a, const facts *q, const
     if unlikely(f.flags & FLOW_BRIDGED):
         memcpy(q.frame + 6, c.t.interfaces[c.t.contexts[a.context].interface - 1].mac, 6)
     put16(q.frame + 12, ordered16(ETHERTYPE_IPV4 if q.family == 4 else ETHERTYPE_IPV6))
-
-
-cdef void note_all(core *c, uint32_t row, const facts *q) noexcept nogil:
-    cdef const flow_link *tie
-    cdef uint32_t link = c.flows.cold[row].links
-    cdef packet p
-    memset(&p, 0, sizeof(packet))
-    p.frame = q.frame
-    p.l4 = q.l4
-    p.end = q.end
-    p.proto = q.proto
-    p.tcp_flags = q.frame[q.l4 + 13]
-    while link:
-        tie = &c.flows.links[link]
-        if tie.kind == LINK_TOUCHES and c.sessions.rows[tie.target].kind == SESSION_BALANCED:
-            note_sequence(&c.sessions.rows[tie.target], tie.way, &p)
-        link = tie.more
 
 
 # `q`: of the packet whose flow it is.
@@ -235,14 +197,14 @@ cdef inline void count_hit(core *c, const arrival *a, uint32_t row, const facts 
     k.rx_packets += q.segments
 
 
-# An entry of a flow that goes into a tunnel, or whose sequence numbers count. False: not for this packet.
-cdef bint hit_rarely(core *c, arrival *a, uint32_t row, const interface *to) noexcept nogil:
+# An entry of a flow that goes into a tunnel. False: not for this packet.
+cdef bint hit_around(core *c, arrival *a, uint32_t row, const interface *to) noexcept nogil:
     cdef flow *f = &c.flows.rows[row]
     cdef const flow_shell *shell = &c.flows.shells[row]
     cdef flow_wide *wide = &c.flows.wide[row]
     cdef facts *q = a.inside if f.flags & FLOW_OPENS else &a.came
     cdef uint32_t sum
-    if q.ttl <= f.spent or ((f.flags & FLOW_AROUND) and shell.mtu and q.wire + OUTER_SIZE > shell.mtu) \
+    if q.ttl <= f.spent or (shell.mtu and q.wire + OUTER_SIZE > shell.mtu) \
             or ((f.flags & FLOW_OPENS) and not fits_inside(c, a, row, q)):
         return False
     if f.flags & FLOW_OBSERVED:
@@ -250,23 +212,14 @@ cdef bint hit_rarely(core *c, arrival *a, uint32_t row, const interface *to) noe
     if f.flags & FLOW_OPENS:
         wide.came += a.came.bytes
     count_hit(c, a, row, q, <uint32_t>c.now)
-    if f.flags & FLOW_NOTES:
-        note_all(c, row, q)
-    if unlikely((f.flags & FLOW_AROUND) and q.gso_size):
+    if unlikely(q.gso_size):
         send_inside(c, a, f, wide, shell, to)
         return True
     rewrite(q, f, wide)
-    if f.flags & FLOW_AROUND:
-        if q.partial:
-            sum = 0xFFFFU - fold64(raw_sum(q.frame + q.l4, q.end - q.l4))
-            put16(q.frame + q.l4 + q.sum_at, <uint16_t>(sum if sum or q.proto != PROTO_UDP else 0xFFFFU))
-        emit(c, a, q.frame - OUTER_SIZE, wrap(q.frame, q.end, shell), q.segments, to)
-        return True
-    if f.flags & FLOW_OPENS:
-        write_ethernet(c, a, q, f)
-    write_head(q.frame, f, to)
-    if emit(c, a, q.frame, q.end, q.segments, to) and q.partial:
-        tell_offload(c, q)
+    if q.partial:
+        sum = 0xFFFFU - fold64(raw_sum(q.frame + q.l4, q.end - q.l4))
+        put16(q.frame + q.l4 + q.sum_at, <uint16_t>(sum if sum or q.proto != PROTO_UDP else 0xFFFFU))
+    emit(c, a, q.frame - OUTER_SIZE, wrap(q.frame, q.end, shell), q.segments, to)
     return True
 
 
@@ -297,8 +250,8 @@ cdef inline bint hit(core *c, arrival *a, flow *rows, const interface *interface
         return False
     to = &interfaces[f.to - 1]
     if unlikely(f.flags & FLOW_RARELY):
-        if f.flags & (FLOW_AROUND | FLOW_NOTES):
-            return hit_rarely(c, a, row, to)
+        if f.flags & FLOW_AROUND:
+            return hit_around(c, a, row, to)
         if f.flags & FLOW_OPENS:
             q = a.inside
             if q.ttl <= f.spent or not fits_inside(c, a, row, q):

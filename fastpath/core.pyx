@@ -20,9 +20,9 @@ from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.records cimport records_turn
 from fastpath.session cimport *
-from fastpath.snapshot cimport TUNNEL_RESETS, bridge_find, context, interface, tunnel, tunnel_of
+from fastpath.snapshot cimport bridge_find, context, interface
 from fastpath.walk cimport start_metadata, walk
-from fastpath.watch cimport watch_held, watch_left, watch_walk
+from fastpath.watch cimport watch_held, watch_walk
 from fastpath.wire cimport *
 
 cdef enum:
@@ -84,6 +84,7 @@ cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept no
     s.cookie = e.cookie
     s.target = e.target
     s.flipped = e.flipped
+    s.piece[0] = e.piece
     s.packets[0] = p.segments
     s.bytes[0] = e.size
     if 0 < p.context < c.sessions.ports:
@@ -98,9 +99,7 @@ cdef void open_planned(core *c, const plan *x, effect *e, packet *p) noexcept no
         if s.key[0].tuple.proto == PROTO_TCP:
             c.sessions.gateways[s.gateway - 1].attempts += 1
     elif e.session_kind == SESSION_BALANCED:
-        c.sessions.told += 1
         openings(&c.sessions, &e.forward)[0] += 1
-        note_sequence(s, 0, x.p)
         if e.pool.owner:
             join_counted(c, s, &e.pool, SESSION_STICKY)
 
@@ -126,10 +125,11 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         if not s.live or not same_key(&s.key[0], &e.forward):
             continue
         s.last_seen = c.now
-        s.packets[e.way] += p.segments
-        s.bytes[e.way] += e.size
-        if s.kind == SESSION_BALANCED:
-            note_sequence(s, e.way, x.p)
+        if not e.counted:
+            s.packets[e.way] += p.segments
+            s.bytes[e.way] += e.size
+        if e.piece.known:
+            s.piece[e.way] = e.piece
         if e.changes:
             if s.gateway and s.state == STATE_OPENING and e.step.state == STATE_OPEN:
                 c.sessions.gateways[s.gateway - 1].established += 1
@@ -498,46 +498,7 @@ cdef bint free_the_dead(core *c) noexcept nogil:
     if c.last_freed == c.now or c.now < c.sessions.nat_until:
         return False
     c.last_freed = c.now
-    return table_expire(&c.sessions, c.now, True) != 0
-
-
-# A flow through a tunnel has died of silence: if the tunnel tells, each end gets a reset as if from the other, with the
-# sequence number that it expects next.
-cdef void tell_ends(core *c, session *s) noexcept nogil:
-    cdef tunnel *tn = tunnel_of(c.t, s.key[0].owner) if c.t != NULL else NULL
-    cdef tuple5 t
-    cdef packet p
-    cdef uint8_t frame[ETH_HEADER + 40 + 20]
-    cdef int way
-    if tn == NULL or not (tn.flags & TUNNEL_RESETS):
-        return
-    for way in range(2):
-        # what that end last sent, as far as a reset looks at it
-        way_tuple(s, way, &t)
-        memset(&p, 0, sizeof(packet))
-        memset(frame, 0, sizeof(frame))
-        p.frame = frame
-        p.l3 = ETH_HEADER
-        p.l4 = ETH_HEADER + (20 if t.family == 4 else 40)
-        p.end = p.l4 + 20
-        p.family = t.family
-        p.proto = PROTO_TCP
-        store32(frame + p.l4 + 4, s.sends[way])
-        frame[p.l4 + 12] = 0x50
-        # An end that has spoken and acknowledged nothing is in SYN-SENT, where a reset has to acknowledge what it sent.
-        if s.acknowledged & (1 << way) or not s.spoke & (1 << way):
-            p.tcp_flags = TCP_ACK
-            store32(frame + p.l4 + 8, s.expects[way] if s.acknowledged & (1 << way) else s.sends[1 - way])
-        clear_plan(&c.work)
-        c.work.error = ERROR_RESET
-        c.work.error_routed = 1
-        c.work.error_interface = tn.interface
-        c.work.error_packet = &p
-        c.work.error_view.src = t.src
-        c.work.error_view.dst = t.dst
-        c.work.error_view.sport = t.sport
-        c.work.error_view.dport = t.dport
-        inject_error(c, &c.work, NO_PARENT)
+    return table_expire(&c.sessions, c.now) != 0
 
 
 # From here on records are of this moment.
@@ -545,20 +506,13 @@ cdef void watch_begins(core *c) noexcept nogil:
     c.watch.now_ns = c.clock() if c.clock != NULL else c.now * 1000000
 
 
-# What is told when it dies of silence is told; waiting fragments die of age (counted in `timed_out` until somebody asks).
+# Waiting fragments die of age (counted in `timed_out` until somebody asks).
 cdef void sweep(core *c) noexcept nogil:
     cdef datagram *d
-    cdef uint32_t i, at, first = c.out.count
+    cdef uint32_t i, at
     c.last_sweep = c.now
     if c.watch != NULL:
         watch_begins(c)
-    for i in range(c.sessions.used if c.sessions.told else 0):
-        if c.sessions.rows[i].live and is_told(&c.sessions.rows[i]) and not alive(&c.sessions, &c.sessions.rows[i], c.now):
-            if c.out.count > MAX_EMISSIONS // 2 or c.out.used > SCRATCH // 2:
-                c.last_sweep = 0        # the rest are told in the next round
-                break
-            tell_ends(c, &c.sessions.rows[i])
-            table_remove(&c.sessions, i, c.now)
     for i in range(DATAGRAMS):
         d = &c.fragments.rows[i]
         if d.state == DATAGRAM_FREE or c.now < d.started + c.fragments.lifetime:
@@ -576,8 +530,6 @@ cdef void sweep(core *c) noexcept nogil:
             count_reason(c, d.key.context, REASON_FRAGMENT_TIMEOUT)
             c.timed_out += 1
         d.state = DATAGRAM_FREE
-    if c.watch != NULL:
-        watch_left(c.watch, c.t, &c.out, first)
 
 
 # The clock of all packet state. It never goes back, and what is dead does not count as living for long.

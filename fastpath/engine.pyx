@@ -375,7 +375,7 @@ cdef class Engine:
             self.acquire()
             set_time(&self.c, now)
             sweep(&self.c)
-            table_expire(&self.c.sessions, self.c.now, True)
+            table_expire(&self.c.sessions, self.c.now)
             dropped = self.c.timed_out
             self.c.timed_out = 0
             self.take(&out)

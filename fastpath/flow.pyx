@@ -14,11 +14,11 @@ from fastpath.footing cimport *
 from fastpath.geneve cimport OUTER_SIZE, write_outer
 from fastpath.memo cimport *
 from fastpath.packet cimport L4_PORTS, addr, addr_eq, header
-from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, EFFECT_USE, LAYER_AROUND, LAYER_CAME,
+from fastpath.plan cimport (ABSENCES, EFFECT_ABSENT, EFFECT_GATEWAY, EFFECT_OPEN, EFFECT_TOUCH, LAYER_AROUND, LAYER_CAME,
                             LAYER_INSIDE, effect, plan)
 from fastpath.reason cimport VERDICT_FORWARD
 from fastpath.records cimport NO_RECORD
-from fastpath.session cimport SESSION_BALANCED, bucket_of, flow_retire, flow_tie, session
+from fastpath.session cimport bucket_of, flow_retire, flow_tie, session
 from fastpath.snapshot cimport *
 from fastpath.wire cimport *
 
@@ -124,13 +124,8 @@ cdef bint tie_all(flow_table *t, session_table *sessions, uint32_t row, const pl
             s = &sessions.rows[e.row]
             if not s.live or s.version != e.version:
                 return False
-            if e.kind == EFFECT_USE:
-                f.flags |= FLOW_USES
-            else:
-                idle = s.idle if s.idle < idle else idle
-                if s.kind == SESSION_BALANCED and s.key[0].tuple.proto == PROTO_TCP:
-                    f.flags |= FLOW_NOTES
-            if not flow_tie(sessions, row, LINK_USES if e.kind == EFFECT_USE else LINK_TOUCHES, e.row, e.way, e.layer):
+            idle = s.idle if s.idle < idle else idle
+            if not flow_tie(sessions, row, LINK_KEEPS if e.counted else LINK_TOUCHES, e.row, e.way, e.layer):
                 return False
     f.idle = <uint16_t>(idle // 1000)
     return tie_records(t, sessions, row, x)
@@ -185,7 +180,7 @@ cdef void parts_of(parts *on, const plan *x, tables *b) noexcept nogil:
         add_part(on, PART_NODE, x.points[i])
         add_part(on, PART_TABLE, n.table)
     for i in range(x.effect_count):
-        if x.effects[i].kind == EFFECT_USE:
+        if x.effects[i].counted:
             # it came back through the tunnel that this session belongs to
             tn = tunnel_of(b, x.effects[i].forward.owner)
             if tn != NULL:

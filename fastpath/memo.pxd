@@ -20,10 +20,8 @@ cdef enum flow_flag:
     FLOW_BRIDGED = 2        # the sender's MAC stays
     FLOW_OPENS = 4          # the edit is of what is inside the packet
     FLOW_AROUND = 8         # it leaves inside another packet, see `flow_shell`
-    FLOW_NOTES = 16         # a session wants to know sequence numbers
-    FLOW_USES = 32          # a session must live that is not touched
-    FLOW_OBSERVED = 64      # it counts for records, see fastpath.observe
-    FLOW_RARELY = FLOW_OPENS | FLOW_AROUND | FLOW_NOTES | FLOW_USES | FLOW_OBSERVED
+    FLOW_OBSERVED = 16      # it counts for records, see fastpath.observe
+    FLOW_RARELY = FLOW_OPENS | FLOW_AROUND | FLOW_OBSERVED
 
 # What a packet is found by, as it stands on the wire where that is possible:
 #
@@ -59,10 +57,9 @@ cdef struct flow_wide:
     uint64_t source[2]      # new addresses, of IPv6
     uint64_t destination[2]
     uint64_t came           # OPENS: bytes of packets as they came, since sessions were last told
-    uint64_t until          # USES: milliseconds; up to then the sessions live in any case
     uint16_t mtu            # OPENS: for what is inside
     uint8_t spent_outside   # OPENS: TTL that the packet around it spent
-    uint8_t unused[21]
+    uint8_t unused[29]
 
 # AROUND: what stands in front of a packet that leaves, ready but for lengths and checksums.
 cdef struct flow_shell:
@@ -86,7 +83,7 @@ cdef struct flow_cold:
 
 cdef enum link_kind:
     LINK_TOUCHES = 1        # a session that each packet of the flow touches
-    LINK_USES = 2           # one that must be there as it is
+    LINK_KEEPS = 2          # one that it keeps alive, and that does not count it
     LINK_LACKS = 3          # there must be no session in a bucket that was not there then
     LINK_RECORDS = 4        # a record that each packet of the flow counts for
     LINK_LOST = 5           # there was no room for a record of it

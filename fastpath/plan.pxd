@@ -6,7 +6,7 @@ from libc.string cimport memset
 
 from fastpath.packet cimport addr, edit, header, metadata, packet
 from fastpath.reason cimport VERDICT_DROP
-from fastpath.session cimport session_key, session_step, session_table
+from fastpath.session cimport first_piece, session_key, session_step, session_table
 from fastpath.snapshot cimport node, tables
 
 cdef enum:
@@ -22,7 +22,6 @@ cdef enum effect_kind:
     EFFECT_TOUCH = 2
     EFFECT_GATEWAY = 3      # counts at a translator
     EFFECT_ABSENT = 4       # none: the plan depends on there being no session with key `forward`
-    EFFECT_USE = 5          # none: the plan depends on a session as it is
 
 # A packet may be inside another one when it comes, and may be inside another one when it leaves.
 cdef enum:
@@ -38,6 +37,7 @@ cdef struct effect:
     uint8_t way             # 0: the opener's direction (GATEWAY: from inside), 1: back
     uint8_t pending
     uint8_t changes         # the session's state changes
+    uint8_t counted         # TOUCH: it has counted this packet on its way there, and does not on its way back
     uint8_t answered        # OPEN: this very packet came by again as its own answer
     uint8_t passed          # GATEWAY: it left the translator
     uint8_t exhausted       # GATEWAY: there was no free port
@@ -55,6 +55,7 @@ cdef struct effect:
     session_key reply       # OPEN
     session_key pool        # OPEN of a NAT session; of a balanced one, unless its owner is 0
     session_step step
+    first_piece piece       # OPEN, TOUCH of a balanced session: the packet is one, if it is known
 
 # A packet went by at a point (OP_POINT), as it was there and then. Behind a point there is a node that takes a step, or it
 # takes one itself, so that a packet goes by no more than MAX_STEPS of them.

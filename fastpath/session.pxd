@@ -4,9 +4,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.footing cimport parts
 from fastpath.memo cimport flow_table, mixed_words
-from fastpath.packet cimport FRAGMENT_LATER, packet, tuple5
+from fastpath.packet cimport tuple5
 from fastpath.snapshot cimport timeouts
-from fastpath.wire cimport TCP_ACK, TCP_FIN, TCP_SYN, load32, raw64
 
 cdef enum session_kind:
     SESSION_GROUP = 1       # owner: an interface. Both keys are one tuple and its reverse
@@ -44,6 +43,17 @@ cdef struct session_key:
 cdef enum:
     NO_SESSION = 0xFFFFFFFFU
 
+# What the first piece of a datagram said of itself, for those behind it.
+cdef struct first_piece:
+    uint16_t sport
+    uint16_t dport
+    uint8_t known           # 0: there was none
+    uint8_t kind
+    uint8_t icmp_type
+    uint8_t icmp_code
+    uint8_t query
+    uint8_t unsummed
+
 cdef struct session:
     session_key key[2]      # [0]: packets of the opener's direction, as its owner sees them; [1]: replies
     uint32_t next[2]        # hash chain of each key; next[0] also links free rows
@@ -60,10 +70,7 @@ cdef struct session:
     uint32_t cookie         # SESSION_BALANCED
     uint32_t target         # SESSION_BALANCED, SESSION_STICKY: number of the member
     uint8_t flipped         # SESSION_BALANCED: its first key is the reverse of the opener's tuple
-    uint8_t spoke           # SESSION_BALANCED, TCP: bit 1 << way: that side has sent something, `sends` is known
-    uint8_t acknowledged    # the same: it has acknowledged something, `expects` is known
-    uint32_t expects[2]     # the sequence number that each side waits for, as it said last
-    uint32_t sends[2]       # and the one it will send next
+    first_piece piece[2]    # SESSION_BALANCED, each way: the last one that went to the member
     uint8_t live
     uint8_t kind
     uint8_t state
@@ -97,7 +104,6 @@ cdef struct session_table:
     uint32_t used           # rows 0..used-1 have been in use at some time
     uint32_t free           # first free row below `used`, linked by next[0]
     uint32_t live
-    uint32_t told           # of those that live: balanced, whose ends may have to be told
     uint32_t swept          # the row where `table_age` goes on
     uint64_t nat_until      # no SESSION_NAT dies before, as far as its flow entries have told
     uint64_t secret         # of the buckets: new at each start
@@ -140,9 +146,9 @@ cdef bint flow_holds(session_table *t, uint32_t row) noexcept nogil
 cdef void flows_swap(session_table *t, const parts *changes) noexcept nogil
 cdef void flows_settle(session_table *t) noexcept nogil
 cdef void flows_retire(session_table *t) noexcept nogil
-# The same of so many rows; the whole table comes by in turn. `spare`: keep those whose ends are to be told of it.
+# The same of so many rows; the whole table comes by in turn.
 cdef void table_age(session_table *t, uint32_t count, uint64_t now) noexcept nogil
-cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil
+cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil
 # Translated session `s` has another deadline, or has just been opened: see `nat_until`.
 cdef void note_deadline(session_table *t, const session *s) noexcept nogil
 # What is wrong with the table (`where`: which row or bucket), or NULL. For tests.
@@ -188,24 +194,6 @@ cdef inline void way_tuple(session *s, int way, tuple5 *t) noexcept nogil:
     t[0] = s.key[0].tuple
     if way != s.flipped:
         reverse_tuple(t, &s.key[0].tuple)
-
-
-# Are the ends of this session told when it dies of silence?
-cdef inline bint is_told(const session *s) noexcept nogil:
-    return s.kind == SESSION_BALANCED and s.key[0].tuple.proto == 6 and s.state != STATE_CLOSING
-
-
-# `p` is of a TCP connection, and goes by.
-cdef inline void note_sequence(session *s, int way, const packet *p) noexcept nogil:
-    cdef const uint8_t *tcp = p.frame + p.l4
-    if p.proto != 6 or p.fragment == FRAGMENT_LATER:
-        return
-    s.sends[way] = (load32(tcp + 4) + (p.end - p.l4 - <uint32_t>(tcp[12] >> 4) * 4)
-                    + ((p.tcp_flags & TCP_SYN) != 0) + ((p.tcp_flags & TCP_FIN) != 0))
-    s.spoke |= 1 << way
-    if p.tcp_flags & TCP_ACK:
-        s.expects[way] = load32(tcp + 8)
-        s.acknowledged |= 1 << way
 
 
 # As far as it has been told.

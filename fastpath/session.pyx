@@ -20,8 +20,8 @@ the latest when it is *retired*. A session that changes or goes takes the entrie
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastpath.memo cimport (FLOW_COUNTS, FLOW_OPENS, LINK_LACKS, LINK_LOST, LINK_RECORDS, LINK_TOUCHES, flow, flow_cold,
-                            flow_delete, flow_link, link_delete, link_new, new_secret)
+from fastpath.memo cimport (FLOW_COUNTS, FLOW_OPENS, LINK_KEEPS, LINK_LACKS, LINK_LOST, LINK_RECORDS, LINK_TOUCHES, flow,
+                            flow_cold, flow_delete, flow_link, link_delete, link_new, new_secret)
 from fastpath.footing cimport footing_holds, footings_swap, parts
 from fastpath.geneve cimport OUTER_SIZE
 from fastpath.records cimport record_add, record_table, records_broken, records_lose, window_of
@@ -195,7 +195,6 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
     s.live = 0
     s.version += 1
     t.live -= 1
-    t.told -= s.kind == SESSION_BALANCED and t.flows != NULL
     if s.opener:
         t.held[s.opener] -= 1
     s.next[0] = t.free
@@ -208,7 +207,7 @@ cdef void table_remove(session_table *t, uint32_t row, uint64_t now) noexcept no
 
 
 # Remove all that have been silent too long; returns how many.
-cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept nogil:
+cdef uint32_t table_expire(session_table *t, uint64_t now) noexcept nogil:
     cdef uint32_t i, removed = 0
     t.nat_until = 0xFFFFFFFFFFFFFFFFU
     for i in range(t.used):
@@ -216,7 +215,7 @@ cdef uint32_t table_expire(session_table *t, uint64_t now, bint spare) noexcept 
             continue
         if alive(t, &t.rows[i], now):
             note_deadline(t, &t.rows[i])
-        elif not (spare and is_told(&t.rows[i])):
+        else:
             table_remove(t, i, now)
             removed += 1
     return removed
@@ -231,7 +230,7 @@ cdef void table_age(session_table *t, uint32_t count, uint64_t now) noexcept nog
     cdef uint32_t _
     for _ in range(count if count < t.used else t.used):
         t.swept = t.swept + 1 if t.swept + 1 < t.used else 0
-        if t.rows[t.swept].live and not alive(t, &t.rows[t.swept], now) and not is_told(&t.rows[t.swept]):
+        if t.rows[t.swept].live and not alive(t, &t.rows[t.swept], now):
             table_remove(t, t.swept, now)
 
 
@@ -293,11 +292,12 @@ cdef void flow_settle(session_table *t, uint32_t row) noexcept nogil:
             record_add(t.flows.records, tie.target, f.packets, bytes[tie.layer], seen, 0)
         elif tie.kind == LINK_LOST:
             records_lose(t.flows.records, tie.target, window_of(t.flows.records, seen), f.packets)
-        if tie.kind != LINK_TOUCHES:
+        if tie.kind != LINK_TOUCHES and tie.kind != LINK_KEEPS:
             continue
         s = &t.rows[tie.target]
-        s.packets[tie.way] += f.packets
-        s.bytes[tie.way] += bytes[tie.layer]
+        if tie.kind == LINK_TOUCHES:
+            s.packets[tie.way] += f.packets
+            s.bytes[tie.way] += bytes[tie.layer]
         if seen > s.last_seen:
             s.last_seen = seen
     for i in range(FLOW_COUNTS):
@@ -438,7 +438,7 @@ cdef const char *links_broken(session_table *t, uint32_t *where) noexcept nogil:
 
 
 cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
-    cdef uint32_t i, ref, live = 0, linked = 0, expected = 0, told = 0, held = 0
+    cdef uint32_t i, ref, live = 0, linked = 0, expected = 0, held = 0
     cdef session *s
     for i in range(t.used):
         where[0] = i
@@ -447,14 +447,13 @@ cdef const char *table_broken(session_table *t, uint32_t *where) noexcept nogil:
             continue
         live += 1
         expected += 1 if same_key(&s.key[0], &s.key[1]) else 2
-        told += s.kind == SESSION_BALANCED
         held += s.opener != 0
         if s.kind == SESSION_NAT and (s.pool >= t.used or not t.rows[s.pool].live or t.rows[s.pool].kind != SESSION_POOL):
             return b"a NAT session has no pool"
         if s.kind == SESSION_BALANCED and s.pool != NO_SESSION \
                 and (s.pool >= t.used or not t.rows[s.pool].live or t.rows[s.pool].kind != SESSION_STICKY):
             return b"a balanced session has no row that keeps it together with others"
-    if live != t.live or told != t.told:
+    if live != t.live:
         return b"the count of living sessions is wrong"
     for i in range(t.ports):
         where[0] = i

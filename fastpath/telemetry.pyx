@@ -177,7 +177,7 @@ cdef dict gateways_of(core *c, engine_lock *lock):
         raise MemoryError
     with nogil:
         lock_acquire(lock)
-        table_expire(&c.sessions, c.now, True)
+        table_expire(&c.sessions, c.now)
         flows_settle(&c.sessions)
         if count > c.gateway_count:
             count = c.gateway_count

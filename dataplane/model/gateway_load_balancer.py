@@ -17,13 +17,22 @@ options 0x0108/1 (endpoint), 0x0108/2 (zero) and 0x0108/3 (flow cookie), as capt
 must come from the flow's target, to the same port, with the same endpoint and cookie, and be of the same flow inside.
 Nodes answer nothing else; their health checks are real connections from the nodes' addresses.
 
-TCP begins a flow with SYN only. Idle, TCP flows end after `tcp_idle_timeout`, others after 120 s.
+TCP begins a flow with SYN only. Idle, TCP flows end after `tcp_idle_timeout`, others after 120 s; no reset leaves then,
+only, with `send_tcp_reset`, for the next segment.
 
 Deviations from AWS:
-- Resets of a flow that timed out leave within a second of it; none, if a new connection with the same addresses and
-  ports begins meanwhile.
-- A closed TCP connection ends after 60 s (`settings.balancer_closing_timeout`); AWS does not document it.
-- `dualstack` is true unless said otherwise: AWS's default is IPv4 only.
+- `send_tcp_reset` is the listener's attribute; those of target groups (`send_tcp_reset.on_unhealthy`,
+  `send_tcp_reset.on_deregistration`) are not there. It may go with every `stickiness` and with ``rebalance``.
+- A TCP connection that is closed, or that an end or its target has reset, is over for the next SYN; other segments are
+  of it until it was idle for 60 s (`settings.balancer_closing_timeout`). AWS does not document it.
+- `dualstack` is true unless said otherwise: AWS's default is IPv4 only. For it AWS wants IPv6 blocks of the load
+  balancer's VPC and subnets; here they need none, as packets between them and targets are IPv4.
+- What is neither TCP nor UDP is told apart by protocol and addresses, so all pings between two hosts are one flow, as
+  AWS's FAQ says ("3-tuple (for non-TCP/UDP flows)"); of GRE and SCTP it says too that they may land on several targets.
+- Later fragments that come back are dropped, as those that an appliance made are, unless a first fragment of the same
+  sender has come in with that flow before: whether an appliance has cut anything besides is not looked at.
+- The first answer of UDP may come as late as the flow lives; AWS wants it within 30 s.
+- A subnet may be taken away from a load balancer by `vpclab apply`; AWS does not allow that.
 - Load balancers cannot be made without a target group, and have no listener of their own: it has nothing to say.
 - A target group belongs to the VPC of its load balancer.
 - A packet to a target does not go through another endpoint, and one from a target that does, and is inspected there
@@ -87,7 +96,7 @@ class GatewayLoadBalancer:
         metadata=doc("idle seconds after which a TCP flow ends, 60 to 6000; 350 unless stickiness is 5_tuple", 350),
     )
     send_tcp_reset: bool = field(
-        default=False, metadata=doc("whether both ends of TCP are told when their flow timed out, or is unknown")
+        default=False, metadata=doc("whether who sends TCP of a flow that timed out, or is unknown, is sent a reset")
     )
     dualstack: bool = field(default=True, metadata=doc("whether it takes IPv6 too; false: IPv4 only"))
 

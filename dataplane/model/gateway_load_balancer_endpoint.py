@@ -8,8 +8,8 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/getting-started.
 
     in:   route -> not available? drop -> ingress rules of its subnet's ACL -> MTU 8500 (silent; MSS is lowered to fit),
           TTL - 1 (silent) -> **load balancer node of its zone**
-    back: **from the node** -> TTL - 1 (silent) -> inside its subnet? delivery, else -> egress rules of its subnet's ACL
-          -> route table of its subnet
+    back: **from the node** -> MTU 8500 (silent), TTL - 1 (silent) -> inside its subnet? delivery, else -> egress rules
+          of its subnet's ACL -> route table of its subnet
 
 Routes lead to it from subnets, from an internet gateway's table, and, for whole subnets, instead of `local`. What is
 sent to the endpoint's own address dies there.
@@ -18,6 +18,8 @@ Deviations from AWS:
 - The id is derived from the name, unless it is written.
 - A route of its own subnet's table cannot lead to it. AWS tells to have it in another subnet than the servers, and does
   not say what becomes of one that is not.
+- It takes IPv6 where its load balancer does, and has no IPv6 address: flow logs show its IPv4 address only. AWS gives
+  it one, and so wants an IPv6 block of its subnet.
 - An endpoint that is not available keeps its address and drops what is routed to it.
 - What a TTL loses at an endpoint is not documented: one on each way, as captures show.
 - The status of a flow is kept at the endpoint: two endpoints of one service never share a flow.
@@ -228,7 +230,14 @@ class GatewayLoadBalancerEndpoint:
                 ttl=TtlAction.SILENT,
                 next=f"{here}/tunnel",
             ),
-            f"{here}/back": Hop(object=number, ttl=TtlAction.SILENT, next=f"{here}/back/cross"),
+            f"{here}/back": Hop(
+                object=number,
+                mtu=ENDPOINT_MTU,
+                answers_mtu=False,
+                fragments=False,
+                ttl=TtlAction.SILENT,
+                next=f"{here}/back/cross",
+            ),
             f"{here}/back/cross": Enter(object=number, realm=realm, interface=here, via=Via.ENDPOINT, next=out),
         }
         self._lower_tunnel(topology, program, vpc, name)

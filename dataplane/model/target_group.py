@@ -1,12 +1,13 @@
 """Target group: the appliances behind a gateway load balancer, and when they get traffic.
 
 Targets are instances of the group's VPC, or private addresses. Each is checked for health; new flows go to healthy ones
-only, or, when none of the whole group is healthy, to any (*fail-open*). New targets are ``initial`` and get none until
-they have passed. Which packets belong together is a matter of `stickiness`.
+only, or, when none is that the node of a zone may send to, to any of these (*fail-open*): each zone decides for itself.
+New targets are ``initial`` and get none until they have passed. Which packets belong together is a matter of
+`stickiness`.
 
 A flow stays with its target. With ``no_rebalance`` that holds whatever becomes of the target; with ``rebalance`` the
-flows of one that is unhealthy, or deregistered for longer than `deregistration_delay`, go to another one, if there is
-one that takes new flows.
+flows of one that is unhealthy, or deregistered for longer than `deregistration_delay`, go to a healthy one, if there is
+one.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/edit-target-group-attributes.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html
@@ -14,6 +15,10 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.ht
 Deviations from AWS:
 - Which target a new flow gets is by a hash of what `stickiness` names of it, each endpoint by itself.
 - A target that is not of the load balancer's VPC (an address of a peer) is considered in every zone.
+- 300 targets of a load balancer, AWS's quota, are counted with `cross_zone` only, as its FAQ says: else 300 in each
+  zone.
+- With `stickiness` by addresses flows share their target, and each times out by itself: AWS says that they are one flow
+  then, and not whose packets keep it.
 - `matcher` may be any codes from 200 to 599; for gateway load balancers AWS takes 200-399 only.
 - Health checks are real connections from the load balancer's nodes, as often as `interval` says; AWS's are more.
   They go by the machine's clock, which `vpclab clock advance` does not move.
@@ -229,6 +234,9 @@ class TargetGroup:
         for zone in dict.fromkeys(each.zone for each in self.placed(topology, vpc)):
             count = sum(each.zone == zone for each in self.placed(topology, vpc))
             yield from topology.over_quota("targets_per_zone", count, "targets")
+        balancers = topology.vpc(vpc).gateway_load_balancers.values()
+        if any(each.target_group == name and each.cross_zone for each in balancers):
+            yield from topology.over_quota("targets_per_balancer", len(self.placed(topology, vpc)), "targets")
 
     def _check_instance(self, topology: Topology, vpc: str, target: str) -> Iterator[Problem]:
         instances = topology.lab.instances
@@ -273,14 +281,11 @@ class TargetGroup:
         state = topology.runtime
         registered = self.placed(topology, vpc)
         states = [state.state_of(vpc, name, each.name) for each in registered]
-        within = [each.zone in ("", *zones) for each in registered]
-        fail_open = not any(each == "healthy" for each, is_in in zip(states, within, strict=True) if is_in)
-        takes = [
-            (each.zone in ("", zone) or (cross_zone and is_in))
-            and (now == "healthy" or (fail_open and now != "draining"))
-            for each, now, is_in in zip(registered, states, within, strict=True)
-        ]
-        stays = not self.rebalances or not any(takes)
+        considered = [each.zone in ("", *(zones if cross_zone else (zone,))) for each in registered]
+        healthy = [is_in and now == "healthy" for is_in, now in zip(considered, states, strict=True)]
+        fail_open = [is_in and now != "draining" for is_in, now in zip(considered, states, strict=True)]
+        takes = healthy if any(healthy) else fail_open
+        stays = not self.rebalances or not any(healthy)
         former = state.former.get((vpc, name), ())
         return [
             *(

@@ -61,5 +61,5 @@ class Tunnel:
     spread: str
     resume: str
     resets: bool = False
-    """Whether the senders of TCP that belongs to no flow are told, and both sides when a flow times out."""
+    """Whether the senders of TCP that belongs to no flow are told."""
     timeouts: Timeouts

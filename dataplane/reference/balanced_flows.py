@@ -1,21 +1,22 @@
 """Flows of Gateway Load Balancer endpoints: whose they are, which target they have, and how long they live.
 
 A flow belongs to the endpoint that it came to, in both directions. TCP and UDP are told apart by addresses and ports,
-ICMP queries by their identifier, everything else by addresses and protocol (of ICMP: by type too). An ICMP error
-goes with the flow it is about, and is one of its own if there is none.
+everything else by addresses and protocol. An ICMP error goes with the flow it is about, and with other ICMP between its
+own addresses if there is none.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html
+https://aws.amazon.com/elasticloadbalancing/faqs/ ("5-tuple (for TCP/UDP flows) or 3-tuple (for non-TCP/UDP flows)")
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.nodes import BalancerNode
-from dataplane.reference.packets import TCP, Flow, Packet
-from dataplane.reference.resets import acknowledges, next_sequence
+from dataplane.reference.packets import TCP, UDP, Flow, Packet
+from dataplane.verdict import Reason
 
 MOST_COOKIE = 0xFFFF_FFFF
 Reduced = tuple[frozenset[IPv4Address | IPv6Address], int]
@@ -39,24 +40,38 @@ class BalancedFlow:
     """The same of the target."""
     admissible: frozenset[int] = frozenset()
     """Targets it could have had when it got the present one."""
-    sends: dict[bool, int] = field(default_factory=dict)
-    """TCP: the sequence number that each side goes on with; True stands for the one that opened it."""
-    expects: dict[bool, int] = field(default_factory=dict)
-    """TCP: the one that each side has last acknowledged."""
+    pieces: dict[bool, Packet] = field(default_factory=dict)
+    """The first fragment that each side has sent last; True stands for the one that opened the flow."""
 
     def is_only_about(self, packet: Packet) -> bool:
         """Whether it is an ICMP error about the flow: anybody may say so, and nothing changes because of that."""
-        return packet.is_icmp_error and packet.flow != self.flow
+        return packet.quoted is not None and packet.quoted.is_identified and self.is_of(packet.quoted.flow)
+
+    def is_of(self, flow: Flow) -> bool:
+        """Whether a packet with this flow is of it, in either direction."""
+        return told_apart(flow) in (self.flow, self.flow.reversed())
 
     def see(self, packet: Packet, now_ms: int, limits: Limits) -> None:
-        """A packet of the flow goes to its target."""
-        by_opener = packet.flow == self.flow
-        self.life.see(packet, now_ms, limits, by_opener=by_opener)
-        if packet.protocol == TCP and not packet.is_later_fragment:
-            self.sends[by_opener] = next_sequence(packet)
-            acknowledged = acknowledges(packet)
-            if acknowledged is not None:
-                self.expects[by_opener] = acknowledged
+        """A packet of the flow goes to its target, or comes back from there."""
+        self.life.see(packet, now_ms, limits, by_opener=packet.source == self.flow.source)
+
+    def go_in(self, packet: Packet) -> None:
+        """A packet goes to its target: later fragments of its datagram will come back."""
+        if packet.fragment is not None and not packet.is_later_fragment:
+            self.pieces[packet.source == self.flow.source] = packet
+
+    def follow(self, later: Packet) -> Packet | Reason:
+        """A later fragment that came back, with what the first one says that its sender has sent."""
+        ends = (self.flow.source, self.flow.destination)
+        if later.protocol != self.flow.protocol or (later.source, later.destination) not in (ends, ends[::-1]):
+            return Reason.GENEVE_FLOW_CHANGED
+        first = self.pieces.get(later.source == self.flow.source)
+        return Reason.GENEVE_FRAGMENT if first is None else replace(later.follow(first), quoted=None)
+
+
+def told_apart(flow: Flow) -> Flow:
+    """What of a packet says which flow it is of."""
+    return flow if flow.protocol in (TCP, UDP) else Flow(flow.protocol, flow.source, 0, flow.destination, 0)
 
 
 def reduced(flow: Flow, stickiness: str) -> Reduced | None:
@@ -83,7 +98,8 @@ class BalancedFlows:
                 return about
         return self._of(packet.flow, now_ms)
 
-    def _of(self, flow: Flow, now_ms: int) -> BalancedFlow | None:
+    def _of(self, of_packet: Flow, now_ms: int) -> BalancedFlow | None:
+        flow = told_apart(of_packet)
         both = (self._flows.get(each) for each in (flow, flow.reversed()))
         return next((each for each in both if each is not None and not each.life.is_over(now_ms)), None)
 
@@ -116,13 +132,6 @@ class BalancedFlows:
             if former in self._flows:
                 self._flows.pop(former).life.end()
         self._flows[flow.flow] = flow
-
-    def bury(self, now_ms: int) -> list[BalancedFlow]:
-        """Forget what has died of silence, and tell."""
-        dead = [each for each in self._flows.values() if each.life.is_over(now_ms)]
-        for each in dead:
-            del self._flows[each.flow]
-        return dead
 
 
 def takers(flows: BalancedFlows, node: BalancerNode, flow: Flow, now_ms: int) -> frozenset[int]:

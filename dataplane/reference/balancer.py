@@ -8,12 +8,11 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/target-groups.ht
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
-from dataplane.reference import resets
-from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers
+from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers, told_apart
 from dataplane.reference.geneve import SOURCE_PORTS
-from dataplane.reference.lifetimes import Lifetime, Stage
+from dataplane.reference.lifetimes import Lifetime
 from dataplane.reference.nodes import BalancerNode, Endpoint
 from dataplane.reference.packets import TCP, Flow, Packet
 from dataplane.reference.proposals import Proposals, Tunnelled
@@ -70,7 +69,7 @@ class Balancers:
         if is_new and packet.protocol == TCP and not packet.opens_tcp:
             return Reason.BALANCER_NO_FLOW
         if found is None or is_new:
-            new = BalancedFlow(packet.flow, Lifetime.begin(packet, now_ms, node.limits))
+            new = BalancedFlow(told_apart(packet.flow), Lifetime.begin(packet, now_ms, node.limits))
             if not self._give_target(flows, node, new, now_ms):
                 return Reason.BALANCER_NO_TARGET
             self._room.ask(node.balancer)
@@ -84,6 +83,7 @@ class Balancers:
             if not is_moved and found.target not in node.targets:
                 return Reason.BALANCER_NO_TARGET
         found.see(packet, now_ms, node.limits)
+        found.go_in(packet)
         _settle(flows, endpoint, node, found, now_ms, proposals)
         return found, node.targets[found.target]
 
@@ -94,24 +94,6 @@ class Balancers:
         if possible:
             flow.admissible, flow.target, flow.is_target_seen = possible, min(possible), False
         return bool(possible)
-
-    def bury(self, endpoints: Iterable[Endpoint], now_ms: int) -> list[tuple[Endpoint, Packet]]:
-        """Forget what has died of silence; of TCP that was open the resets that tell its ends, the opener's first.
-
-        Who died first comes first. Nobody is told of what died at an endpoint that is none of these: it was deleted.
-        """
-        there = {endpoint.number: endpoint for endpoint in endpoints}
-        buried = [(number, flow) for number, flows in self._endpoints.items() for flow in flows.bury(now_ms)]
-        dead = [(there[number], flow) for number, flow in buried if number in there]
-        dead.sort(key=lambda each: each[1].life.last_ms + each[1].life.limit_ms)
-        open_ones = (each for each in dead if each[1].flow.protocol == TCP and each[1].life.stage is not Stage.CLOSING)
-        return [(endpoint, _farewell(flow, to_opener)) for endpoint, flow in open_ones for to_opener in (True, False)]
-
-
-def _farewell(flow: BalancedFlow, to_opener: bool) -> Packet:
-    own = flow.flow if to_opener else flow.flow.reversed()
-    expects, sends, others = flow.expects.get(to_opener), flow.sends.get(to_opener), flow.sends.get(not to_opener)
-    return resets.build_farewell(own, expects, sends, others)
 
 
 def _has_target(node: BalancerNode, flow: BalancedFlow) -> bool:

@@ -1,7 +1,7 @@
 """The hop of a Gateway Load Balancer endpoint: into GENEVE and to a target, and back out of it.
 
     there: ACL of the endpoint's subnet -> MTU 8500, TTL - 1 -> GENEVE -> from the node of the balancer, to the target
-    back:  ACL of the node's subnet -> out of GENEVE -> TTL - 1 -> from the endpoint, by its subnet's route table
+    back:  ACL of the node's subnet -> out of GENEVE -> MTU 8500, TTL - 1 -> from the endpoint, by its subnet's table
 
 Nobody is told when a packet dies here: neither of the MTU, nor of the TTL, nor of what is wrong with GENEVE.
 https://docs.aws.amazon.com/vpc/latest/privatelink/vpc-limits-endpoints.html (MTU, MSS)
@@ -9,8 +9,6 @@ https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-bal
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 from dataplane.reference import geneve, resets
 from dataplane.reference.balanced_flows import BalancedFlow
@@ -22,11 +20,8 @@ from dataplane.reference.inventory import Inventory
 from dataplane.reference.journey import ENDPOINT, Dropped, Journey, WantedReset
 from dataplane.reference.mss import clamp
 from dataplane.reference.nodes import BalancerNode, Endpoint
-from dataplane.reference.packets import Flow, Packet, check_addresses
+from dataplane.reference.packets import Packet, check_addresses
 from dataplane.verdict import Reason
-
-REPLIES = {1: {8: 0, 13: 14}, 58: {128: 129}}
-"""Request of ICMP: its reply."""
 
 
 def go_in(journey: Journey, endpoint: Endpoint, balancers: Balancers) -> BalancerNode:
@@ -90,14 +85,17 @@ def come_back(journey: Journey, node: BalancerNode, inventory: Inventory, balanc
     if outer.source_port != flow.source_port:
         raise Dropped(Reason.GENEVE_PORTS, node.balancer)
     packet = _of_flow(inside.packet, flow)
-    if packet is None:
-        raise Dropped(Reason.GENEVE_FLOW_CHANGED, node.balancer)
+    if isinstance(packet, Reason):
+        raise Dropped(packet, node.balancer)
     wrong = check_addresses(packet)
     if wrong is not None:  # of an error, which may be anybody's who can be a sender at all
         raise Dropped(wrong, node.balancer)
+    if not flow.is_only_about(packet):
+        flow.see(packet, journey.now_ms, endpoint.node.limits)
     journey.note(endpoint.number, "decapsulate", target.number)
     journey.packet, journey.was_tunnelled = packet, True
     lose_ttl(journey, endpoint.number)
+    fit_endpoint(journey, endpoint.number)
     _begin(journey, endpoint)
     journey.through = {ENDPOINT}
     journey.see(endpoint.number, leaves=True)
@@ -113,32 +111,11 @@ def _begin(journey: Journey, sender: BalancerNode | Endpoint) -> None:
     journey.untracked.clear()
 
 
-def _of_flow(packet: Packet, flow: BalancedFlow) -> Packet | None:
-    """A packet that came back, if it is of the flow, in either direction, or an ICMP error about it; None: it is not.
+def _of_flow(packet: Packet, flow: BalancedFlow) -> Packet | Reason:
+    """A packet that came back, if it is of the flow, in either direction, or an ICMP error about it; else why not.
 
-    A later fragment has no ports: it is of the flow if addresses and protocol are, and gets the flow's.
+    A later fragment has no ports: it is of the flow if addresses and protocol are, and a first one went there before.
     """
-    both = (flow.flow, flow.flow.reversed())
     if packet.is_later_fragment:
-        mine = next((f for f in both if _ends(f) == (packet.protocol, packet.source, packet.destination)), None)
-        return None if mine is None else _with_ports(packet, mine)
-    quoted = packet.quoted
-    if quoted is not None and quoted.is_identified and quoted.flow in both:
-        return packet
-    return packet if packet.flow in both else None
-
-
-def _ends(flow: Flow) -> tuple[object, ...]:
-    return flow.protocol, flow.source, flow.destination
-
-
-def _with_ports(later: Packet, flow: Flow) -> Packet:
-    """A later fragment with what its flow says of ports, or of the type of an ICMP message."""
-    if not later.is_icmp:
-        return replace(later, source_port=flow.source_port, destination_port=flow.destination_port)
-    kind = flow.query - 256 if flow.query >= 256 else flow.query
-    if flow.is_reply:
-        kind = REPLIES[later.protocol].get(kind, kind)
-    return replace(
-        later, source_port=flow.source_port, destination_port=flow.destination_port, icmp_type=kind, icmp_code=0
-    )
+        return flow.follow(packet)
+    return packet if flow.is_only_about(packet) or flow.is_of(packet.flow) else Reason.GENEVE_FLOW_CHANGED

@@ -18,19 +18,17 @@ from dataplane.reference.error_limit import AT_ONCE, ErrorLimit
 from dataplane.reference.fragments import Fragments, Waiting
 from dataplane.reference.hops import INSIDE_MTU, INTERNET_MTU
 from dataplane.reference.inventory import Inventory
-from dataplane.reference.journey import Answered, Dropped, Journey, WantedReset
+from dataplane.reference.journey import Answered, Dropped, Journey
 from dataplane.reference.neighbours import answer_arp, answer_solicitation, is_neighbour_discovery, mac_of
 from dataplane.reference.nodes import Host
 from dataplane.reference.outcomes import Emission, Outcome, Session
 from dataplane.reference.packets import Packet, check_addresses, read
 from dataplane.reference.proposals import VERSIONS, Note, Proposals, read_proposals
-from dataplane.reference.room import NOBODY, SESSIONS, Room
+from dataplane.reference.room import SESSIONS, Room
 from dataplane.reference.router import Receiver, Router
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
 
-NO_FRAME = -1
-"""Which received frame stands behind what the network sends because time has passed."""
 ARP, VLAN = b"\x08\x06", (b"\x81\x00", b"\x88\xa8")
 TYPES = {version: kind for kind, version in VERSIONS.items()}
 
@@ -106,26 +104,13 @@ class ReferencePlane:
                 self._count(port, outcome.reason)
         return outcomes, self._emissions
 
-    def advance(self, now_ms: int, proposals: Sequence[bytes] | None = None) -> tuple[list[Outcome], list[Emission]]:
-        """Let time pass: what died of it, and the resets that say so to who had a TCP connection.
-
-        `proposals` are the frames that another engine sent then.
-        """
+    def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
+        """Let time pass: what died of it. Nothing is sent because of that alone."""
         self.now_ms = max(self.now_ms, now_ms)
         died = self._fragments.expire(self.now_ms)
         for port in died:
             self._count(port, Reason.FRAGMENT_TIMEOUT)
-        self._emissions = []
-        proposed = None if proposals is None else read_proposals(proposals)
-        for endpoint, reset in self.router.balancers.bury(self.router.inventory.endpoints.values(), self.now_ms):
-            if endpoint.node is None or not endpoint.node.resets:
-                continue
-            sent = own_packets.send_reset(WantedReset(reset, endpoint), self.now_ms, self.router, proposed)
-            if isinstance(sent, Reason):
-                self._count(NOBODY, sent)
-            elif sent is not None:
-                self._arrive(*sent, NO_FRAME)
-        return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), self._emissions
+        return [Outcome(Verdict.DROP, Reason.FRAGMENT_TIMEOUT, 0, 0)] * len(died), []
 
     # -- what is asked of it besides
 

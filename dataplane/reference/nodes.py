@@ -102,7 +102,7 @@ class BalancerNode:
     dualstack: bool
     """Whether its balancer takes IPv6."""
     resets: bool
-    """Whether the ends of a TCP flow are told when it has timed out, or is not known."""
+    """Whether the sender of TCP of no flow is told."""
     stickiness: str
     """Of its target group: which flows go to one target."""
     targets: Mapping[int, Target]

@@ -12,7 +12,6 @@ from dataplane.reference.journey import ENDPOINT, NAT, Answered, Dropped, Journe
 from dataplane.reference.nodes import BalancerNode, Endpoint, Host, Interface, NatGateway
 from dataplane.reference.packets import Packet
 from dataplane.reference.proposals import Proposals
-from dataplane.reference.room import NOBODY
 from dataplane.reference.router import Receiver, Router
 from dataplane.verdict import Cause, Reason
 
@@ -24,20 +23,13 @@ def send(wanted: WantedError | WantedReset, journey: Journey, router: Router, po
     """Send what is due about the packet of `journey`, which came by `port`: who gets it, or what it dies of; None:
     nothing is sent."""
     if isinstance(wanted, WantedReset):
-        return send_reset(wanted, journey.now_ms, router, journey.proposals, port)
-    way = _error(wanted, journey)
-    if way is None or not router.errors.may_tell(port, journey.now_ms):
+        way = _way(wanted.reset, wanted.by, journey.now_ms, Cause.RESET, journey.proposals)
+        way.through.add(ENDPOINT if isinstance(wanted.by, Endpoint) else NAT)
+        return _go(way, router, port, from_subnet=False)
+    error = _error(wanted, journey)
+    if error is None or not router.errors.may_tell(port, journey.now_ms):
         return None
-    return _go(way, router, port, from_subnet=wanted.by is None)
-
-
-def send_reset(
-    wanted: WantedReset, now_ms: int, router: Router, proposals: Proposals = None, port: int = NOBODY
-) -> Arrival | Reason | None:
-    """Send a reset: who gets it, or what it dies of."""
-    way = _way(wanted.reset, wanted.by, now_ms, Cause.RESET, proposals)
-    way.through.add(ENDPOINT if isinstance(wanted.by, Endpoint) else NAT)
-    return _go(way, router, port, from_subnet=False)
+    return _go(error, router, port, from_subnet=wanted.by is None)
 
 
 def _go(way: Journey, router: Router, port: int, *, from_subnet: bool) -> Arrival | Reason | None:

@@ -26,27 +26,6 @@ def build_reset(about: Packet) -> Packet:
     return _build(about.flow.reversed(), 0, next_sequence(about), RST | ACK)
 
 
-def build_farewell(flow: Flow, expects: int | None, sends: int | None, other_sends: int | None) -> Packet:
-    """The reset that one end of a connection gets when it has timed out: as if the other end had sent it.
-
-    `flow` is as the end sends it. A reset counts with the sequence number that the end expects next, which is what it
-    has last acknowledged; before that, if it acknowledges what the end has sent. To an end that has never said anything
-    it has the number that the other one goes on with.
-    """
-    if expects is not None:
-        return _build(flow.reversed(), expects, 0, RST)
-    if sends is not None:
-        return _build(flow.reversed(), 0, sends, RST | ACK)
-    assert other_sends is not None, flow
-    return _build(flow.reversed(), other_sends, 0, RST)
-
-
-def acknowledges(packet: Packet) -> int | None:
-    """The sequence number that the sender of a segment expects next, if it says so."""
-    segment = packet.raw[packet.transport :]
-    return int.from_bytes(segment[8:12]) if packet.tcp_flags & ACK else None
-
-
 def next_sequence(packet: Packet) -> int:
     """The sequence number that the sender of a segment goes on with."""
     segment, flags = packet.raw[packet.transport :], packet.tcp_flags

@@ -19,8 +19,6 @@ from dataplane.verdict import Reason
 
 SESSIONS = 262_144
 """Of a lab."""
-NOBODY = 0
-"""Who opens what the network sends because time has passed."""
 SWEPT_MS = 2_000
 """By then whoever is dead is gone from any table."""
 LONGEST_PLAN = 40
@@ -105,7 +103,7 @@ class Room:
         """Flows that live at a time, those of the present opener twice."""
         self._opened = [each for each in self._opened if not each.life.is_over(self._now_ms - SWEPT_MS)]
         return sum(
-            1 + (each.opener == self._opener != NOBODY) + joined * each.joins
+            1 + (each.opener == self._opener) + joined * each.joins
             for each in self._opened
             if not each.life.is_over(alive_ms)
         )

@@ -1,12 +1,13 @@
 """Targets of a Gateway Load Balancer: which of them take new flows, and which keep those they have.
 
 What a node of the balancer considers are the registered targets of its own Availability Zone, or of all zones the
-balancer is enabled in, with cross-zone load balancing. Of these the healthy ones take new flows. Where the whole group
-has no healthy one, every one does (it fails open); targets that are draining never do.
+balancer is enabled in, with cross-zone load balancing. Of these the healthy ones take new flows. Where none of them is
+healthy, every one does (it fails open), whatever another zone has; targets that are draining never do.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/gateway-load-balancers.html
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html
 
-Existing flows stay, whatever becomes of their target; with `rebalance` they leave one that is unhealthy or drained.
+Existing flows stay, whatever becomes of their target; with `rebalance` they leave one that is unhealthy or drained, for
+a healthy one.
 https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/edit-target-group-attributes.html
 """
 
@@ -50,11 +51,10 @@ def targets_of(topology: Topology, names: Names, vpc: str, balancer: str, zone: 
     group = topology.lab.vpcs[vpc].target_groups[name]
     enabled = {topology.subnets[vpc, subnet].zone for subnet in declared.subnets}
     registered = list(_registered(topology, vpc, name))
-    usable = [each for each in registered if each.zone in (ANY_ZONE, *enabled)]
-    considered = [each for each in usable if declared.cross_zone or each.zone in (ANY_ZONE, zone)]
-    fails_open = not any(each.state == HEALTHY for each in usable)
-    takers = {each.name for each in considered if each.state == HEALTHY or (fails_open and each.state != DRAINING)}
-    stay = group.on_unhealthy == "no_rebalance" or not takers
+    considered = [each for each in registered if each.zone in (ANY_ZONE, *(enabled if declared.cross_zone else [zone]))]
+    healthy = {each.name for each in considered if each.state == HEALTHY}
+    takers = healthy or {each.name for each in considered if each.state != DRAINING}
+    stay = group.on_unhealthy == "no_rebalance" or not healthy
 
     def number(target: str) -> int:
         return names.intern("target", f"{vpc}/{name}/{target}")

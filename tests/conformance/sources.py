@@ -6,6 +6,7 @@ from typing import Final
 
 AWS: Final = "https://docs.aws.amazon.com/"
 BLOG: Final = "https://aws.amazon.com/blogs/networking-and-content-delivery/"
+FAQ: Final = "https://aws.amazon.com/elasticloadbalancing/faqs"
 RFC: Final = "https://www.rfc-editor.org/rfc/rfc"
 
 

@@ -272,6 +272,21 @@ def test_too_big(flags: str) -> None:
     assert len(delivered(network.send("app", head / Raw(bytes(8452)))).inside) == 8500
 
 
+@behaviour(
+    "A packet over 8500 bytes that a target sends back is dropped at the load balancer, and nobody is told",
+    source=BALANCER,
+)
+@pytest.mark.parametrize("flags", ["", "DF"])
+def test_too_big_on_the_way_back(flags: str) -> None:
+    network = Network(LAB)
+    got = delivered(network.send("app", QUERY))
+    for size, passes in ((8500, True), (8501, False), (8900, False)) * 2:
+        packet = IP(src=APP, dst=DB, ttl=63, flags=flags) / UDP(sport=5000, dport=53) / Raw(bytes(size - 28))
+        result = send_back(network, got, inside=bytes(packet))
+        assert result.reason is (Reason.NONE if passes else Reason.MTU_EXCEEDED)
+        assert [len(sent.packet) for sent in result.sent] == [size] * passes
+
+
 @behaviour("A packet of 8500 bytes passes whole: what encapsulation adds does not count", source=BALANCER)
 def test_big() -> None:
     network = Network(LAB)

@@ -144,6 +144,27 @@ def test_identity_of_a_rebalanced_flow() -> None:
     assert send_back(network, before).reason is Reason.GENEVE_SENDER
 
 
+@behaviour(
+    "With rebalance flows go to healthy targets only: when all are unhealthy they stay, and new ones go to any for "
+    "their life",
+    source=HEALTH,
+)
+@pytest.mark.parametrize("other_state", ["unhealthy", "initial", "unused"])
+def test_rebalance_when_all_are_unhealthy(other_state: str) -> None:
+    network, target, other = one_flow(group(**REBALANCE))
+    states = {target: "unhealthy", "fw3": "unhealthy"}
+    set_state(network, states | {other: other_state})
+    first = [delivered(network.send("app", IP(src=APP, dst=DB) / UDP(sport=n, dport=9))).target for n in range(20)]
+    set_state(network, states | {other: "unhealthy"})
+    again = [delivered(network.send("app", IP(src=APP, dst=DB) / UDP(sport=n, dport=9))).target for n in range(20)]
+    assert again == first
+    assert delivered(network.send("app", QUERY)).target == target
+    set_state(network, states | {other: "healthy"})
+    assert {delivered(network.send("app", IP(src=APP, dst=DB) / UDP(sport=n, dport=9))).target for n in range(20)} == {
+        other
+    }
+
+
 @behaviour("With rebalance and nowhere to go, flows stay", silent=True, source=GROUPS)
 def test_rebalance_with_nowhere_to_go() -> None:
     network, target, other = one_flow(group(**REBALANCE))

@@ -122,17 +122,6 @@ def port_that_a_later_hop_had_remembered(difference: Difference) -> bool:
     return isinstance(difference.fast, Counter) and difference.fast == difference.pair.remembered_but_for_stand_ins()
 
 
-def port_that_a_reset_shows(difference: Difference) -> bool:
-    """The reset of a flow that has timed out shows the end at a NAT gateway that no packet got so far as to show.
-
-    Besides that, the resets are the same. No disagreement, for the same reason.
-    """
-    if difference.frame or not isinstance(difference.fast, list):
-        return False
-    fast, reference = (difference.pair.without_unseen_ends(each) for each in (difference.fast, difference.reference))
-    return bool(fast == reference)
-
-
 def target_for_an_address_that_nobody_has_seen(difference: Difference) -> bool:
     """A packet that died had got a target that its flow may not have, with the address that stands in for the real one.
 
@@ -171,9 +160,10 @@ def cookie_of_an_end_that_nobody_has_seen(difference: Difference) -> bool:
 def sticky_flows_that_have_parted(difference: Difference) -> bool:
     """Flows that stickiness keeps together had different targets, and one of them gets another target.
 
-    They part when no target is healthy, as each is balanced anew by its next packet. Whom does the next one follow,
-    when one of their targets keeps its flows again? The reference engine says: the flow on that target. The fast
-    engine says: the one that was moved last, and if that one's target keeps none either, the target is chosen anew.
+    They part when their target fails and is well again: those move that have a packet meanwhile. Whom does the next one
+    follow, when one of their targets keeps its flows and its own does not? The reference engine says: the flow on that
+    target. The fast engine says: the one that was moved last, and if that one's target keeps none either, the target is
+    chosen anew.
     AWS says nothing of it.
     """
     if not isinstance(difference.reference, InadmissibleChoiceError):
@@ -187,8 +177,7 @@ def sticky_flows_that_have_parted(difference: Difference) -> bool:
                 for number, flow, target in pair.targets
                 if number == endpoint.number and reduced(flow, endpoint.node.stickiness) == together
             }
-            known = [endpoint.node.targets[number] for number in held if number in endpoint.node.targets]
-            if len(held) > 1 and any(refused.startswith(f"target {each.address},") for each in known):
+            if len(held) > 1 and refused.startswith("target "):
                 return True
     return False
 
@@ -199,7 +188,6 @@ KNOWN: tuple[Callable[[Difference], bool], ...] = (
     port_that_a_later_fragment_hides,
     port_that_shows_late,
     port_that_a_later_hop_had_remembered,
-    port_that_a_reset_shows,
     target_for_an_address_that_nobody_has_seen,
     cookie_of_an_end_that_nobody_has_seen,
     sticky_flows_that_have_parted,

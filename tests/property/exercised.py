@@ -77,7 +77,6 @@ FEATURES: Final = (
     "spread by source_ip_dest_ip_proto",
     "spread by source_ip_dest_ip",
     "flow moved to another target",
-    "reset of a flow that timed out",
     "answer through a gateway endpoint",
     "ICMP error withheld",
 )
@@ -153,11 +152,6 @@ class Seen:
         """What died of time."""
         for outcome in outcomes:
             self.reason(outcome.reason)
-
-    def told(self, emissions: Iterable[Any]) -> None:
-        """What left because of time."""
-        for emission in emissions:
-            self.note(f"cause {Cause(emission.cause).name}", "feature reset of a flow that timed out")
 
     def processed(
         self, frames: Sequence[bytes], outcomes: Sequence[Any], emissions: Iterable[Any], hops: Iterable[dict[str, Any]]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Raw
 
-from dataplane.load import load_topology
 from dataplane.verdict import Cause, Reason, Verdict
 from tests.scenario.gwlb import (
     APP,
@@ -20,7 +19,6 @@ from tests.scenario.gwlb import (
     LAB,
     ONE,
     answer,
-    balancer,
     delivered,
     group,
     send_back,
@@ -162,45 +160,6 @@ def test_addresses_that_are_never_forwarded_are_so_inside_as_well(engine: str) -
     assert send_back(net, got, inside=error).reason is Reason.SOURCE_MARTIAN
 
 
-def test_both_ends_are_told_when_a_flow_has_timed_out(engine: str) -> None:
-    """With the sequence number that each expects next; one that has never spoken too (RFC 9293, 3.10.7.1)."""
-    net = Network(balancer(ONE, send_tcp_reset="true"), engine=engine)
-    delivered(net.send("app", IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="S", seq=99)))
-    _, emissions = net.plane.advance(net.now + 350_000)
-    told = {net.plane.names[each.port].path: IP(each.frame[14:]) for each in emissions}
-    assert set(told) == {"app/eth0", "db/eth0"}
-    opener, other = told["app/eth0"][TCP], told["db/eth0"][TCP]
-    assert (opener.flags, opener.seq, opener.ack) == ("RA", 0, 100)
-    assert (other.flags, other.seq, other.sport, other.dport) == ("R", 100, 5, 6)
-
-
-@pytest.mark.parametrize("gone", [False, True])
-def test_nobody_is_told_of_a_flow_that_died_after_its_endpoint_was_deleted(engine: str, gone: bool) -> None:
-    """Nor when there is an endpoint of that name again."""
-    resets = balancer(ONE, send_tcp_reset="true")
-    first, twin = resets.split("  twin:\n", 1)
-    kept = first.partition("    gateway_load_balancer_endpoints:\n")[0].replace('"vpc-endpoint:inspect"', "blackhole")
-    net = Network(resets, engine=engine)
-    delivered(net.send("app", IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="S", seq=99)))
-    if gone:
-        net.plane.apply(load_topology(f"{kept}  twin:\n{twin}", file_name="gone.yaml"))
-    told = net.plane.advance(net.now + 350_000)[1]
-    net.plane.apply(load_topology(resets, file_name="lab.yaml"))
-    told += net.plane.advance(net.now + 350_001)[1]
-    assert len(told) == (0 if gone else 2)
-
-
-def test_an_opener_that_has_acknowledged_nothing_is_told_what_it_sent(engine: str) -> None:
-    """It is in SYN-SENT whatever the other end has said: a reset counts if it acknowledges (RFC 9293, 3.10.7.3)."""
-    net = Network(balancer(ONE, send_tcp_reset="true"), engine=engine)
-    delivered(net.send("app", IP(src=APP, dst=DB) / TCP(sport=5, dport=6, flags="S", seq=99)))
-    delivered(net.send("db", IP(src=DB, dst=APP) / TCP(sport=6, dport=5, flags="SA", seq=7, ack=100)))
-    _, emissions = net.plane.advance(net.now + 350_000)
-    told = {net.plane.names[each.port].path: IP(each.frame[14:])[TCP] for each in emissions}
-    assert (told["app/eth0"].flags, told["app/eth0"].seq, told["app/eth0"].ack) == ("RA", 0, 100)
-    assert (told["db/eth0"].flags, told["db/eth0"].seq) == ("R", 100)
-
-
 def test_an_error_about_a_flow_changes_nothing_of_it(engine: str) -> None:
     """It goes with the flow, to the flow's target: neither does the flow live on by it, nor move."""
     net = Network(group(on_deregistration="rebalance", on_unhealthy="rebalance"), engine=engine)
@@ -215,16 +174,14 @@ def test_an_error_about_a_flow_changes_nothing_of_it(engine: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "tracked"), [(3, False), (11, False), (8, True), (17, True)])
-def test_a_later_fragment_of_an_error_that_an_appliance_cut_opens_nothing(
-    engine: str, number: int, tracked: bool
-) -> None:
-    """What it is a piece of follows from its flow, and about an error no answer is to be expected; a query, and what
-    asks nothing, are tracked (EC2 User Guide, "Connection tracking")."""
+def test_a_later_fragment_of_an_error_that_comes_back_opens_nothing(engine: str, number: int, tracked: bool) -> None:
+    """What it is a piece of follows from the first one, and about an error no answer is to be expected; a query, and
+    what asks nothing, are tracked (EC2 User Guide, "Connection tracking")."""
     net = Network(ONE, engine=engine)
     unknown = IP(src=DB, dst=APP) / TCP(sport=10, dport=80)
-    got = delivered(net.send("app", IP(src=APP, dst=DB) / ICMP(type=number) / unknown))
-    later = IP(src=APP, dst=DB, proto=1, id=2, frag=4, ttl=63) / Raw(b"end")
-    assert send_back(net, got, inside=bytes(later)).to == "db"
+    pieces = fragment(IP(src=APP, dst=DB, id=2) / ICMP(type=number) / unknown / Raw(bytes(60)), 48)
+    _, later, *_ = [delivered(net.send("app", piece)) for piece in pieces]
+    assert send_back(net, later).to == "db"
     db = net.plane.names.find("interface", "db/eth0")
     tracks = [row for row in net.plane.engine.sessions() if (row["kind"], row["owner"]) == ("group", db)]
     assert bool(tracks) is tracked

@@ -179,7 +179,7 @@ def test_both_directions_of_a_flow_are_one(
         proto = inner.proto if version == 4 else inner.nh
         ends = frozenset((inner.src, inner.dst))
         ports = frozenset((inner.sport, inner.dport)) if proto in (6, 17) else None
-        flow = (ends, proto, inner.src if proto in (1, 58) else ports)  # two that ping each other have a flow each
+        flow = (ends, proto, ports)
         assert cookies.setdefault(options, (flow, port)) == (flow, port), "two flows have one cookie"
         sticky = {STICKINESS[0]: flow, STICKINESS[1]: (ends, proto), STICKINESS[2]: ends}[stickiness]
         assert targets.setdefault(sticky, target) == target

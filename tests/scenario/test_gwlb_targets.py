@@ -56,18 +56,18 @@ def test_of_all_zones_with_cross_zone() -> None:
     assert send_back(net, got[0]).to == "db"
 
 
-def test_without_it_a_zone_without_healthy_targets_takes_nothing() -> None:
+@pytest.mark.parametrize("elsewhere", ["healthy", "unhealthy"])
+def test_zone_without_healthy_targets_fails_open(elsewhere: str) -> None:
+    """ "Load balancing and health check decisions are always independent among zones." """
     net = Network(LAB)
-    set_state(net, {"fw1": "unhealthy", "fw2": "unhealthy", "fw3": "healthy"})
-    result = net.send("app", QUERY)
-    assert (result.reason, result.sent) == (Reason.BALANCER_NO_TARGET, ())
-    assert result.by == "gateway-load-balancer security/inspection"
-
-
-def test_group_without_healthy_targets_fails_open() -> None:
-    net = Network(LAB)
-    set_state(net, {"fw1": "unhealthy", "fw2": "unhealthy", "fw3": "unhealthy"})
+    set_state(net, {"fw1": "unhealthy", "fw2": "unhealthy", "fw3": elsewhere})
     assert targets_of_flows(net) <= IN_A
+
+
+def test_with_cross_zone_another_zones_healthy_target_is_enough() -> None:
+    net = Network(CROSS_ZONE)
+    set_state(net, {"fw1": "unhealthy", "fw2": "unhealthy", "fw3": "healthy"})
+    assert targets_of_flows(net) == {"fw3"}
 
 
 def test_zone_that_is_not_enabled_is_not_asked() -> None:
@@ -80,9 +80,11 @@ def test_zone_that_is_not_enabled_is_not_asked() -> None:
     assert targets_of_flows(net, first=5000) == {"fw2"}
 
 
-def test_group_without_targets_drops() -> None:
-    result = Network(LAB.replace("[fw1, fw2, fw3]", "[]")).send("app", QUERY)
-    assert result.reason is Reason.BALANCER_NO_TARGET
+@pytest.mark.parametrize("targets", ["[]", "[fw3]"])
+def test_zone_without_targets_drops(targets: str) -> None:
+    result = Network(LAB.replace("[fw1, fw2, fw3]", targets)).send("app", QUERY)
+    assert (result.reason, result.sent) == (Reason.BALANCER_NO_TARGET, ())
+    assert result.by == "gateway-load-balancer security/inspection"
 
 
 @pytest.mark.parametrize("state", ["initial", "unhealthy", "draining", "unused"])
@@ -177,8 +179,21 @@ def test_rebalancing_stays_when_there_is_nowhere_to_go() -> None:
     net, target, other = one_flow(group(**REBALANCE))
     set_state(net, {target: "unhealthy", other: "unhealthy", "fw3": "healthy"})
     assert delivered(net.send("app", QUERY)).target == target
-    new = IP(src=APP, dst=DB) / UDP(sport=1, dport=1)
-    assert net.send("app", new).reason is Reason.BALANCER_NO_TARGET
+    assert targets_of_flows(net) <= IN_A
+
+
+def test_rebalancing_stays_where_nobody_is_healthy() -> None:
+    """Not to those that get new flows because nobody is, be they new."""
+    text = group(**REBALANCE)
+    net = Network(text.replace("[fw1, fw2, fw3]", "[fw1, fw3]"))
+    set_state(net, {"fw1": "unhealthy", "fw3": "healthy"})
+    assert targets_of_flows(net) == {"fw1"}
+    net.apply(text)
+    for state in ("initial", "unhealthy", "unused", "draining"):
+        set_state(net, {"fw1": "unhealthy", "fw2": state, "fw3": "healthy"})
+        assert targets_of_flows(net) == {"fw1"}
+    set_state(net, {"fw1": "unhealthy", "fw2": "healthy", "fw3": "unhealthy"})
+    assert targets_of_flows(net) == {"fw2"}
 
 
 def test_target_that_vanished_without_a_trace_is_replaced() -> None:
@@ -193,7 +208,7 @@ def test_target_that_vanished_without_a_trace_is_replaced() -> None:
 def test_and_if_nobody_can_replace_it_the_packet_dies() -> None:
     net, target, other = one_flow(LAB)
     net.apply(WITHOUT[target])
-    set_state(net, {other: "unhealthy", "fw3": "healthy"})
+    set_state(net, {other: "draining", "fw3": "healthy"})
     assert net.send("app", QUERY).reason is Reason.BALANCER_NO_TARGET
 
 

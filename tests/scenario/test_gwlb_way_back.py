@@ -367,14 +367,45 @@ def test_error_of_somebody_who_cannot_be_a_sender() -> None:
     assert (result.reason, result.by) == (Reason.SOURCE_MARTIAN, BALANCER)
 
 
+PIECES = fragment(IP(src=APP, dst=DB, id=5) / UDP(sport=5000, dport=53) / Raw(bytes(1200)), 800)
+
+
+def in_pieces(net: Network, node: str, pieces: list[Any]) -> list[Delivery]:
+    """What a target gets of a datagram in pieces."""
+    return [delivered(net.send(node, piece)) for piece in pieces]
+
+
 def test_later_fragment_is_of_the_flow_by_its_addresses() -> None:
+    net = Network(ONE)
+    first, second = in_pieces(net, "app", PIECES)
+    assert send_back(net, second).to == "db"
+    assert send_back(net, first).to == "db"
+    for changes in ({"src": "10.0.2.11"}, {"proto": 6}):
+        other = IP(second.inside)
+        for name, value in changes.items():
+            setattr(other, name, value)
+        del other.chksum
+        assert send_back(net, second, inside=bytes(other)).reason is Reason.GENEVE_FLOW_CHANGED
+
+
+def test_later_fragment_that_an_appliance_made_is_dropped() -> None:
+    """ "Because layer 4 header is not present"; the first one has its."""
     net, got = begun(packet=IP(src=APP, dst=DB, id=5) / UDP(sport=5000, dport=53) / Raw(bytes(1200)))
     first, second = fragment(IP(got.inside), 800)
-    assert send_back(net, got, inside=bytes(second)).to == "db"
     assert send_back(net, got, inside=bytes(first)).to == "db"
-    second.src = "10.0.2.11"
-    del second.chksum
-    assert send_back(net, got, inside=bytes(second)).reason is Reason.GENEVE_FLOW_CHANGED
+    result = send_back(net, got, inside=bytes(second))
+    assert (result.reason, result.by, result.sent) == (Reason.GENEVE_FRAGMENT, BALANCER, ())
+
+
+def test_later_fragment_follows_the_first_one_of_its_own_sender() -> None:
+    net = Network(ONE)
+    _, second = in_pieces(net, "app", PIECES)
+    turned = IP(second.inside)
+    turned.src, turned.dst = turned.dst, turned.src
+    del turned.chksum
+    assert send_back(net, second, inside=bytes(turned)).reason is Reason.GENEVE_FRAGMENT
+    in_pieces(net, "db", fragment(IP(src=DB, dst=APP, id=6) / UDP(sport=53, dport=5000) / Raw(bytes(1200)), 800))
+    assert send_back(net, second, inside=bytes(turned)).to == "app"
 
 
 def test_later_fragment_has_the_ports_of_its_flow() -> None:
@@ -389,15 +420,16 @@ def test_later_fragment_has_the_ports_of_its_flow() -> None:
         1,
     )
     for port, reason in ((53, Reason.NONE), (54, Reason.ACL_INGRESS)):
+        net = Network(text)
         datagram = IP(src=APP, dst=DB, id=5) / UDP(sport=5000, dport=port) / Raw(bytes(1200))
-        net, got = begun(text, datagram)
-        second = fragment(IP(got.inside), 800)[1]
-        assert send_back(net, got, inside=bytes(second)).reason is reason
+        second = in_pieces(net, "app", fragment(datagram, 800))[1]
+        assert send_back(net, second).reason is reason
 
 
 def test_later_fragments_of_a_ping_are_echo_too() -> None:
-    net, got = begun(packet=IP(src=APP, dst=DB, id=5) / ICMP(id=4) / Raw(bytes(1200)))
-    assert send_back(net, got, inside=bytes(fragment(IP(got.inside), 800)[1])).to == "db"
+    net = Network(ONE)
+    pieces = in_pieces(net, "app", fragment(IP(src=APP, dst=DB, id=5) / ICMP(id=4) / Raw(bytes(1200)), 800))
+    assert [send_back(net, each).to for each in pieces] == ["db", "db"]
 
 
 # -- what else is sent to a node or an endpoint

@@ -12,14 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import IPv6
 
 from dataplane.capture import Record
 from dataplane.verdict import Reason, Verdict
 from fastpath.recorder import Recorder
 from fastpath.worker import SPIN_LIMIT_US, Worker
-from tests.scenario.gwlb import APP, DB, ONE, balancer
 from tests.scenario.labs import SHOP
 from tests.scenario.network import Network
 from tests.unit.fastpath.two_hosts import TwoHosts
@@ -202,19 +201,6 @@ def behind(network: Network, *nodes: str) -> Iterator[tuple[Worker, dict[str, so
         worker.stop()
         for end in ends.values():
             end.close()
-
-
-def test_what_time_alone_makes_leave_is_written_though_no_frame_comes() -> None:
-    """A load balancer tells both ends of a connection that it has died of silence."""
-    network = Network(balancer(ONE, send_tcp_reset="true"), engine="fast")
-    with behind(network, "app", "db", "fw1") as (worker, ends):
-        syn = IP(src=APP, dst=DB) / TCP(sport=40000, dport=80, flags="S", seq=100)
-        ends["app"].send(NO_OFFLOAD + network.frame("app", syn))
-        assert ends["fw1"].recv(2000)
-        worker.set_clock_offset(350_000)
-        for node, source in (("app", DB), ("db", APP)):
-            reset = IP(ends[node].recv(2000)[12 + 14 :])
-            assert (reset.src, "R" in str(reset[TCP].flags)) == (source, True)
 
 
 def test_what_is_left_to_hardware_is_said_of_the_packet_as_it_leaves() -> None:

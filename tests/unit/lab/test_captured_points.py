@@ -17,7 +17,7 @@ from dataplane.verdict import Reason
 from lab import pcapng
 from lab.capture import Capture, Stories
 from tests.scenario.gwlb import APP as BEHIND
-from tests.scenario.gwlb import DB, ONE, balancer, delivered, through
+from tests.scenario.gwlb import DB, ONE, through
 from tests.scenario.labs import SHOP
 from tests.scenario.network import Network
 
@@ -230,18 +230,6 @@ def test_a_fragment_that_waits_in_vain_is_there_twice() -> None:
     assert seen[0].data == seen[1].data
     assert [each.outgoing for each in seen] == [True, True]
     assert [each.time_ns for each in seen] == [begun * 1_000_000, network.now * 1_000_000]
-
-
-def test_resets_that_time_brings_are_there_when_they_are_sent() -> None:
-    network = Network(balancer(ONE, send_tcp_reset="true"), engine="fast")
-    syn = IP(src=BEHIND, dst=DB) / TCP(sport=40000, dport=80, flags="S", seq=100)
-    delivered(network.send("app", syn))
-    seen = captured(network, ["app", "db"], lambda: network.wait(350))
-    assert sorted(where(seen)) == [("app/eth0", "in", DB, BEHIND), ("db/eth0", "in", BEHIND, DB)]
-    assert sorted(fates(seen)) == [
-        (f"{name}/eth0", f"FORWARD (TCP reset of a gateway) to interface {name}/eth0") for name in ("app", "db")
-    ]
-    assert {each.time_ns for each in seen} == {network.now * 1_000_000}
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------

@@ -210,18 +210,17 @@ def test_matchers(matcher: str, good: list[int], bad: list[int]) -> None:
     assert not any(matches(matcher, status) for status in bad)
 
 
-def test_thousands_of_targets_are_looked_at_in_no_time() -> None:
+def test_as_many_targets_as_there_can_be_are_looked_at_in_no_time() -> None:
     """Each target once, and not each target for each."""
-    addresses = ", ".join(f"10.{200 + number // 250}.1.{number % 250 + 1}" for number in range(4000))
+    addresses = ", ".join(f"10.{200 + number // 250}.1.{number % 250 + 1}" for number in range(299))
     text = LAB.format(targets=addresses, cross_zone="true", protocol="TCP").replace(
         "fleet:\n", "fleet:\n        target_type: ip\n"
     )
-    text += "quotas: {targets_per_zone: 4000}\n"
     made = HealthBook()
     made.configure(load(text, file_name="lab.yaml").topology())
 
     def look() -> None:
-        assert len(made.health()) == 4001
+        assert len(made.health()) == 300
         for job in made.jobs(AT_A):
             made.heard(AT_A, job.target, OPEN)
 

@@ -213,7 +213,8 @@ def test_the_way_back_is_routed_from_its_own_subnet() -> None:
     assert isinstance(enter, Enter)
     assert isinstance(hop, Hop)
     assert (enter.interface, enter.via, enter.keep_groups) == (HERE, Via.ENDPOINT, False)
-    assert (hop.mtu, hop.ttl, enter.next) == (0, TtlAction.SILENT, "subnet:app/ends/leave")
+    assert (hop.mtu, hop.answers_mtu, hop.fragments) == (8500, False, False)
+    assert (hop.ttl, enter.next) == (TtlAction.SILENT, "subnet:app/ends/leave")
 
 
 def test_its_tunnel() -> None:

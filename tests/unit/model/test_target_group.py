@@ -94,6 +94,17 @@ def test_too_many_targets_in_a_zone() -> None:
     expect(declared, f"{GROUP}.targets", "TooManyTargets", "the quota is 1")
 
 
+@pytest.mark.parametrize(("cross_zone", "fits"), [(False, True), (True, False)])
+def test_too_many_targets_of_a_load_balancer_with_cross_zone(cross_zone: bool, fits: bool) -> None:
+    targets = [f"10.9.{zone}.{n}" for zone in (1, 2) for n in range(20, 171)]
+    group = {"target_type": "ip", "targets": targets}
+    declared = lab(**inspected({"group": group, "balancer": {"cross_zone": cross_zone}}))
+    if fits:
+        assert problems(declared) == []
+    else:
+        expect(declared, f"{GROUP}.targets", "TooManyTargets", "302 targets")
+
+
 def test_targets_in_their_zones() -> None:
     ips = {"target_type": "ip", "targets": ["10.9.2.9", "10.200.0.1"]}
     for group, expected in (
@@ -157,11 +168,13 @@ def test_with_cross_zone_it_uses_those_of_all_enabled_zones() -> None:
     assert members(A, {}, group={}, **only_a) == {ONE: "nk", TWO: "nk", OTHER: "k"}
 
 
-def test_nobody_takes_new_flows_where_all_are_unhealthy_while_another_zone_has_a_healthy_one() -> None:
+def test_a_zone_where_all_are_unhealthy_fails_open_while_another_one_has_a_healthy_target() -> None:
     sick: dict[str, TargetState] = {ONE: "unhealthy", TWO: "unhealthy"}
     for group in ({}, REBALANCE):
-        assert members(A, sick, group=group) == {ONE: "k", TWO: "k", OTHER: "k"}
+        assert members(A, sick, group=group) == {ONE: "nk", TWO: "nk", OTHER: "k"}
         assert members(B, sick, group=group)[OTHER] == "nk"
+        across = {ONE: "k" if group is not REBALANCE else "", TWO: "k" if group is not REBALANCE else "", OTHER: "nk"}
+        assert members(A, sick, group=group, cross_zone=True) == across
 
 
 def test_fail_open_when_none_of_the_group_is_healthy() -> None:
