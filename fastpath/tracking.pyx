@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from fastpath.classifier cimport candidates, classifier, classify, open_to_all, rule, service_key
 from fastpath.lpm cimport lpm_find
-from fastpath.packet cimport FRAGMENT_LATER, L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_lt, ip_bytes
+from fastpath.packet cimport FRAGMENT_LATER, L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_eq, addr_lt, ip_bytes
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.rule_list cimport rule_list
@@ -22,7 +22,8 @@ cdef extern from *:
     int ctz64 "__builtin_ctzll" (uint64_t x) nogil
 
 
-# An ICMP error goes the way of a reply to the packet it quotes, so that packet's tuple, reversed, is its own.
+# An ICMP error goes the way of a reply to the packet it quotes, so that packet's tuple, reversed, is its own. It is for who
+# sent that packet (RFC 792; RFC 4443, 2.2), or of no flow: who has one could send to anybody else otherwise.
 cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
     cdef packet *p = w.p
     memset(t, 0, sizeof(tuple5))
@@ -34,7 +35,7 @@ cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
         t.dport = w.h.inner_sport
         t.proto = p.inner_proto
         t.query = p.inner_query ^ 1 if p.inner_query else 0
-        return p.inner_identified != 0
+        return p.inner_identified != 0 and addr_eq(w.h.inner_src, w.h.dst)
     t.src = w.h.src
     t.dst = w.h.dst
     t.sport = w.h.sport

@@ -76,12 +76,8 @@ class BalancedFlows:
 
     def find(self, packet: Packet, now_ms: int) -> BalancedFlow | None:
         """The flow that a packet is of, in either direction, or is an ICMP error about."""
-        quoted = packet.quoted
-        if quoted is not None and quoted.is_identified:
-            about = self._of(quoted.flow, now_ms)
-            if about is not None:
-                return about
-        return self._of(packet.flow, now_ms)
+        about = None if packet.about is None else self._of(packet.about, now_ms)
+        return about or self._of(packet.flow, now_ms)
 
     def _of(self, flow: Flow, now_ms: int) -> BalancedFlow | None:
         both = (self._flows.get(each) for each in (flow, flow.reversed()))

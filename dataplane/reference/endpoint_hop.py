@@ -122,10 +122,7 @@ def _of_flow(packet: Packet, flow: BalancedFlow) -> Packet | None:
     if packet.is_later_fragment:
         mine = next((f for f in both if _ends(f) == (packet.protocol, packet.source, packet.destination)), None)
         return None if mine is None else _with_ports(packet, mine)
-    quoted = packet.quoted
-    if quoted is not None and quoted.is_identified and quoted.flow in both:
-        return packet
-    return packet if packet.flow in both else None
+    return packet if packet.about in both or packet.flow in both else None
 
 
 def _ends(flow: Flow) -> tuple[object, ...]:

@@ -27,10 +27,8 @@ class FlowMemory:
             Dropped: there is no room for another flow, `at` an object that is not the owner.
         """
         if packet.is_icmp_error:
-            quoted = packet.quoted
-            if quoted is None or not quoted.is_identified:
-                return ""
-            return "" if self._find(owner, quoted.flow.reversed(), now_ms) is None else "known"
+            about = packet.about
+            return "" if about is None or self._find(owner, about.reversed(), now_ms) is None else "known"
         if packet.is_icmp and packet.icmp_type not in QUERIES[packet.protocol]:
             return ""
         found = self._find(owner, packet.flow, now_ms)
@@ -52,8 +50,8 @@ class FlowMemory:
     def see_answer(self, owner: int, packet: Packet, now_ms: int, limits: Limits) -> bool:
         """Whether a packet of the other side belongs to a flow, which lives on then."""
         if packet.is_icmp_error:
-            quoted = packet.quoted
-            return quoted is not None and quoted.is_identified and self._find(owner, quoted.flow, now_ms) is not None
+            about = packet.about
+            return about is not None and self._find(owner, about, now_ms) is not None
         found = self._find(owner, packet.flow.reversed(), now_ms)
         if found is None or found.is_reopened_by(packet):
             return False

@@ -72,10 +72,10 @@ class Tracking:
         """
         rule = interface.rules.first_allowing(packet, outgoing=outgoing, sender=sender)
         if packet.is_icmp_error:
-            if packet.quoted is not None and packet.quoted.is_identified:
-                about = self.find(interface, _from_interface(packet.quoted.flow, not outgoing), now_ms)
-                if about is not None:
-                    return Admission("match", about.rule)
+            about = packet.about
+            tracked = None if about is None else self.find(interface, _from_interface(about, not outgoing), now_ms)
+            if tracked is not None:
+                return Admission("match", tracked.rule)
             return None if rule is None else Admission("permit", rule.number)
         tracked = self.find(interface, _from_interface(packet.flow, outgoing), now_ms)
         if tracked is not None and not tracked.life.is_reopened_by(packet):

@@ -8,7 +8,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from dataplane.verdict import Reason
 from tests.conformance.behaviours import behaviour
 from tests.conformance.labs import changed
-from tests.conformance.sources import ec2_guide, vpc_guide
+from tests.conformance.sources import ec2_guide, rfc, vpc_guide
 from tests.scenario.network import Network
 
 SECTION = "Connection tracking"
@@ -173,6 +173,23 @@ def test_what_is_an_answer() -> None:
     secondary = IP(src=CLIENT, dst="10.0.1.21") / UDP(sport=53, dport=5)
     assert network.send("client", secondary).reason is Reason.GROUP_INGRESS
     assert network.send("client", IP(src=CLIENT, dst=SERVER) / UDP(sport=53, dport=5)).to == "server"
+
+
+@behaviour(
+    "An ICMP error goes to who sent the packet that it is about; for anybody else it needs a rule",
+    source=rfc(792),
+)
+def test_errors_for_others() -> None:
+    network = Network(lab("{protocol: udp, ports: 53, source: 10.0.2.11/32}", ""))
+    asked = IP(src=CLIENT, dst=SERVER) / UDP(sport=6000, dport=53) / bytes(8)
+    assert network.send("client", asked).to == "server"
+    for error in (ICMP(type=3, code=3), ICMP(type=11), ICMP(type=12)):
+        assert network.send("server", IP(src=SERVER, dst=ROUTER) / error / asked).reason is Reason.GROUP_EGRESS
+        assert network.send("server", IP(src=SERVER, dst=CLIENT) / error / asked).to == "client"
+    answered = IP(src=SERVER, dst=CLIENT) / UDP(sport=53, dport=6000) / bytes(8)
+    secondary = IP(src=ROUTER, dst="10.0.1.21") / ICMP(type=3, code=1) / answered
+    assert network.send("near", secondary).reason is Reason.GROUP_INGRESS
+    assert network.send("near", IP(src=ROUTER, dst=SERVER) / ICMP(type=3, code=1) / answered).to == "server"
 
 
 @behaviour(

@@ -46,6 +46,16 @@ def test_error_for_somebody_who_did_not_send_what_it_quotes_is_not_related() -> 
     assert shop.send("open", error).reason is Reason.GROUP_INGRESS
 
 
+def test_error_for_somebody_else_does_not_leave_by_the_nat_gateway() -> None:
+    shop = Network(SHOP)
+    port = shop.send("open", IP(src=OPEN, dst=EXAMPLE) / UDP(sport=5, dport=6)).packet[UDP].sport
+    answer = shop.send("example", IP(src=EXAMPLE, dst="203.0.113.10") / UDP(sport=6, dport=port) / b"8 bytes.").packet
+    unreachable = ICMP(type=3, code=3) / answer
+    other = shop.send("open", IP(src=OPEN, dst="198.51.100.77") / unreachable)
+    assert (other.reason, other.sent) == (Reason.NAT_NO_SESSION, ())
+    assert shop.send("open", IP(src=OPEN, dst=EXAMPLE) / unreachable).to == "example"
+
+
 def test_solicitation_with_a_wrong_checksum_is_not_answered() -> None:
     """RFC 4861, section 7.1.1."""
     shop = Network(SHOP)
