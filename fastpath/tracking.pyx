@@ -172,6 +172,19 @@ cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_
     return e
 
 
+# There is no session with this key, and the plan stands or falls with that. False: the packet was dropped.
+cdef bint note_absence(walker *w, const node *n, const session_key *key) noexcept nogil:
+    cdef effect *e
+    w.out.absences += 1
+    if w.out.absences <= ABSENCES:      # more cannot be remembered, and must not take the room of what is done
+        e = add_effect(w, n, REASON_PLAN_LIMIT)
+        if e == NULL:
+            return False
+        e.kind = EFFECT_ABSENT
+        e.forward = key[0]
+    return True
+
+
 cdef bint opens_tcp(walker *w) noexcept nogil:
     return w.p.proto == PROTO_TCP and (w.p.tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN
 
@@ -335,6 +348,10 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
         # nothing is to be expected in answer
         note(w, n, DETAIL_PASSED, admitting.number)
         return True
+    if w.p.query & 1:
+        # a reply to nothing: had it opened a flow, requests would be let in as answers to it
+        note(w, n, DETAIL_PASSED, admitting.number)
+        return note_absence(w, n, &key)
     untracked = is_untracked(w, rules, other, admitting)
     reverse_tuple(&reversed_tuple, &t)
     session_key_of(&back, policy.owner, DIRECTION_INGRESS if egress else DIRECTION_EGRESS, &reversed_tuple)
@@ -352,7 +369,6 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     cdef tuple5 t, reversed_tuple
     cdef session_key key, back
     cdef known k
-    cdef effect *e
     cdef bint told = session_tuple(w, &t)
     session_key_of(&key, policy.owner, direction, &t)
     if told and find(w, &key, &k) and not restarts(w, &k):
@@ -365,7 +381,7 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     if n.mode == GATE_REQUIRE:
         drop(w, n, n.reason, 0)
         return 0
-    if n.mode == GATE_OPEN and w.p.kind != L4_ERROR and w.p.kind != L4_ICMP:
+    if n.mode == GATE_OPEN and w.p.kind != L4_ERROR and w.p.kind != L4_ICMP and not (w.p.query & 1):
         reverse_tuple(&reversed_tuple, &t)
         session_key_of(&back, policy.owner, 3 - direction, &reversed_tuple)
         if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits, False) == NULL:
@@ -374,11 +390,6 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     if n.flags & FLAG_TRACKS and not track_all(w, n):
         return 0
     if (n.mode == GATE_RESUME or n.mode == GATE_LOOK) and told:
-        w.out.absences += 1
-        if w.out.absences <= ABSENCES:      # more cannot be remembered, and must not take the room of what is done
-            e = add_effect(w, n, REASON_PLAN_LIMIT)
-            if e == NULL:
-                return 0
-            e.kind = EFFECT_ABSENT
-            e.forward = key
+        if not note_absence(w, n, &key):
+            return 0
     return n.next

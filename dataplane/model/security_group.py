@@ -22,6 +22,7 @@ Deviations from AWS:
 - What groups never filter on AWS (Amazon DNS, DHCP, the metadata and time services) does not exist here; packets to
   link-local addresses die before any rule is looked at. The subnet's router answers whatever the groups say.
 - A flow whose tracking has ended is judged like a new one, the middle of a TCP connection too.
+- An ICMP reply that nobody has asked for passes by a rule, and is not tracked.
 - Of several rules that allow a packet, traces show the first in the order of the file, but one for 0.0.0.0/0 or ::/0
   before any other: it is what decides about tracking.
 """

@@ -1,7 +1,8 @@
 """What a gateway remembers of flows that it does not translate: who opened them, and for how long.
 
-Any packet opens a flow, but ICMP that asks nothing; what belongs to it is its own packets, their answers, and ICMP
-errors about it. A SYN begins a closed TCP flow anew on the side that had opened it; on the other it is of no flow.
+Any packet opens a flow, but ICMP that asks nothing: a reply that did would let requests in. What belongs to a flow is
+its own packets, their answers, and ICMP errors about it. A SYN begins a closed TCP flow anew on the side that had
+opened it; on the other it is of no flow.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dataplane.reference.lifetimes import Lifetime, Limits
-from dataplane.reference.packets import QUERIES, Flow, Packet
+from dataplane.reference.packets import Flow, Packet
 from dataplane.reference.room import Room
 
 
@@ -29,7 +30,7 @@ class FlowMemory:
         if packet.is_icmp_error:
             about = packet.about
             return "" if about is None or self._find(owner, about.reversed(), now_ms) is None else "known"
-        if packet.is_icmp and packet.icmp_type not in QUERIES[packet.protocol]:
+        if packet.is_icmp and not packet.is_request:
             return ""
         found = self._find(owner, packet.flow, now_ms)
         if found is None or found.is_reopened_by(packet):

@@ -57,7 +57,7 @@ def _opens(packet: Packet) -> bool:
     """
     if packet.protocol == TCP:
         return packet.opens_tcp
-    return packet.protocol == UDP or QUERIES[packet.protocol].get(packet.icmp_type) == packet.icmp_type
+    return packet.protocol == UDP or packet.is_request
 
 
 class _Memory:

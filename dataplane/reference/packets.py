@@ -131,6 +131,12 @@ class Packet:
         if quoted is None or not quoted.is_identified or quoted.flow.source != self.destination:
             return None
         return quoted.flow
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it is of ICMP and asks something: a reply that nobody has asked for opens no flow."""
+        return self.is_icmp and QUERIES[self.protocol].get(self.icmp_type) == self.icmp_type
+
     @property
     def opens_tcp(self) -> bool:
         """SYN, and neither ACK nor RST (RFC 793)."""

@@ -83,6 +83,8 @@ class Tracking:
             return Admission("match", tracked.rule)
         if rule is None:
             return None
+        if packet.flow.is_reply:  # to nothing: else requests would be let in as answers to it
+            return Admission("permit", rule.number)
         if packet.protocol in (TCP, UDP) and _is_untracked(interface, packet, outgoing=outgoing, sender=sender):
             return Admission("permit", rule.number, may_be_tracked=True)
         self.room.ask(interface.number)

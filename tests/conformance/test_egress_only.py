@@ -148,6 +148,20 @@ def test_errors_for_others() -> None:
 
 
 @behaviour(
+    "A reply that nobody has asked for leaves by an egress-only internet gateway, and lets no request in",
+    source=PAGE,
+    silent=True,
+)
+def test_unsolicited_replies() -> None:
+    network = Network(LAB)
+    for _ in range(2):
+        assert [network.send("host", out(ICMPv6EchoReply(id=7))).to for _ in range(2)] == ["far"] * 2
+        assert network.send("far", back(ICMPv6EchoRequest(id=7))).reason is Reason.EGRESS_ONLY_NO_SESSION
+    assert network.send("host", out(ICMPv6EchoRequest(id=7))).to == "far"
+    assert network.send("far", back(ICMPv6EchoReply(id=7))).to == "host"
+
+
+@behaviour(
     "A source that no interface of the VPC has does not leave by an egress-only internet gateway", source=reachability()
 )
 def test_spoofed_source() -> None:

@@ -192,6 +192,22 @@ def test_errors_for_others() -> None:
     assert network.send("near", IP(src=ROUTER, dst=SERVER) / ICMP(type=3, code=1) / answered).to == "server"
 
 
+@behaviour("A reply that nobody has asked for passes by a rule, and lets no request in", source=PAGE, silent=True)
+@pytest.mark.parametrize(("ask", "reply"), [(8, 0), (13, 14)])
+def test_unsolicited_replies(ask: int, reply: int) -> None:
+    replies = f"{{protocol: icmp, icmp: {{type: {reply}, code: 0}}, destination: 0.0.0.0/0}}"
+    network = Network(lab("", replies))
+    asked = IP(src=CLIENT, dst=SERVER) / ICMP(type=ask, id=7)
+    told = IP(src=SERVER, dst=CLIENT) / ICMP(type=reply, id=7)
+    for _ in range(2):
+        assert network.send("client", asked).reason is Reason.GROUP_INGRESS
+        assert [network.send("server", told).to for _ in range(2)] == ["client"] * 2
+    network.apply(lab(f"{{protocol: icmp, icmp: {{type: {ask}, code: 0}}, source: 0.0.0.0/0}}", ""))
+    assert network.send("server", told).reason is Reason.GROUP_EGRESS
+    assert network.send("client", asked).to == "server"
+    assert network.send("server", told).to == "client"
+
+
 @behaviour(
     "An ICMP error about a tracked flow is let in without a rule; about an untracked one it needs a rule",
     source=ec2_guide("network_mtu"),
