@@ -307,12 +307,18 @@ cdef bint answers_open_rule(walker *w, const rule_list *other) noexcept nogil:
 
 
 # A TCP or UDP flow is not tracked when one direction admits it from anywhere and the other admits all ports from
-# anywhere (EC2 User Guide, "Untracked connections"); that holds for its requests and for its responses.
+# anywhere (EC2 User Guide, "Untracked connections"); that holds for its requests and, of UDP, for its responses. The
+# middle of a TCP connection opens none: who goes on with one that was not tracked, and whose rule is gone, would bring it
+# back.
 cdef bint is_untracked(walker *w, const rule_list *mine, const rule_list *other, const rule *admitting) noexcept nogil:
     cdef uint8_t bit = open_bit(w.p)
     cdef bint here = (mine.open & bit) != 0
     cdef bint there = (other.open & bit) != 0
-    if (w.p.proto != PROTO_TCP and w.p.proto != PROTO_UDP) or not admitting.any_address or (w.out.meta.via & VIA_TRACKED):
+    if (w.p.proto != PROTO_TCP and w.p.proto != PROTO_UDP) or (w.out.meta.via & VIA_TRACKED):
+        return False
+    if w.p.proto == PROTO_TCP and not opens_tcp(w):
+        return True
+    if not admitting.any_address:
         return False
     return there or (here and not opens_tcp(w) and answers_open_rule(w, other))
 

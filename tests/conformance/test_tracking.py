@@ -86,8 +86,24 @@ def test_tracked_flow() -> None:
 @pytest.mark.parametrize("outbound", [ALL_OUT, "{protocol: tcp, ports: 0-65535, destination: 0.0.0.0/0}"])
 def test_untracked_flow(outbound: str) -> None:
     network = open_ssh(lab(ssh(WORLD), outbound))
+    assert {send(network, "PA") for send in (request, answer) * 3} == {Reason.NONE}
     network.apply(lab("", outbound))
     assert request(network, "PA") is Reason.GROUP_INGRESS
+    for flags in ("PA", "FA", "R", "SA"):
+        assert answer(network, flags) is Reason.NONE  # by the outbound rule
+        assert {request(network, flags) for flags in ("A", "PA", "R", "S")} == {Reason.GROUP_INGRESS}
+
+
+@behaviour(
+    "An untracked connection stays untracked when its rules become such that it would have been",
+    silent=True,
+    source=PAGE,
+)
+def test_untracked_stays_untracked() -> None:
+    network = open_ssh(lab(ssh(WORLD), ALL_OUT))
+    network.apply(lab(ssh(WORLD), ""))
+    assert [request(network, "PA"), answer(network, "PA")] == [Reason.NONE, Reason.GROUP_EGRESS]
+    assert [request(network), answer(network)] == [Reason.NONE] * 2
 
 
 @behaviour(

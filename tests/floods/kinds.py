@@ -284,7 +284,7 @@ FLOODS = (
         name="connections that never were",
         node="loud",
         frames=_never_opened,
-        fates={dropped(Reason.NAT_NO_SESSION), dropped(Reason.SESSION_LIMIT)},
+        fates={dropped(Reason.NAT_NO_SESSION)},
         causes={Cause.RESET},
     ),
     Flood(
