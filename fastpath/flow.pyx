@@ -135,7 +135,7 @@ cdef bint tie_all(flow_table *t, session_table *sessions, uint32_t row, const pl
 cdef bint asked_rules(const plan *x, uint32_t owner) noexcept nogil:
     cdef uint32_t i
     for i in range(x.effect_count):
-        if x.effects[i].kind == EFFECT_OPEN and x.effects[i].forward.owner == owner:
+        if (x.effects[i].kind == EFFECT_OPEN or x.effects[i].kind == EFFECT_ABSENT) and x.effects[i].forward.owner == owner:
             return True
     return False
 

@@ -10,7 +10,7 @@ from libc.string cimport memset
 
 from fastpath.classifier cimport candidates, classifier, classify, open_to_all, rule, service_key
 from fastpath.lpm cimport lpm_find
-from fastpath.packet cimport FRAGMENT_LATER, L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_lt, ip_bytes
+from fastpath.packet cimport FRAGMENT_LATER, L4_ERROR, L4_ICMP, QUERY_NOTHING, addr_eq, addr_lt, ip_bytes
 from fastpath.plan cimport *
 from fastpath.reason cimport *
 from fastpath.rule_list cimport rule_list
@@ -22,7 +22,8 @@ cdef extern from *:
     int ctz64 "__builtin_ctzll" (uint64_t x) nogil
 
 
-# An ICMP error goes the way of a reply to the packet it quotes, so that packet's tuple, reversed, is its own.
+# An ICMP error goes the way of a reply to the packet it quotes, so that packet's tuple, reversed, is its own. It is for who
+# sent that packet (RFC 792; RFC 4443, 2.2), or of no flow: who has one could send to anybody else otherwise.
 cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
     cdef packet *p = w.p
     memset(t, 0, sizeof(tuple5))
@@ -34,7 +35,7 @@ cdef bint session_tuple(walker *w, tuple5 *t) noexcept nogil:
         t.dport = w.h.inner_sport
         t.proto = p.inner_proto
         t.query = p.inner_query ^ 1 if p.inner_query else 0
-        return p.inner_identified != 0
+        return p.inner_identified != 0 and addr_eq(w.h.inner_src, w.h.dst)
     t.src = w.h.src
     t.dst = w.h.dst
     t.sport = w.h.sport
@@ -171,6 +172,19 @@ cdef effect *open_session(walker *w, const node *n, uint8_t kind, uint32_t rule_
     return e
 
 
+# There is no session with this key, and the plan stands or falls with that. False: the packet was dropped.
+cdef bint note_absence(walker *w, const node *n, const session_key *key) noexcept nogil:
+    cdef effect *e
+    w.out.absences += 1
+    if w.out.absences <= ABSENCES:      # more cannot be remembered, and must not take the room of what is done
+        e = add_effect(w, n, REASON_PLAN_LIMIT)
+        if e == NULL:
+            return False
+        e.kind = EFFECT_ABSENT
+        e.forward = key[0]
+    return True
+
+
 cdef bint opens_tcp(walker *w) noexcept nogil:
     return w.p.proto == PROTO_TCP and (w.p.tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN
 
@@ -293,12 +307,18 @@ cdef bint answers_open_rule(walker *w, const rule_list *other) noexcept nogil:
 
 
 # A TCP or UDP flow is not tracked when one direction admits it from anywhere and the other admits all ports from
-# anywhere (EC2 User Guide, "Untracked connections"); that holds for its requests and for its responses.
+# anywhere (EC2 User Guide, "Untracked connections"); that holds for its requests and, of UDP, for its responses. The
+# middle of a TCP connection opens none: who goes on with one that was not tracked, and whose rule is gone, would bring it
+# back.
 cdef bint is_untracked(walker *w, const rule_list *mine, const rule_list *other, const rule *admitting) noexcept nogil:
     cdef uint8_t bit = open_bit(w.p)
     cdef bint here = (mine.open & bit) != 0
     cdef bint there = (other.open & bit) != 0
-    if (w.p.proto != PROTO_TCP and w.p.proto != PROTO_UDP) or not admitting.any_address or (w.out.meta.via & VIA_TRACKED):
+    if (w.p.proto != PROTO_TCP and w.p.proto != PROTO_UDP) or (w.out.meta.via & VIA_TRACKED):
+        return False
+    if w.p.proto == PROTO_TCP and not opens_tcp(w):
+        return True
+    if not admitting.any_address:
         return False
     return there or (here and not opens_tcp(w) and answers_open_rule(w, other))
 
@@ -334,6 +354,10 @@ cdef bint group_session(walker *w, const node *n) noexcept nogil:
         # nothing is to be expected in answer
         note(w, n, DETAIL_PASSED, admitting.number)
         return True
+    if w.p.query & 1:
+        # a reply to nothing: had it opened a flow, requests would be let in as answers to it
+        note(w, n, DETAIL_PASSED, admitting.number)
+        return note_absence(w, n, &key)
     untracked = is_untracked(w, rules, other, admitting)
     reverse_tuple(&reversed_tuple, &t)
     session_key_of(&back, policy.owner, DIRECTION_INGRESS if egress else DIRECTION_EGRESS, &reversed_tuple)
@@ -351,7 +375,6 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     cdef tuple5 t, reversed_tuple
     cdef session_key key, back
     cdef known k
-    cdef effect *e
     cdef bint told = session_tuple(w, &t)
     session_key_of(&key, policy.owner, direction, &t)
     if told and find(w, &key, &k) and not restarts(w, &k):
@@ -364,7 +387,7 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     if n.mode == GATE_REQUIRE:
         drop(w, n, n.reason, 0)
         return 0
-    if n.mode == GATE_OPEN and w.p.kind != L4_ERROR and w.p.kind != L4_ICMP:
+    if n.mode == GATE_OPEN and w.p.kind != L4_ERROR and w.p.kind != L4_ICMP and not (w.p.query & 1):
         reverse_tuple(&reversed_tuple, &t)
         session_key_of(&back, policy.owner, 3 - direction, &reversed_tuple)
         if open_session(w, n, SESSION_FLOW, 0, &key, &back, &policy.limits, False) == NULL:
@@ -373,11 +396,6 @@ cdef uint32_t flow_gate(walker *w, const node *n) noexcept nogil:
     if n.flags & FLAG_TRACKS and not track_all(w, n):
         return 0
     if (n.mode == GATE_RESUME or n.mode == GATE_LOOK) and told:
-        w.out.absences += 1
-        if w.out.absences <= ABSENCES:      # more cannot be remembered, and must not take the room of what is done
-            e = add_effect(w, n, REASON_PLAN_LIMIT)
-            if e == NULL:
-                return 0
-            e.kind = EFFECT_ABSENT
-            e.forward = key
+        if not note_absence(w, n, &key):
+            return 0
     return n.next

@@ -16,7 +16,8 @@ Deviations from AWS:
 - How long an idle flow is remembered is not documented: 350 s for TCP (60 s once closed), 120 s for all else
   (`settings.egress_only_tcp_timeout`, `settings.nat_closing_timeout`, `settings.egress_only_other_timeout`).
 - TTL as at an internet gateway (`settings.internet_gateway_ttl`).
-- The middle of a TCP connection that goes out is remembered like its beginning.
+- The middle of a TCP connection that goes out is remembered like its beginning. An ICMPv6 reply that nobody has asked
+  for goes out, as all does, and is not remembered.
 """
 
 from __future__ import annotations

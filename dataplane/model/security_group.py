@@ -23,7 +23,14 @@ Deviations from AWS:
 - EC2's block of outgoing TCP port 25 is not modelled.
 - What groups never filter on AWS (Amazon DNS, DHCP, the metadata and time services) does not exist here; packets to
   link-local addresses die before any rule is looked at. The subnet's router answers whatever the groups say.
-- A flow whose tracking has ended is judged like a new one, the middle of a TCP connection too.
+- The middle of a TCP connection that is not tracked, or not any more, opens no flow: it passes by a rule, and so do its
+  answers; unless it goes on through a gateway that has every flow tracked. Where a flow of UDP begins nobody can tell:
+  any datagram that a rule lets pass may open one, also in one that was not tracked and whose rule is gone.
+- An ICMP reply that nobody has asked for passes by a rule, and is not tracked.
+- A closed TCP connection is forgotten after silence (`settings.tcp_closing_timeout`), as by Linux: who goes on sending
+  keeps it, though its rule is gone.
+- What goes through a gateway load balancer endpoint is tracked as the rules say. The page of 2023 lists it among what
+  always is, today's does not; there is no setting for that.
 - Of several rules that allow a packet, traces show the first in the order of the file, but one for 0.0.0.0/0 or ::/0
   before any other: it is what decides about tracking.
 """

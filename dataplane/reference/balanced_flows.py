@@ -45,7 +45,7 @@ class BalancedFlow:
 
     def is_only_about(self, packet: Packet) -> bool:
         """Whether it is an ICMP error about the flow: anybody may say so, and nothing changes because of that."""
-        return packet.quoted is not None and packet.quoted.is_identified and self.is_of(packet.quoted.flow)
+        return packet.about is not None and self.is_of(packet.about)
 
     def is_of(self, flow: Flow) -> bool:
         """Whether a packet with this flow is of it, in either direction."""
@@ -91,12 +91,8 @@ class BalancedFlows:
 
     def find(self, packet: Packet, now_ms: int) -> BalancedFlow | None:
         """The flow that a packet is of, in either direction, or is an ICMP error about."""
-        quoted = packet.quoted
-        if quoted is not None and quoted.is_identified:
-            about = self._of(quoted.flow, now_ms)
-            if about is not None:
-                return about
-        return self._of(packet.flow, now_ms)
+        about = None if packet.about is None else self._of(packet.about, now_ms)
+        return about or self._of(packet.flow, now_ms)
 
     def _of(self, of_packet: Flow, now_ms: int) -> BalancedFlow | None:
         flow = told_apart(of_packet)

@@ -1,7 +1,8 @@
 """What a gateway remembers of flows that it does not translate: who opened them, and for how long.
 
-Any packet opens a flow, but ICMP that asks nothing; what belongs to it is its own packets, their answers, and ICMP
-errors about it. A SYN begins a closed TCP flow anew on the side that had opened it; on the other it is of no flow.
+Any packet opens a flow, but ICMP that asks nothing: a reply that did would let requests in. What belongs to a flow is
+its own packets, their answers, and ICMP errors about it. A SYN begins a closed TCP flow anew on the side that had
+opened it; on the other it is of no flow.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dataplane.reference.lifetimes import Lifetime, Limits
-from dataplane.reference.packets import QUERIES, Flow, Packet
+from dataplane.reference.packets import Flow, Packet
 from dataplane.reference.room import Room
 
 
@@ -27,11 +28,9 @@ class FlowMemory:
             Dropped: there is no room for another flow, `at` an object that is not the owner.
         """
         if packet.is_icmp_error:
-            quoted = packet.quoted
-            if quoted is None or not quoted.is_identified:
-                return ""
-            return "" if self._find(owner, quoted.flow.reversed(), now_ms) is None else "known"
-        if packet.is_icmp and packet.icmp_type not in QUERIES[packet.protocol]:
+            about = packet.about
+            return "" if about is None or self._find(owner, about.reversed(), now_ms) is None else "known"
+        if packet.is_icmp and not packet.is_request:
             return ""
         found = self._find(owner, packet.flow, now_ms)
         if found is None or found.is_reopened_by(packet):
@@ -52,8 +51,8 @@ class FlowMemory:
     def see_answer(self, owner: int, packet: Packet, now_ms: int, limits: Limits) -> bool:
         """Whether a packet of the other side belongs to a flow, which lives on then."""
         if packet.is_icmp_error:
-            quoted = packet.quoted
-            return quoted is not None and quoted.is_identified and self._find(owner, quoted.flow, now_ms) is not None
+            about = packet.about
+            return about is not None and self._find(owner, about, now_ms) is not None
         found = self._find(owner, packet.flow.reversed(), now_ms)
         if found is None or found.is_reopened_by(packet):
             return False

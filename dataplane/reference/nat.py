@@ -57,7 +57,7 @@ def _opens(packet: Packet) -> bool:
     """
     if packet.protocol == TCP:
         return packet.opens_tcp
-    return packet.protocol == UDP or QUERIES[packet.protocol].get(packet.icmp_type) == packet.icmp_type
+    return packet.protocol == UDP or packet.is_request
 
 
 class _Memory:
@@ -167,9 +167,9 @@ class NatTables:
             return refused
         outside, memory = packet.flow.reversed(), self._memory(gateway.number)
         if packet.is_icmp_error:
-            if packet.quoted is None or not packet.quoted.is_identified:
+            if packet.about is None:
                 return Reason.NAT_NO_SESSION
-            outside = packet.quoted.flow
+            outside = packet.about
         found = memory.ports.holder(outside)
         if found is None or found.life.is_over(now_ms) or not (found.is_seen or is_ours):
             return Reason.NAT_NO_SESSION
@@ -186,9 +186,9 @@ class NatTables:
         self, gateway: NatGateway, packet: Packet, now_ms: int, proposals: Proposals
     ) -> Packet | Reason:
         """An ICMP error from inside, about an answer that came through the gateway (RFC 5508, section 4.2)."""
-        if packet.quoted is None or not packet.quoted.is_identified:
+        if packet.about is None:
             return Reason.NAT_NO_SESSION
-        found = self._memory(gateway.number).find(packet.quoted.flow.reversed(), now_ms)
+        found = self._memory(gateway.number).find(packet.about.reversed(), now_ms)
         if found is None or found.address not in gateway.addresses:
             return Reason.NAT_NO_SESSION
         if not found.is_seen:

@@ -121,6 +121,23 @@ class Packet:
         return self.is_icmp and self.icmp_type in ERRORS[self.protocol]
 
     @property
+    def about(self) -> Flow | None:
+        """Of an ICMP error, the flow it is about; None: that cannot be told, or who gets it has sent no such packet.
+
+        It goes to the sender of the packet that it quotes (RFC 792; RFC 4443, section 2.2). What says otherwise is
+        about nothing, or whoever has one flow could send to anybody, past all rules.
+        """
+        quoted = self.quoted
+        if quoted is None or not quoted.is_identified or quoted.flow.source != self.destination:
+            return None
+        return quoted.flow
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it is of ICMP and asks something: a reply that nobody has asked for opens no flow."""
+        return self.is_icmp and QUERIES[self.protocol].get(self.icmp_type) == self.icmp_type
+
+    @property
     def opens_tcp(self) -> bool:
         """SYN, and neither ACK nor RST (RFC 793)."""
         return self.protocol == TCP and self.tcp_flags & (SYN | ACK | RST) == SYN

@@ -1,7 +1,7 @@
 """Connection tracking of security groups: one memory per network interface.
 
 A packet of a tracked flow passes whatever the rules say; so does an ICMP error about one. What is not tracked needs a
-rule for every packet, answers too.
+rule for every packet, answers too, and becomes no tracked flow in the middle of a TCP connection.
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/security-group-connection-tracking.html
 """
 
@@ -72,10 +72,10 @@ class Tracking:
         """
         rule = interface.rules.first_allowing(packet, outgoing=outgoing, sender=sender)
         if packet.is_icmp_error:
-            if packet.quoted is not None and packet.quoted.is_identified:
-                about = self.find(interface, _from_interface(packet.quoted.flow, not outgoing), now_ms)
-                if about is not None:
-                    return Admission("match", about.rule)
+            about = packet.about
+            tracked = None if about is None else self.find(interface, _from_interface(about, not outgoing), now_ms)
+            if tracked is not None:
+                return Admission("match", tracked.rule)
             return None if rule is None else Admission("permit", rule.number)
         tracked = self.find(interface, _from_interface(packet.flow, outgoing), now_ms)
         if tracked is not None and not tracked.life.is_reopened_by(packet):
@@ -83,7 +83,9 @@ class Tracking:
             return Admission("match", tracked.rule)
         if rule is None:
             return None
-        if packet.protocol in (TCP, UDP) and _is_untracked(interface, packet, outgoing=outgoing, sender=sender):
+        if packet.flow.is_reply:  # to nothing: else requests would be let in as answers to it
+            return Admission("permit", rule.number)
+        if _is_untracked(interface, packet, outgoing=outgoing, sender=sender):
             return Admission("permit", rule.number, may_be_tracked=True)
         self.room.ask(interface.number)
         self.track(interface, packet, now_ms, outgoing=outgoing, rule=rule.number)
@@ -101,10 +103,18 @@ def _from_interface(flow: Flow, outgoing: bool) -> Flow:
 
 
 def _is_untracked(interface: Interface, packet: Packet, *, outgoing: bool, sender: frozenset[Group]) -> bool:
-    """Whether the packet opens a flow that AWS does not track, or may be the response in one."""
+    """Whether the packet opens no flow or one that AWS does not track, or may be, by UDP, the response in such a flow.
+
+    The middle of a TCP connection opens none: it may be of one that was not tracked and whose rule is gone, and that is
+    "immediately interrupted", whoever sends next.
+    """
+    if packet.protocol == TCP and not packet.opens_tcp:
+        return True
+    if packet.protocol not in (TCP, UDP):
+        return False
     if interface.rules.leaves_untracked(packet, outgoing=outgoing, sender=sender):
         return True
-    if packet.opens_tcp:
+    if packet.protocol == TCP:
         return False
     request = _as_request(packet)
     return interface.rules.leaves_untracked(request, outgoing=not outgoing, sender=sender)

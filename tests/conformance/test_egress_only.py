@@ -135,6 +135,32 @@ def test_errors_come_in() -> None:
     assert (result.reason, result.sent) == (Reason.EGRESS_ONLY_NO_SESSION, ())
 
 
+@behaviour("An ICMPv6 error about a flow comes in to who has it, and to nobody else", source=rfc(4443, "2.2"))
+def test_errors_for_others() -> None:
+    interface = 'private_ip: 10.0.1.12, ipv6_address: "2001:db8:a:1::12"'
+    quiet = f"  quiet: {{vpc: v, subnet: net, {interface}, security_groups: [open]}}\ninternet:\n"
+    network = Network(changed(LAB, ("internet:\n", quiet)))
+    sent = network.send("host", out(UDP(sport=5, dport=53) / b"abc")).packet
+    error = ICMPv6DestUnreach(code=4) / IPv6(bytes(sent))
+    result = network.send("far", IPv6(src=FAR, dst="2001:db8:a:1::12") / error)
+    assert (result.reason, result.sent) == (Reason.EGRESS_ONLY_NO_SESSION, ())
+    assert network.send("far", back(error)).to == "host"
+
+
+@behaviour(
+    "A reply that nobody has asked for leaves by an egress-only internet gateway, and lets no request in",
+    source=PAGE,
+    silent=True,
+)
+def test_unsolicited_replies() -> None:
+    network = Network(LAB)
+    for _ in range(2):
+        assert [network.send("host", out(ICMPv6EchoReply(id=7))).to for _ in range(2)] == ["far"] * 2
+        assert network.send("far", back(ICMPv6EchoRequest(id=7))).reason is Reason.EGRESS_ONLY_NO_SESSION
+    assert network.send("host", out(ICMPv6EchoRequest(id=7))).to == "far"
+    assert network.send("far", back(ICMPv6EchoReply(id=7))).to == "host"
+
+
 @behaviour(
     "A source that no interface of the VPC has does not leave by an egress-only internet gateway", source=reachability()
 )

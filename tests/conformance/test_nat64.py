@@ -318,7 +318,9 @@ def test_fragments() -> None:
 )
 def test_reset() -> None:
     network = Network(LAB)
-    network.send("host", out(TCP(sport=5000, dport=80)))
+    port = network.send("host", out(TCP(sport=5000, dport=80))).packet[TCP].sport
+    network.send("far", IP(src=FAR, dst=PUBLIC) / TCP(sport=80, dport=port, flags="SA"))
+    network.send("host", out(TCP(sport=5000, dport=80, flags="A")))
     network.wait(350)
     [sent] = network.send("host", out(TCP(sport=5000, dport=80, flags="A", seq=2, ack=77))).sent
     tcp = sent.packet[TCP]

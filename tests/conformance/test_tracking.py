@@ -8,7 +8,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from dataplane.verdict import Reason
 from tests.conformance.behaviours import behaviour
 from tests.conformance.labs import changed
-from tests.conformance.sources import ec2_guide, vpc_guide
+from tests.conformance.sources import ec2_guide, rfc, vpc_guide
 from tests.scenario.network import Network
 
 SECTION = "Connection tracking"
@@ -86,8 +86,24 @@ def test_tracked_flow() -> None:
 @pytest.mark.parametrize("outbound", [ALL_OUT, "{protocol: tcp, ports: 0-65535, destination: 0.0.0.0/0}"])
 def test_untracked_flow(outbound: str) -> None:
     network = open_ssh(lab(ssh(WORLD), outbound))
+    assert {send(network, "PA") for send in (request, answer) * 3} == {Reason.NONE}
     network.apply(lab("", outbound))
     assert request(network, "PA") is Reason.GROUP_INGRESS
+    for flags in ("PA", "FA", "R", "SA"):
+        assert answer(network, flags) is Reason.NONE  # by the outbound rule
+        assert {request(network, flags) for flags in ("A", "PA", "R", "S")} == {Reason.GROUP_INGRESS}
+
+
+@behaviour(
+    "An untracked connection stays untracked when its rules become such that it would have been",
+    silent=True,
+    source=PAGE,
+)
+def test_untracked_stays_untracked() -> None:
+    network = open_ssh(lab(ssh(WORLD), ALL_OUT))
+    network.apply(lab(ssh(WORLD), ""))
+    assert [request(network, "PA"), answer(network, "PA")] == [Reason.NONE, Reason.GROUP_EGRESS]
+    assert [request(network), answer(network)] == [Reason.NONE] * 2
 
 
 @behaviour(
@@ -173,6 +189,39 @@ def test_what_is_an_answer() -> None:
     secondary = IP(src=CLIENT, dst="10.0.1.21") / UDP(sport=53, dport=5)
     assert network.send("client", secondary).reason is Reason.GROUP_INGRESS
     assert network.send("client", IP(src=CLIENT, dst=SERVER) / UDP(sport=53, dport=5)).to == "server"
+
+
+@behaviour(
+    "An ICMP error goes to who sent the packet that it is about; for anybody else it needs a rule",
+    source=rfc(792),
+)
+def test_errors_for_others() -> None:
+    network = Network(lab("{protocol: udp, ports: 53, source: 10.0.2.11/32}", ""))
+    asked = IP(src=CLIENT, dst=SERVER) / UDP(sport=6000, dport=53) / bytes(8)
+    assert network.send("client", asked).to == "server"
+    for error in (ICMP(type=3, code=3), ICMP(type=11), ICMP(type=12)):
+        assert network.send("server", IP(src=SERVER, dst=ROUTER) / error / asked).reason is Reason.GROUP_EGRESS
+        assert network.send("server", IP(src=SERVER, dst=CLIENT) / error / asked).to == "client"
+    answered = IP(src=SERVER, dst=CLIENT) / UDP(sport=53, dport=6000) / bytes(8)
+    secondary = IP(src=ROUTER, dst="10.0.1.21") / ICMP(type=3, code=1) / answered
+    assert network.send("near", secondary).reason is Reason.GROUP_INGRESS
+    assert network.send("near", IP(src=ROUTER, dst=SERVER) / ICMP(type=3, code=1) / answered).to == "server"
+
+
+@behaviour("A reply that nobody has asked for passes by a rule, and lets no request in", source=PAGE, silent=True)
+@pytest.mark.parametrize(("ask", "reply"), [(8, 0), (13, 14)])
+def test_unsolicited_replies(ask: int, reply: int) -> None:
+    replies = f"{{protocol: icmp, icmp: {{type: {reply}, code: 0}}, destination: 0.0.0.0/0}}"
+    network = Network(lab("", replies))
+    asked = IP(src=CLIENT, dst=SERVER) / ICMP(type=ask, id=7)
+    told = IP(src=SERVER, dst=CLIENT) / ICMP(type=reply, id=7)
+    for _ in range(2):
+        assert network.send("client", asked).reason is Reason.GROUP_INGRESS
+        assert [network.send("server", told).to for _ in range(2)] == ["client"] * 2
+    network.apply(lab(f"{{protocol: icmp, icmp: {{type: {ask}, code: 0}}, source: 0.0.0.0/0}}", ""))
+    assert network.send("server", told).reason is Reason.GROUP_EGRESS
+    assert network.send("client", asked).to == "server"
+    assert network.send("server", told).to == "client"
 
 
 @behaviour(

@@ -54,6 +54,8 @@ class Flood:
     """Whom somebody asks meanwhile: who gets the flood, if somebody does."""
     answered: bool = False
     """Whether that one's kernel answers each packet, for as long as it lasts."""
+    refused: Reason | None = None
+    """Of what dies that the network says to its sender about each packet."""
 
 
 def _from(flooded: Flooded, node: str, address: str, to: str, **probe: object) -> bytes:
@@ -284,8 +286,9 @@ FLOODS = (
         name="connections that never were",
         node="loud",
         frames=_never_opened,
-        fates={dropped(Reason.NAT_NO_SESSION), dropped(Reason.SESSION_LIMIT)},
-        causes={Cause.RESET},
+        fates={dropped(Reason.NAT_NO_SESSION)},
+        causes=set(),
+        refused=Reason.GROUP_INGRESS,  # a reset about what nobody tracks
     ),
     Flood(
         name="a neighbour's address",

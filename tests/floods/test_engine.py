@@ -79,6 +79,8 @@ def test_every_packet_is_accounted_for(flood: Flood, made: Flooded) -> None:
     assert set(made.left) == flood.causes
     assert made.became.total() == PACKETS
     died = Counter({reason: count for (verdict, reason), count in made.became.items() if verdict == Verdict.DROP})
+    if flood.refused:
+        died[flood.refused] = PACKETS
     assert made.counted(flood.node) == died
     sent = sum(each.sent for each in made.talks if made.port(flood.node) in (each.client, each.server)) // 2
     handshakes = made.plane.engine.counters()[made.port(flood.node)]["rx_frames"] - PACKETS - sent

@@ -38,7 +38,9 @@ def engine(request: pytest.FixtureRequest) -> Any:
 def test_middle_of_a_connection_the_nat_gateway_does_not_know_opens_none(engine: str) -> None:
     """AWS answers it with a reset (VPC User Guide, "Troubleshoot NAT gateways")."""
     shop = Network(SHOP, engine=engine)
-    shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80))
+    port = shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80)).packet[TCP].sport
+    shop.send("example", IP(src=EXAMPLE, dst="203.0.113.10") / TCP(sport=80, dport=port, flags="SA"))
+    shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80, flags="A"))
     shop.wait(350)
     late = shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80, flags="A"))
     assert (late.verdict, late.reason) == (Verdict.DROP, Reason.NAT_NO_SESSION)

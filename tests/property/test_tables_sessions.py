@@ -40,9 +40,9 @@ class Flow:
 class Memory:
     """The twin: what one interface remembers, written from "Security group connection tracking" of the EC2 User Guide.
 
-    A TCP connection is open once both sides have acknowledged; it closes by FIN from both or one RST, and a new SYN may
-    then open it again. UDP is a stream from the request that follows an answer. Silence for as long as the
-    limit of the state ends every flow.
+    A TCP connection begins with a SYN, and what is of none passes by its rule alone. It is open once both sides have
+    acknowledged; it closes by FIN from both or one RST, and a new SYN may then open it again. UDP is a stream from the
+    request that follows an answer. Silence for as long as the limit of the state ends every flow.
     """
 
     def __init__(self, limits: Timeouts) -> None:
@@ -71,9 +71,7 @@ class Memory:
         return None if flow is not None and flow.state == "closing" and flags == "S" else flow
 
     def open(self, name: tuple[str, int], flags: str, now: int) -> None:
-        state = {"tcp": "closing" if "R" in flags else "opening", "udp": "single", "icmp": "query"}.get(
-            name[0], "other"
-        )
+        state = {"tcp": "opening", "udp": "single", "icmp": "query"}.get(name[0], "other")
         self.flows[name] = flow = Flow(now, self.limit(state), state)
         self.note(flow, flags, "opener")
 
@@ -135,7 +133,7 @@ class Both:
                 memory.touch(name, flow, flags, back=back, now=self.now)
             elif back:
                 return Verdict.DROP, Reason.GROUP_EGRESS if owner == "b" else Reason.GROUP_INGRESS
-            else:
+            elif protocol != "tcp" or flags == "S":
                 memory.open(name, flags, self.now)
         return Verdict.FORWARD, Reason.NONE
 

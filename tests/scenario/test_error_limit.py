@@ -82,8 +82,10 @@ def test_each_interface_has_as_many_of_its_own(network: Network) -> None:
     assert (error.node, error.packet[ICMP].code) == ("web", 4)
 
 
-def test_nothing_else_is_limited(network: Network) -> None:
+def test_nothing_else_is_limited() -> None:
     """Neither errors that others send, nor answers of the router, nor resets."""
+    resets = f"ingress: [{{protocol: tcp, ports: 9, source: {FAR}/32}}]"
+    network = Network(SHOP.replace("ingress: []", resets), errors=MOST)
     out = network.send("app", IP(src=APP, dst=FAR) / UDP(sport=7, dport=8)).packet
     network.send("app", IP(src=APP, dst=FAR) / TCP(sport=7, dport=8, flags="S"))
     assert told(network, EXPIRES, MOST + 1) == MOST

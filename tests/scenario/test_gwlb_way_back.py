@@ -353,11 +353,13 @@ def test_packet_of_another_flow(inside: Any) -> None:
     assert (result.reason, result.by, result.sent) == (Reason.GENEVE_FLOW_CHANGED, BALANCER, ())
 
 
-@pytest.mark.parametrize("about", [QUERY, IP(src=DB, dst=APP) / UDP(sport=53, dport=5000)])
-def test_error_about_the_flow(about: Any) -> None:
+@pytest.mark.parametrize(("about", "to"), [(QUERY, "app"), (IP(src=DB, dst=APP) / UDP(sport=53, dport=5000), "db")])
+def test_error_about_the_flow(about: Any, to: str) -> None:
     net, got = begun()
-    error = IP(src="10.9.1.21", dst=APP) / ICMP(type=3, code=13) / Raw(bytes(about)[:28])
-    assert send_back(net, got, inside=bytes(error)).to == "app"
+    error = IP(src="10.9.1.21", dst=about.src) / ICMP(type=3, code=13) / Raw(bytes(about)[:28])
+    assert send_back(net, got, inside=bytes(error)).to == to
+    elsewhere = IP(src="10.9.1.21", dst=about.dst) / ICMP(type=3, code=13) / Raw(bytes(about)[:28])
+    assert send_back(net, got, inside=bytes(elsewhere)).reason is Reason.GENEVE_FLOW_CHANGED
 
 
 def test_error_of_somebody_who_cannot_be_a_sender() -> None:

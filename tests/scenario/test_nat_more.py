@@ -103,12 +103,12 @@ def test_private_gateway_leads_to_peers_and_not_to_the_internet() -> None:
 def test_segment_of_no_connection_gets_a_reset(flags: str, data: int, answer: tuple[str, int, int]) -> None:
     """RFC 9293, section 3.10.7.1: from the far end, acceptable to who sent it."""
     net = Network(SHOP)
-    segment = tcp(flags=flags, seq=1000, ack=77 if "A" in flags else 0) / bytes(data)
-    result = net.send("app", segment)
+    segment = tcp(OPEN, flags=flags, seq=1000, ack=77 if "A" in flags else 0) / bytes(data)
+    result = net.send("open", segment)
     assert (result.verdict, result.reason, result.by) == (Verdict.DROP, Reason.NAT_NO_SESSION, "nat-gateway shop/nat")
     [sent] = result.sent
-    assert (sent.node, sent.cause, sent.parent) == ("app", Cause.RESET, 0)
-    expected = IP(src=EXAMPLE, dst=APP, id=0, ttl=64) / TCP(
+    assert (sent.node, sent.cause, sent.parent) == ("open", Cause.RESET, 0)
+    expected = IP(src=EXAMPLE, dst=OPEN, id=0, ttl=64) / TCP(
         sport=80, dport=33000, flags=answer[0], seq=answer[1], ack=answer[2], window=0
     )
     assert bytes(sent.packet) == bytes(expected)

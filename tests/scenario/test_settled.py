@@ -17,12 +17,28 @@ UNCHECKED_APP = SHOP.replace("private_ip: 10.0.2.10,", "private_ip: 10.0.2.10, s
 def test_middle_of_a_connection_the_nat_gateway_does_not_know_opens_none() -> None:
     """AWS answers it with a reset (VPC User Guide, "Troubleshoot NAT gateways")."""
     shop = Network(SHOP)
-    shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80))
+    port = shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80)).packet[TCP].sport
+    shop.send("example", IP(src=EXAMPLE, dst="203.0.113.10") / TCP(sport=80, dport=port, flags="SA"))
+    shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80, flags="A"))
     shop.wait(350)
     late = shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80, flags="A"))
     assert (late.verdict, late.reason) == (Verdict.DROP, Reason.NAT_NO_SESSION)
     [reset] = late.sent
     assert (reset.node, reset.cause, reset.packet.src, reset.packet[TCP].flags) == ("app", Cause.RESET, EXAMPLE, "R")
+
+
+def test_middle_of_a_connection_the_nat_gateway_knows_is_tracked_again() -> None:
+    """Flows through it are tracked whatever the rules say (EC2 User Guide, "Automatically tracked connections")."""
+    limited = "private_ip: 10.0.2.10, connection_tracking: {tcp_established_timeout: 60},"
+    shop = Network(SHOP.replace("private_ip: 10.0.2.10,", limited))
+    port = shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80)).packet[TCP].sport
+    answer = IP(src=EXAMPLE, dst="203.0.113.10") / TCP(sport=80, dport=port, flags="SA")
+    assert shop.send("example", answer).to == "app"
+    shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80, flags="A"))
+    shop.wait(61)
+    assert shop.send("example", answer).reason is Reason.GROUP_INGRESS
+    assert shop.send("app", IP(src=APP, dst=EXAMPLE) / TCP(sport=33000, dport=80, flags="PA")).to == "example"
+    assert [shop.send("example", answer).to for _ in range(2)] == ["app"] * 2
 
 
 def test_packet_that_comes_back_in_is_no_answer_to_itself() -> None:
@@ -44,6 +60,16 @@ def test_error_for_somebody_who_did_not_send_what_it_quotes_is_not_related() -> 
     about_the_answer = IP(src=OPEN, dst=APP) / UDP(sport=6, dport=5)
     error = IP(src=OPEN, dst=APP) / ICMP(type=3, code=3) / about_the_answer
     assert shop.send("open", error).reason is Reason.GROUP_INGRESS
+
+
+def test_error_for_somebody_else_does_not_leave_by_the_nat_gateway() -> None:
+    shop = Network(SHOP)
+    port = shop.send("open", IP(src=OPEN, dst=EXAMPLE) / UDP(sport=5, dport=6)).packet[UDP].sport
+    answer = shop.send("example", IP(src=EXAMPLE, dst="203.0.113.10") / UDP(sport=6, dport=port) / b"8 bytes.").packet
+    unreachable = ICMP(type=3, code=3) / answer
+    other = shop.send("open", IP(src=OPEN, dst="198.51.100.77") / unreachable)
+    assert (other.reason, other.sent) == (Reason.NAT_NO_SESSION, ())
+    assert shop.send("open", IP(src=OPEN, dst=EXAMPLE) / unreachable).to == "example"
 
 
 def test_solicitation_with_a_wrong_checksum_is_not_answered() -> None:

@@ -162,7 +162,7 @@ def test_a_prefix_list_of_any_length_costs_a_bit() -> None:
 @given(
     seed=st.integers(0, 2**32),
     count=st.sampled_from([1, 12, 90]),
-    kind=st.sampled_from([(4, 6), (4, 17), (6, 6), (6, 17)]),
+    kind=st.sampled_from([(4, 17), (6, 17)]),
 )
 def test_ports_open_to_everybody_are_those_that_a_look_at_each_rule_finds(
     seed: int, count: int, kind: tuple[int, int]
@@ -180,7 +180,7 @@ def test_ports_open_to_everybody_are_those_that_a_look_at_each_rule_finds(
 def test_some_ports_are_open_to_everybody_and_some_are_not() -> None:
     draw = random.Random(3)
     lab = TwoHosts(ingress=tuple(rule_about_ports(draw, number) for number in range(1000, 1040)))
-    packets = [answer_of(4, 6, port) for port in range(80, 300)]
+    packets = [answer_of(4, 17, port) for port in range(80, 300)]
     assert len(set(details(lab, 1, packets))) == 2
 
 
