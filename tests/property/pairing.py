@@ -175,7 +175,7 @@ class Pair:
         told, left = self.reference.advance(self.now)
         self.compare_drops()
         compare([self.outcome(o) for o in outcomes], [self.outcome(o) for o in told])
-        assert emissions == left == [], "nothing is sent because of time alone"
+        assert not emissions and not left, "nothing is sent because of time alone"
         self.seen.died(outcomes)
         self.news = []
         waiting = {form: plane.engine.statistics()["fragments_waiting"] for form, plane in self.planes.items()}

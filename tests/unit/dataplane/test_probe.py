@@ -148,7 +148,8 @@ def test_a_port_that_would_be_ignored_is_refused(protocol: int, given: tuple[int
 
 
 @pytest.mark.parametrize(
-    ("ends", "protocol"), [*((FOUR, each) for each in (1, 6, 17, 47, 50)), *((SIX, each) for each in (6, 17, 47, 50, 58))]
+    ("ends", "protocol"),
+    [*((FOUR, each) for each in (1, 6, 17, 47, 50)), *((SIX, each) for each in (6, 17, 47, 50, 58))],
 )
 @pytest.mark.parametrize("payload", [b"", b"a", bytes(100)])
 def test_a_packet_is_told_as_long_as_its_frame_is(ends: tuple[str, str], protocol: int, payload: bytes) -> None:
