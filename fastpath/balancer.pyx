@@ -85,14 +85,12 @@ cdef void own_tuple(walker *w, tuple5 *t) noexcept nogil:
 cdef void note_piece(walker *w, first_piece *f) noexcept nogil:
     if w.p.fragment != FRAGMENT_FIRST:
         return
-    f.known = True
     f.sport = w.h.sport
     f.dport = w.h.dport
-    f.kind = w.p.kind
+    f.kind = w.p.kind + 1 + (PIECE_UNSUMMED if w.p.unsummed else 0)
     f.icmp_type = w.p.icmp_type
     f.icmp_code = w.p.icmp_code
     f.query = w.p.query
-    f.unsummed = w.p.unsummed
 
 
 # --- members -------------------------------------------------------------------------------------------------------
@@ -283,15 +281,15 @@ cdef uint16_t follow_flow(packet *q, known *k) noexcept nogil:
     if q.proto != t.proto or q.family != t.family or not (same or (addr_eq(q.src, t.dst) and addr_eq(q.dst, t.src))):
         return REASON_GENEVE_FLOW_CHANGED
     f = &k.s.piece[same == (k.s.flipped != 0)]
-    if not f.known:
+    if not f.kind:
         return REASON_GENEVE_FRAGMENT
     q.sport = f.sport
     q.dport = f.dport
-    q.kind = f.kind
+    q.kind = (f.kind & ~PIECE_UNSUMMED) - 1
     q.icmp_type = f.icmp_type
     q.icmp_code = f.icmp_code
     q.query = f.query
-    q.unsummed = f.unsummed
+    q.unsummed = f.kind & PIECE_UNSUMMED != 0
     return REASON_NONE
 
 

@@ -128,7 +128,7 @@ cdef void commit(core *c, plan *x, packet *p) noexcept nogil:
         if not e.counted:
             s.packets[e.way] += p.segments
             s.bytes[e.way] += e.size
-        if e.piece.known:
+        if e.piece.kind:
             s.piece[e.way] = e.piece
         if e.changes:
             if s.gateway and s.state == STATE_OPENING and e.step.state == STATE_OPEN:

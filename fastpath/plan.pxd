@@ -55,7 +55,7 @@ cdef struct effect:
     session_key reply       # OPEN
     session_key pool        # OPEN of a NAT session; of a balanced one, unless its owner is 0
     session_step step
-    first_piece piece       # OPEN, TOUCH of a balanced session: the packet is one, if it is known
+    first_piece piece       # OPEN, TOUCH of a balanced session: the packet is one, if it has a kind
 
 # A packet went by at a point (OP_POINT), as it was there and then. Behind a point there is a node that takes a step, or it
 # takes one itself, so that a packet goes by no more than MAX_STEPS of them.

@@ -43,16 +43,17 @@ cdef struct session_key:
 cdef enum:
     NO_SESSION = 0xFFFFFFFFU
 
+cdef enum:
+    PIECE_UNSUMMED = 128    # of UDP without a checksum
+
 # What the first piece of a datagram said of itself, for those behind it.
 cdef struct first_piece:
     uint16_t sport
     uint16_t dport
-    uint8_t known           # 0: there was none
-    uint8_t kind
+    uint8_t kind            # + 1, and PIECE_UNSUMMED; 0: there was none
     uint8_t icmp_type
     uint8_t icmp_code
     uint8_t query
-    uint8_t unsummed
 
 cdef struct session:
     session_key key[2]      # [0]: packets of the opener's direction, as its owner sees them; [1]: replies

@@ -267,7 +267,7 @@ cdef bint nat_session(walker *w, const node *n) noexcept nogil:
         drop(w, n, REASON_NAT_PROTOCOL, 0)
         return False
     # what is cut, here or by an earlier hop, is in fragments too
-    if (p.fragment != FRAGMENT_NONE or (w.out.edit.cut_count and p.gso_size == 0)) and p.proto != PROTO_UDP:
+    if (p.fragment != FRAGMENT_NONE or w.out.edit.cut_count) and p.proto != PROTO_UDP:
         drop(w, n, REASON_NAT_FRAGMENT, 0)
         return False
     reason = family_refusal(p)

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
+from dataplane.reference.flow import Flow
 from dataplane.reference.lifetimes import Lifetime, Limits
 from dataplane.reference.nodes import BalancerNode
-from dataplane.reference.packets import TCP, UDP, Flow, Packet
+from dataplane.reference.packets import TCP, UDP, Packet
 from dataplane.verdict import Reason
 
 MOST_COOKIE = 0xFFFF_FFFF

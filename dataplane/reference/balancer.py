@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dataplane.reference.balanced_flows import BalancedFlow, BalancedFlows, takers, told_apart
+from dataplane.reference.flow import Flow
 from dataplane.reference.geneve import SOURCE_PORTS
 from dataplane.reference.lifetimes import Lifetime
 from dataplane.reference.nodes import BalancerNode, Endpoint
-from dataplane.reference.packets import TCP, Flow, Packet
+from dataplane.reference.packets import TCP, Packet
 from dataplane.reference.proposals import Proposals, Tunnelled
 from dataplane.reference.room import Room
 from dataplane.reference.targets import Target

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dataplane.reference.flow import Flow
 from dataplane.reference.lifetimes import Lifetime, Limits
-from dataplane.reference.packets import Flow, Packet
+from dataplane.reference.packets import Packet
 from dataplane.reference.room import Room
 
 

@@ -13,11 +13,12 @@ from ipaddress import IPv4Address
 
 from dataplane.reference import nat64
 from dataplane.reference.checksum import Address
+from dataplane.reference.flow import Flow
 from dataplane.reference.lifetimes import Lifetime, Stage
 from dataplane.reference.nat_counters import NatCounters
 from dataplane.reference.nat_ports import MOST_PER_DESTINATION, PORTS, Connection, PortsTaken, as_sent, destination_of
 from dataplane.reference.nodes import NatGateway
-from dataplane.reference.packets import ICMP, ICMPV6, NEVER_FORWARDED, QUERIES, TCP, UDP, Flow, Packet
+from dataplane.reference.packets import ICMP, ICMPV6, NEVER_FORWARDED, QUERIES, TCP, UDP, Packet
 from dataplane.reference.proposals import Proposals
 from dataplane.reference.room import Room
 from dataplane.reference.translation import translate, translate_quoted

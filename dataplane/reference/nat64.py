@@ -33,8 +33,9 @@ from dataplane.reference.extensions import (
     UpperLayer,
     find_upper_layer,
 )
+from dataplane.reference.flow import Flow
 from dataplane.reference.nat64_errors import to_icmp, to_icmpv6
-from dataplane.reference.packets import ECHO, ICMP, ICMPV6, TCP, UDP, Flow, Fragment, Packet, Quoted
+from dataplane.reference.packets import ECHO, ICMP, ICMPV6, TCP, UDP, Fragment, Packet, Quoted
 from dataplane.reference.translation import CHECKSUM_AT
 from dataplane.verdict import Reason
 

@@ -12,8 +12,9 @@ from ipaddress import IPv4Address
 
 from dataplane.reference import nat64
 from dataplane.reference.checksum import Address
+from dataplane.reference.flow import Flow
 from dataplane.reference.lifetimes import Lifetime
-from dataplane.reference.packets import ICMP, Flow
+from dataplane.reference.packets import ICMP
 
 PORTS = range(1024, 65536)
 MOST_PER_DESTINATION = 55_000

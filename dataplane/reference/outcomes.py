@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dataplane.reference.flow import Flow
 from dataplane.reference.lifetimes import Stage
-from dataplane.reference.packets import Flow
 from dataplane.reference.proposals import Note
 from dataplane.verdict import Cause, Reason, Verdict
 

@@ -7,7 +7,8 @@ https://docs.aws.amazon.com/vpc/latest/userguide/nat-gateway-troubleshooting.htm
 from __future__ import annotations
 
 from dataplane.reference.checksum import checksum, pseudo_header
-from dataplane.reference.packets import ACK, FIN, RST, SYN, TCP, Flow, Packet, read
+from dataplane.reference.flow import Flow
+from dataplane.reference.packets import ACK, FIN, RST, SYN, TCP, Packet, read
 from dataplane.verdict import Reason
 
 TTL = 64

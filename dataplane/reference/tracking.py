@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from dataplane.reference.flow import Flow
 from dataplane.reference.groups import Group
 from dataplane.reference.lifetimes import Lifetime
 from dataplane.reference.nodes import Interface
-from dataplane.reference.packets import TCP, UDP, Flow, Packet
+from dataplane.reference.packets import TCP, UDP, Packet
 from dataplane.reference.room import Room
 
 

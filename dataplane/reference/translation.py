@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dataplane.reference.checksum import Address, carried_over, checksum, pseudo_header
-from dataplane.reference.packets import ICMP, ICMPV6, TCP, UDP, Flow, Packet
+from dataplane.reference.flow import Flow
+from dataplane.reference.packets import ICMP, ICMPV6, TCP, UDP, Packet
 
 CHECKSUM_AT = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
 

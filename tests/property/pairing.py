@@ -17,7 +17,8 @@ from dataplane.names import Names
 from dataplane.observe.records import Window
 from dataplane.program import Direction
 from dataplane.reference import InadmissibleChoiceError, ReferencePlane
-from dataplane.reference.packets import Flow, Packet, read
+from dataplane.reference.flow import Flow
+from dataplane.reference.packets import Packet, read
 from dataplane.reference.proposals import FULL, OWN_FULL
 from dataplane.topology import Topology
 from dataplane.verdict import Cause, Reason, Verdict
@@ -175,7 +176,7 @@ class Pair:
         told, left = self.reference.advance(self.now)
         self.compare_drops()
         compare([self.outcome(o) for o in outcomes], [self.outcome(o) for o in told])
-        assert not emissions and not left, "nothing is sent because of time alone"
+        assert not [*emissions, *left], "nothing is sent because of time alone"
         self.seen.died(outcomes)
         self.news = []
         waiting = {form: plane.engine.statistics()["fragments_waiting"] for form, plane in self.planes.items()}

@@ -137,6 +137,12 @@ class Both:
                 memory.open(name, flags, self.now)
         return Verdict.FORWARD, Reason.NONE
 
+    def agree(self, protocol: str, n: int, flags: str, *, back: bool) -> str:
+        """One packet, of which both say the same reason."""
+        told = self.send(protocol, n, flags, back=back)
+        assert told == self.expect(protocol, n, flags, back=back), (protocol, n, flags, back)
+        return Reason(told[1]).name
+
     def check(self) -> None:
         self.lab.engine.selfcheck()
         for owner, host in (("a", self.lab.a), ("b", self.lab.b)):
@@ -174,10 +180,13 @@ limits_drawn = st.tuples(*[st.builds(Timeouts, **{each.name: limit_ms for each i
 
 def step(both: Both, data: st.DataObject) -> str:
     """One packet or a wait that ends just before, at or after the death of something."""
-    kind = data.draw(st.sampled_from(["packet", "packet", "packet", "wait", "swap"]))
+    kind = data.draw(st.sampled_from(["packet", "packet", "packet", "handshake", "wait", "swap"]))
     if kind == "swap":
         recompiled(both.lab)
         return "swap"
+    if kind == "handshake":
+        n = data.draw(st.integers(0, 1))
+        return [both.agree("tcp", n, flags, back=flags == "SA") for flags in ("S", "SA", "A")][-1]
     if kind == "wait":
         deaths = [f.last_ms + f.limit_ms - both.now for m in both.memories.values() for f in m.flows.values()]
         edges = sorted({wait for death in deaths for wait in (death - 1, death, death + 1) if wait >= 0}) or [1]
@@ -189,9 +198,7 @@ def step(both: Both, data: st.DataObject) -> str:
     n = 0 if protocol in ("udp", "gre") else data.draw(st.integers(0, 1))
     flags = data.draw(st.sampled_from(FLAGS)) if protocol == "tcp" else ""
     back = data.draw(st.booleans())
-    told = both.send(protocol, n, flags, back=back)
-    assert told == both.expect(protocol, n, flags, back=back), (protocol, n, flags, back)
-    return Reason(told[1]).name
+    return both.agree(protocol, n, flags, back=back)
 
 
 @given(limits=limits_drawn, memo=st.booleans(), data=st.data())

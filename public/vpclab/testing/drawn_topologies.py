@@ -134,10 +134,12 @@ def _traffic(draw: st.DrawFn) -> dict[str, Any]:
     return {"protocol": protocol, "ports": f"{ends[0]}-{ends[1]}"}
 
 
-def _rules(draw: st.DrawFn, end: str, most: int) -> list[dict[str, Any]]:
+def _rules(draw: st.DrawFn, group: str, end: str, most: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
+    itself = draw(st.sampled_from(["self", f"group:{group}"]))  # two names of one: AWS takes no rule twice
+    other = "group:app" if group == "web" else "group:web"
     for _ in range(draw(st.integers(0, most))):
-        peers = ["0.0.0.0/0", "10.0.0.0/8", "10.0.1.0/24", "198.51.100.10/32", "self", "group:web", "group:app"]
+        peers = ["0.0.0.0/0", "10.0.0.0/8", "10.0.1.0/24", "198.51.100.10/32", itself, other]
         rule = {**_traffic(draw), end: draw(st.sampled_from(peers))}
         if rule not in found:
             found.append(rule)
@@ -147,9 +149,9 @@ def _rules(draw: st.DrawFn, end: str, most: int) -> list[dict[str, Any]]:
 def _groups(draw: st.DrawFn, has_ipv6: bool) -> dict[str, Any]:
     groups: dict[str, Any] = {}
     for name in ("web", "app"):
-        groups[name] = {"description": name, "ingress": _rules(draw, "source", 3)}
+        groups[name] = {"description": name, "ingress": _rules(draw, name, "source", 3)}
         if draw(st.integers(0, 3)) == 3:
-            groups[name]["egress"] = _rules(draw, "destination", 2)
+            groups[name]["egress"] = _rules(draw, name, "destination", 2)
     anywhere = _EVERYTHING if has_ipv6 else _EVERYTHING[:1]
     groups["open"] = {
         "description": "everything in, everything out",

@@ -68,7 +68,7 @@ def test_a_capture_ends_whole_when_the_lab_goes_down(
     counts: list[int] = []
     with CaptureStream(tmp_path, ["app", "web"]) as running:
         for _ in range(600):
-            network.send("app", SYN / bytes(9000))
+            network.send("app", SYN / bytes(8900))
         thread = threading.Thread(target=lambda: counts.append(running.run(out)))
         thread.start()
         server.close()
@@ -85,7 +85,7 @@ def test_what_nobody_reads_keeps_no_lab_from_going_down_and_is_not_taken_for_who
     out = io.BytesIO()
     with CaptureStream(tmp_path, ["app", "web"]) as running:
         for _ in range(100):
-            network.send("app", SYN / bytes(9000))
+            network.send("app", SYN / bytes(8900))
         server.close()
         with pytest.raises(LabError, match=r"ended early, after \d+ packets: more may have been recorded"):
             running.run(out)

@@ -22,8 +22,9 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Raw
 
+from dataplane.reference.flow import Flow
 from dataplane.reference.nat64 import embed, embedded, outside_flow, refuse, to_ipv4, to_ipv6
-from dataplane.reference.packets import Flow, Packet, read
+from dataplane.reference.packets import Packet, read
 from dataplane.verdict import Reason
 
 CLIENT, FAR6 = "2001:db8::10", "64:ff9b::c633:640a"

@@ -19,8 +19,9 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Raw
 
+from dataplane.reference.flow import Flow
 from dataplane.reference.nat64 import outside_flow, to_ipv4, to_ipv6
-from dataplane.reference.packets import Flow, Packet, read
+from dataplane.reference.packets import Packet, read
 from dataplane.verdict import Reason
 from tests.unit.reference.test_nat64 import (
     ADDRESS,
