@@ -87,6 +87,9 @@ class Action(StrEnum):
 QUIET = frozenset({Action.CHECK, Action.SKIP, Action.HOP})
 """Steps that only say "nothing to see": left out of paths and, unless everything is asked for, of texts."""
 
+TOLD = "ICMP error sent to the sender"
+"""Note of a step in which a gateway answers what it dropped, and the answer gets through."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packet:
