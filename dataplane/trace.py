@@ -86,7 +86,6 @@ class Action(StrEnum):
 
 QUIET = frozenset({Action.CHECK, Action.SKIP, Action.HOP})
 """Steps that only say "nothing to see": left out of paths and, unless everything is asked for, of texts."""
-
 TOLD = "ICMP error sent to the sender"
 """Note of a step in which a gateway answers what it dropped, and the answer gets through."""
 
@@ -202,15 +201,18 @@ class Trace:
         return self.forward.verdict is Verdict.SERVE if self.reply is None else self.reply.delivered
 
     @property
+    def _walks(self) -> list[Walk]:
+        return [self.forward] if self.reply is None else [self.forward, self.reply]
+
+    @property
     def assumed(self) -> tuple[str, ...]:
         """Instances on the ways there and back that were taken to send on what is not their own."""
-        walks = [self.forward] if self.reply is None else [self.forward, self.reply]
-        return tuple(dict.fromkeys(name for walk in walks for name in walk.assumed))
+        return tuple(dict.fromkeys(name for walk in self._walks for name in walk.assumed))
 
     @property
     def is_certain(self) -> bool:
-        """True when it hangs on no instance on the way whether real packets fare the same."""
-        return not (self.assumed or self.deciding_walk.astray)
+        """True when it hangs on no instance on the way, nor on a target, whether real packets fare the same."""
+        return not (self.assumed or self.deciding_walk.astray or any(map(_returns, self._walks)))
 
     @property
     def deciding_walk(self) -> Walk:
@@ -254,6 +256,10 @@ def hops_of(steps: Iterable[tuple[Name, Step]]) -> tuple[Hop, ...]:
     return tuple(
         Hop(object=name, steps=tuple(step for _, step in group)) for name, group in groupby(steps, lambda pair: pair[0])
     )
+
+
+def _returns(walk: Walk) -> bool:
+    return any(step.action is Action.RETURN for hop in walk.hops for step in hop.steps)
 
 
 def protocol_name(number: int) -> str:
