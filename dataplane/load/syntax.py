@@ -58,8 +58,8 @@ def syntax_problem(error: Exception, text: str, file_name: str, reached: StreamM
         message = f"special characters are not allowed (U+{ord(text[error.position]):04X})"
     else:
         message = f"after this place the text is not YAML: {str(error) or type(error).__name__}"
-    if any(part in message for part in FOUND_LATE):
-        slip = _slip(text, line)
+    if isinstance(error, MarkedYAMLError) and any(part in message for part in FOUND_LATE):
+        slip = _slip(text, line, _from_end(error, text))
         if slip is not None:
             message, hint, line, column = slip
             return Problem(path="", message=message, hint=hint, file=file_name, line=line, column=column)
@@ -67,36 +67,40 @@ def syntax_problem(error: Exception, text: str, file_name: str, reached: StreamM
     return Problem(path="", message=message, hint=hint, file=file_name, line=line, column=column)
 
 
-def _slip(text: str, line: int) -> tuple[str, str, int, int] | None:
+def _slip(text: str, line: int, from_end: int) -> tuple[str, str, int, int] | None:
     """Return message, hint and place of a slip in a line, or in the last before it that holds anything.
 
     It is one if YAML fails elsewhere, or nowhere, without it: a program in a block of text may be written like this.
     """
     lines = text.split("\n")
     above = next((number for number in range(line - 1, 0, -1) if lines[number - 1].strip()), line)
-    fails_at = _fails_at(text)
     for number in (above, line):
         for pattern, meant, message, hint in SLIPS:
             found = pattern.match(lines[number - 1][:_LOOKED_AT])
             if found is None:
                 continue
             start = sum(len(each) + 1 for each in lines[: number - 1]) + found.start(1)
-            if _fails_at(text[:start] + meant + text[start + 1 :]) != fails_at:
+            if _is_mended(text[:start] + meant + text[start + 1 :], from_end):
                 return message, hint, number, found.start(1) + 1
     return None
 
 
-def _fails_at(text: str) -> int:
-    """How many characters before the end of a text YAML fails; -1: it does not."""
+def _is_mended(text: str, from_end: int) -> bool:
+    """Whether YAML does not fail where it did, told from the end: what is before that place has another length."""
     try:
-        for _ in YAML(typ="safe", pure=True).parse(text):
-            pass
+        for event in YAML(typ="safe", pure=True).parse(text):
+            if len(text) - event.start_mark.index < from_end:
+                return True
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        return len(text) - mark.index if mark is not None else 0
+        return _from_end(error, text) != from_end
     except Exception:  # what the scanner lets out, see `dataplane.load.compose`
-        return 0
-    return -1
+        return False
+    return True
+
+
+def _from_end(error: MarkedYAMLError, text: str) -> int:
+    mark = error.problem_mark or error.context_mark
+    return len(text) - mark.index if mark is not None else 0
 
 
 def line_and_column(text: str, position: int) -> tuple[int, int]:
