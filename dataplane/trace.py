@@ -7,8 +7,8 @@ gateway), with the *steps* taken inside it, and at the end a verdict. These are 
 
 JSON form (stable; keys are only ever added)::
 
-    {"version": 1, "source": "app", "destination": "web", "reachable": true, false or null,
-     "forward": WALK, "reply": WALK or null}
+    {"version": 1, "source": "app", "destination": "web", "reachable": true,
+     "forward": WALK, "reply": WALK or null, "story": false}
     WALK  {"verdict": "FORWARD", "reason": "NONE", "text": "not dropped", "aws_code": "",
            "object": NAME or null, "rule": NAME or null, "note": "", "hops": [HOP, ...],
            "assumed": ["fw"], "astray": ""}
@@ -18,8 +18,9 @@ JSON form (stable; keys are only ever added)::
     PACKET {"protocol": 6, "source": "10.0.2.10", "destination": "10.0.1.10", "source_port": 40000,
             "destination_port": 80, "icmp": [type, code] or null, "ttl": 64, "length_bytes": 40}
 
-The story of a real packet (``vpclab trace --live``) is one direction: ``reachable`` and ``reply`` are null, the answer
-is a story of its own.
+The story of a real packet (``vpclab trace --live``) has ``"story": true`` and is one direction: ``reply`` is null and
+``reachable`` false, whatever became of it; the answer is a story of its own. FORWARD is delivered only if ``astray`` is
+empty.
 """
 
 from __future__ import annotations
@@ -86,6 +87,8 @@ class Action(StrEnum):
 
 QUIET = frozenset({Action.CHECK, Action.SKIP, Action.HOP})
 """Steps that only say "nothing to see": left out of paths and, unless everything is asked for, of texts."""
+TOLD = "ICMP error sent to the sender"
+"""Note of a step in which a gateway answers what it dropped, and the answer gets through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,21 +196,24 @@ class Trace:
 
     @property
     def reachable(self) -> bool:
-        """True when the packet arrives and the answer comes back; a story does not tell (null in JSON)."""
+        """True when the packet arrives and the answer comes back; a story does not tell (false in JSON)."""
         if not self.forward.delivered:
             return False
         return self.forward.verdict is Verdict.SERVE if self.reply is None else self.reply.delivered
 
     @property
+    def _walks(self) -> list[Walk]:
+        return [self.forward] if self.reply is None else [self.forward, self.reply]
+
+    @property
     def assumed(self) -> tuple[str, ...]:
         """Instances on the ways there and back that were taken to send on what is not their own."""
-        walks = [self.forward] if self.reply is None else [self.forward, self.reply]
-        return tuple(dict.fromkeys(name for walk in walks for name in walk.assumed))
+        return tuple(dict.fromkeys(name for walk in self._walks for name in walk.assumed))
 
     @property
     def is_certain(self) -> bool:
-        """True when it hangs on no instance on the way whether real packets fare the same."""
-        return not (self.assumed or self.deciding_walk.astray)
+        """True when it hangs on no instance on the way, nor on a target, whether real packets fare the same."""
+        return not (self.assumed or self.deciding_walk.astray or any(map(_returns, self._walks)))
 
     @property
     def deciding_walk(self) -> Walk:
@@ -220,9 +226,10 @@ class Trace:
             "version": JSON_VERSION,
             "source": self.source,
             "destination": self.destination,
-            "reachable": None if self.is_story else self.reachable,
+            "reachable": self.reachable and not self.is_story,
             "forward": _walk_to_json(self.forward),
             "reply": None if self.reply is None else _walk_to_json(self.reply),
+            "story": self.is_story,
         }
 
     @classmethod
@@ -240,7 +247,7 @@ class Trace:
                 destination=value["destination"],
                 forward=_walk_from_json(value["forward"]),
                 reply=None if value["reply"] is None else _walk_from_json(value["reply"]),
-                is_story=value.get("reachable", False) is None,
+                is_story=value.get("story", False),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a trace: {error}") from None
@@ -251,6 +258,10 @@ def hops_of(steps: Iterable[tuple[Name, Step]]) -> tuple[Hop, ...]:
     return tuple(
         Hop(object=name, steps=tuple(step for _, step in group)) for name, group in groupby(steps, lambda pair: pair[0])
     )
+
+
+def _returns(walk: Walk) -> bool:
+    return any(step.action is Action.RETURN for hop in walk.hops for step in hop.steps)
 
 
 def protocol_name(number: int) -> str:

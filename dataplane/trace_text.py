@@ -162,9 +162,16 @@ _SHORT = {
 
 
 def why_text(trace: Trace) -> str:
-    """What stopped the packet or its answer: the rule that decided, where, and the reason; empty if nothing did."""
+    """What stopped the packet or its answer: the rule that decided, where, and the reason; empty if nothing did.
+
+    Provided what, where it would not have come there otherwise.
+    """
     if trace.reachable:
         return ""
+    return _why(trace) + (f", {provided(trace.assumed)}" if trace.assumed else "")
+
+
+def _why(trace: Trace) -> str:
     walk = trace.deciding_walk
     which = "" if walk is trace.forward else "the answer: "
     if walk.astray:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dataplane.names import Name, Names
 from dataplane.probe import UDP, Probe, as_packet
-from dataplane.trace import QUIET, Action, Packet, Step, Walk, hops_of
+from dataplane.trace import QUIET, TOLD, Action, Packet, Step, Walk, hops_of
 from dataplane.verdict import Reason, Verdict
 
 # (operation, what it did) -> action; a pair not listed falls back to the operation's own entry.
@@ -129,11 +129,7 @@ def _steps(
         )
     error = answer.get("error")
     if error:
-        what = (
-            "ICMP error sent to the sender"
-            if error["verdict"] == Verdict.FORWARD
-            else "an ICMP error was due, but did not get through"
-        )
+        what = TOLD if error["verdict"] == Verdict.FORWARD else "an ICMP error was due, but did not get through"
         last = answer["hops"][-1]
         packet = _packet_at(last, probe, ttls[-1], is_inside=is_inside)
         yield names[last["object"]], Step(action=Action.ANSWER, packet=packet, note=what)

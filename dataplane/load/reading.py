@@ -291,9 +291,11 @@ def _as_list(shape: Items, node: Scalar | Mapping) -> str:
     if isinstance(shape.item, (Construct, Table)):
         return f"begin each with '- ': {wanted_in_words(shape.item)}"
     try:
-        words = shlex.split(node.text.replace(", ", " "))
+        words = shlex.split(node.text)
     except ValueError:  # quotes that are not closed
         words = node.text.split()
+    if all(word.endswith(",") for word in words[:-1]):  # else they are of the words: cut -d, -f1
+        words = [word.removesuffix(",") for word in words]
     listed = ", ".join(map(_as_item, words))
     return f"write [{listed}]" if len(listed) <= 200 else "write [FIRST, SECOND, ...]"
 

@@ -47,8 +47,9 @@ its line, its path, and what would be right; `vpclab up FILE` starts no lab from
 
 One slip does not hide another that has nothing to do with it. But what hangs together with a value that could not be
 read is judged once it can be: the VPC or the instance that the value is in, and those that mention it or are mentioned;
-all of them, where the value belongs to none (`region`, `settings`). Beyond names of nodes, `captures` and `checks` are
-judged once all the rest is right. The last line of the report says which these are.
+all of them, where the value belongs to none (`region`, `settings`). `captures` and `checks` are judged once all the
+rest is right; only names of nodes in them are looked up before, if every value could be read. The last line of the
+report says which these are.
 
 How it is written:
 

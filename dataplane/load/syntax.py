@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, StreamMark
 from ruamel.yaml.reader import ReaderError
 
@@ -26,14 +27,15 @@ HINTS = (
 SLIPS = (
     (
         re.compile(r"(?:[ \u00a0]*|.*[-:,{\[] *)(\u00a0)"),
+        " ",
         "there is a no-break space (U+00A0) here",
         "write a blank instead",
     ),
-    (re.compile(r" *([\u2013\u2014])"), "this is a dash of text, and no hyphen", "write - and a blank"),
-    (re.compile(r" *[\w-]+(:)[^\s/]"), "no blank follows the colon", "write a blank after the colon"),
-    (re.compile(r" *(-)[^\s-]"), "no blank follows the hyphen", "write a blank after the hyphen"),
+    (re.compile(r" *([\u2013\u2014])"), "- ", "this is a dash of text, and no hyphen", "write - and a blank"),
+    (re.compile(r" *[\w-]+(:)[^\s/]"), ": ", "no blank follows the colon", "write a blank after the colon"),
+    (re.compile(r" *(-)[^\s-]"), "- ", "no blank follows the hyphen", "write a blank after the hyphen"),
 )
-"""What people write, and do not see, where YAML then goes on and finds a fault further below."""
+"""What people write, and do not see, where YAML then goes on and finds a fault further below; and what was meant."""
 FOUND_LATE = ("mapping values are not allowed", "expected <block end>", "could not find expected ':'")
 """Part of the messages that it ends in."""
 _LOOKED_AT = 500
@@ -56,8 +58,8 @@ def syntax_problem(error: Exception, text: str, file_name: str, reached: StreamM
         message = f"special characters are not allowed (U+{ord(text[error.position]):04X})"
     else:
         message = f"after this place the text is not YAML: {str(error) or type(error).__name__}"
-    if any(part in message for part in FOUND_LATE):
-        slip = _slip(text, line)
+    if isinstance(error, MarkedYAMLError) and any(part in message for part in FOUND_LATE):
+        slip = _slip(text, line, _from_end(error, text))
         if slip is not None:
             message, hint, line, column = slip
             return Problem(path="", message=message, hint=hint, file=file_name, line=line, column=column)
@@ -65,16 +67,40 @@ def syntax_problem(error: Exception, text: str, file_name: str, reached: StreamM
     return Problem(path="", message=message, hint=hint, file=file_name, line=line, column=column)
 
 
-def _slip(text: str, line: int) -> tuple[str, str, int, int] | None:
-    """Return message, hint and place of a slip in a line, or in the last before it that holds anything."""
-    lines = text.split("\n")[:line]
+def _slip(text: str, line: int, from_end: int) -> tuple[str, str, int, int] | None:
+    """Return message, hint and place of a slip in a line, or in the last before it that holds anything.
+
+    It is one if YAML fails elsewhere, or nowhere, without it: a program in a block of text may be written like this.
+    """
+    lines = text.split("\n")
     above = next((number for number in range(line - 1, 0, -1) if lines[number - 1].strip()), line)
     for number in (above, line):
-        for pattern, message, hint in SLIPS:
+        for pattern, meant, message, hint in SLIPS:
             found = pattern.match(lines[number - 1][:_LOOKED_AT])
-            if found is not None:
+            if found is None:
+                continue
+            start = sum(len(each) + 1 for each in lines[: number - 1]) + found.start(1)
+            if _is_mended(text[:start] + meant + text[start + 1 :], from_end):
                 return message, hint, number, found.start(1) + 1
     return None
+
+
+def _is_mended(text: str, from_end: int) -> bool:
+    """Whether YAML does not fail where it did, told from the end: what is before that place has another length."""
+    try:
+        for event in YAML(typ="safe", pure=True).parse(text):
+            if len(text) - event.start_mark.index < from_end:
+                return True
+    except MarkedYAMLError as error:
+        return _from_end(error, text) != from_end
+    except Exception:  # what the scanner lets out, see `dataplane.load.compose`
+        return False
+    return True
+
+
+def _from_end(error: MarkedYAMLError, text: str) -> int:
+    mark = error.problem_mark or error.context_mark
+    return len(text) - mark.index if mark is not None else 0
 
 
 def line_and_column(text: str, position: int) -> tuple[int, int]:

@@ -46,7 +46,8 @@ class Capture:
         for index, word in enumerate(self.points):
             node = word.partition("/")[0]
             if ":" not in word and node not in known:
-                yield Problem(f"points[{index}]", f"no node is called {node}", "", did_you_mean(node, sorted(known)))
+                message = f"nothing that can be captured is called {word!r}"
+                yield Problem(f"points[{index}]", message, "", did_you_mean(node, sorted(known)))
 
     def check(self, topology: Topology, name: str) -> Iterator[Problem]:
         """Yield what cannot be recorded."""

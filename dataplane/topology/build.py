@@ -1,4 +1,4 @@
-"""From a lab file to a topology, or to everything that is wrong with it."""
+"""From a lab file to a topology, or to what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ def build(lab: LabFile) -> Topology:
     """Resolve and check a lab file.
 
     Raises:
-        ConfigurationError: everything that is wrong with it. While anything else is, of what captures and checks say
-            only names that nobody has are told; they are then `unjudged`.
+        ConfigurationError: what is wrong with it. While anything else is, of what captures and checks say only names
+            that nobody has are told; they are then `unjudged`.
     """
     topology = Topology(lab)
     problems = list(dict.fromkeys(lab.check(topology)))

@@ -53,6 +53,9 @@ def test_a_page_that_lacks_a_row_or_holds_one_that_fails_is_stale() -> None:
     whole = page.page(every)
     assert page.stale(whole) == []
     one = next(line for line in whole.splitlines() if f"| {rows[7].sentence} |" in line)
+    counted = next(line for line in whole.splitlines() if "behaviours, " in line)
+    assert page.stale(whole.replace(counted, f"{counted}\n{counted}")) == ["its head is another one"]
+    assert page.stale(whole.replace(counted, counted.replace("*4", "*3"))) == ["its head is another one"]
     assert page.stale(whole.replace(f"{one}\n", "")) == [f"lacks: {rows[7].sentence}"]
     every.found[rows[7].sentence][ENGINES[0]] = False
     assert page.stale(page.page(every)) == [f"fails ({ENGINES[0]}): {rows[7].sentence}"]

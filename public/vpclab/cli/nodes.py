@@ -9,6 +9,7 @@ import time
 import click
 
 from dataplane.probe import LARGEST_TRACED
+from dataplane.trace import TOLD, Walk
 from dataplane.trace_text import render_verdict
 from dataplane.verdict import Reason
 from vpclab.cli.output import format_option, show_json
@@ -17,6 +18,8 @@ from vpclab.cli.selection import Selection, lab_option
 
 # Words after NODE belong to the command that runs there, options included.
 _VERBATIM = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+_SMALL = 56
+"""Bytes of payload that fit everywhere: ping's own."""
 _EXIT_NOT_FOUND, _EXIT_NOT_EXECUTABLE = 127, 126
 
 
@@ -84,20 +87,27 @@ def ping(
 ) -> None:
     """Ping DESTINATION from SOURCE with the node's own ping, then draw the path and say what decided.
 
-    What is traced is the first echo request, with its size, in one piece. Exit 1 when no answer came.
+    What is traced is the first echo request, with its size, in one piece; a small one, where the kernel sends it in
+    fragments. Exit 1 when no answer came.
     """
     lab = selection.lab()
     answered = lab[source].ping(destination, count=count, size_bytes=size, timeout_s=wait, dont_fragment=df)
     trace = lab.trace(source, destination, protocol="icmp", size_bytes=min(size, LARGEST_TRACED))
+    too_large = trace.deciding_walk
+    which = "it" if too_large is trace.forward else "the answer"
+    is_in_pieces = not df and _is_sent_in_pieces(too_large, is_answered=bool(answered.received))
+    if is_in_pieces:
+        trace = lab.trace(source, destination, protocol="icmp", size_bytes=_SMALL)
     if output == "json":
         show_json({"ping": answered.to_json(), "trace": trace.to_json()})
     else:
         click.echo(answered.output.rstrip())
         click.echo()
+        if is_in_pieces:
+            click.echo(f"In one piece {which} is {render_verdict(too_large)}.")
+            click.echo("Its sender's kernel sends fragments then, which are not traced. The way of a small packet:")
         print_trace(trace)
-        if trace.deciding_walk.reason is Reason.MTU_EXCEEDED and not df:
-            click.echo("Too large in one piece: once told so, the node's kernel sends fragments, which are not traced.")
-        elif answered.received and not trace.reachable and trace.is_certain:
+        if answered.received and not trace.reachable and trace.is_certain:
             click.echo("BUG: the ping was answered, the trace says it cannot be; please report it", err=True)
         elif not answered.received and trace.reachable:
             where = ", ".join(["`vpclab status`", *trace.assumed])
@@ -106,6 +116,18 @@ def ping(
         if output == "table":
             click.echo(f"{source} does not reach {destination}: {render_verdict(trace.deciding_walk)}", err=True)
         sys.exit(1)
+
+
+def _is_sent_in_pieces(walk: Walk, *, is_answered: bool) -> bool:
+    """Whether a kernel sends fragments of what died on this way.
+
+    It cuts what its own interface does not carry, and what it has been told is too large. Where nobody tells it (an
+    endpoint), it goes on sending in one piece, unless it knows from before: then an answer comes.
+    """
+    if walk.reason is not Reason.MTU_EXCEEDED:
+        return False
+    is_told = any(step.note == TOLD for hop in walk.hops for step in hop.steps)
+    return is_answered or is_told or walk.object == walk.hops[0].object
 
 
 @click.command()

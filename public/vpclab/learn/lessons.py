@@ -173,7 +173,7 @@ LESSONS = (
     Lesson(
         name="packet-too-big",
         hints=_paragraphs("""
-            It is the size. `vpclab trace app vault --protocol udp --port 9000 --size 100` passes; try `--size 8800`.
+            It is the size. `vpclab trace app vault --proto udp --port 9000 --size 100` passes; try `--size 8800`.
 
             app's interface sends up to 9001 bytes, a NAT gateway carries 8500. A packet that may not be cut (DF) is
             dropped there, and the gateway says so to its sender: ICMP, type 3, code 4. Does app hear it?

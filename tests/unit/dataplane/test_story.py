@@ -146,7 +146,8 @@ def test_a_story_is_one_direction_and_says_so() -> None:
     lines: list[bytes] = []
     stories.run(lines.append, lambda seconds: True)
     told = json.loads(b"".join(lines).splitlines()[0])["trace"]
-    assert (told["forward"]["verdict"], told["reachable"], told["reply"]) == ("FORWARD", None, None)
+    assert told["forward"]["verdict"] == "FORWARD"
+    assert (told["story"], told["reachable"], told["reply"]) == (True, False, None)
     read = Trace.from_json(told)
     assert (read.is_story, read.to_json()) == (True, told)
 

@@ -108,7 +108,7 @@ def test_json_round_trip(trace: Trace) -> None:
 
 def test_json_form_is_pinned() -> None:
     found = make(DROPPED).to_json()
-    assert list(found) == ["version", "source", "destination", "reachable", "forward", "reply"]
+    assert list(found) == ["version", "source", "destination", "reachable", "forward", "reply", "story"]
     assert {key: found["forward"][key] for key in ("verdict", "reason", "text", "aws_code", "object", "rule")} == {
         "verdict": "DROP",
         "reason": "NO_ROUTE",

@@ -75,6 +75,7 @@ def test_a_group_behind_the_appliance_is_asked() -> None:
     assert trace.reply is None
     assert render_verdict(trace.forward).endswith("[ENI_SG_RULES_MISMATCH], provided that fw sends it on")
     assert "provided" not in path_text(trace)
+    assert why_text(trace) == "no inbound rule of security group shop/shut allows it, provided that fw sends it on"
 
 
 def test_nobody_can_tell_by_which_of_two_interfaces_it_goes_on() -> None:
@@ -88,7 +89,7 @@ def test_nobody_can_tell_by_which_of_two_interfaces_it_goes_on() -> None:
 
 def test_a_packet_that_comes_by_again_and_again_arrives_nowhere() -> None:
     trace = traced(ROUND)
-    assert why_text(trace) == "got as far as interface fw/eth0, where it comes by again"
+    assert why_text(trace) == "got as far as interface fw/eth0, where it comes by again, provided that fw sends it on"
     assert len([hop for hop in trace.forward.hops if str(hop.object) == "interface fw/eth0"]) == 2, "told once"
 
 

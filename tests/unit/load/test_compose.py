@@ -101,7 +101,10 @@ def test_two_merges_in_one_mapping_are_a_double_key() -> None:
         ("a:\n  - b: 1\n  -c: 1\n", "3:3", "write a blank after the hyphen"),
         ("a:\n  \u2013 {b: 1, c: 2}\n", "2:3", "write - and a blank"),
         ("a:\n  \u2014 b: 1\n    c: 1\n", "2:3", "write - and a blank"),
+        ("a:\n  b:1\n  c:2\n  d: 1\n", "3:4", "write a blank after the colon"),
         # and what is none
+        ("a:\n  b:\n    - |\n      else:g()\n restart: x\n", "5:2", "give this line the indentation"),
+        ("a:\n  b:\n    - |\n      -x\n\n restart: x\n", "6:2", "give this line the indentation"),
         ("a:\n  - nat:x\n b: 1\n", "3:2", "give this line the indentation"),
         ("a: x\u00a0y\n b: 1\n", "2:3", "check the indentation"),
         ("a: b\n  c: 1\n", "2:4", "check the indentation"),

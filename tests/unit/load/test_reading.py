@@ -254,6 +254,8 @@ def test_a_hint_that_lab_files_cannot_write_is_an_error_of_the_model() -> None:
         ("python3 -m http.server 80", 'write [python3, -m, http.server, "80"]'),
         ("web, app", "write [web, app]"),
         ("sh -c 'a b'", 'write [sh, -c, "a b"]'),
+        ("python3 -c 'print(1, 2)'", 'write [python3, -c, "print(1, 2)"]'),
+        ("cut -d, -f1", 'write [cut, "-d,", -f1]'),
         ("it isn't closed", """write [it, "isn't", closed]"""),
         ("010 true x: -", 'write ["010", "true", "x:", "-"]'),
         ("none", "write [] for an empty list"),

@@ -130,7 +130,7 @@ def test_beside_what_is_wrong_with_the_lab_nodes_are_looked_up_and_no_more() -> 
         ("checks[1].can", "no node is called b", "there is s3, site"),
         ("checks[1].port", "a check of tcp needs a port", "write, for example, port: 80"),
         ("checks[4]", "neither can nor cannot is written", "write which, for example {can: app -> web, port: 80}"),
-        ("captures.c.points[0]", "no node is called stie", "did you mean site?"),
+        ("captures.c.points[0]", "nothing that can be captured is called 'stie'", "did you mean site?"),
     }
     assert caught.value.outlook == "captures and checks are judged once this is mended"
 

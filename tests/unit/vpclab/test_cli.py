@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from dataplane.errors import ConfigurationError, LabError, LimitError, Problem
 from dataplane.names import Name
-from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of
+from dataplane.trace import TOLD, Action, Packet, Step, Trace, Walk, hops_of
 from dataplane.verdict import Reason, Verdict
 from lab.control import RequestError
 from vpclab.cli import MODULE_OF, cli
@@ -237,7 +237,7 @@ BIG = Walk(hops=STEPS, verdict=Verdict.DROP, reason=Reason.MTU_EXCEEDED, object=
     ("forward", "received", "words", "said"),
     [
         (BIG, 0, ["-s", "3000", "--df"], "packet larger than the MTU ahead"),
-        (BIG, 2, ["-s", "3000"], "the node's kernel sends fragments"),
+        (BIG, 0, ["-s", "3000"], "DROPPED by internet-gateway shop"),
         (SHUT, 3, [], "BUG"),
         (OPEN, 0, [], "look at `vpclab status` and at the node itself"),
         (replace(OPEN, assumed=("fw",)), 0, [], "look at `vpclab status`, fw and at the node itself"),
@@ -260,6 +260,47 @@ def test_a_ping_is_explained_by_the_packet_that_was_sent(
     assert said in text
     assert ("BUG" in text) is (said == "BUG")
     assert result.exit_code == (0 if received else 1)
+
+
+OWN = replace(BIG, object=Name("interface", "web/eth0"))
+TELLS = replace(
+    BIG,
+    hops=(*STEPS, *hops_of([(Name("internet-gateway", "shop"), Step(action=Action.ANSWER, packet=PACKET, note=TOLD))])),
+)
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "received", "said"),
+    [
+        (OWN, SHUT, 0, "does not reach db: DROPPED by route-table shop/main"),
+        (OWN, OPEN, 3, "In one piece it is DROPPED by interface web/eth0"),
+        (TELLS, OPEN, 2, "In one piece it is DROPPED by internet-gateway shop"),
+        (TELLS, SHUT, 2, "BUG"),
+        (BIG, OPEN, 2, "kernel sends fragments"),
+    ],
+    ids=["own interface, no route", "own interface", "told", "told, no route", "known from before"],
+)
+def test_what_is_pinged_in_pieces_is_explained_by_a_small_packet(
+    monkeypatch: pytest.MonkeyPatch, large: Walk, small: Walk, received: int, said: str
+) -> None:
+    def trace(size_bytes: int, **_: Any) -> Trace:
+        forward = large if size_bytes == 3000 else small
+        return Trace(source="web", destination="db", forward=forward, reply=OPEN if forward.delivered else None)
+
+    node = FakeLab(ping=PingResult(sent=3, received=received, average_ms=None, output="PING"))
+    lab = FakeLab()
+    monkeypatch.setattr(FakeLab, "__getitem__", lambda self, name: node, raising=False)
+    monkeypatch.setattr(lab, "trace", lambda *ends, **named: trace(**named), raising=False)
+    attach(monkeypatch, lab)
+    result = run("ping", "web", "db", "-s", "3000")
+    text = " ".join((result.output + result.stderr).split())
+    assert said in text
+    assert ("BUG" in text) is (said == "BUG")
+    assert result.exit_code == (0 if received else 1)
+    found = json.loads(run("ping", "web", "db", "-s", "3000", "--format", "json").output)
+    assert found["trace"]["reachable"] is (small is OPEN)
+    whole = json.loads(run("ping", "web", "db", "-s", "3000", "--df", "--format", "json").output)
+    assert whole["trace"]["forward"]["reason"] == "MTU_EXCEEDED"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -134,6 +136,17 @@ def test_the_group_that_is_lost_is_not_the_address_inside() -> None:
         ("can app -> 10.0.1.10 tcp 80", True),
         ("can app -> 203.0.113.20 tcp 80", False),
     ]
+
+
+def test_the_commands_that_lessons_name_are_commands() -> None:
+    texts = [text for lesson in LESSONS for text in (*lesson.hints, lesson.why)]
+    commands = [found for text in texts for found in re.findall(r"`vpclab ([^`]+)`", text)]
+    assert len(commands) >= len(LESSONS)
+    for command in commands:
+        verb, *words = command.split()
+        found = cli.get_command(click.Context(cli), verb)
+        assert found is not None, command
+        found.make_context(verb, words)  # raises for what is none
 
 
 # -- the page
