@@ -217,7 +217,7 @@ REASON_TEXT: dict[Reason, ReasonText] = {
         "NAT gateway: fragments of TCP and ICMP are not forwarded, nor UDP fragments that cannot be translated"
     ),
     Reason.NOT_SERVED: ReasonText("the subnet router does not answer this"),
-    Reason.MTU_EXCEEDED: ReasonText("packet larger than the MTU ahead and not to be fragmented"),
+    Reason.MTU_EXCEEDED: ReasonText("packet larger than the MTU"),
     Reason.TTL_EXCEEDED: ReasonText("TTL ran out"),
     Reason.LOOP: ReasonText("routing loop"),
     Reason.SESSION_LIMIT: ReasonText("no room to track another connection (conntrack_allowance_exceeded)"),

@@ -35,7 +35,6 @@ cdef void recording_close(recording *w) noexcept nogil
 cdef void watch_arrival(recording *w, arrival *a) noexcept nogil
 cdef void watch_walk(recording *w, tables *t, packet *p, leg_room *legs, const plan *x, const trace_buffer *story) noexcept nogil
 cdef void watch_done(recording *w, tables *t, const arrival *a, const outbox *o, uint32_t first) noexcept nogil
-cdef void watch_left(recording *w, tables *t, const outbox *o, uint32_t first) noexcept nogil
 cdef void watch_waits(recording *w, bint waits) noexcept nogil
 cdef void watch_lost(recording *w, tables *t, const emission *e, uint32_t number, uint16_t reason) noexcept nogil
 cdef void watch_flushed(recording *w) noexcept nogil

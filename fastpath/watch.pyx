@@ -388,22 +388,6 @@ cdef void watch_done(recording *w, tables *t, const arrival *a, const outbox *o,
     publish(w)
 
 
-# What left without anything having come.
-cdef void watch_left(recording *w, tables *t, const outbox *o, uint32_t first) noexcept nogil:
-    cdef remark m
-    cdef uint32_t i
-    memset(&m, 0, sizeof(remark))
-    m.verdict = VERDICT_FORWARD
-    m.own = True
-    w.leaves_through = 0
-    for i in range(first, o.count):
-        m.cause = o.rows[i].cause
-        m.object = o.rows[i].port
-        m.emission = i + 1
-        keep_emission(w, &o.rows[i], &m, t, NULL)
-    publish(w)
-
-
 # Whether what leaves from here on is written to ports at once, and nobody is to read before that it left.
 cdef void watch_waits(recording *w, bint waits) noexcept nogil:
     w.waits = waits

@@ -182,7 +182,7 @@ class NatGateway:
             timeouts=Timeouts.of_gateway(tcp=idle, closing=closing, other=idle),
         )
         program.nodes |= {
-            # An answer that comes back over a peering is addressed to the gateway itself; that one may pass.
+            # Answers are addressed to the gateway itself, whoever sends them.
             f"{here}/own": Guard(
                 object=number,
                 test=Test.DESTINATION_IN,

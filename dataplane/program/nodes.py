@@ -73,8 +73,9 @@ class NatSession(Node):
     TCP from inside that belongs to no connection is answered with a reset, sent by interface `answer_as` (a label of
     `Program.interfaces`).
 
-    `mtu` (0: no limit) is for packets as they arrive: larger ones are fragmented if that is allowed, else dropped, and
-    the sender told by `answer_as`. TCP that opens a connection is told to send no segments that would be too large.
+    `mtu` (0: no limit) is for packets as they arrive, which are counted first: larger ones are fragmented if that is
+    allowed, else dropped, and the sender told by `answer_as`. TCP that opens a connection is told to send no segments
+    that would be too large.
     """
 
     policy: str

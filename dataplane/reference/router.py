@@ -230,10 +230,10 @@ class Router:
         enter_subnet(journey, gateway.subnet)
         before, counters = journey.packet, self.nat.counters(gateway)
         is_inbound = before.destination in gateway.addresses
-        if not is_inbound and journey.sender is gateway:  # what it has sent itself is routed to it
-            raise Dropped(Reason.LOOP, gateway.number)
         if not is_inbound and not self.inventory.has_interface(gateway.vpc, before.source):
             raise Dropped(Reason.NAT_FROM_PEER, gateway.number)
+        if not is_inbound and journey.sender is gateway:  # what it has sent itself is routed to it
+            raise Dropped(Reason.LOOP, gateway.number)
         counters.count("InFromDestination" if is_inbound else "InFromSource", len(before.raw))
         fit(journey, gateway.number, NAT_MTU, teller=gateway, about=before)
         after: Packet | Reason

@@ -115,7 +115,8 @@ def test_each_packet_is_there_once_with_the_target_that_it_was_for(tmp_path: Pat
             assert lab["client"].ping("10.0.2.10")
             assert lab["client"].ping("2001:db8:0:2::10")
         recording.join()
-    outer = tshark(file, "geneve", "ip.src", "ip.dst", "frame.comment", "geneve.options", "icmp.type", "icmpv6.type")
+    told = ("icmp.type", "icmp.ident", "icmpv6.type", "icmpv6.echo.identifier")
+    outer = tshark(file, "geneve", "ip.src", "ip.dst", "frame.comment", "geneve.options", *told)
     assert {target_of(row[2]) for row in outer} == {"10.9.1.10", "10.9.1.15"}
     for source, destination, comment, *_ in outer:
         ends = {source.split(",")[0], destination.split(",")[0]}

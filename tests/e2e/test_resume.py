@@ -74,7 +74,7 @@ class Crashed:
     def resume_in_vain(self, number: int) -> None:
         """Send a signal in the middle of it: SIGINT to the command, or SIGKILL to the daemon."""
         log = self.state.path / "daemon.log"
-        for _ in range(10):  # on a machine that is busy with others it may come too late
+        for _ in range(30):  # on a machine that is busy with others it may come too late
             size = log.stat().st_size
             with VPCLAB.start("up", "--resume") as command:
                 while "another daemon has taken over" not in log.read_text()[size:] and command.poll() is None:

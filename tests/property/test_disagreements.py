@@ -350,3 +350,13 @@ peerings:
     assert shop.send("open", IPv6(src=ends["dst"], dst=ends["src"]) / UDP(sport=6, dport=5)).to == "far"
     owners = {shop.plane.names[row["owner"]].path for row in shop.plane.engine.sessions() if row["kind"] == "group"}
     assert owners == {"far/eth0"}
+
+
+def test_answer_that_is_routed_back_to_its_nat_gateway_comes_from_no_interface(engine: str) -> None:
+    """That it has sent the packet itself is looked at later: who it is from does not depend on its way."""
+    text = SHOP.replace("      public:\n        routes:\n", "      public:\n        routes:\n"
+                        '          - {destination: 10.0.2.0/24, target: "nat-gateway:nat"}\n')  # fmt: skip
+    shop = Network(text, engine=engine)
+    port = shop.send("app", IP(src=APP, dst=EXAMPLE) / UDP(sport=33000, dport=53)).packet[UDP].sport
+    answer = shop.send("example", IP(src=EXAMPLE, dst="203.0.113.10") / UDP(sport=53, dport=port))
+    assert (answer.verdict, answer.reason) == (Verdict.DROP, Reason.NAT_FROM_PEER)

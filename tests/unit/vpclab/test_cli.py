@@ -236,7 +236,7 @@ BIG = Walk(hops=STEPS, verdict=Verdict.DROP, reason=Reason.MTU_EXCEEDED, object=
 @pytest.mark.parametrize(
     ("forward", "received", "words", "said"),
     [
-        (BIG, 0, ["-s", "3000", "--df"], "packet larger than the MTU ahead"),
+        (BIG, 0, ["-s", "3000", "--df"], "packet larger than the MTU"),
         (BIG, 0, ["-s", "3000"], "DROPPED by internet-gateway shop"),
         (SHUT, 3, [], "BUG"),
         (OPEN, 0, [], "look at `vpclab status` and at the node itself"),

@@ -117,7 +117,7 @@ def test_a_trace_names_the_cause_of_what_no_check_can_show() -> None:
     assert traced(lesson.broken, 100)[0]
     is_there, told = traced(lesson.broken, 8800)
     assert not is_there
-    assert "DROPPED by nat-gateway shop/nat: packet larger than the MTU ahead and not to be fragmented" in told
+    assert "DROPPED by nat-gateway shop/nat: packet larger than the MTU" in told
     assert "due, but did not get through)" in told
     plane = DataPlane(load(lesson.broken, file_name="lab").topology())
     screen = render(plane.trace("app", "10.9.1.10", protocol="udp", port=9000, size=8800)).splitlines()
