@@ -217,8 +217,7 @@ def test_a_killed_daemon_leaves_nothing_that_gc_does_not_remove(command: Command
     command.run("up", str(QUICKSTART), "--name", "doomed")
     assert names_and_states() > before
     assert processes_of("doomed")
-    pid = command.json("--lab", "doomed", "status")["pid"]
-    os.kill(pid, signal.SIGKILL)
+    command.kill_daemon("doomed")
     removed = command.run("gc").stdout
     assert "removed of lab doomed" in removed
     assert not (command.state / "doomed").exists()

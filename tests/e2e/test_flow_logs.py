@@ -156,11 +156,17 @@ def _settled(lab: Lab) -> None:
     while time.monotonic() < deadline:
         now = lab.flow_logs(unfinished=True)
         flags = {int(row["tcp-flags"]) for row in now}
-        if flags == {3, 19} and now == before:
+        if flags == {3, 19} and now == before and all(_has_ended(lab, name) for name in ("client", "server")):
             return
         before = now
         time.sleep(0.1)
     pytest.fail(f"the connection does not end: {before}")
+
+
+def _has_ended(lab: Lab, node: str) -> bool:
+    """Whether its kernel repeats nothing of a connection any more: none is there but such as wait (6, TIME_WAIT)."""
+    rows = lab[node].run(["cat", "/proc/self/net/tcp"]).stdout.splitlines()[1:]
+    return all(row.split()[3] == "06" for row in rows)
 
 
 def test_records_are_written_once_the_lab_has_come_to_the_end_of_their_minute() -> None:
