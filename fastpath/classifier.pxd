@@ -35,8 +35,8 @@ cdef struct classifier:
     const uint64_t *by_service
     const uint64_t *grouped     # the rules that ask for a group besides
     const uint64_t *anywhere    # the rules for any address
-    const uint32_t *open_ports  # first << 16 | last of what those admit, ascending, apart from each other
-    uint32_t open_from[5]       # where they begin for IPv4 TCP, IPv4 UDP, IPv6 TCP, IPv6 UDP; where the last ones end
+    const uint32_t *open_ports  # first << 16 | last of the UDP ports those admit, ascending, apart from each other
+    uint32_t open_from[3]       # where they begin for IPv4 and for IPv6; where the last ones end
     uint32_t words
 
 # What of a packet, besides addresses and groups, rules look at.
@@ -55,8 +55,8 @@ cdef candidates classify(const classifier *c, uint8_t family, addr remote, uint3
 # For `n` packets, IPv4 remote addresses and services: number of the first rule + 1, or 0. Their senders are in no group.
 cdef void classify_many4(const classifier *c, const uint32_t *remotes, const uint32_t *services, uint32_t *out, size_t n,
                          int level=*) noexcept nogil
-# Does a rule for any address admit this port? The protocol is TCP or UDP.
-cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uint16_t port) noexcept nogil
+# Does a rule for any address admit this UDP port?
+cdef bint open_to_all(const classifier *c, uint8_t family, uint16_t port) noexcept nogil
 
 # Rules `at` to `at + removed` of an old list give way to `added` new ones, which stand from `first` on in the new list.
 # Several splices of one list ascend and do not touch what others take out.

@@ -80,8 +80,8 @@ cdef void classify_many4(const classifier *c, const uint32_t *remotes, const uin
         n -= m
 
 
-cdef bint open_to_all(const classifier *c, uint8_t family, uint8_t protocol, uint16_t port) noexcept nogil:
-    cdef uint32_t kind = (0 if family == 4 else 2) + (1 if protocol == PROTO_UDP else 0)
+cdef bint open_to_all(const classifier *c, uint8_t family, uint16_t port) noexcept nogil:
+    cdef uint32_t kind = 0 if family == 4 else 1
     cdef uint32_t low = c.open_from[kind], high = c.open_from[kind + 1], middle
     while low < high:
         middle = (low + high) >> 1
@@ -458,34 +458,33 @@ cdef class Classifier:
     def __init__(self):
         raise TypeError("a RuleList makes its classes")
 
-    # Ports that rules for any address admit, merged.
+    # UDP ports that rules for any address admit, merged.
     cdef int put_open_ports(self, const rule *rules, uint32_t count) except -1:
         cdef uint32_t i, begun, n, found = 0, kind = 0
-        cdef int family, protocol
+        cdef int family
         cdef const rule *r
-        cdef uint32_t *ports = <uint32_t *>allocated(4 * <size_t>count * sizeof(uint32_t))
+        cdef uint32_t *ports = <uint32_t *>allocated(2 * <size_t>count * sizeof(uint32_t))
         for family in (4, 6):
-            for protocol in (PROTO_TCP, PROTO_UDP):
-                begun = n = found
-                for i in range(count):
-                    r = &rules[i]
-                    if r.any_address and r.family == family and (r.protocol < 0 or r.protocol == protocol):
-                        if r.any_port or r.protocol < 0:
-                            ports[n] = 65535
-                        elif r.port_first <= r.port_last:
-                            ports[n] = <uint32_t>r.port_first << 16 | r.port_last
-                        else:
-                            continue
-                        n += 1
-                qsort(ports + begun, n - begun, sizeof(uint32_t), by_number)
-                for i in range(begun, n):
-                    if found > begun and ports[i] >> 16 <= (ports[found - 1] & 0xFFFF) + 1:
-                        ports[found - 1] = (ports[found - 1] & 0xFFFF0000U) | max(ports[found - 1] & 0xFFFF, ports[i] & 0xFFFF)
+            begun = n = found
+            for i in range(count):
+                r = &rules[i]
+                if r.any_address and r.family == family and (r.protocol < 0 or r.protocol == PROTO_UDP):
+                    if r.any_port or r.protocol < 0:
+                        ports[n] = 65535
+                    elif r.port_first <= r.port_last:
+                        ports[n] = <uint32_t>r.port_first << 16 | r.port_last
                     else:
-                        ports[found] = ports[i]
-                        found += 1
-                kind += 1
-                self.c.open_from[kind] = found
+                        continue
+                    n += 1
+            qsort(ports + begun, n - begun, sizeof(uint32_t), by_number)
+            for i in range(begun, n):
+                if found > begun and ports[i] >> 16 <= (ports[found - 1] & 0xFFFF) + 1:
+                    ports[found - 1] = (ports[found - 1] & 0xFFFF0000U) | max(ports[found - 1] & 0xFFFF, ports[i] & 0xFFFF)
+                else:
+                    ports[found] = ports[i]
+                    found += 1
+            kind += 1
+            self.c.open_from[kind] = found
         self.c.open_ports = <const uint32_t *>self._store.keep(ports, found * sizeof(uint32_t), b"open")
         return 0
 
@@ -498,7 +497,7 @@ cdef class Classifier:
         """All it is made of, as bytes: equal for equal lists, whatever they were made from. For tests."""
         cdef size_t size = self.c.words * sizeof(uint64_t)
         axes = [table_parts(&self.c.addresses), table_parts(&self.c.services)]
-        ports = bytes(content(self.c.open_ports, self.c.open_from[4] * sizeof(uint32_t)))
+        ports = bytes(content(self.c.open_ports, self.c.open_from[2] * sizeof(uint32_t)))
         return (axes, ports, tuple(self.c.open_from), bytes(content(self.c.grouped, size)), bytes(content(self.c.anywhere, size)),
                 bytes(content(self.c.by_address, self._address_classes * size)),
                 bytes(content(self.c.by_service, self._service_classes * size)))

@@ -291,16 +291,16 @@ cdef inline uint8_t open_bit(packet *p) noexcept nogil:
     return <uint8_t>((1 if p.family == 4 else 4) << (1 if p.proto == PROTO_UDP else 0))
 
 
-# Is this the response to a flow that the other direction admits from anywhere? Its far port is then the
+# Is this UDP the response to a flow that the other direction admits from anywhere? Its far port is then the
 # near port of this packet.
 cdef bint answers_open_rule(walker *w, const rule_list *other) noexcept nogil:
     cdef uint32_t i
     cdef const rule *r
     if other.classes != NULL:
-        return open_to_all(other.classes, w.p.family, w.p.proto, w.h.sport)
+        return open_to_all(other.classes, w.p.family, w.h.sport)
     for i in range(other.count):
         r = &other.rules[i]
-        if r.any_address and r.family == w.p.family and (r.protocol == -1 or r.protocol == w.p.proto) \
+        if r.any_address and r.family == w.p.family and (r.protocol == -1 or r.protocol == PROTO_UDP) \
                 and (r.any_port or r.protocol == -1 or (r.port_first <= w.h.sport <= r.port_last)):
             return True
     return False
@@ -320,7 +320,7 @@ cdef bint is_untracked(walker *w, const rule_list *mine, const rule_list *other,
         return True
     if not admitting.any_address:
         return False
-    return there or (here and not opens_tcp(w) and answers_open_rule(w, other))
+    return there or (here and w.p.proto == PROTO_UDP and answers_open_rule(w, other))
 
 
 cdef bint group_session(walker *w, const node *n) noexcept nogil:

@@ -381,7 +381,7 @@ cdef class Worker:
             self.n.rounds += 1
             self.n.waits += self.waited
             self.waited = 0
-            self._flush()           # what left because time has passed
+            self._flush()           # captures: fragments that died because time has passed
             self._read_ports(events, count)
             if self.engine.c.watch != NULL:
                 watch_waits(self.engine.c.watch, False)
