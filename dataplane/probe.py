@@ -11,8 +11,6 @@ from dataplane.program import Address
 from dataplane.trace import Packet
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
-LARGEST_TRACED = 65000
-"""Bytes of payload that fit into any packet, whatever its headers."""
 ECHO_REQUEST = {4: 8, 6: 128}
 ECHO_REPLY = {4: 0, 6: 129}
 TRACE_SOURCE_PORT = 40000

@@ -35,6 +35,8 @@ from dataplane.names import Name
 from dataplane.verdict import REASON_TEXT, Reason, Verdict, aws_code
 
 JSON_VERSION = 1
+LARGEST_TRACED = 65000
+"""Bytes of payload that fit into any packet, whatever its headers."""
 PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 
 

@@ -21,7 +21,8 @@ from dataplane.analysis.wording import with_notes
 from dataplane.errors import VpclabError
 from dataplane.load.checks import read_checks
 from dataplane.picture import draw
-from dataplane.probe import LARGEST_TRACED, protocol_number
+from dataplane.probe import protocol_number
+from dataplane.trace import LARGEST_TRACED
 from lab import bounds, sight, tables, targets, traffic
 from lab.capture import Capture, Stories, split_words
 from lab.checking import prove

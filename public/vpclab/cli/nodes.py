@@ -8,8 +8,7 @@ import time
 
 import click
 
-from dataplane.probe import LARGEST_TRACED
-from dataplane.trace import TOLD, Walk
+from dataplane.trace import LARGEST_TRACED, TOLD, Walk
 from dataplane.trace_text import render_verdict
 from dataplane.verdict import Reason
 from vpclab.cli.output import format_option, show_json

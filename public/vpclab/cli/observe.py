@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from dataplane.errors import VpclabError
+from dataplane.trace import LARGEST_TRACED
 from lab.capture_stream import interrupt_ends
 from vpclab.cli.output import clock_text, duration, format_option, show, show_json
 from vpclab.cli.screen import print_trace
@@ -52,7 +53,7 @@ class Duration(click.ParamType[float]):
     type=click.IntRange(0, 65535),
     help="Source port, or identifier of an echo request; 40000 when not given.",
 )
-@click.option("--size", default=0, show_default=True, type=click.IntRange(0, 65000), help="Bytes of payload.")
+@click.option("--size", default=0, show_default=True, type=click.IntRange(0, LARGEST_TRACED), help="Bytes of payload.")
 @click.option("--all", "everything", is_flag=True, help="Also show the checks that merely passed.")
 @format_option
 @click.pass_context
