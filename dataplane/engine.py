@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
-from dataplane.analysis.course import addresses_of
-from dataplane.analysis.passing import back_from_target, sent_on
+from dataplane.analysis.passing import back_from_target, goes_to_target, sent_on
 from dataplane.compile import Compiler, Packed
 from dataplane.errors import VpclabError
 from dataplane.limits import ERRORS_AT_ONCE
@@ -148,7 +147,7 @@ class DataPlane:
         return _typed(self.engine.process(frames, ports, now_ms, offloads, traced=traced))
 
     def advance(self, now_ms: int) -> tuple[list[Outcome], list[Emission]]:
-        """Let time pass: what died of it and what left because of it."""
+        """Let time pass: what died of it. Nothing leaves because of that alone."""
         return _typed(self.engine.advance(now_ms))
 
     def nat_metrics(self) -> dict[str, dict[str, int]]:
@@ -315,13 +314,13 @@ class DataPlane:
         seen: set[tuple[int, Probe]] = set()
         while True:
             answer = self.engine.trace(frame, port, overlay, now_ms)
-            ways = [row["detail"] for row in answer["hops"] if row["detail"] in ("encapsulated", "decapsulated")]
+            is_inside = goes_to_target(answer["hops"])
             hops += answer["hops"]
             answer = {**answer, "hops": hops, "assumed": tuple(assumed), "astray": ""}
             if answer["verdict"] != Verdict.FORWARD:
                 return answer
             port, arrived = answer["port"], answer["frame"]
-            if ways[-1:] == ["encapsulated"]:
+            if is_inside:
                 op, frame = "return", back_from_target(self, port, arrived)
             else:
                 came = replace(read_probe(arrived), ttl=0)
@@ -341,7 +340,7 @@ class DataPlane:
     def _is_own(self, port: int, address: Address) -> bool:
         """Whether who gets a packet through a port has its destination; interfaces that AWS owns get nothing else."""
         name = self.names[port]
-        return name.kind != "interface" or address in addresses_of(self.topology)[name.path]
+        return name.kind != "interface" or address in self.topology.own_addresses[name.path]
 
 
 def _typed(

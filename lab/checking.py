@@ -13,7 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from dataplane.analysis.classes import addresses_of_sender
-from dataplane.analysis.course import Course, Found, addresses_of
+from dataplane.analysis.course import Course, Found
 from dataplane.analysis.headers import read_headers
 from dataplane.analysis.judge import Result, judge
 from dataplane.engine import Emission, Outcome
@@ -123,7 +123,7 @@ class _Round:
         self._ports = ports
         self._probes = probes
         self._patience_s = patience_s
-        plane, owners = lab.data_plane, addresses_of(lab.topology)
+        plane, owners = lab.data_plane, lab.topology.own_addresses
         self._courses = [Course(lab.topology, plane.names, p.resolved, p.source_port, owners) for p in probes]
         self._sent: set[int] = set()
         """Those whose SYN has been let out."""

@@ -24,11 +24,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from dataplane.analysis.course import is_tunnelled
-from dataplane.analysis.headers import forwarded, sent_back
+from dataplane.analysis.headers import forwarded
+from dataplane.analysis.passing import back_from_target, goes_to_target
 from dataplane.engine import DataPlane
 from dataplane.probe import TCP, Probe, read_probe
 from dataplane.verdict import Cause, Verdict
@@ -192,14 +192,14 @@ class _Rebuilding:
             if left is None:
                 return None
             port = left.port
-            mac, owner = self._plane.interface(port).mac, self._owner[port]
             if left.is_inside:
-                frame = sent_back(left.frame, mac, self._plane.next_mac(port, ip_address(left.frame[26:30])))
+                frame = back_from_target(self._plane, port, left.frame)
                 continue
+            owner = self._owner[port]
             destination = read_probe(left.frame).destination
             if (owner, destination) in self._ports or len(self._plans[owner].interfaces) != 1:
                 return left
-            frame = forwarded(left.frame, mac, self._plane.next_mac(port, destination))
+            frame = forwarded(left.frame, self._plane.interface(port).mac, self._plane.next_mac(port, destination))
         return None
 
     def _send(self, frame: bytes, port: int) -> _Left | None:
@@ -211,5 +211,4 @@ class _Rebuilding:
         found = self._plane.engine.trace(frame, port, overlay, self._now_ms)
         if found["verdict"] != Verdict.FORWARD:
             return None
-        ways = [hop["detail"] for hop in found["hops"] if hop["detail"] in ("encapsulated", "decapsulated")]
-        return _Left(found["port"], found["frame"], ways[-1:] == ["encapsulated"])
+        return _Left(found["port"], found["frame"], goes_to_target(found["hops"]))

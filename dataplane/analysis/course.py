@@ -124,7 +124,7 @@ class Course:
     source_port: int
     """Of the probe; the identifier of an echo."""
     owners: Mapping[str, frozenset[Address]]
-    """The addresses of each interface, from `addresses_of`."""
+    """The addresses of each interface (`Topology.own_addresses`)."""
     legs: list[Leg] = field(default_factory=list)
     source_seen: str = ""
     """The source address that the destination saw; empty when nothing arrived."""
@@ -286,13 +286,3 @@ def is_tunnelled(happened: Happened) -> bool:
     """Whether what left is inside a GENEVE packet, on its way to a target."""
     ways = [action for _, action, _ in happened.trace if action in (Action.ENCAPSULATE, Action.DECAPSULATE)]
     return bool(ways) and ways[-1] == Action.ENCAPSULATE
-
-
-def addresses_of(topology: Topology) -> dict[str, frozenset[Address]]:
-    """Interface -> its private addresses, or those of an internet host or service."""
-    found: dict[str, frozenset[Address]] = {
-        each.path: frozenset((*each.addresses4, *each.addresses6)) for each in topology.interfaces if each.is_attached
-    }
-    for host in topology.hosts.values():
-        found[host.path] = frozenset(a for a in (host.address, host.ipv6_address) if a is not None)
-    return found

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections import deque
 from ipaddress import ip_address
 
-from dataplane.analysis.course import Course, addresses_of, is_tunnelled
+from dataplane.analysis.course import Course, is_tunnelled
 from dataplane.analysis.headers import read_headers
 from dataplane.analysis.passing import back_from_target, sent_on
 from dataplane.model.check import Resolved
-from dataplane.probe import Probe, read_probe
+from dataplane.probe import TRACE_SOURCE_PORT, Probe, read_probe
 from dataplane.reference import Emission, ReferencePlane
 from dataplane.topology import Topology
 from dataplane.verdict import Cause
 
-SOURCE_PORT = 40000
-"""Of every probe. Nothing is remembered of any before it, so that it is nobody's."""
 LONGEST_WAY = 32
 """Frames after which a probe is taken to go in circles."""
 _APART_MS = 10 * 86_400_000
@@ -34,10 +32,10 @@ class Oracle:
     def __init__(self, topology: Topology) -> None:
         self.topology = topology
         self._plane = ReferencePlane(topology)
-        self._owners = addresses_of(topology)
+        self._owners = topology.own_addresses
         self._now_ms = 0
 
-    def follow(self, resolved: Resolved, source_port: int = SOURCE_PORT) -> Course:
+    def follow(self, resolved: Resolved, source_port: int = TRACE_SOURCE_PORT) -> Course:
         """Send a probe and what comes of it until nothing more does."""
         plane = self._plane
         self._now_ms += _APART_MS

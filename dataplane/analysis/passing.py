@@ -7,8 +7,9 @@ can tell: which one it takes, and whether, its own routes decide.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dataplane.analysis.headers import forwarded, sent_back, time_to_live
 from dataplane.names import Names
@@ -37,6 +38,12 @@ class Plane(Protocol):
 
     def next_mac(self, port: int, destination: Address) -> bytes:
         """The MAC that a host there sends to."""
+
+
+def goes_to_target(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether what leaves at the end of a traced way is inside a GENEVE packet, on its way to a target."""
+    ways = [row["detail"] for row in rows if row["detail"] in ("encapsulated", "decapsulated")]
+    return ways[-1:] == ["encapsulated"]
 
 
 def back_from_target(plane: Plane, port: int, outer: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cached_property
 from ipaddress import IPv4Address
 
 from dataplane.errors import Problem
@@ -76,6 +77,16 @@ class Topology:
     def host(self, name: str) -> PlacedHost:
         """An internet host in its place."""
         return self.hosts[name]
+
+    @cached_property
+    def own_addresses(self) -> dict[str, frozenset[Address]]:
+        """Interface -> its private addresses, or those of an internet host or service."""
+        found: dict[str, frozenset[Address]] = {
+            each.path: frozenset((*each.addresses4, *each.addresses6)) for each in self.interfaces if each.is_attached
+        }
+        for host in self.hosts.values():
+            found[host.path] = frozenset(a for a in (host.address, host.ipv6_address) if a is not None)
+        return found
 
     def interfaces_of_vpc(self, vpc: str) -> list[PlacedInterface]:
         """Every interface in a VPC, those of NAT gateways included."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataplane.analysis.judge import judge
-from dataplane.analysis.oracle import SOURCE_PORT, Oracle
+from dataplane.analysis.oracle import Oracle
 from dataplane.analysis.told import row_of
+from dataplane.probe import TRACE_SOURCE_PORT
 from vpclab.lab import Lab
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _AT_ONCE = 1000
 def decided(topology: Topology, checks: Sequence[Check], ports: Sequence[int] | None = None) -> list[dict[str, Any]]:
     """Results by the rules alone; `ports` are the source ports of the probes."""
     oracle = Oracle(topology)
-    ports = [SOURCE_PORT] * len(checks) if ports is None else ports
+    ports = [TRACE_SOURCE_PORT] * len(checks) if ports is None else ports
     courses = [oracle.follow(each.resolve(topology), port) for each, port in zip(checks, ports, strict=True)]
     return [row_of(judge(number, course)) for number, course in enumerate(courses, start=1)]
 

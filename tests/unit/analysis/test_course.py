@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataplane.analysis.course import Course, Found, addresses_of
+from dataplane.analysis.course import Course, Found
 from dataplane.analysis.headers import forwarded, read_headers
 from dataplane.analysis.judge import judge
 from dataplane.engine import DataPlane, Emission
@@ -19,7 +19,7 @@ class Played:
         self.topology = example(lab, check)
         self.plane = DataPlane(self.topology)
         self.resolved = self.topology.lab.checks[0].resolve(self.topology)
-        self.course = Course(self.topology, self.plane.names, self.resolved, PORT, addresses_of(self.topology))
+        self.course = Course(self.topology, self.plane.names, self.resolved, PORT, self.topology.own_addresses)
 
     def send(self, probe: Probe, interface: str) -> list[Emission]:
         port = self.plane.port(interface)
