@@ -33,9 +33,11 @@ def health(draw: Draw, lab: Lab) -> None:
 
 
 def fail(draw: Draw, lab: Lab, group: str, name: str) -> Lab:
-    """The lab with a target that has become unhealthy, or is registered no more."""
+    """The lab with a target that has become unhealthy, or is registered no more; mostly its flows leave it."""
     other = copy.deepcopy(lab)
     declared = other["vpcs"]["guard"]["target_groups"][group]
+    if draw(st.integers(0, 3)):
+        declared |= {"on_deregistration": "rebalance", "on_unhealthy": "rebalance"}
     if name in declared["targets"] and draw(st.integers(0, 3)) == 0:
         declared["targets"].remove(name)
     else:

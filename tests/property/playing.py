@@ -61,7 +61,7 @@ class Playground(Ground):
         live4, live6 = self.live4, self.live6
         if isinstance(node, Interface) and not node.source_dest_check and draw(st.booleans()):
             own = [*live4, *live6]  # nobody looks at whose packets these are
-            if draw(st.booleans()):  # IPv6 of some VPC, to the internet
+            if draw(st.integers(0, 3)):  # IPv6 of some VPC, to the internet
                 own, live6 = self.live6, [each for each in live6 if each.startswith(HOSTS)]
                 own = [each for each in own if each not in live6]
         version, packet = some_packet(draw, own, live4, live6)

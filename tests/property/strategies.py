@@ -59,7 +59,7 @@ def labs(draw: st.DrawFn) -> RandomLab:
         rules = []
         for _ in range(draw(st.integers(0, 3))):
             rule = _match(draw)
-            choice = draw(st.sampled_from([*peers, "self", "group:one"]))
+            choice = draw(st.sampled_from([*peers, "self", "group:one", "group:two"]))
             choice = "self" if choice == f"group:{name}" else choice
             if rule["protocol"] == "icmp" and ":" in choice and "/" in choice:
                 choice = "0.0.0.0/0"

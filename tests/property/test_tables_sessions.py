@@ -214,7 +214,7 @@ def test_a_flow_lives_as_long_as_its_state_says(
 def test_the_histories_drawn_reach_every_state() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(backend=FRESH, phases=PHASES)
+    @settings(backend=FRESH, phases=PHASES, max_examples=50)
     @given(limits=limits_drawn, data=st.data())
     def collect(limits: tuple[Timeouts, Timeouts], data: st.DataObject) -> None:
         both = Both(limits, memo=True)

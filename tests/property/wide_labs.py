@@ -286,7 +286,7 @@ def wide_labs(draw: st.DrawFn) -> Lab:
     """A lab file, as the plain structure it is written from."""
     state = draw(st.sampled_from(PEERING_STATES))
     far = few(draw, 3)
-    references = ["self", "group:one", "prefix-list:near"]
+    references = ["self", "group:one", "group:two", "prefix-list:near"]
     known_peer = not far and state in ("active", "deleted")
     peering: Lab = {"requester": "shop", "accepter": "store", "status": state}
     if far:
