@@ -21,7 +21,7 @@ from lab.running import RunningLab
 from lab.runtime import NoProgramError
 from lab.verbs import Verbs
 from tests.fuzz.octets import Octets
-from tests.unit.lab.test_running import FakeRuntime, FakeState, FakeWorker
+from tests.unit.lab.fakes import FakeRuntime, FakeState, FakeWorker
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "quickstart.yaml"
 WAITS = ("check",)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tools.mutants import page, results
 from tools.mutants.drawn import drawn
-from tools.mutants.faults import Fault, NoSuchLineError, chosen, digest_of_deciding
+from tools.mutants.faults import Fault, NoSuchLineError, chosen, states_of
 from tools.mutants.work import Work
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def _judge(faults: list[Fault], asked: argparse.Namespace) -> int:
         print(f"    - {fault.line}\n    + {fault.becomes}\n    {row['test']} {row['how']}", flush=True)
 
     work = Work(
-        faults, found, tree=digest_of_deciding(), why=why, count=asked.drawn, limit=asked.limit, only=asked.only,
-        tell=tell,
+        faults, found, states=states_of(fault.file for fault in faults), why=why, count=asked.drawn,
+        limit=asked.limit, only=asked.only, tell=tell,
     )  # fmt: skip
 
     def at(place: Place) -> Callable[[Fault], dict[str, Any]]:

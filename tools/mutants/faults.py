@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,3 +113,13 @@ def digest_of_deciding(root: Path = ROOT) -> str:
     for name in deciding(root):
         digest.update(name.encode() + b"\0" + (root / name).read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def states_of(files: Iterable[str], root: Path = ROOT) -> dict[str, str]:
+    """By file, what results of faults in it are of: the deciding files, and the file itself when it is none."""
+    names, state = set(deciding(root)), digest_of_deciding(root)
+    return {file: state if file in names else _with(state, root / file) for file in set(files)}
+
+
+def _with(state: str, path: Path) -> str:
+    return hashlib.sha256(state.encode() + (path.read_bytes() if path.exists() else b"")).hexdigest()[:12]

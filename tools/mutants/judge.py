@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.mutants.faults import Fault, digest_of_deciding
+from tools.mutants.faults import Fault, states_of
 from tools.mutants.knowledge import UnsoundError
 from tools.mutants.order import PROPERTIES, Order
 from tools.mutants.trees import BASE, BuildError, Place, with_fault
@@ -94,5 +94,5 @@ def _result(fault: Fault, told: Told, begun: float) -> dict[str, Any]:
         "test": told.test,
         "how": told.how,
         "seconds": round(time.monotonic() - begun, 1),
-        "tree": digest_of_deciding(BASE),
+        "tree": states_of([fault.file], BASE)[fault.file],
     }

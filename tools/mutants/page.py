@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tools.mutants import results
-from tools.mutants.faults import ROOT, chosen_rows, digest_of_deciding
+from tools.mutants.faults import ROOT, chosen_rows, states_of
 
 PAGE = ROOT / "docs" / "mutants.md"
 HEAD = """# Mutants
@@ -47,9 +47,10 @@ def main(*, write: bool) -> int:
         PAGE.write_text(wanted)
         return 0
     if PAGE.exists() and PAGE.read_text() == wanted:
-        now = digest_of_deciding()
-        if old := sum(row["tree"] != now for row in results.load().values()):
-            print(f"docs/mutants.md: {old} faults were judged on an earlier state of the code; this one is {now}")
+        rows = results.load().values()
+        now = states_of(row["file"] for row in rows)
+        if old := sum(row["tree"] != now[row["file"]] for row in rows):
+            print(f"docs/mutants.md: {old} faults were judged on an earlier state of the code")
         return 0
     print("docs/mutants.md is not what its results say: run: make mutants ARGS=--write", file=sys.stderr)
     return 1

@@ -14,18 +14,19 @@ from tools.mutants.faults import Fault
 class Work:
     """Faults in their order, and results so far.
 
-    `tree` is what they are judged on; `why` says, by key, why no test notices some. Of drawn faults `count` are to be
-    judged that build, and `limit` of all in this run. `only`: those whose origin, file or key begins with this. `tell`
-    is called with each new result, once it is among those `found`.
+    `states` says, by file, what they are judged on; `why` says, by key, why no test notices some. Of drawn faults
+    `count` are to be judged that build, and `limit` of all in this run. `only`: those whose origin, file or key begins
+    with this. `tell` is called with each new result, once it is among those `found`.
     """
 
     def __init__(
-        self, faults: Sequence[Fault], found: dict[str, dict[str, Any]], *, tree: str, why: Mapping[str, str],
-        count: int, limit: int | None = None, only: str = "", tell: Callable[[Fault, Mapping[str, Any]], None],
+        self, faults: Sequence[Fault], found: dict[str, dict[str, Any]], *, states: Mapping[str, str],
+        why: Mapping[str, str], count: int, limit: int | None = None, only: str = "",
+        tell: Callable[[Fault, Mapping[str, Any]], None],
     ) -> None:  # fmt: skip
         self.faults = faults
         self.found = found
-        self.tree = tree
+        self.states = states
         self.count = count
         self.limit = len(faults) if limit is None else limit
         self.only = only
@@ -46,14 +47,14 @@ class Work:
                 row = self.found.get(fault.key)
                 if (
                     fault.key not in self.judged
-                    and not results.is_settled(row, self.tree, self.why)
+                    and not results.is_settled(row, self.states[fault.file], self.why)
                     and self._is_asked(fault)
                 ):
                     if len(self.judged) == self.limit:
                         return None
                     self.judged.add(fault.key)
                     return fault
-                is_open = fault.key in self.judged and (row is None or row["tree"] != self.tree)
+                is_open = fault.key in self.judged and (row is None or row["tree"] != self.states[fault.file])
                 counted += fault.origin == "drawn" and (
                     is_open or (row is not None and row["verdict"] != "unbuildable")
                 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tools.mutants.drawn import drawn
-from tools.mutants.faults import Fault, NoSuchLineError, chosen, deciding
+from tools.mutants.faults import Fault, NoSuchLineError, chosen, deciding, states_of
 from tools.mutants.work import Work
 
 
@@ -95,7 +95,16 @@ def work(found: dict[str, dict[str, Any]], *, count: int = 4, limit: int | None 
     def tell(fault: Fault, row: Mapping[str, Any]) -> None:
         assert found[fault.key] is row
 
-    return Work(FAULTS, found, tree="now", why={}, count=count, limit=limit, only=only, tell=tell)
+    return Work(
+        FAULTS,
+        found,
+        states={fault.file: "now" for fault in FAULTS},
+        why={},
+        count=count,
+        limit=limit,
+        only=only,
+        tell=tell,
+    )
 
 
 def test_each_fault_is_judged_once_by_one_of_several() -> None:
@@ -128,6 +137,18 @@ def test_what_was_judged_on_this_tree_is_not_judged_again() -> None:
     assert [of.take(), of.take(), of.take()] == [FAULTS[1], FAULTS[2], None]
     assert (of.before(FAULTS[1]), of.before(FAULTS[5])) == ("a test", "")
     assert of.killers() == [("fastpath/small.pyx", "a test")] * 2
+
+
+def test_a_fault_elsewhere_is_judged_again_when_its_own_file_has_changed_too(tmp_path: Path) -> None:
+    root, aside = tree(tmp_path, "b = 1\n"), tmp_path / "aside.py"
+    files = ["fastpath/small.pyx", "aside.py"]
+    aside.write_text("c = 1\n")
+    before = states_of(files, root)
+    aside.write_text("c = 2\n")
+    after = states_of(files, root)
+    assert (after[files[0]] == before[files[0]], after[files[1]] == before[files[1]]) == (True, False)
+    (root / files[0]).write_text("b = 2\n")
+    assert not set(states_of(files, root).values()) & set(after.values())
 
 
 def test_what_is_asked_for_is_judged() -> None:
