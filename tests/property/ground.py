@@ -73,10 +73,10 @@ class Ground(Pair):
         """The addresses behind a port."""
         return [str(address) for address in self.reference.router.inventory.ports[port].addresses]
 
-    def put(self, draw: Draw, port: int, frames: list[bytes]) -> None:
-        """Send frames; sometimes nobody traces, so that memos are used."""
+    def put(self, draw: Draw, port: int, frames: list[bytes], *, traced: bool = False) -> None:
+        """Send frames; mostly nobody traces unless it is said, so that memos are used."""
         self.sent.extend((port, frame) for frame in frames[:4])
-        self.send(port, frames, keep=draw(st.sampled_from(KEPT)), traced=draw(st.integers(0, 3)) == 0)
+        self.send(port, frames, keep=draw(st.sampled_from(KEPT)), traced=traced or draw(st.integers(0, 2)) == 0)
 
     def become(self, lab: dict[str, Any], kind: str) -> bool:
         try:

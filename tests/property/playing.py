@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
 
 from dataplane.reference.inventory import Owner
 from dataplane.reference.nodes import BalancerNode, Interface
@@ -24,6 +26,7 @@ from tests.property.geneve_frames import as_received, bounce, by_another, instea
 from tests.property.ground import Ground
 from tests.property.lab_changes import changed
 from tests.property.lab_packets import (
+    EDGES6,
     HOSTS,
     Draw,
     error_about,
@@ -56,12 +59,14 @@ class Playground(Ground):
 
     def packet(self, draw: Draw) -> None:
         """Somebody sends a packet."""
+        if draw(st.integers(0, 3)) == 0 and self._by_nobody(draw):
+            return
         port = draw(st.sampled_from(self.nodes))
         own, node = self.own(port), self.reference.router.inventory.ports[port]
         live4, live6 = self.live4, self.live6
         if isinstance(node, Interface) and not node.source_dest_check and draw(st.booleans()):
             own = [*live4, *live6]  # nobody looks at whose packets these are
-            if draw(st.integers(0, 3)):  # IPv6 of some VPC, to the internet
+            if draw(st.booleans()):  # IPv6 of some VPC, to the internet
                 own, live6 = self.live6, [each for each in live6 if each.startswith(HOSTS)]
                 own = [each for each in own if each not in live6]
         version, packet = some_packet(draw, own, live4, live6)
@@ -78,6 +83,22 @@ class Playground(Ground):
             chosen = near if near and draw(st.integers(0, 3)) else [each.mac for each in everybody]
             ether = draw(st.sampled_from(chosen)) + ether[6:]
         return ether + TYPES[version] + packet
+
+    def spoof(self, draw: Draw) -> None:
+        """Somebody at whose packets nobody looks sends IPv6 to the internet that is not his own."""
+        inventory = self.reference.router.inventory
+        open_to_all = [
+            port
+            for port in self.nodes
+            if isinstance(node := inventory.ports[port], Interface) and not node.source_dest_check
+        ]
+        hosts = [each for each in self.live6 if each.startswith(HOSTS)]
+        if not open_to_all or not hosts:
+            return self.packet(draw)
+        port, others = draw(st.sampled_from(open_to_all)), [*EDGES6, *(set(self.live6) - set(hosts))]
+        head = IPv6(src=draw(st.sampled_from(sorted(others))), dst=draw(st.sampled_from(hosts)))
+        self.put(draw, port, [self.ether(port) + TYPES[6] + bytes(head / UDP(sport=5000, dport=53))])
+        return None
 
     def again(self, draw: Draw) -> None:
         """Somebody sends an earlier packet again; of TCP perhaps another segment."""
@@ -138,20 +159,26 @@ class Playground(Ground):
             self.put(draw, port, [self.ether(port) + bounce(whole)])
 
     def fail(self, draw: Draw) -> None:
-        """The target of a flow fails, or is deregistered, and the flow goes on."""
+        """The target of a flow fails, or is deregistered, and the flow goes on; perhaps it is watched."""
+        if self.inspected is None:
+            self.talk(draw)
+        if self.inspected is None or self.inspected[0] not in self.nodes:
+            return
+        port, packet = self.inspected
+        if watched := draw(st.booleans()):
+            self.put(draw, port, [self.ether(port) + packet], traced=True)
+            self._bounce_all(draw)
         rows = [row for row in self.fast.engine.sessions() if row["kind"] == "balancer"]
-        if not rows or self.inspected is None:
-            return self.talk(draw)
+        if not rows:
+            return
         if draw(st.integers(0, 3)):
             latest = min(row["idle_ms"] for row in rows)
             rows = [row for row in rows if row["idle_ms"] == latest]
         _, group, target = self.names[draw(st.sampled_from(rows))["target"]].path.split("/")
         self.become(fail(draw, self.lab, group, target), "target fails")
-        port, packet = self.inspected
         if port in self.nodes:
-            self.put(draw, port, [self.ether(port) + packet])
+            self.put(draw, port, [self.ether(port) + packet], traced=watched)
             self._bounce_all(draw)
-        return None
 
     def bounce(self, draw: Draw) -> None:
         """Somebody sends an earlier packet in GENEVE back; mostly what goes on from there goes on."""
@@ -249,12 +276,17 @@ class Playground(Ground):
 
     def odd(self, draw: Draw) -> None:
         """Somebody sends a frame that is wrong, or one through a port that is not there any more."""
-        gone = sorted(self.known - set(self.nodes))
-        if gone and draw(st.booleans()):
-            self.put(draw, draw(st.sampled_from(gone)), [bytes(60)])
+        if draw(st.booleans()) and self._by_nobody(draw):
             return
         port = draw(st.sampled_from(self.nodes))
         self.put(draw, port, [odd_frame(draw, self.ether(port), self.own(port))])
+
+    def _by_nobody(self, draw: Draw) -> bool:
+        """A frame comes through a port that is not there any more; False: all are."""
+        gone = sorted(self.known - set(self.nodes))
+        if gone:
+            self.put(draw, draw(st.sampled_from(gone)), [bytes(60)])
+        return bool(gone)
 
     def flood(self, draw: Draw) -> None:
         """Somebody sends more pieces than may wait.
@@ -331,6 +363,7 @@ MOVES: dict[str, Move] = {
     for name in (
         "packet",
         "talk",
+        "spoof",
         "fail",
         "bounce",
         "tamper",

@@ -59,6 +59,10 @@ class Histories(RuleBasedStateMachine):
     def target_fails(self, data: st.DataObject) -> None:
         self._move("fail", data)
 
+    @rule(data=ANY)
+    def spoofed(self, data: st.DataObject) -> None:
+        self._move("spoof", data)
+
     @precondition(lambda self: self.ground.emitted)
     @rule(data=ANY)
     def bounce(self, data: st.DataObject) -> None:

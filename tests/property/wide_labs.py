@@ -59,12 +59,12 @@ def _traffic(draw: Draw, *, six: bool = False) -> dict[str, Any]:
 
 
 def group_rules(draw: Draw, name: str, end: str, references: list[str]) -> list[dict[str, Any]]:
-    """Up to three rules of one side of the security group called `name`."""
+    """Up to four rules of one side of the security group called `name`."""
     rules: list[dict[str, Any]] = []
-    for _ in range(draw(st.integers(0, 3))):
-        peer = draw(st.sampled_from([*references, "0.0.0.0/0"] if draw(st.booleans()) else [*BLOCKS, *BLOCKS6]))
+    for _ in range(draw(st.integers(0, 4))):
+        peer = draw(st.sampled_from([*references, "0.0.0.0/0"] if draw(st.integers(0, 2)) else [*BLOCKS, *BLOCKS6]))
         peer = "self" if peer == f"group:{name}" else peer
-        is_wide = peer in references and draw(st.booleans())
+        is_wide = peer in references and draw(st.integers(0, 2))
         rule = {**({"protocol": "all"} if is_wide else _traffic(draw, six=peer in BLOCKS6)), end: peer}
         if rule not in rules:
             rules.append(rule)
