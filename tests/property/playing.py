@@ -291,9 +291,10 @@ class Playground(Ground):
     def flood(self, draw: Draw) -> None:
         """Somebody sends more pieces than may wait.
 
-        The fast engine follows 1024 datagrams at once, in sets; few enough that no set is full.
+        The fast engine follows 1024 datagrams at once, in sets of eight, by a secret of each engine's own: so few that
+        hardly ever a set is full. With 64 others that wait one was in one of ten thousand floods.
         """
-        if self.fast.engine.statistics()["fragments_waiting"] > 64:
+        if self.fast.engine.statistics()["fragments_waiting"]:
             self.packet(draw)
             return
         port = draw(st.sampled_from(self.nodes))
