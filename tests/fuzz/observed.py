@@ -34,8 +34,8 @@ from tests.fuzz.aimed import AIMED, Aimed
 from tests.fuzz.playing import MOVES, TALLY, Emissions, Outcomes, Play
 from tests.fuzz.worlds import World, logged_world
 
-RING = 1 << 24
-"""Of the capture of everything: more than one step can fill."""
+RING, AT_ONCE = 1 << 25, 1 << 18
+"""Bytes of the capture of everything, and of frames that are sent at once: it has room for them at a hundred points."""
 SMALL = 1 << 18
 VISITORS = 4
 FILTERS = (
@@ -307,6 +307,13 @@ class Observed(Aimed):
         for visitor in self.visitors:
             if not visitor.is_story:
                 visitor.engine.look_at(visitor.recorder, visitor.rows(self.at))
+
+    def _put(self, port: int, made: Sequence[bytes], offloads: Sequence[bytes | None] | None = None) -> None:
+        """So many at once that the capture of everything has room for all of it."""
+        number = 1 + AT_ONCE // (1 + max(map(len, made), default=0))
+        for first in range(0, max(1, len(made)), number):
+            part = slice(first, first + number)
+            super()._put(port, made[part], None if offloads is None else offloads[part])
 
     # -- what was seen
 
