@@ -81,6 +81,54 @@ def test_garbage_answers_nothing(garbage: bytes) -> None:
     assert not _frames.is_answer(frame(ASKED), garbage)
 
 
+@pytest.mark.parametrize("octets", range(8))
+def test_icmp_that_is_cut_short_answers_nothing(octets: int) -> None:
+    """Anybody may send it, a header of IP and nothing behind it, too: whoever waits for an answer waits on."""
+    for asked, answer in (
+        (IP(src="10.0.1.10", dst="10.0.2.10") / ICMP(), IP(src="10.0.2.10", dst="10.0.1.10", proto=1)),
+        (IPv6(src="2001:db8::1", dst="2001:db8::2") / ICMPv6EchoRequest(), IPv6(src="2001:db8::2", dst="2001:db8::1")),
+    ):
+        echo = bytes(ICMP(type=0) if asked.version == 4 else ICMPv6EchoReply())
+        if asked.version == 6:
+            answer.nh = 58
+        assert not _frames.is_answer(frame(answer / echo[:octets]), bytes(asked))
+        assert not _frames.is_answer(frame(answer / echo), bytes(asked)[: octets - 8])
+
+
+def test_an_error_about_another_destination_or_another_packet_of_the_peer_is_none() -> None:
+    """All that is quoted counts: the destination, and both ports. Who sent the error may be anybody."""
+    quotes = {
+        "ours": IP(src="10.0.1.10", dst="10.0.2.10") / UDP(sport=5, dport=6),
+        "translated": IP(src="203.0.113.10", dst="10.0.2.10") / UDP(sport=5, dport=6),
+        "another destination": IP(src="10.0.1.10", dst="10.0.2.11") / UDP(sport=5, dport=6),
+        "another destination port": IP(src="10.0.1.10", dst="10.0.2.10") / UDP(sport=5, dport=7),
+        "another protocol": IP(src="10.0.1.10", dst="10.0.2.10") / TCP(sport=5, dport=6),
+    }
+    asked = bytes(quotes["ours"])
+    found = {
+        what
+        for what, quote in quotes.items()
+        if _frames.is_answer(frame(IP(src="192.0.2.1", dst="10.0.1.10") / ICMP(type=3, code=3) / quote), asked)
+    }
+    assert found == {"ours", "translated"}
+
+
+def test_only_the_first_fragment_of_an_answer_says_whose_it_is() -> None:
+    answer = IP(src="10.0.2.10", dst="10.0.1.10", flags="MF") / TCP(sport=80, dport=40000, flags="SA")
+    assert _frames.is_answer(frame(answer), bytes(ASKED))
+    answer[IP].frag = 1
+    assert not _frames.is_answer(frame(answer), bytes(ASKED))
+
+
+def test_an_answer_is_found_behind_extension_headers() -> None:
+    """Each says how long it is, in units of 8 octets, the first not counted (RFC 8200)."""
+    asked = IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP(sport=5, dport=6)
+    head = IPv6(src="2001:db8::2", dst="2001:db8::1", nh=0)
+    hop_by_hop, options = b"\x3c\x00" + bytes(6), b"\x11\x01" + bytes(14)
+    for udp, answers in ((UDP(sport=6, dport=5), True), (UDP(sport=6, dport=4), False)):
+        assert _frames.is_answer(frame(head / (hop_by_hop + options + bytes(udp))), bytes(asked)) is answers
+
+
 def test_the_answer_comes_as_the_question_did() -> None:
     answer = frame(IP(src="10.0.2.10", dst="10.0.1.10") / TCP(sport=80, dport=40000, flags="R"))
     assert _frames.parse_like(bytes(ASKED), answer) == answer[14:]
