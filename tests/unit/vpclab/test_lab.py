@@ -1,0 +1,223 @@
+"""Which lab is meant, what it is called, and what is asked of it; no lab runs."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import Mock
+
+import pytest
+
+from dataplane.errors import LabError
+from vpclab.lab import Lab
+from vpclab.node import Node
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def labs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """What labs there are."""
+
+    def there_are(*, running: str = "", waiting: str = "") -> None:
+        monkeypatch.setattr(Lab, "running", staticmethod(running.split))
+        monkeypatch.setattr(Lab, "waiting", staticmethod(waiting.split))
+
+    return there_are
+
+
+@pytest.mark.parametrize(
+    ("running", "wanted", "found"), [("a", None, "a"), ("a", "a", "a"), ("a b", "b", "b"), ("a b c", "a", "a")]
+)
+def test_the_lab_that_is_meant(labs: Callable[..., None], running: str, wanted: str | None, found: str) -> None:
+    labs(running=running, waiting="w")
+    assert Lab.attach(wanted).name == found
+
+
+@pytest.mark.parametrize(
+    ("there_are", "wanted", "words"),
+    [
+        ({}, None, "no lab is running; start one: vpclab up FILE"),
+        ({"waiting": "w"}, None, "no lab is running; bring back the one whose daemon was killed: vpclab up --resume"),
+        ({"running": "a b"}, None, "several labs are running (a, b); say which: --lab a"),
+        ({}, "x", "lab 'x' is not running; start it: vpclab up FILE"),
+        ({"running": "a b"}, "x", "lab 'x' is not running; running: a, b"),
+        ({"running": "a", "waiting": "w"}, "w", "lab 'w' is not running: its daemon was killed, its instances run on"),
+    ],
+)
+def test_a_lab_that_nobody_can_tell_is_refused(
+    labs: Callable[..., None], there_are: dict[str, str], wanted: str | None, words: str
+) -> None:
+    labs(**there_are)
+    with pytest.raises(LabError) as refused:
+        Lab.attach(wanted)
+    assert str(refused.value).startswith(words)
+
+
+def test_the_lab_that_can_be_resumed(labs: Callable[..., None]) -> None:
+    labs(running="a", waiting="w")
+    assert Lab.interrupted().name == Lab.interrupted("w").name == "w"
+
+
+@pytest.mark.parametrize(
+    ("there_are", "wanted", "words"),
+    [
+        ({"running": "a"}, None, "no lab can be resumed"),
+        ({"waiting": "v w"}, None, "several labs can be resumed (v, w); say which: --name NAME"),
+        ({"running": "a", "waiting": "w"}, "a", "lab 'a' is running; there is nothing to resume"),
+        ({"running": "a", "waiting": "w"}, "x", "lab 'x' cannot be resumed"),
+    ],
+)
+def test_what_cannot_be_resumed_says_why(
+    labs: Callable[..., None], there_are: dict[str, str], wanted: str | None, words: str
+) -> None:
+    labs(**there_are)
+    with pytest.raises(LabError) as refused:
+        Lab.interrupted(wanted)
+    assert str(refused.value).startswith(words)
+
+
+def test_names_are_those_of_the_file_and_unique_unless_they_are_given(tmp_path: Path) -> None:
+    quickstart = EXAMPLES / "quickstart.yaml"
+    made = [Lab.load(quickstart).name for _ in range(2)]
+    assert len({*made}) == 2
+    assert all(name.startswith("quickstart-") for name in made)
+    assert Lab.load(quickstart, unique=False).name == "quickstart"
+    assert Lab.load(quickstart, name="mine").name == "mine"
+    nameless = tmp_path / "town.yaml"
+    nameless.write_text("version: 1\nvpcs: {v: {cidr: 10.0.0.0/16}}\n")
+    assert Lab.load(nameless, unique=False).name == "town"
+    assert Lab.from_dict({"version": 1, "vpcs": {}}, unique=False).name == "lab"
+
+
+class Asked(Lab):
+    """Its daemon is played."""
+
+    def __init__(self, **answers: Any) -> None:
+        super().__init__("fake", "", "")
+        self.answers = answers
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+
+    def ask(self, verb: str, *, timeout_s: float = 30.0, **arguments: Any) -> Any:
+        self.asked.append((verb, arguments))
+        return self.answers[verb]
+
+
+NODE: dict[str, Any] = {
+    "name": "web", "kind": "instance", "attach": None, "interfaces": [], "node": "web", "lab_id": "1", "namespaces": [],
+    "network": [], "environment": {}, "netns": None, "spawner": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_nodes_are_others_after_a_change_and_the_same_after_a_look_at_one(dry_run: bool) -> None:
+    lab = Asked(node=NODE, apply={"changes": [{"path": "instances.web"}], "problem": ""})
+    before = lab["web"]
+    held = Mock()
+    before._senders["eth0"] = held
+    assert lab.apply({"version": 1}, dry_run=dry_run) == [{"path": "instances.web"}]
+    assert lab.asked[-1][1]["dry_run"] is dry_run
+    assert held.close.called is not dry_run, "a socket in a node that may be gone"
+    assert (lab["web"] is before) is dry_run
+
+
+def test_a_change_that_leaves_a_program_unready_is_an_error() -> None:
+    lab = Asked(apply={"changes": [{}], "problem": "http of web is not ready"})
+    with pytest.raises(LabError, match="applied, but http of web is not ready"):
+        lab.apply({"version": 1})
+
+
+def test_no_checks_are_not_the_checks_of_the_lab() -> None:
+    lab = Asked(check=[])
+    lab.check()
+    lab.check([])
+    lab.check([{"can": "a -> b"}], apart=True, patience_s=1)
+    texts = [arguments["checks"] for _, arguments in lab.asked]
+    assert (texts[0], texts[1]) == (None, "[]")
+    assert '"can": "a -> b"' in texts[2]
+    assert [(a["apart"], a["patience_s"]) for _, a in lab.asked] == [(False, 3.0), (False, 3.0), (True, 1.0)]
+
+
+def test_records_have_the_fields_of_their_log() -> None:
+    records = [
+        {"number": 8, "log": "v/all", "text": "2 ACCEPT"},
+        {"number": 9, "log": "v/some", "text": "REJECT 3"},
+        {"number": 10, "log": "v/gone", "text": "2 -"},
+    ]
+    fields = {"v/all": ["version", "action"], "v/some": ["action", "packets"]}
+    lab = Asked(flow_logs={"fields": fields, "records": records})
+    assert lab.flow_logs(after=7) == [
+        {"log": "v/all", "number": "8", "version": "2", "action": "ACCEPT"},
+        {"log": "v/some", "number": "9", "action": "REJECT", "packets": "3"},
+        {"log": "v/gone", "number": "10"},
+    ]
+    assert lab.asked == [("flow_logs", {"after": 7, "open": False})]
+    lab.flow_logs(unfinished=True)
+    assert lab.asked[-1] == ("flow_logs", {"after": 0, "open": True})
+
+
+def test_addresses_are_themselves_and_names_are_those_of_who_asks() -> None:
+    lab = Asked(resolve="10.0.1.10", node=NODE)
+    assert lab.address_of("2001:DB8::1", source="app") == "2001:db8::1"
+    assert lab.asked == []
+    assert lab.address_of("web", source="app") == "10.0.1.10"
+    assert lab.address_of(lab["web"], source=lab["web"]) == "10.0.1.10"
+    asked = [arguments for verb, arguments in lab.asked if verb == "resolve"]
+    assert asked == [{"source": "app", "destination": "web"}, {"source": "web", "destination": "web"}]
+
+
+# -- nodes -----------------------------------------------------------------------------------------------
+
+
+class Here(Node):
+    """A node whose programs run here."""
+
+    def __init__(self, made: Any = None) -> None:
+        super().__init__(cast("Lab", Mock(address_of=lambda name, *, source: "10.0.1.11")), NODE)
+        self.made = made
+        self.children: list[subprocess.Popen[Any]] = []
+
+    def popen(self, command: Any, **options: Any) -> subprocess.Popen[Any]:
+        self.children.append(subprocess.Popen(command, **options))
+        return self.children[-1]
+
+    def socket(self, family: int = 0, kind: int = 0, protocol: int = 0) -> Any:
+        return self.made
+
+
+def test_a_program_that_takes_too_long_is_ended() -> None:
+    node = Here()
+    with pytest.raises(subprocess.TimeoutExpired):
+        node.run(["sleep", "60"], timeout_s=0.05)
+    assert node.children[0].returncode == -9
+
+
+def test_a_program_has_its_input_and_nobody_else_s() -> None:
+    node = Here()
+    assert node.run(["cat"], input="text").stdout == "text"
+    assert node.run(["cat"]).stdout == "", "no terminal to read from"
+    failed = node.run(["sh", "-c", "echo out; echo err >&2; exit 3"])
+    assert (failed.returncode, failed.stdout, failed.stderr) == (3, "out\n", "err\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        node.run(["false"], check=True)
+
+
+@pytest.mark.parametrize("error", [TimeoutError, ConnectionRefusedError, KeyboardInterrupt])
+def test_a_connection_that_is_not_made_leaves_no_socket(error: type[BaseException]) -> None:
+    made = Mock()
+    made.connect.side_effect = error
+    with pytest.raises(error):
+        Here(made).connect("b", 80, timeout_s=1.5)
+    made.settimeout.assert_called_once_with(1.5)
+    made.connect.assert_called_once_with(("10.0.1.11", 80))
+    made.close.assert_called_once_with()
+    made.connect.side_effect = None
+    assert Here(made).connect("b", 80) is made
+    made.close.assert_called_once_with()
