@@ -115,6 +115,49 @@ def test_targets_of_routes_and_balancers_stand_for_themselves() -> None:
     ]
 
 
+def test_a_target_that_is_named_by_its_address_stands_for_itself() -> None:
+    groups = {"fleet": {"target_type": "ip", "targets": ["10.0.1.10"]}}
+    shop = vpc(target_groups=groups, gateway_load_balancers={"lb": {"subnets": ["one"], "target_group": "fleet"}})
+    same = {name: instance(private_ip=f"10.0.1.{number}") for number, name in enumerate("abc", start=10)}
+    assert members(vpcs={"shop": shop}, instances=same) == [["a"], ["b", "c"]]
+    del shop["gateway_load_balancers"], shop["target_groups"]
+    assert members(vpcs={"shop": shop}, instances=same) == [["a", "b", "c"]]
+
+
+BOTH_FAMILIES = """
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: ["2001:db8:10::/56"]
+    subnets:
+      one: {cidr: 10.0.1.0/24, ipv6_cidr: "2001:db8:10:1::/64"}
+      two: {cidr: 10.0.2.0/24, ipv6_cidr: "2001:db8:10:2::/64"}
+    network_interfaces:
+      second: {subnet: two, private_ips: [10.0.2.20], attachment: {instance: fw, device_index: 1}}
+instances:
+  fw: {vpc: v, subnet: one, private_ip: 10.0.1.10, ipv6_address: "2001:db8:10:1::10"}
+  y: {vpc: v, subnet: two, private_ip: 10.0.2.10, ipv6_address: "2001:db8:10:2::10"}
+"""
+
+
+def test_pings_are_of_the_family_of_the_address_and_nobody_is_asked_about_itself() -> None:
+    """ICMP is protocol 1, of IPv6 58, whatever else a node has; its second interface is no other node."""
+    declared = load_topology(BOTH_FAMILIES, file_name="lab.yaml")
+    asked = [each.check.resolve(declared) for each in questions(declared, every_sample=False)]
+    assert {(each.destination.version, each.protocol) for each in asked if each.protocol in (1, 58)} == {
+        (4, 1),
+        (6, 58),
+    }
+    assert {(each.sender.node, str(each.destination)) for each in asked} == {
+        ("fw", "10.0.2.10"),
+        ("fw", "2001:db8:10:2::10"),
+        ("y", "10.0.1.10"),
+        ("y", "10.0.2.20"),
+        ("y", "2001:db8:10:1::10"),
+    }
+
+
 @pytest.mark.parametrize("name", ["quickstart", "inspection-east-west", "three-tier"])
 def test_whoever_is_of_a_kind_is_treated_alike(name: str) -> None:
     """All members and both ends of all ranges against the one that stands for them."""

@@ -14,7 +14,7 @@ from unittest.mock import Mock
 import pytest
 
 from dataplane.engine import DataPlane
-from dataplane.errors import LabError
+from dataplane.errors import ConfigurationError, LabError
 from dataplane.load import load
 from lab import verbs as verbs_module
 from lab.control import RequestError
@@ -103,6 +103,8 @@ def test_checks_are_those_of_the_lab_if_no_others_are_given(
     assert len(asked[0]) == len(lab.checks)
     assert asked[1:] == [[], ["can app -> db tcp 5432"]]
     assert [call.kwargs["apart"] for call in prove.call_args_list] == [False, False, True]
+    with pytest.raises(ConfigurationError, match="nothing follows"):
+        verbs.check({**CHECK, "checks": ""})
 
 
 @pytest.mark.parametrize("patience_s", [0.0, -1.0, 601.0, math.nan, math.inf])

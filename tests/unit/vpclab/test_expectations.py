@@ -22,7 +22,7 @@ from vpclab import Lab
 from vpclab.cli.questions import decided
 from vpclab.declaration import declaration_text
 from vpclab.node import Node
-from vpclab.testing import fixtures
+from vpclab.testing import fixtures, plugin
 from vpclab.testing.expectations import expect_dropped, expect_reachable
 from vpclab.testing.recording import Recording
 
@@ -188,6 +188,33 @@ def test_a_lab_that_does_not_come_up_is_told_and_not_taken_down(made: Mock) -> N
     with pytest.raises(pytest.fail.Exception, match="no room"):
         next(fixtures.running(Path("lab.yaml"), config()))
     made.down.assert_not_called()
+
+
+def test_the_lab_file_of_a_module_is_the_nearest_and_none_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside it, else above it, up to the root of the run: what lies beyond is another project's."""
+    monkeypatch.setattr(fixtures, "running", lambda found, config: iter([found]))
+    root, inner = tmp_path / "root", tmp_path / "root" / "a" / "b"
+    inner.mkdir(parents=True)
+    request = Mock(path=inner / "test_it.py", config=Mock(rootpath=root))
+    wrapped = cast("Any", plugin.lab).__wrapped__
+    (tmp_path / "lab.yaml").touch()
+    with pytest.raises(pytest.fail.Exception, match=r"no lab\.yaml beside test_it\.py or above"):
+        next(wrapped(request))
+    for folder in (root, root / "a", inner):
+        (folder / "lab.yaml").touch()
+        assert next(wrapped(request)) == folder / "lab.yaml"
+
+
+def test_each_recording_of_a_test_has_a_file_of_its_own(tmp_path: Path) -> None:
+    web = Mock(spec=Node)
+    web.name = "web"
+    request = Mock()
+    capture = cast("Any", plugin.capture).__wrapped__(request, tmp_path)
+    files = [capture(web, interface=each).file for each in ("eth0", "eth0", "eth1")]
+    assert len({*files}) == 3
+    assert [call.args[2] for call in request.node.add_report_section.call_args_list] == [str(each) for each in files]
 
 
 # -- recordings ------------------------------------------------------------------------------------------
