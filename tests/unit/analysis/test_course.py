@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dataplane.analysis.course import Course, Found
 from dataplane.analysis.headers import forwarded, read_headers
 from dataplane.analysis.judge import judge
@@ -10,6 +12,8 @@ from dataplane.probe import Probe, read_probe
 from tests.unit.analysis.claims import example
 
 PORT = 41000
+RESET = 0x14
+"""RST and ACK (RFC 9293, 3.1)."""
 
 
 class Played:
@@ -119,6 +123,14 @@ def test_an_appliance_that_answers_in_its_place() -> None:
     assert played.why() == "not proven: it never arrived: interface fw/eth0 answered in its place"
 
 
+def test_an_appliance_that_refuses_in_its_place() -> None:
+    """Its reset does not say that the way is open, and that nobody listens at the end of it."""
+    played = Played("inspection", "cannot: customer -> web, port: 8080")
+    [inspected] = played.send(played.first(), "customer/eth0")
+    played.send(replace(read_probe(inspected.frame).answer(), tcp_flags=RESET), "fw/eth0")
+    assert (played.found, judge(1, played.course).refused) == (Found.LOST, False)
+
+
 def test_the_answer_is_followed_back_through_translation() -> None:
     played = Played("quickstart", "can: app -> example, port: 80")
     [arrived] = played.send(played.first(), "app/eth0")
@@ -131,17 +143,9 @@ def test_the_answer_is_followed_back_through_translation() -> None:
 def test_a_reset_is_an_answer() -> None:
     played = Played("quickstart", "can: app -> example, port: 81")
     [arrived] = played.send(played.first(), "app/eth0")
-    answer = read_probe(arrived.frame).answer()
-    reset = Probe(
-        source=answer.source,
-        destination=answer.destination,
-        protocol=6,
-        source_port=answer.source_port,
-        destination_port=answer.destination_port,
-        tcp_flags=0x14,
-    )
-    played.send(reset, "example/eth0")
-    assert judge(1, played.course).why == "answered, by a reset: nobody listens, seen as 203.0.113.10"
+    played.send(replace(read_probe(arrived.frame).answer(), tcp_flags=RESET), "example/eth0")
+    result = judge(1, played.course)
+    assert (result.why, result.refused) == ("answered, by a reset: nobody listens, seen as 203.0.113.10", True)
 
 
 def test_packets_of_others_say_nothing() -> None:
@@ -166,3 +170,13 @@ def test_a_neighbour_that_nobody_is() -> None:
     played.receive(head + arp + played.resolved.destination.packed, port)
     assert played.found is Found.BLOCKED
     assert "nobody in this subnet has the address" in judge(1, played.course).why
+
+
+def test_what_another_node_asks_for_is_no_question_of_the_sender() -> None:
+    """web looks for the same address that app's probe, which nobody has sent yet, is for."""
+    played = Played("quickstart", "cannot: app -> 10.0.1.99, port: 80")
+    port = played.plane.port("web/eth0")
+    mac = played.plane.interface(port).mac
+    arp = b"\0\1\x08\0\6\4\0\1" + mac + bytes([10, 0, 1, 10]) + bytes(6) + bytes([10, 0, 1, 99])
+    played.receive(b"\xff" * 6 + mac + b"\x08\x06" + arp, port)
+    assert (played.found, played.course.legs) == (Found.UNSENT, [])

@@ -157,6 +157,22 @@ def test_forwarding_takes_one_from_the_ttl_and_keeps_the_checksum_right(ttl: int
     assert Ether(forwarded(frame(IPv6(src=A6, dst=B6, hlim=ttl) / UDP()), b"\1" * 6, b"\2" * 6))[IPv6].hlim == ttl - 1
 
 
+def test_the_checksum_of_what_is_forwarded_is_right_whatever_it_was() -> None:
+    """RFC 1624 has sums with an end-around carry: the words of a header whose checksum is right add up to 0xffff."""
+    whole = frame(IP(src=A, dst=B, ttl=64, id=0) / UDP())
+    for number in range(0, 0x10000, 37):
+        head = bytearray(whole[14:34])
+        head[4:6], head[10:12] = number.to_bytes(2), b"\0\0"
+        head[10:12] = (0xFFFF - total(head)).to_bytes(2)
+        assert total(forwarded(whole[:14] + head + whole[34:], bytes(6), bytes(6))[14:34]) == 0xFFFF
+
+
+def total(octets: bytes) -> int:
+    """The one's complement sum of RFC 1071."""
+    found = sum(int.from_bytes(octets[at : at + 2]) for at in range(0, len(octets), 2))
+    return found % 0xFFFF or 0xFFFF
+
+
 def test_a_datagram_to_the_port_of_tunnels_is_none_because_of_that() -> None:
     headers = read_headers(frame(IP(src=A, dst=B) / UDP(sport=1000, dport=6081) / Raw(b"hello")))
     assert (headers.flow, headers.inside) == (flow(17, A, B, 1000, 6081), None)
