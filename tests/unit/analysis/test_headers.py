@@ -167,7 +167,7 @@ def test_the_checksum_of_what_is_forwarded_is_right_whatever_it_was() -> None:
         assert total(forwarded(whole[:14] + head + whole[34:], bytes(6), bytes(6))[14:34]) == 0xFFFF
 
 
-def total(octets: bytes) -> int:
+def total(octets: bytes | bytearray) -> int:
     """The one's complement sum of RFC 1071."""
     found = sum(int.from_bytes(octets[at : at + 2]) for at in range(0, len(octets), 2))
     return found % 0xFFFF or 0xFFFF
