@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dataplane.analysis.headers import time_to_live
+from dataplane.analysis.passing import sent_on
 from dataplane.engine import DataPlane
 from dataplane.load import load_topology
 from dataplane.model._probe_ends import senders_of
+from dataplane.probe import Probe
 from dataplane.trace import Action, Walk
 from dataplane.verdict import Verdict
 from fastpath.tracer import Overlay
@@ -59,6 +63,17 @@ def test_packets_around_and_inside_have_their_own() -> None:
     assert ttls(trace.forward, Action.ENCAPSULATE, Action.RETURN) == [255, 255]
     [out] = ttls(trace.forward, Action.DECAPSULATE)
     assert out == 63, "what the endpoint took before"
+
+
+@pytest.mark.parametrize(("ttl", "left"), [(2, 1), (1, None), (0, None)])
+@pytest.mark.parametrize(("source", "destination"), [("10.0.1.10", "10.0.2.10"), ("2001:db8::1", "2001:db8::2")])
+def test_what_has_come_to_its_end_is_not_sent_on(ttl: int, left: int | None, source: str, destination: str) -> None:
+    """RFC 1812, 5.3.1, and RFC 8200, 3: a router discards what it would have to send with a TTL of 0."""
+    plane = DataPlane(load_topology(APPLIANCE, file_name="lab.yaml"))
+    ends = ip_address(source), ip_address(destination)
+    frame = Probe(source=ends[0], destination=ends[1], protocol=17, ttl=ttl).frame(bytes(6), bytes(6))
+    sent = sent_on(plane, plane.port("fw/eth0"), frame, ends[1])
+    assert (None if sent is None else time_to_live(sent)) == left
 
 
 def test_an_instance_that_sends_on_takes_one() -> None:
