@@ -11,6 +11,8 @@ from unittest.mock import Mock
 import pytest
 
 from dataplane.errors import LabError
+from lab.control import NotRunningError
+from vpclab import observation
 from vpclab.lab import Lab
 from vpclab.node import Node
 
@@ -221,3 +223,72 @@ def test_a_connection_that_is_not_made_leaves_no_socket(error: type[BaseExceptio
     made.connect.side_effect = None
     assert Here(made).connect("b", 80) is made
     made.close.assert_called_once_with()
+
+
+TWO_ARMS = {
+    **NODE,
+    "interfaces": [
+        {"device": "eth0", "link": "vmtap", "port": 5, "mac": "02:00:00:00:00:05", "addresses": ["10.0.1.10"]},
+        {"device": "eth1", "link": "eth1", "port": 6, "mac": "02:00:00:00:00:06", "addresses": ["10.0.2.10"]},
+    ],
+}
+IP_PACKET = bytes.fromhex("4500001400000000401100000a00010a0a00010b")
+
+
+def test_packets_are_framed_as_the_kernel_of_the_node_would() -> None:
+    """From the interface's own MAC to that of whoever is asked for there, which is another one at another interface."""
+    macs = {5: "02:00:00:00:00:aa", 6: "02:00:00:00:00:bb"}
+    lab = Mock(ask=Mock(side_effect=lambda verb, *, port, destination: macs[port]))
+    node, line = Node(lab, TWO_ARMS), Mock()
+    node.socket = Mock(return_value=line)  # type: ignore[method-assign]
+    for interface in ("eth0", "eth0", "eth1"):
+        node.send(IP_PACKET, interface=interface)
+    first, again, other = (call.args[0] for call in line.send.call_args_list)
+    assert first == again == bytes.fromhex("0200000000aa0200000000050800") + IP_PACKET
+    assert other == bytes.fromhex("0200000000bb0200000000060800") + IP_PACKET
+    assert [call.kwargs for call in lab.ask.call_args_list] == [
+        {"port": 5, "destination": "10.0.1.11"},
+        {"port": 6, "destination": "10.0.1.11"},
+    ]
+    assert [call.args for call in line.bind.call_args_list] == [(("vmtap", 0),), (("eth1", 0),)]
+    node.send(first, interface="eth1")
+    assert line.send.call_args.args == (first,), "a frame goes as it is"
+    node.close()
+    assert line.close.call_count == 2
+    with pytest.raises(LabError, match="node web has no interface 'eth7'; it has eth0, eth1"):
+        node.send(IP_PACKET, interface="eth7")
+
+
+def test_nothing_runs_at_a_device_of_the_machine() -> None:
+    """Its namespace is the one that the lab was started from."""
+    lab = Mock(address_of=lambda name, *, source: "10.0.1.11")
+    node = Node(lab, {**TWO_ARMS, "attach": "tap:vmtap"})
+    for attempt in (node.run, node.run_here, node.popen):
+        with pytest.raises(LabError, match="web is tap:vmtap, a device of this machine"):
+            attempt(["true"])
+    with pytest.raises(LabError, match="a device of this machine"):
+        node.connect("b", 80)
+
+
+def test_a_program_that_does_not_come_back_is_an_error() -> None:
+    lab = Mock(ask=Mock(return_value={"problem": "", "programs": [{"name": "http"}]}))
+    node = Node(lab, TWO_ARMS)
+    assert node.restart("http") == [{"name": "http"}]
+    lab.ask.assert_called_once_with("restart", timeout_s=60.0, name="web", program="http")
+    lab.ask.return_value = {"problem": "http is not ready", "programs": []}
+    with pytest.raises(LabError, match="http is not ready"):
+        node.restart()
+
+
+@pytest.mark.parametrize(
+    ("is_running", "words"), [(True, "is just starting or going down; try again"), (False, "gone")]
+)
+def test_a_lab_that_does_not_listen_is_not_there_yet_or_not_any_more(
+    monkeypatch: pytest.MonkeyPatch, is_running: bool, words: str
+) -> None:
+    monkeypatch.setattr(observation, "ControlClient", Mock(side_effect=NotRunningError("gone")))
+    lab = Lab("fake", "", "")
+    lab._state = Mock(is_running=lambda: is_running)
+    lab._state.name = "fake"
+    with pytest.raises(NotRunningError, match=words):
+        lab.ask("status")
