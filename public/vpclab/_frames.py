@@ -165,8 +165,8 @@ def is_answer(frame: bytes, request: bytes) -> bool:
     """
     packet = frame[_ETHERNET_LENGTH:]
     got, asked = _l4(packet), _l4(request)
-    if got is None or asked is None or (packet[0] ^ request[0]) >> 4:
-        return False
+    if got is None or asked is None:
+        return False  # of two versions, no address is that of the other
     protocol, source, destination, start, _ = got
     asked_protocol, asked_source, asked_destination, asked_start, _ = asked
     body, asked_body = packet[start:], request[asked_start:]
