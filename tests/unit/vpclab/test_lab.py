@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from unittest.mock import Mock
 import pytest
 
 from dataplane.errors import LabError
-from lab.control import NotRunningError
+from lab.control import ImpostorError, NotRunningError
+from lab.state import LabState
 from vpclab import observation
 from vpclab.lab import Lab
 from vpclab.node import Node
@@ -97,6 +99,88 @@ def test_names_are_those_of_the_file_and_unique_unless_they_are_given(tmp_path: 
     nameless.write_text("version: 1\nvpcs: {v: {cidr: 10.0.0.0/16}}\n")
     assert Lab.load(nameless, unique=False).name == "town"
     assert Lab.from_dict({"version": 1, "vpcs": {}}, unique=False).name == "lab"
+
+
+def test_who_ends_with_this_process_and_whose_programs_must_be_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is detached runs on, and says which program is not ready; it is up all the same."""
+    begun = Mock(return_value=Mock(problem="http of web is not ready"))
+    monkeypatch.setattr("vpclab.lab.launch", begun)
+    lab = Lab("fake", "text", "lab.yaml")
+    for detached in (False, True):
+        assert lab.up(detached=detached) == "http of web is not ready"
+        [start] = begun.call_args.args
+        assert (start.name, start.text, start.file, start.resume) == ("fake", "text", "lab.yaml", False)
+        assert (start.strict, begun.call_args.kwargs["tied"]) == (not detached, not detached)
+    assert lab.resume() == "http of web is not ready"
+    [start] = begun.call_args.args
+    assert (start.resume, start.strict, start.text, begun.call_args.kwargs["tied"]) == (True, False, "", False)
+    monkeypatch.setattr(LabState, "is_running", lambda self: True)
+    with pytest.raises(LabError, match="lab 'fake' is running already; stop it first: vpclab down fake"):
+        lab.up()
+    assert begun.call_count == 3
+
+
+class Ending(Lab):
+    """One whose daemon is played: for how many looks it runs on, and what it says to `down`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, looks: int, said: Exception | None = None) -> None:
+        super().__init__("fake", "", "")
+        self.looks, self.said = looks, said
+        self.process, self.collected, self.now = Mock(pid=7, is_alive=lambda: False), Mock(return_value=[]), 0.0
+        self._state = Mock(is_running=self._is_running, path=Mock(exists=lambda: False))
+        self._state.name = "fake"
+        monkeypatch.setattr("vpclab.lab.recorded_process", lambda record: self.process)
+        monkeypatch.setattr("vpclab.lab.gc.collect", self.collected)
+        monkeypatch.setattr("vpclab.lab.time", Mock(monotonic=lambda: self.now, sleep=self._sleep))
+
+    def _is_running(self) -> bool:
+        self.looks -= 1
+        return self.looks >= 0
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += 1.0
+
+    def ask(self, verb: str, *, timeout_s: float = 30.0, **arguments: Any) -> Any:
+        assert verb == "down"
+        if self.said is not None:
+            raise self.said
+
+
+def test_down_waits_until_the_lab_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Ending(monkeypatch, looks=5)
+    node, tie, daemon = Mock(), Mock(), Mock()
+    lab._nodes["web"], lab._tie, lab._daemon = node, tie, daemon
+    lab.down()
+    assert (lab.looks, lab.now) == (-1, 5.0)
+    for ended in (node.close, tie.close, daemon.wait):
+        assert ended.call_count == 1
+    assert [vars(lab)[name] for name in ("_nodes", "_tie", "_daemon")] == [{}, None, None], "it may be started again"
+    lab.process.kill.assert_not_called()
+    lab.collected.assert_not_called()
+
+
+def test_what_is_left_of_a_lab_that_was_killed_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Ending(monkeypatch, looks=0, said=NotRunningError("gone"))
+    lab.down()
+    lab.collected.assert_called_once_with("fake")
+    lab.process.kill.assert_not_called()
+    dying = Ending(monkeypatch, looks=1)
+    cast("Any", dying._state).path.exists = lambda: True
+    dying.down()
+    dying.collected.assert_called_once_with("fake")  # it was killed while it went down
+
+
+@pytest.mark.parametrize("said", [NotRunningError("nobody listens"), ImpostorError("somebody else does")])
+def test_a_daemon_that_does_not_listen_is_told_by_a_signal(monkeypatch: pytest.MonkeyPatch, said: Exception) -> None:
+    lab = Ending(monkeypatch, looks=2, said=said)
+    lab.down()
+    lab.process.kill.assert_called_once_with(signal.SIGTERM)
+    lab.collected.assert_not_called()
+
+
+def test_a_lab_that_does_not_end_is_an_error_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LabError, match="lab 'fake' does not end; run: kill -9 7; vpclab gc"):
+        Ending(monkeypatch, looks=1000).down()
 
 
 class Asked(Lab):
