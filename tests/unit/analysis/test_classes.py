@@ -18,7 +18,7 @@ from dataplane.analysis.classes import (
 from dataplane.analysis.judge import judge
 from dataplane.analysis.oracle import Oracle
 from dataplane.load import load_topology
-from dataplane.model._probe_ends import Ends
+from dataplane.model._probe_ends import Ends, senders_of
 from dataplane.model.check import Check, ProbeProtocol
 from tests.unit.analysis.claims import EXAMPLES, example
 from tests.unit.model.building import instance, topology, vpc
@@ -156,6 +156,31 @@ def test_pings_are_of_the_family_of_the_address_and_nobody_is_asked_about_itself
         ("y", "10.0.2.20"),
         ("y", "2001:db8:10:1::10"),
     }
+
+
+TWINS = """
+version: 1
+vpcs:
+  left: &vpc {cidr: 10.0.0.0/16, internet_gateway: {}, subnets: {s: {cidr: 10.0.1.0/24}}}
+  right: *vpc
+instances:
+  a: {vpc: left, subnet: s, private_ip: 10.0.1.10, elastic_ip: 203.0.113.20}
+  b: {vpc: right, subnet: s, private_ip: 10.0.1.10, elastic_ip: 203.0.113.21}
+"""
+
+
+def test_two_vpcs_of_one_block_have_their_own_public_addresses() -> None:
+    """Nor is anybody asked for the address that is its own: that never leaves it."""
+    declared = load_topology(TWINS, file_name="lab.yaml")
+    found = {
+        each.node: [str(address) for address in addresses_of_sender(declared, each)] for each in senders_of(declared)
+    }
+    assert found == {"a": ["10.0.1.10", "203.0.113.20"], "b": ["10.0.1.10", "203.0.113.21"]}
+    asked = {
+        (each.sender.members[0].node, str(each.check.ends.destination))
+        for each in questions(declared, every_sample=False)
+    }
+    assert asked == {("a", "203.0.113.21"), ("b", "203.0.113.20")}
 
 
 @pytest.mark.parametrize("name", ["quickstart", "inspection-east-west", "three-tier"])

@@ -149,6 +149,27 @@ def test_gateways_show_all_their_addresses_and_their_counters(topology: Topology
     assert (private["gateway"], private["connectivity"], private["public"]) == ("v/inner", "private", [])
 
 
+def test_public_addresses_are_of_whoever_has_the_private_one_in_that_vpc() -> None:
+    twins = load_topology(
+        """
+version: 1
+vpcs:
+  left: &vpc {cidr: 10.0.0.0/16, internet_gateway: {}, subnets: {s: {cidr: 10.0.1.0/24}}}
+  right: {<<: *vpc, nat_gateways: {nat: {subnet: s, elastic_ip: 203.0.113.22, private_ip: 10.0.1.5}}}
+instances:
+  a: {vpc: left, subnet: s, private_ip: 10.0.1.10, elastic_ip: 203.0.113.20}
+  b: {vpc: right, subnet: s, private_ip: 10.0.1.10, elastic_ip: 203.0.113.21}
+""",
+        file_name="tables.yaml",
+    )
+    shown = {(row["public"], row["gateway"], row["private"], row["of"]) for row in tables.mappings(twins)}
+    assert shown == {
+        ("203.0.113.20", "left", "10.0.1.10", "interface a/eth0"),
+        ("203.0.113.21", "right", "10.0.1.10", "interface b/eth0"),
+        ("203.0.113.22", "right", "10.0.1.5", "nat-gateway right/nat"),
+    }
+
+
 def test_routes_say_where_they_come_from_and_who_uses_them(topology: Topology) -> None:
     rows = {row["destination"]: row for row in tables.routes(topology, "v/private")}
     origins = {destination: row["origin"] for destination, row in rows.items()}

@@ -17,6 +17,7 @@ from dataplane.engine import DataPlane
 from dataplane.errors import ConfigurationError, LabError
 from dataplane.load import load
 from lab import verbs as verbs_module
+from lab.change import Change
 from lab.control import RequestError
 from lab.flow_logs import Line
 from lab.node_status import NodeStatus, ProgramStatus
@@ -156,6 +157,42 @@ def test_a_trace_of_what_cannot_be_is_refused(verbs: Verbs, wrong: dict[str, Any
 def test_a_trace_that_nobody_answers_says_whose_rules_were_looked_at_in_vain(verbs: Verbs) -> None:
     found = verbs.trace({**TRACE, "source": "web"})
     assert found["forward"]["note"] == "security group store/db"
+
+
+def test_a_change_is_of_that_text_and_a_look_at_one_is_none(lab: Mock, verbs: Verbs) -> None:
+    lab.apply.return_value = ([Change(action="add", kind="instance", path="instances.x")], "x is not ready")
+    asked = {"text": "version: 1", "file": "new.yaml"}
+    assert verbs.apply({**asked, "dry_run": True}) == {
+        "changes": [{"action": "add", "kind": "instance", "path": "instances.x", "detail": ""}],
+        "problem": "x is not ready",
+    }
+    lab.apply.assert_called_once_with("version: 1", "new.yaml", dry_run=True)
+    verbs.apply({**asked, "dry_run": False})
+    lab.apply.assert_called_with("version: 1", "new.yaml", dry_run=False)
+    with pytest.raises(RequestError, match="argument 'dry_run' must be bool"):
+        verbs.apply(asked)
+
+
+def test_who_asks_is_not_who_is_asked_about(verbs: Verbs) -> None:
+    assert verbs.resolve({"source": "visitor", "destination": "web"}) == "203.0.113.20"
+    assert verbs.resolve({"source": "app", "destination": "web"}) == "10.0.1.10"
+    with pytest.raises(RequestError, match="lab quickstart has no node 'nobody'"):
+        verbs.resolve({"source": "nobody", "destination": "web"})
+
+
+def test_down_says_who_wanted_it(lab: Mock) -> None:
+    end = Mock()
+    Verbs(lab, end).down({})
+    end.assert_called_once_with("vpclab down")
+
+
+@pytest.mark.parametrize("points", [["web", "tcp", "port", "80"], ["web", "tcp port 80"]])
+def test_the_first_word_that_is_no_point_begins_the_filter(verbs: Verbs, points: list[str]) -> None:
+    stream = verbs.capture({"points": points, "filter": "", "split": True})
+    assert stream.first == {"sides": ["web/eth0"]}
+    stream.close()
+    with pytest.raises(RequestError):
+        verbs.capture({"points": points, "filter": "", "split": False})
 
 
 def test_a_status_has_seconds_and_what_each_node_has_sent(lab: Mock, verbs: Verbs) -> None:
