@@ -133,6 +133,13 @@ def test_dropped_for_something_else_or_by_somebody_else_is_not_as_expected(
     assert words in str(failed.value)
 
 
+def test_a_group_whose_rules_nobody_looked_at_did_not_drop_it(lab: Lab) -> None:
+    with pytest.raises(
+        AssertionError, match="so it is, but by interface web/eth0, security-group shop/web, not by 'shop/app'"
+    ):
+        expect_dropped(lab, "app", "web", 8080, by="shop/app")
+
+
 def test_what_arrives_was_not_dropped(lab: Lab) -> None:
     with pytest.raises(AssertionError, match="cannot visitor -> web tcp 80: not so: answered"):
         expect_dropped(lab, "visitor", "web", 80)

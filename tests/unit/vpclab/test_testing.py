@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -94,6 +95,41 @@ def test_declared_in_code() -> None:
     assert network.send("one", IP(src="198.51.100.1", dst="198.51.100.2") / ICMP()).reached == {"two"}
     with pytest.raises(ConfigurationError, match="vcps"):
         MemoryNetwork.from_dict({"version": 1, "vcps": {}})
+
+
+def test_a_subnet_is_one_of_its_vpc() -> None:
+    def vpc(block: int) -> dict[str, Any]:
+        return {"cidr": f"10.{block}.0.0/16", "subnets": {"data": {"cidr": f"10.{block}.1.0/24"}}}
+
+    instances = {name: {"vpc": name, "subnet": "data"} for name in ("left", "right")}
+    network = MemoryNetwork.from_dict({"version": 1, "vpcs": {"left": vpc(0), "right": vpc(1)}, "instances": instances})
+    assert network.nodes_in("data", vpc="left") == {"left"}
+    assert network.nodes_in("data", vpc="right") == {"right"}
+    with pytest.raises(VpclabError, match="2 subnets are called 'data'; there are left/data, right/data"):
+        network.nodes_in("data")
+
+
+def test_what_arrives_in_pieces_arrives(shop: MemoryNetwork) -> None:
+    """An internet gateway cuts what is larger than 1500 bytes and may be cut."""
+    result = shop.send("web", IP(src="10.0.1.10", dst="198.51.100.10") / UDP(sport=5, dport=6) / bytes(3000))
+    assert [each.cause for each in result.deliveries] == [Cause.FRAGMENT] * 3
+    assert result.reached == {"example"}
+
+
+def test_ports_of_nat_gateways_are_those_of_the_seed(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(SHOP)
+
+    def port(network: MemoryNetwork) -> int:
+        result = network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6))
+        return int(IP(result.deliveries[0].packet)[UDP].sport)
+
+    ports = []
+    for seed in range(5):
+        network = MemoryNetwork.load(file, seed=seed)
+        ports.append(port(network))
+        assert port(network.fresh()) == ports[-1]
+    assert len({*ports}) > 1
 
 
 # -- what is drawn
