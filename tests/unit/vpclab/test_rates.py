@@ -184,6 +184,12 @@ def test_a_look_of_top() -> None:
     assert len(lines) < 24, "it fits a terminal"
 
 
+def test_what_a_gateway_dropped_before_is_not_of_this_time() -> None:
+    before, after = ({"time_s": moment, "gateways": [gateway(1, 0, lost)]} for moment, lost in ((1.0, 5), (2.0, 7)))
+    [row] = rates.gateway_rates(before, after)
+    assert (row["no_port"], row["dropped"]) == (2, 2)
+
+
 def test_each_look_is_about_the_time_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not about all of it: what went by before is over."""
     slept: list[float] = []
