@@ -9,7 +9,7 @@ from dataplane.analysis.headers import forwarded, read_headers
 from dataplane.analysis.judge import judge
 from dataplane.engine import DataPlane, Emission
 from dataplane.probe import Probe, read_probe
-from tests.unit.analysis.claims import example
+from tests.unit.analysis.claims import example, names, the_result
 
 PORT = 41000
 RESET = 0x14
@@ -138,6 +138,23 @@ def test_the_answer_is_followed_back_through_translation() -> None:
     played.send(read_probe(arrived.frame).answer(), "example/eth0")
     assert played.found is Found.ANSWERED
     assert judge(1, played.course).why == "answered, seen as 203.0.113.10"
+
+
+def test_what_is_sent_again_after_the_answer_is_no_answer() -> None:
+    played = Played("quickstart", "can: app -> example, port: 80")
+    [arrived] = played.send(played.first(), "app/eth0")
+    played.send(read_probe(arrived.frame).answer(), "example/eth0")
+    played.send(played.first(), "app/eth0")
+    assert [leg.is_answer for leg in played.course.legs] == [False, True]
+
+
+def test_an_error_that_a_router_sends_is_not_the_packet_that_it_is_about() -> None:
+    """A NAT gateway carries 8500 bytes, and says so to the sender: nobody has seen the packet for that."""
+    result = the_result("quickstart", "cannot: app -> example, protocol: udp, port: 53, packet_size: 8600")
+    assert result.holds
+    assert names(result)["reason"] == "MTU_EXCEEDED"
+    [leg] = result.legs
+    assert (leg.receiver, leg.received, result.source_seen) == (None, "", "")
 
 
 def test_a_reset_is_an_answer() -> None:

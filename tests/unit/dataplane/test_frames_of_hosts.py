@@ -7,6 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from dataplane.engine import DataPlane
+from dataplane.errors import VpclabError
 from dataplane.load import load_topology
 
 LAB = """
@@ -55,6 +56,21 @@ def test_everybody_else_is_sent_to_by_the_router(plane: DataPlane, sender: str, 
     """Other subnets, the internet, the router itself; hosts on the internet share no link with each other."""
     port = plane.port(f"{sender}/eth0")
     assert plane.next_mac(port, ip_address(destination)) == plane.interface(port).router_mac
+
+
+def test_who_is_gone_has_no_port(plane: DataPlane) -> None:
+    """Its number stays its own, for what is told of the past; nothing can be sent there."""
+    number = plane.port("b/eth0")
+    text = LAB.format(arp="router")
+    without = "".join(line for line in text.splitlines(keepends=True) if not line.startswith("  b:"))
+    plane.apply(load_topology(without, file_name="lab.yaml"))
+    with pytest.raises(KeyError):
+        plane.port("b/eth0")
+    with pytest.raises(VpclabError, match="no interface is called 'b/eth0'"):
+        plane.trace("b", "10.0.1.10")
+    assert str(plane.names[number]) == "interface b/eth0"
+    plane.apply(load_topology(text, file_name="lab.yaml"))
+    assert plane.port("b/eth0") == number
 
 
 @pytest.mark.parametrize(("destination", "protocol", "kind"), [("10.0.1.11", 1, 8), ("2001:db8:1:1::11", 58, 128)])

@@ -181,6 +181,15 @@ def test_what_fills_a_frame_up_is_not_of_its_packet() -> None:
     assert packet_of(bytes(MACS / IP(src="10.0.1.10", dst="10.0.2.10", proto=1, len=21) / filling)).icmp is None
 
 
+def test_a_packet_is_not_longer_than_what_came_of_it() -> None:
+    """Whatever its header says: anybody may write 65535 there."""
+    for packet in (
+        IP(src="10.0.1.10", dst="10.0.2.10", len=65535) / UDP(),
+        IPv6(src="::1", dst="::2", plen=65535) / UDP(),
+    ):
+        assert packet_of(bytes(MACS / packet)).length_bytes == len(packet)
+
+
 def test_type_and_code_are_found_behind_extension_headers() -> None:
     assert packet_of(bytes(MACS / IP6 / IPv6ExtHdrHopByHop() / ICMPv6DestUnreach(code=4))).icmp == (1, 4)
 

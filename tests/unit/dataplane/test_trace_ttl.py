@@ -57,6 +57,25 @@ def test_the_last_one_is_that_of_the_frame_that_leaves(path: Path, monkeypatch: 
     assert compared
 
 
+def test_the_ttl_goes_on_where_a_packet_becomes_one_of_the_other_family() -> None:
+    """RFC 7915, 4.1 and 5.1: the translated packet has the TTL of the other, less one."""
+    [egress] = [path for path in EXAMPLES if path.stem == "ipv6-egress"]
+    plane = DataPlane(load_topology(egress))
+    trace = plane.trace("worker", "64:ff9b::198.51.100.20", port=80)
+    families = ["." in step.packet.source for hop in trace.forward.hops for step in hop.steps]
+    assert {*families} == {True, False}
+    sender = plane.port("worker/eth0")
+    address = plane.interface(sender).address6
+    assert address is not None
+    ends = address, ip_address("64:ff9b::198.51.100.20")
+    probe = Probe(source=ends[0], destination=ends[1], protocol=6, source_port=40000, destination_port=80)
+    _, [left] = plane.process([plane.frame(sender, probe)], [sender], 1000)
+    assert ttls(trace.forward)[-1] == time_to_live(left.frame)
+    assert ttls(trace.forward) == sorted(ttls(trace.forward), reverse=True)
+    assert trace.reply is not None
+    assert ttls(trace.reply) == sorted(ttls(trace.reply), reverse=True)
+
+
 def test_packets_around_and_inside_have_their_own() -> None:
     trace = DataPlane(load_topology(ONE, file_name="lab.yaml")).trace("app", DB)
     assert ttls(trace.forward, Action.SEND) == [64]

@@ -89,6 +89,7 @@ def test_a_nat_gateway_says_whether_it_knows_a_connection() -> None:
     asked = {"protocol": "tcp", "port": 80, "source_port": 40000}
     trace = network.trace("app", "198.51.100.10", **asked)
     assert told(trace.forward, "nat-gateway") == {(Action.TRANSLATE, "new connection")}
+    assert (str(trace.forward.object), trace.forward.rule) == ("interface example/eth0", None), "no rule stopped it"
     assert told(trace.reply, "nat-gateway") == {(Action.TRANSLATE, "reply of a known connection")}
     network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=40000, dport=80, flags="S"))
     trace = network.trace("app", "198.51.100.10", **asked)
