@@ -148,6 +148,15 @@ def test_what_is_sent_again_after_the_answer_is_no_answer() -> None:
     assert [leg.is_answer for leg in played.course.legs] == [False, True]
 
 
+def test_who_sends_it_once_more_is_no_instance_on_the_way() -> None:
+    """The first one dies of its TTL, so that the second has another end and is told, too."""
+    played = Played("quickstart", "can: app -> example, port: 80")
+    played.send(replace(played.first(), ttl=1), "app/eth0")
+    played.send(played.first(), "app/eth0")
+    assert [str(leg.sender) for leg in played.course.legs] == ["interface app/eth0"] * 2
+    assert not [each for each in judge(1, played.course).passed if each.startswith("instance:")]
+
+
 def test_an_error_that_a_router_sends_is_not_the_packet_that_it_is_about() -> None:
     """A NAT gateway carries 8500 bytes, and says so to the sender: nobody has seen the packet for that."""
     result = the_result("quickstart", "cannot: app -> example, protocol: udp, port: 53, packet_size: 8600")

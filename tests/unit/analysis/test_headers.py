@@ -99,6 +99,15 @@ def test_what_is_inside_a_tunnel() -> None:
     assert checksums == (built[IP].chksum, built[UDP].chksum)
 
 
+@pytest.mark.parametrize("words", [0, 1, 8, 63])
+def test_what_is_inside_is_found_behind_options(words: int) -> None:
+    """RFC 8926, 3.4: their length is told in words of four octets, in the lower six bits of the first."""
+    geneve = bytes([words, 0, 0x08, 0, 0, 0, 1, 0]) + bytes(4 * words)
+    inner = bytes(IP(src=A, dst=B) / TCP(sport=1000, dport=80))
+    outer = IP(src="10.9.0.1", dst="10.9.0.2") / UDP(sport=60000, dport=6081) / Raw(geneve + inner)
+    assert read_headers(frame(outer)).inside == flow(6, A, B, 1000, 80)
+
+
 def test_questions_for_a_neighbour_and_resets() -> None:
     assert read_headers(frame(ARP(op=1, psrc=A, pdst=B))).asked == ip_address(B).packed
     assert read_headers(frame(ARP(op=2, psrc=A, pdst=B))).asked is None
