@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.analysis.classes import (
+    TrafficClass,
     addresses_of_sender,
     can_be_asked,
     interface_classes,
@@ -66,6 +67,12 @@ def test_protocols_that_rules_name_and_one_for_all_others() -> None:
         vpcs={"shop": vpc(security_groups={"web": {"ingress": [rule(protocol=n) for n in (50, 89, 0, 255)]}})}
     )
     assert [each.protocol for each in traffic_classes(declared)] == [6, 17, 1, 50, 89, 47]
+
+
+def test_the_first_and_the_last_port_of_all_ranges_stand_for_them() -> None:
+    assert TrafficClass(protocol=6, ports=((1, 79), (81, 90), (100, 65535))).samples() == (1, 65535)
+    assert TrafficClass(protocol=6, ports=((80, 80),)).samples() == (80,)
+    assert TrafficClass(protocol=1).samples() == (None,)
 
 
 def members(**sections: Any) -> list[list[str]]:

@@ -181,6 +181,17 @@ checks: [{cannot: a -> b, port: 80}]
 """
 
 
+def test_a_rule_that_stopped_it_is_named_and_no_other() -> None:
+    """Rule * is the last of a network ACL: it is not what a numbered rule denied."""
+    numbered, last = decided(
+        example("quickstart", "cannot: visitor -> web, port: 22", "cannot: visitor -> web, port: 443")
+    )
+    by, code = "DROPPED by network-acl shop/edge", "[SUBNET_ACL_RESTRICTION]"
+    text = "denied by the network ACL on the way into the subnet"
+    assert numbered.why == f"{by}: acl-rule shop/edge ingress 90 deny tcp 22 from 0.0.0.0/0: {text} {code}"
+    assert last.why == f"{by} (rule *, as no other matches): {text} {code}"
+
+
 def test_all_groups_that_were_looked_at_in_vain_are_named() -> None:
     """The rules of all groups of an interface hold together, so none of them has one that allows it."""
     [result] = decided(load_topology(TWO_GROUPS, file_name="lab.yaml"))

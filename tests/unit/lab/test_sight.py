@@ -161,6 +161,18 @@ def test_where_interfaces_are_and_what_the_internet_calls_them(twins: Mock) -> N
     assert of_host["public_addresses"] == ["198.51.100.10", "2001:db8:ffff::10"]
 
 
+def test_a_device_of_the_machine_is_listened_to_by_its_own_name(twins: Mock) -> None:
+    """What the lab file calls eth0 of it is called otherwise where the lab was started."""
+    text = TWINS.replace("private_ip: 10.0.1.12,", 'private_ip: 10.0.1.12, attach: "tap:vm0",')
+    twins.topology = load_topology(text, file_name="lab.yaml")
+    twins.plans = {plan.name: plan for plan in plan_nodes(twins.topology, twins.data_plane.names)}
+    of = {name: sight.node(twins, name)["interfaces"][0] for name in ("a", "c")}
+    assert {name: (each["device"], each["link"]) for name, each in of.items()} == {
+        "a": ("eth0", "eth0"),
+        "c": ("eth0", "vm0"),
+    }
+
+
 def test_a_node_has_sent_what_its_port_received() -> None:
     row = {"rx_frames": 1, "rx_packets": 2, "rx_bytes": 3, "tx_frames": 4, "tx_packets": 5, "tx_bytes": 6}
     found = sight.counters({**row, "errors_withheld": 7, "reasons": {Reason.NO_ROUTE: 8, Reason.TTL_EXCEEDED: 1}})

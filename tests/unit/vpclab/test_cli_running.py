@@ -21,6 +21,7 @@ from lab.capture_stream import Followed
 from lab.gc import NotRemovedError, Removed
 from vpclab.cli import cli, questions
 from vpclab.lab import Lab
+from vpclab.node import PingResult
 
 RIGHT = """\
 version: 1
@@ -185,6 +186,18 @@ def test_a_command_that_cannot_be_run_ends_as_in_a_shell(lab: Mock, error: type[
     lab.__getitem__ = lambda self, name: Mock(run_here=Mock(side_effect=error))
     assert run("exec", "web", "--", "nothing").exit_code == status
     assert run("exec", "web", "--").exit_code == 2
+
+
+@pytest.mark.parametrize(("size", "traced"), [("56", 56), ("65000", 65000), ("65507", 65000)])
+def test_the_largest_ping_is_traced_as_large_as_a_trace_takes(lab: Mock, size: str, traced: int) -> None:
+    """65507 bytes are the most that fit into an IPv4 packet with a header of ICMP; a trace takes 65000."""
+    node = Mock(ping=Mock(return_value=PingResult(sent=3, received=3, average_ms=1.0, output="PING")))
+    lab.__getitem__ = lambda self, name: node
+    walk = Walk(hops=STEPS, verdict=Verdict.FORWARD, object=Name("interface", "db/eth0"))
+    lab.trace.return_value = Trace(source="web", destination="db", forward=walk, reply=walk)
+    assert run("ping", "web", "db", "-s", size).exit_code == 0
+    assert node.ping.call_args.kwargs["size_bytes"] == int(size)
+    assert lab.trace.call_args.kwargs["size_bytes"] == traced
 
 
 # -- what is followed ------------------------------------------------------------------------------------
