@@ -153,7 +153,7 @@ def test_a_story_is_one_direction_and_says_so(packet: Any, verdict: str) -> None
     lines: list[bytes] = []
     stories.run(lines.append, lambda seconds: True)
     told = json.loads(b"".join(lines).splitlines()[0])["trace"]
-    assert told["forward"]["verdict"] == verdict
+    assert (told["forward"]["verdict"], told["forward"]["rule"]) == (verdict, None), "no rule dropped it"
     assert (told["story"], told["reachable"], told["reply"]) == (True, False, None)
     read = Trace.from_json(told)
     assert (read.is_story, read.to_json()) == (True, told)

@@ -28,21 +28,27 @@ def ttls(walk: Walk, *actions: Action) -> list[int]:
     return [step.packet.ttl for hop in walk.hops for step in hop.steps if not actions or step.action in actions]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_the_last_one_is_that_of_the_frame_that_leaves(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through gateways, NAT64, load balancers and appliances."""
-    plane = DataPlane(load_topology(path))
-    left: list[int] = []
+@pytest.fixture
+def left(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The TTLs of the frames that left at the end of each traced way."""
+    found: list[int] = []
     follow = DataPlane._follow
 
     def noted(self: DataPlane, frame: bytes, port: int, overlay: Overlay, now_ms: int) -> dict[str, Any]:
         answer = follow(self, frame, port, overlay, now_ms)
         if answer["verdict"] == Verdict.FORWARD:
             out = answer["frame"]
-            left.append(out[22] if out[12:14] == b"\x08\x00" else out[21])
+            found.append(out[22] if out[12:14] == b"\x08\x00" else out[21])
         return answer
 
     monkeypatch.setattr(DataPlane, "_follow", noted)
+    return found
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_last_one_is_that_of_the_frame_that_leaves(left: list[int], path: Path) -> None:
+    """Through gateways, NAT64, load balancers and appliances."""
+    plane = DataPlane(load_topology(path))
     compared = 0
     for source, destination in permutations(senders_of(plane.topology), 2):
         for address in (destination.address4, destination.address6):
@@ -57,23 +63,39 @@ def test_the_last_one_is_that_of_the_frame_that_leaves(path: Path, monkeypatch: 
     assert compared
 
 
-def test_the_ttl_goes_on_where_a_packet_becomes_one_of_the_other_family() -> None:
-    """RFC 7915, 4.1 and 5.1: the translated packet has the TTL of the other, less one."""
-    [egress] = [path for path in EXAMPLES if path.stem == "ipv6-egress"]
-    plane = DataPlane(load_topology(egress))
-    trace = plane.trace("worker", "64:ff9b::198.51.100.20", port=80)
+BEHIND_A_TARGET = ONE.replace(
+    """\
+          - {destination: "::/0", target: internet-gateway}
+      apps:""",
+    """\
+          - {destination: "::/0", target: internet-gateway}
+          - {destination: "64:ff9b::/96", target: "nat-gateway:nat"}
+      apps:""",
+).replace(
+    "    security_groups:",
+    "    nat_gateways: {nat: {subnet: gwlbe, elastic_ip: 203.0.113.10}}\n    security_groups:",
+    1,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "sender", "far", "spent"),
+    [
+        (EXAMPLES[0].with_name("ipv6-egress.yaml").read_text(), "worker", "198.51.100.20", 2),
+        (BEHIND_A_TARGET, "app", "198.51.100.10", 4),
+    ],
+    ids=["NAT64", "a target before it"],
+)
+def test_the_ttl_goes_on_where_a_packet_becomes_one_of_the_other_family(
+    left: list[int], text: str, sender: str, far: str, spent: int
+) -> None:
+    """Each gateway and each crossing of an endpoint takes one; a translator goes on from there (RFC 7915, 5.1)."""
+    plane = DataPlane(load_topology(text, file_name="lab.yaml"))
+    trace = plane.trace(sender, f"64:ff9b::{far}")
     families = ["." in step.packet.source for hop in trace.forward.hops for step in hop.steps]
     assert {*families} == {True, False}
-    sender = plane.port("worker/eth0")
-    address = plane.interface(sender).address6
-    assert address is not None
-    ends = address, ip_address("64:ff9b::198.51.100.20")
-    probe = Probe(source=ends[0], destination=ends[1], protocol=6, source_port=40000, destination_port=80)
-    _, [left] = plane.process([plane.frame(sender, probe)], [sender], 1000)
-    assert ttls(trace.forward)[-1] == time_to_live(left.frame)
-    assert ttls(trace.forward) == sorted(ttls(trace.forward), reverse=True)
     assert trace.reply is not None
-    assert ttls(trace.reply) == sorted(ttls(trace.reply), reverse=True)
+    assert left == [ttls(trace.forward)[-1], ttls(trace.reply)[-1]] == [64 - spent, 63]
 
 
 def test_packets_around_and_inside_have_their_own() -> None:

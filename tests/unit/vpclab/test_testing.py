@@ -18,6 +18,7 @@ from scapy.layers.inet6 import IPv6
 
 import vpclab.testing
 from dataplane.errors import ConfigurationError, VpclabError
+from dataplane.load import load_topology
 from dataplane.topology import Topology
 from dataplane.verdict import Reason, Verdict
 from tests.scenario.labs import SHOP
@@ -220,6 +221,45 @@ def test_senders_and_destinations_are_kept_to(shop: MemoryNetwork) -> None:
         packets(shop.topology, senders=[])
     with pytest.raises(ValueError, match=r"10\.0\.2"):
         packets(shop.topology, destinations=["10.0.2"])
+
+
+HALVES = load_topology(
+    """
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: ["2001:db8:10::/56"]
+    subnets: {s: {cidr: 10.0.1.0/24, ipv6_cidr: "2001:db8:10:1::/64"}}
+    security_groups:
+      halves:
+        ingress: [{protocol: tcp, ports: 80, source: 0.0.0.0/1}, {protocol: tcp, ports: 80, source: 128.0.0.0/1}]
+instances:
+  four: {vpc: v, subnet: s, private_ip: 10.0.1.10}
+  six: {vpc: v, subnet: s, private_ip: 10.0.1.11, ipv6_address: "2001:db8:10:1::11"}
+""",
+    file_name="halves.yaml",
+)
+LENGTHS = {mtu + around for mtu in (1500, 8500, 9001) for around in (-1, 0, 1)}
+
+
+@given(packets(HALVES))
+@settings(max_examples=50)
+def test_nothing_is_drawn_from_beyond_the_ends_of_an_address_space(sending: Sending) -> None:
+    assert sending.node in ("four", "six")
+
+
+@given(packets(HALVES, senders=["four"], destinations=["2001:db8:10:1::99"]))
+@settings(max_examples=50)
+def test_who_has_no_address_of_a_family_can_only_take_somebody_else_s(sending: Sending) -> None:
+    assert IPv6(sending.packet).src == "2001:db8:10:1::11"
+
+
+@given(packets(HALVES, senders=["six"], destinations=["2001:db8:10:1::99", "10.0.1.99"]))
+@settings(max_examples=200)
+def test_sizes_are_small_or_around_an_mtu_in_either_family(sending: Sending) -> None:
+    """Of the whole packet: MTUs are of IP packets, headers included (RFC 8200, 5; RFC 791)."""
+    assert len(sending.packet) < 100 or len(sending.packet) in LENGTHS
 
 
 # -- what users get
