@@ -25,6 +25,8 @@ _ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
 _ICMPV6_ERRORS = frozenset({1, 2, 3, 4})
 _ICMP_ANSWERS = {0: 8, 14: 13}
 _ICMPV6_ANSWERS = {129: 128}
+_ICMP_LENGTH = 8
+"""Of a message without payload (RFC 792, RFC 4443)."""
 
 # linux/if_packet.h, linux/if_ether.h and linux/virtio_net.h; the socket module has no names for these.
 _SOL_PACKET, _PACKET_STATISTICS, _PACKET_VNET_HDR = 263, 6, 15
@@ -163,8 +165,8 @@ def is_answer(frame: bytes, request: bytes) -> bool:
     """
     packet = frame[_ETHERNET_LENGTH:]
     got, asked = _l4(packet), _l4(request)
-    if got is None or asked is None or (packet[0] ^ request[0]) >> 4:
-        return False
+    if got is None or asked is None:
+        return False  # of two versions, no address is that of the other
     protocol, source, destination, start, _ = got
     asked_protocol, asked_source, asked_destination, asked_start, _ = asked
     body, asked_body = packet[start:], request[asked_start:]
@@ -181,6 +183,8 @@ def is_answer(frame: bytes, request: bytes) -> bool:
         return body[0:2] == asked_body[2:4] and body[2:4] == asked_body[0:2]
     if protocol in (_ICMP, _ICMPV6):
         answers = _ICMP_ANSWERS if protocol == _ICMP else _ICMPV6_ANSWERS
+        if min(len(body), len(asked_body)) < _ICMP_LENGTH:
+            return False  # cut short, or only a header of IP: whose it is nobody can tell
         return answers.get(body[0]) == asked_body[0] and body[4:8] == asked_body[4:8]
     return True
 

@@ -39,6 +39,7 @@ def test_packets_and_bytes() -> None:
     network.send("far", IP(src=FAR, dst=PUBLIC) / UDP(sport=54, dport=outside[UDP].sport))
     network.send("b1", IP(src=B1, dst=FAR, proto=50) / bytes(20))
     assert counted(network, *packets, "PacketsDropCount") == (2, 1, 3, 2, 2)
+    assert counted(network, *sizes) == (100 + 40, 100, 400 + 28, 400), "what is dropped came in, and did not go out"
 
 
 @behaviour(

@@ -5,6 +5,7 @@ The file is ``$XDG_STATE_HOME/vpclab/.learn.json``. No lab is called that: names
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -70,5 +71,6 @@ def _write(lesson: str, value: Progress) -> None:
         draft.write_text(text)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there may be no folder that it could be in, or one that is read-only
+            draft.unlink(missing_ok=True)
         raise LabError(f"{path} cannot be written: {error.strerror}") from error

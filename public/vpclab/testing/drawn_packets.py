@@ -152,7 +152,7 @@ def _in_words(probe: Probe, flags: str) -> str:
 
 
 def _edges(topology: Topology) -> _Edges:
-    placed = [each for each in topology.interfaces if each.is_attached and each.kind != "nat-gateway"]
+    placed = [each for each in topology.interfaces if each.is_attached]
     senders: dict[str, tuple[_Address, ...]] = {each.path: (*each.addresses4, *each.addresses6) for each in placed}
     for host in topology.hosts.values():
         senders[host.path] = (host.address, *([host.ipv6_address] if host.ipv6_address is not None else []))

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dataplane.analysis.classes import (
+    TrafficClass,
     addresses_of_sender,
     can_be_asked,
     interface_classes,
@@ -18,7 +19,7 @@ from dataplane.analysis.classes import (
 from dataplane.analysis.judge import judge
 from dataplane.analysis.oracle import Oracle
 from dataplane.load import load_topology
-from dataplane.model._probe_ends import Ends
+from dataplane.model._probe_ends import Ends, senders_of
 from dataplane.model.check import Check, ProbeProtocol
 from tests.unit.analysis.claims import EXAMPLES, example
 from tests.unit.model.building import instance, topology, vpc
@@ -68,6 +69,12 @@ def test_protocols_that_rules_name_and_one_for_all_others() -> None:
     assert [each.protocol for each in traffic_classes(declared)] == [6, 17, 1, 50, 89, 47]
 
 
+def test_the_first_and_the_last_port_of_all_ranges_stand_for_them() -> None:
+    assert TrafficClass(protocol=6, ports=((1, 79), (81, 90), (100, 65535))).samples() == (1, 65535)
+    assert TrafficClass(protocol=6, ports=((80, 80),)).samples() == (80,)
+    assert TrafficClass(protocol=1).samples() == (None,)
+
+
 def members(**sections: Any) -> list[list[str]]:
     return [[each.node for each in kind.members] for kind in interface_classes(topology(**sections))]
 
@@ -113,6 +120,74 @@ def test_targets_of_routes_and_balancers_stand_for_themselves() -> None:
         ["db"],
         ["fw"],
     ]
+
+
+def test_a_target_that_is_named_by_its_address_stands_for_itself() -> None:
+    groups = {"fleet": {"target_type": "ip", "targets": ["10.0.1.10"]}}
+    shop = vpc(target_groups=groups, gateway_load_balancers={"lb": {"subnets": ["one"], "target_group": "fleet"}})
+    same = {name: instance(private_ip=f"10.0.1.{number}") for number, name in enumerate("abc", start=10)}
+    assert members(vpcs={"shop": shop}, instances=same) == [["a"], ["b", "c"]]
+    del shop["gateway_load_balancers"], shop["target_groups"]
+    assert members(vpcs={"shop": shop}, instances=same) == [["a", "b", "c"]]
+
+
+BOTH_FAMILIES = """
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: ["2001:db8:10::/56"]
+    subnets:
+      one: {cidr: 10.0.1.0/24, ipv6_cidr: "2001:db8:10:1::/64"}
+      two: {cidr: 10.0.2.0/24, ipv6_cidr: "2001:db8:10:2::/64"}
+    network_interfaces:
+      second: {subnet: two, private_ips: [10.0.2.20], attachment: {instance: fw, device_index: 1}}
+instances:
+  fw: {vpc: v, subnet: one, private_ip: 10.0.1.10, ipv6_address: "2001:db8:10:1::10"}
+  y: {vpc: v, subnet: two, private_ip: 10.0.2.10, ipv6_address: "2001:db8:10:2::10"}
+"""
+
+
+def test_pings_are_of_the_family_of_the_address_and_nobody_is_asked_about_itself() -> None:
+    """ICMP is protocol 1, of IPv6 58, whatever else a node has; its second interface is no other node."""
+    declared = load_topology(BOTH_FAMILIES, file_name="lab.yaml")
+    asked = [each.check.resolve(declared) for each in questions(declared, every_sample=False)]
+    assert {(each.destination.version, each.protocol) for each in asked if each.protocol in (1, 58)} == {
+        (4, 1),
+        (6, 58),
+    }
+    assert {(each.sender.node, str(each.destination)) for each in asked} == {
+        ("fw", "10.0.2.10"),
+        ("fw", "2001:db8:10:2::10"),
+        ("y", "10.0.1.10"),
+        ("y", "10.0.2.20"),
+        ("y", "2001:db8:10:1::10"),
+    }
+
+
+TWINS = """
+version: 1
+vpcs:
+  left: &vpc {cidr: 10.0.0.0/16, internet_gateway: {}, subnets: {s: {cidr: 10.0.1.0/24}}}
+  right: *vpc
+instances:
+  a: {vpc: left, subnet: s, private_ip: 10.0.1.10, elastic_ip: 203.0.113.20}
+  b: {vpc: right, subnet: s, private_ip: 10.0.1.10, elastic_ip: 203.0.113.21}
+"""
+
+
+def test_two_vpcs_of_one_block_have_their_own_public_addresses() -> None:
+    """Nor is anybody asked for the address that is its own: that never leaves it."""
+    declared = load_topology(TWINS, file_name="lab.yaml")
+    found = {
+        each.node: [str(address) for address in addresses_of_sender(declared, each)] for each in senders_of(declared)
+    }
+    assert found == {"a": ["10.0.1.10", "203.0.113.20"], "b": ["10.0.1.10", "203.0.113.21"]}
+    asked = {
+        (each.sender.members[0].node, str(each.check.ends.destination))
+        for each in questions(declared, every_sample=False)
+    }
+    assert asked == {("a", "203.0.113.21"), ("b", "203.0.113.20")}
 
 
 @pytest.mark.parametrize("name", ["quickstart", "inspection-east-west", "three-tier"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dataplane.analysis.course import Course, Found
 from dataplane.analysis.headers import forwarded, read_headers
 from dataplane.analysis.judge import judge
 from dataplane.engine import DataPlane, Emission
 from dataplane.probe import Probe, read_probe
-from tests.unit.analysis.claims import example
+from tests.unit.analysis.claims import example, names, the_result
 
 PORT = 41000
+RESET = 0x14
+"""RST and ACK (RFC 9293, 3.1)."""
 
 
 class Played:
@@ -119,6 +123,14 @@ def test_an_appliance_that_answers_in_its_place() -> None:
     assert played.why() == "not proven: it never arrived: interface fw/eth0 answered in its place"
 
 
+def test_an_appliance_that_refuses_in_its_place() -> None:
+    """Its reset does not say that the way is open, and that nobody listens at the end of it."""
+    played = Played("inspection", "cannot: customer -> web, port: 8080")
+    [inspected] = played.send(played.first(), "customer/eth0")
+    played.send(replace(read_probe(inspected.frame).answer(), tcp_flags=RESET), "fw/eth0")
+    assert (played.found, judge(1, played.course).refused) == (Found.LOST, False)
+
+
 def test_the_answer_is_followed_back_through_translation() -> None:
     played = Played("quickstart", "can: app -> example, port: 80")
     [arrived] = played.send(played.first(), "app/eth0")
@@ -128,20 +140,38 @@ def test_the_answer_is_followed_back_through_translation() -> None:
     assert judge(1, played.course).why == "answered, seen as 203.0.113.10"
 
 
+def test_what_is_sent_again_after_the_answer_is_no_answer() -> None:
+    played = Played("quickstart", "can: app -> example, port: 80")
+    [arrived] = played.send(played.first(), "app/eth0")
+    played.send(read_probe(arrived.frame).answer(), "example/eth0")
+    played.send(played.first(), "app/eth0")
+    assert [leg.is_answer for leg in played.course.legs] == [False, True]
+
+
+def test_who_sends_it_once_more_is_no_instance_on_the_way() -> None:
+    """The first one dies of its TTL, so that the second has another end and is told, too."""
+    played = Played("quickstart", "can: app -> example, port: 80")
+    played.send(replace(played.first(), ttl=1), "app/eth0")
+    played.send(played.first(), "app/eth0")
+    assert [str(leg.sender) for leg in played.course.legs] == ["interface app/eth0"] * 2
+    assert not [each for each in judge(1, played.course).passed if each.startswith("instance:")]
+
+
+def test_an_error_that_a_router_sends_is_not_the_packet_that_it_is_about() -> None:
+    """A NAT gateway carries 8500 bytes, and says so to the sender: nobody has seen the packet for that."""
+    result = the_result("quickstart", "cannot: app -> example, protocol: udp, port: 53, packet_size: 8600")
+    assert result.holds
+    assert names(result)["reason"] == "MTU_EXCEEDED"
+    [leg] = result.legs
+    assert (leg.receiver, leg.received, result.source_seen) == (None, "", "")
+
+
 def test_a_reset_is_an_answer() -> None:
     played = Played("quickstart", "can: app -> example, port: 81")
     [arrived] = played.send(played.first(), "app/eth0")
-    answer = read_probe(arrived.frame).answer()
-    reset = Probe(
-        source=answer.source,
-        destination=answer.destination,
-        protocol=6,
-        source_port=answer.source_port,
-        destination_port=answer.destination_port,
-        tcp_flags=0x14,
-    )
-    played.send(reset, "example/eth0")
-    assert judge(1, played.course).why == "answered, by a reset: nobody listens, seen as 203.0.113.10"
+    played.send(replace(read_probe(arrived.frame).answer(), tcp_flags=RESET), "example/eth0")
+    result = judge(1, played.course)
+    assert (result.why, result.refused) == ("answered, by a reset: nobody listens, seen as 203.0.113.10", True)
 
 
 def test_packets_of_others_say_nothing() -> None:
@@ -166,3 +196,13 @@ def test_a_neighbour_that_nobody_is() -> None:
     played.receive(head + arp + played.resolved.destination.packed, port)
     assert played.found is Found.BLOCKED
     assert "nobody in this subnet has the address" in judge(1, played.course).why
+
+
+def test_what_another_node_asks_for_is_no_question_of_the_sender() -> None:
+    """web looks for the same address that app's probe, which nobody has sent yet, is for."""
+    played = Played("quickstart", "cannot: app -> 10.0.1.99, port: 80")
+    port = played.plane.port("web/eth0")
+    mac = played.plane.interface(port).mac
+    arp = b"\0\1\x08\0\6\4\0\1" + mac + bytes([10, 0, 1, 10]) + bytes(6) + bytes([10, 0, 1, 99])
+    played.receive(b"\xff" * 6 + mac + b"\x08\x06" + arp, port)
+    assert (played.found, played.course.legs) == (Found.UNSENT, [])

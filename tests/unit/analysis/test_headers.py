@@ -99,6 +99,15 @@ def test_what_is_inside_a_tunnel() -> None:
     assert checksums == (built[IP].chksum, built[UDP].chksum)
 
 
+@pytest.mark.parametrize("words", [0, 1, 8, 63])
+def test_what_is_inside_is_found_behind_options(words: int) -> None:
+    """RFC 8926, 3.4: their length is told in words of four octets, in the lower six bits of the first."""
+    geneve = bytes([words, 0, 0x08, 0, 0, 0, 1, 0]) + bytes(4 * words)
+    inner = bytes(IP(src=A, dst=B) / TCP(sport=1000, dport=80))
+    outer = IP(src="10.9.0.1", dst="10.9.0.2") / UDP(sport=60000, dport=6081) / Raw(geneve + inner)
+    assert read_headers(frame(outer)).inside == flow(6, A, B, 1000, 80)
+
+
 def test_questions_for_a_neighbour_and_resets() -> None:
     assert read_headers(frame(ARP(op=1, psrc=A, pdst=B))).asked == ip_address(B).packed
     assert read_headers(frame(ARP(op=2, psrc=A, pdst=B))).asked is None
@@ -155,6 +164,22 @@ def test_forwarding_takes_one_from_the_ttl_and_keeps_the_checksum_right(ttl: int
     del sent[IP].chksum
     assert Ether(bytes(sent))[IP].chksum == checksum
     assert Ether(forwarded(frame(IPv6(src=A6, dst=B6, hlim=ttl) / UDP()), b"\1" * 6, b"\2" * 6))[IPv6].hlim == ttl - 1
+
+
+def test_the_checksum_of_what_is_forwarded_is_right_whatever_it_was() -> None:
+    """RFC 1624 has sums with an end-around carry: the words of a header whose checksum is right add up to 0xffff."""
+    whole = frame(IP(src=A, dst=B, ttl=64, id=0) / UDP())
+    for number in range(0, 0x10000, 37):
+        head = bytearray(whole[14:34])
+        head[4:6], head[10:12] = number.to_bytes(2), b"\0\0"
+        head[10:12] = (0xFFFF - total(head)).to_bytes(2)
+        assert total(forwarded(whole[:14] + head + whole[34:], bytes(6), bytes(6))[14:34]) == 0xFFFF
+
+
+def total(octets: bytes | bytearray) -> int:
+    """The one's complement sum of RFC 1071."""
+    found = sum(int.from_bytes(octets[at : at + 2]) for at in range(0, len(octets), 2))
+    return found % 0xFFFF or 0xFFFF
 
 
 def test_a_datagram_to_the_port_of_tunnels_is_none_because_of_that() -> None:

@@ -64,6 +64,30 @@ def test_everybody_has_a_line_for_everybody_else() -> None:
     assert in_words(found["neighbour/eth0", "10.80.2.10"]["reaches"]) == "tcp all; udp all; icmp; protocol 50"
 
 
+TWO_ARMS = """
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    subnets: {one: {cidr: 10.0.1.0/24}, two: {cidr: 10.0.2.0/24}}
+    network_interfaces:
+      of-p: {subnet: two, private_ips: [10.0.2.10], attachment: {instance: p, device_index: 1}}
+      of-q: {subnet: two, private_ips: [10.0.2.11], attachment: {instance: q, device_index: 1}}
+instances:
+  p: {vpc: v, subnet: one, private_ip: 10.0.1.10}
+  q: {vpc: v, subnet: one, private_ip: 10.0.1.11}
+"""
+
+
+def test_nobody_has_a_line_for_another_interface_of_its_own() -> None:
+    """Two are of one kind with either arm; what goes from one arm to the other never leaves its kernel."""
+    topology = load_topology(TWO_ARMS, file_name="lab.yaml")
+    oracle, asked = Oracle(topology), list(questions(topology, every_sample=False))
+    rows = [row_of(judge(1, oracle.follow(each.check.resolve(topology)))) for each in asked]
+    found = {(line["from"][0], line["to"][0]) for line in derive(topology, asked, rows)}
+    assert found == {("p", "q"), ("q", "p")}
+
+
 def test_what_nobody_could_tell_is_neither() -> None:
     for line in matrix("quickstart", found="lost").values():
         assert (line["reaches"], line["stopped"]) == ([], [])

@@ -201,3 +201,37 @@ def test_a_datagram_to_the_port_of_tunnels_is_followed_through_one() -> None:
     result = the_result("inspection-edge", "cannot: customer -> web, protocol: udp, port: 6081")
     assert result.holds, result.why
     assert names(result) == {"object": "interface web/eth0", "rule": None, "reason": "GROUP_INGRESS"}
+
+
+TWINS = """
+version: 1
+vpcs:
+  a:
+    cidr: 10.0.0.0/16
+    subnets: {{s: {{cidr: 10.0.1.0/24, route_table: t}}}}
+    route_tables: {{t: {{routes: [{{destination: 10.1.0.0/16, target: "peering:a-{answers}"}}]}}}}
+    security_groups: {{open: {{ingress: [{{protocol: all, source: 0.0.0.0/0}}]}}}}
+  b: &twin
+    cidr: 10.1.0.0/16
+    subnets: {{s: {{cidr: 10.1.1.0/24, route_table: t}}}}
+    route_tables: {{t: {{routes: [{{destination: 10.0.0.0/16, target: "peering:a-b"}}]}}}}
+    security_groups: {{open: {{ingress: [{{protocol: all, source: 0.0.0.0/0}}]}}}}
+  c:
+    <<: *twin
+    route_tables: {{t: {{routes: [{{destination: 10.0.0.0/16, target: "peering:a-c"}}]}}}}
+peerings: {{a-b: {{requester: a, accepter: b}}, a-c: {{requester: a, accepter: c}}}}
+instances:
+  far: {{vpc: a, subnet: s, private_ip: 10.0.1.10, security_groups: [open]}}
+  mine: {{vpc: b, subnet: s, private_ip: 10.1.1.10, security_groups: [open]}}
+  other: {{vpc: c, subnet: s, private_ip: 10.1.1.10, security_groups: [open]}}
+checks: [{{can: mine -> 10.0.1.10, port: 80}}]
+"""
+
+
+@pytest.mark.parametrize(("answers", "holds"), [("b", True), ("c", False)])
+def test_an_answer_to_another_of_the_same_address_is_none(answers: str, holds: bool) -> None:
+    """Two VPCs of one block: the answer goes by the peering that the route table of who answers names."""
+    [result] = decided(load_topology(TWINS.format(answers=answers), file_name="twins.yaml"))
+    assert result.holds is holds
+    if not holds:
+        assert result.why == "the answer arrived at interface other/eth0, which did not send it on"

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 from dataplane.analysis.told import as_junit, document, row_of, story
+from dataplane.load import load_topology
 from tests.unit.analysis.claims import decided, example, the_result
 
 
@@ -138,3 +139,61 @@ def test_json_holds_what_decided() -> None:
     assert (reached["refused"], blocked["refused"]) == (False, False)
     assert reached["passed"] == ["nat-gateway:shop/nat", "internet-gateway:shop"]
     assert [leg["receiver"]["path"] for leg in reached["legs"]] == ["example/eth0", "app/eth0"]
+
+
+SHARED = """
+version: 1
+vpcs:
+  far: {cidr: 100.64.0.0/16, subnets: {s: {cidr: 100.64.1.0/24, route_table: t}},
+    route_tables: {t: {routes: [{destination: 10.0.0.0/16, target: "peering:p"}]}}}
+  near:
+    cidr: 10.0.0.0/16
+    internet_gateway: {}
+    subnets: {s: {cidr: 10.0.1.0/24, route_table: t}}
+    route_tables: {t: {routes: [{destination: 0.0.0.0/0, target: internet-gateway}]}}
+    security_groups: {open: {ingress: [{protocol: all, source: 0.0.0.0/0}]}}
+peerings: {p: {requester: far, accepter: near}}
+instances:
+  a: {vpc: far, subnet: s, private_ip: 100.64.1.10}
+  b: {vpc: near, subnet: s, private_ip: 10.0.1.10, elastic_ip: 203.0.113.10, security_groups: [open]}
+checks: [{cannot: a -> 10.0.1.10, port: 80}]
+"""
+
+
+def test_the_code_of_an_answer_is_that_of_where_the_answer_goes() -> None:
+    """To 100.64.0.0/10 (RFC 6598), though what it answers went to 10.0.0.0/8 (RFC 1918)."""
+    [row] = [row_of(each) for each in decided(load_topology(SHARED, file_name="lab.yaml"))]
+    assert (row["dropped"]["answer"], row["dropped"]["reason"]) == (True, "PRIVATE_DESTINATION")
+    assert "RFC6598" in row["dropped"]["aws_code"]
+
+
+TWO_GROUPS = """
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    subnets: {s: {cidr: 10.0.1.0/24}}
+    security_groups: {quiet: {ingress: [{protocol: udp, ports: 53, source: 0.0.0.0/0}]}, silent: {}}
+instances:
+  a: {vpc: v, subnet: s, private_ip: 10.0.1.10, security_groups: [quiet]}
+  b: {vpc: v, subnet: s, private_ip: 10.0.1.11, security_groups: [quiet, silent]}
+checks: [{cannot: a -> b, port: 80}]
+"""
+
+
+def test_a_rule_that_stopped_it_is_named_and_no_other() -> None:
+    """Rule * is the last of a network ACL: it is not what a numbered rule denied."""
+    numbered, last = decided(
+        example("quickstart", "cannot: visitor -> web, port: 22", "cannot: visitor -> web, port: 443")
+    )
+    by, code = "DROPPED by network-acl shop/edge", "[SUBNET_ACL_RESTRICTION]"
+    text = "denied by the network ACL on the way into the subnet"
+    assert numbered.why == f"{by}: acl-rule shop/edge ingress 90 deny tcp 22 from 0.0.0.0/0: {text} {code}"
+    assert last.why == f"{by} (rule *, as no other matches): {text} {code}"
+
+
+def test_all_groups_that_were_looked_at_in_vain_are_named() -> None:
+    """The rules of all groups of an interface hold together, so none of them has one that allows it."""
+    [result] = decided(load_topology(TWO_GROUPS, file_name="lab.yaml"))
+    assert row_of(result)["dropped"]["groups"] == ["v/quiet", "v/silent"]
+    assert "DROPPED by interface b/eth0 (security groups v/quiet, v/silent)" in result.why

@@ -136,6 +136,30 @@ def test_a_balancer_without_cross_zone_uses_targets_of_its_zone() -> None:
     assert ("gateway-load-balancer security/fleet-eu-central-1a", "instance fw-b1", "firewalls") not in found
 
 
+@pytest.mark.parametrize(("region", "inside"), [("us-east-1", "region us-east-1"), ("eu-central-1", "")])
+def test_a_peering_between_regions_is_in_neither(region: str, inside: str) -> None:
+    picture = picture_of(f"""
+version: 1
+region: us-east-1
+vpcs:
+  a: {{cidr: 10.0.0.0/16}}
+  b: {{cidr: 10.1.0.0/16}}
+peerings: {{p: {{requester: a, accepter: b, accepter_region: {region}}}}}
+""")
+    [peering] = [place for place in picture.places if place.kind == "peering"]
+    assert peering.inside == inside
+
+
+def test_an_endpoint_sends_to_the_node_of_its_zone() -> None:
+    found = links(draw(load_topology(EXAMPLES / "gwlb-two-az.yaml")))
+    used = {(source, target[-1]) for source, target, _ in found if source.startswith("vpc-endpoint ")}
+    assert used == {
+        ("vpc-endpoint one/inspect-a", "a"),
+        ("vpc-endpoint one/inspect-b", "b"),
+        ("vpc-endpoint two/inspect-a", "a"),
+    }
+
+
 def test_further_interfaces_are_beside_their_instance() -> None:
     text = SHOP.replace(
         "    nat_gateways:",

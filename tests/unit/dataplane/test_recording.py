@@ -1,8 +1,9 @@
-"""How many flows a data plane records when nobody says."""
+"""How many flows a data plane records when nobody says, and in which minutes losses are told that nobody can name."""
 
 from __future__ import annotations
 
 import struct
+from unittest.mock import Mock
 
 from scapy.layers.inet import IP, UDP
 
@@ -40,3 +41,24 @@ def test_as_many_flows_are_recorded_as_are_remembered() -> None:
     _, windows = plane.take_flow_records()
     assert windows[1].lost == {}
     assert sum(flow.packets for flow in windows[1].flows.values()) == 2 * count
+
+
+def test_what_was_lost_nobody_knows_where_may_have_been_in_any_minute_since_somebody_asked() -> None:
+    """Of more than an hour, the first and the last ones are told: a lab whose clock leaps has no year of windows."""
+    plane = DataPlane(load_topology(LAB, file_name="test.yaml"))
+    plane.engine = engine = Mock()
+
+    def minutes(now: int, lost: int) -> list[int]:
+        engine.take_records.return_value = (now, [], [], lost)
+        present, windows = plane.take_flow_records()
+        assert present == now
+        assert all(window.lost_anywhere == lost for window in windows.values())
+        return sorted(windows)
+
+    minutes(100, 0)
+    assert minutes(103, 7) == [100, 101, 102, 103]
+    assert minutes(103, 1) == [103]
+    assert minutes(105, 0) == []
+    assert minutes(106, 2) == [105, 106], "told since then, as nothing was lost before"
+    assert minutes(165, 3) == list(range(106, 166))
+    assert minutes(1000, 4) == [165, *range(941, 1001)]

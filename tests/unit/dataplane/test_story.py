@@ -139,14 +139,21 @@ def test_what_a_target_sends_back_is_told_as_the_packet_inside(packet: Any, told
     assert ttls[-1] == (arrived.packet.hlim if arrived.packet.version == 6 else arrived.packet.ttl)
 
 
-def test_a_story_is_one_direction_and_says_so() -> None:
+@pytest.mark.parametrize(
+    ("packet", "verdict"),
+    [
+        (IP(src="10.0.2.10", dst="10.0.1.10") / TCP(dport=80), "FORWARD"),
+        (IP(src="10.0.2.10", dst="10.0.2.1") / ICMP(), "SERVE"),
+    ],
+)
+def test_a_story_is_one_direction_and_says_so(packet: Any, verdict: str) -> None:
     network = Network(QUICKSTART, engine="fast")
     stories = Stories(network.plane)
-    network.send("app", IP(src="10.0.2.10", dst="10.0.1.10") / TCP(dport=80))
+    network.send("app", packet)
     lines: list[bytes] = []
     stories.run(lines.append, lambda seconds: True)
     told = json.loads(b"".join(lines).splitlines()[0])["trace"]
-    assert told["forward"]["verdict"] == "FORWARD"
+    assert (told["forward"]["verdict"], told["forward"]["rule"]) == (verdict, None), "no rule dropped it"
     assert (told["story"], told["reachable"], told["reply"]) == (True, False, None)
     read = Trace.from_json(told)
     assert (read.is_story, read.to_json()) == (True, told)
@@ -163,6 +170,24 @@ def test_a_story_is_one_direction_and_says_so() -> None:
 )
 def test_icmp_whose_type_is_not_in_it_has_none(packet: Any) -> None:
     assert packet_of(bytes(MACS / packet)).icmp is None
+
+
+def test_what_fills_a_frame_up_is_not_of_its_packet() -> None:
+    """Ethernet frames have 46 bytes at least: what follows an IP packet that is shorter means nothing."""
+    filling = b"\0\5\0\6" * 8
+    assert str(packet_of(bytes(MACS / IP(src="10.0.1.10", dst="10.0.2.10", proto=17, len=22) / filling))) == (
+        "10.0.1.10:0 > 10.0.2.10:0"
+    )
+    assert packet_of(bytes(MACS / IP(src="10.0.1.10", dst="10.0.2.10", proto=1, len=21) / filling)).icmp is None
+
+
+def test_a_packet_is_not_longer_than_what_came_of_it() -> None:
+    """Whatever its header says: anybody may write 65535 there."""
+    for packet in (
+        IP(src="10.0.1.10", dst="10.0.2.10", len=65535) / UDP(),
+        IPv6(src="::1", dst="::2", plen=65535) / UDP(),
+    ):
+        assert packet_of(bytes(MACS / packet)).length_bytes == len(packet)
 
 
 def test_type_and_code_are_found_behind_extension_headers() -> None:

@@ -87,6 +87,42 @@ def test_nobody_can_tell_by_which_of_two_interfaces_it_goes_on() -> None:
     assert render_verdict(trace.forward) == "GOT AS FAR AS interface fw/eth0, which does not have 10.0.2.10"
 
 
+THERE_AND_OUT = """
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    internet_gateway: {route_table: edge}
+    subnets:
+      a: {cidr: 10.0.1.0/24, route_table: a}
+      f: {cidr: 10.0.2.0/24, route_table: f}
+      n: {cidr: 10.0.3.0/24, route_table: n}
+    route_tables:
+      a: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:nat"}]}
+      f: {routes: [{destination: 0.0.0.0/0, target: internet-gateway}]}
+      n: {routes: [{destination: 0.0.0.0/0, target: "instance:fw"}, {destination: 10.0.1.0/24, target: "instance:fw"}]}
+      edge: {routes: [{destination: 10.0.3.0/24, target: "instance:fw"}]}
+    nat_gateways: {nat: {subnet: n, elastic_ip: 203.0.113.10}}
+    security_groups: {open: {ingress: [{protocol: all, source: 0.0.0.0/0}]}}
+instances:
+  app: {vpc: v, subnet: a, private_ip: 10.0.1.10}
+  fw: {vpc: v, subnet: f, private_ip: 10.0.2.10, elastic_ip: 203.0.113.20, security_groups: [open],
+       source_dest_check: false}
+internet: {hosts: {far: {address: 198.51.100.10}}}
+"""
+
+
+def test_an_instance_that_sends_on_twice_is_told_once() -> None:
+    """The answer comes by it before the NAT gateway and after: it is another packet by then, so this is no circle."""
+    trace = DataPlane(load_topology(THERE_AND_OUT, file_name="lab.yaml")).trace("app", "198.51.100.10")
+    assert trace.reachable
+    assert trace.reply is not None
+    passed = [hop for hop in trace.reply.hops for step in hop.steps if step.action is Action.SEND_ON]
+    assert [str(hop.object) for hop in passed] == ["interface fw/eth0"] * 2
+    assert (trace.forward.assumed, trace.reply.assumed, trace.assumed) == (("fw",), ("fw",), ("fw",))
+    assert render_verdict(trace.reply) == "DELIVERED to interface app/eth0, provided that fw sends it on"
+
+
 def test_a_packet_that_comes_by_again_and_again_arrives_nowhere() -> None:
     trace = traced(ROUND)
     assert why_text(trace) == "got as far as interface fw/eth0, where it comes by again, provided that fw sends it on"

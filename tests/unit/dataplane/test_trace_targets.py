@@ -118,3 +118,19 @@ def test_a_target_that_may_not_answer_is_named() -> None:
     assert trace.forward.reason is Reason.GROUP_EGRESS
     assert trace.forward.object is not None
     assert trace.forward.object.path.startswith("fw")
+
+
+def test_the_answer_to_a_health_check_ends_at_the_node_that_asked() -> None:
+    """A node has its address, and is no instance that might send anything on."""
+    text = ONE.replace("{protocol: udp, ports: 6081, source: 10.9.0.0/16}", "{protocol: all, source: 10.9.0.0/16}")
+    plane = DataPlane(load_topology(text, file_name="lab.yaml"))
+    numbers = range(1, len(plane.names))
+    [node] = [n for n in numbers if plane.names[n].kind == "gateway-load-balancer-node" and n in plane._contexts][:1]
+    own = plane.interface(node).address4
+    assert own is not None
+    check = Probe(source=own, destination=ip_address("10.9.1.21"), protocol=TCP, source_port=1234, destination_port=80)
+    [outcome], [left] = plane.process([plane.frame(node, check)], [node], 1000)
+    assert (outcome.reason, plane.names[left.port].path) == (Reason.NONE, "fw1/eth0")
+    trace = plane.trace("fw1", str(own), source_port=80, port=1234)
+    assert str(trace.forward.object) == str(plane.names[node])
+    assert (trace.forward.delivered, trace.assumed) == (True, ())

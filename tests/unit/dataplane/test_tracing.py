@@ -89,6 +89,7 @@ def test_a_nat_gateway_says_whether_it_knows_a_connection() -> None:
     asked = {"protocol": "tcp", "port": 80, "source_port": 40000}
     trace = network.trace("app", "198.51.100.10", **asked)
     assert told(trace.forward, "nat-gateway") == {(Action.TRANSLATE, "new connection")}
+    assert (str(trace.forward.object), trace.forward.rule) == ("interface example/eth0", None), "no rule stopped it"
     assert told(trace.reply, "nat-gateway") == {(Action.TRANSLATE, "reply of a known connection")}
     network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / TCP(sport=40000, dport=80, flags="S"))
     trace = network.trace("app", "198.51.100.10", **asked)
@@ -97,6 +98,39 @@ def test_a_nat_gateway_says_whether_it_knows_a_connection() -> None:
     assert [(step.action, str(step.rule), step.note) for step in sent] == [
         (Action.MATCH, "security-group-rule shop/app egress all to 0.0.0.0/0", "")
     ]
+
+
+OPEN = """
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    internet_gateway: {}
+    subnets:
+      public: {cidr: 10.0.1.0/24, route_table: public}
+      private: {cidr: 10.0.2.0/24, route_table: private}
+    route_tables:
+      public: {routes: [{destination: 0.0.0.0/0, target: internet-gateway}]}
+      private: {routes: [{destination: 0.0.0.0/0, target: "nat-gateway:nat"}]}
+    nat_gateways: {nat: {subnet: public, elastic_ip: 203.0.113.10}}
+    security_groups: {open: {ingress: [{protocol: all, source: 0.0.0.0/0}]}}
+instances: {app: {vpc: v, subnet: private, private_ip: 10.0.2.10, security_groups: [open]}}
+internet: {hosts: {far: {address: 198.51.100.10}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "note", "kinds"),
+    [(0, "tracked, as it goes by nat-gateway v/nat", ["group", "nat"]), (8800, "not tracked", [])],
+)
+def test_what_a_gateway_drops_has_not_gone_by_it(size: int, note: str, kinds: list[str]) -> None:
+    """A trace says that a flow is tracked where its packet leaves it tracked; a NAT gateway carries 8500 bytes."""
+    network = Network(OPEN, engine="fast")
+    trace = network.trace("app", "198.51.100.10", protocol="udp", port=53, size=size)
+    [step] = [each for each in trace.forward.hops[0].steps if each.rule is not None]
+    assert step.note == note
+    network.send("app", IP(src="10.0.2.10", dst="198.51.100.10", flags="DF") / UDP(sport=40000, dport=53) / bytes(size))
+    assert sorted(each["kind"] for each in network.plane.engine.sessions()) == kinds
 
 
 def followed(network: Network, node: str, packet: Any) -> Walk:

@@ -82,6 +82,32 @@ def test_programs_with_their_checks(quickstart: tuple[dict[str, NodePlan], Names
     assert (http.name, http.command[0], http.ready_tcp, http.restart) == ("http", "python3", 80, "always")
 
 
+WORKERS = """
+version: 1
+vpcs: {v: {cidr: 10.0.0.0/16, subnets: {s: {cidr: 10.0.1.0/24}}}}
+instances:
+  a:
+    vpc: v
+    subnet: s
+    environment: {LEVEL: "1"}
+    programs:
+      worker:
+        command: [work]
+        ready: {command: [test, -f, /run/ready]}
+        environment: {LEVEL: "2"}
+        working_directory: /srv
+      other: {command: [idle]}
+"""
+
+
+def test_programs_are_ready_by_a_command_by_a_port_or_at_once() -> None:
+    [plan] = plan_nodes(load(WORKERS, file_name="lab.yaml").topology(), Names())
+    worker, other = plan.programs
+    assert (worker.command, worker.ready_tcp, worker.ready_command) == (("work",), None, ("test", "-f", "/run/ready"))
+    assert (plan.environment, worker.environment, worker.working_directory) == ({"LEVEL": "1"}, {"LEVEL": "2"}, "/srv")
+    assert (other.ready_tcp, other.ready_command, dict(other.environment)) == (None, None, {})
+
+
 def test_dual_stack_nodes_leave_by_the_routers_link_local_address() -> None:
     plans, _ = planned("dual-stack")
     dual = [

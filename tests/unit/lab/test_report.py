@@ -14,7 +14,7 @@ from dataplane.names import Name
 from dataplane.trace import Action, Packet, Step, Trace, Walk, hops_of
 from dataplane.verdict import Reason, Verdict
 from lab import report
-from lab.report import Findings, examine
+from lab.report import Finding, Findings, Probe, examine
 from lab.report_text import next_steps, render_report, url_host
 from vpclab.node import PingResult
 
@@ -192,6 +192,51 @@ def test_large_labs_are_examined_in_part_and_that_is_said(monkeypatch: pytest.Mo
     assert "1 more nodes were not examined" in text_of(findings)
 
 
+def test_what_is_behind_a_device_of_the_machine_is_not_examined() -> None:
+    """Nothing can be run there, and nobody knows what answers."""
+    lab = FakeLab(ping=True, connect=1, syn="RA")
+    lab.nodes["c"] = FakeNode("10.0.1.12", {})
+    lab.nodes["b"].attached = "tap:vm0"  # type: ignore[assignment]
+    assert {(row.source, row.destination) for row in examine(lab).rows} == {("a", "c"), ("c", "a")}
+    lab.nodes["b"].attached = "netns:/run/netns/x"  # type: ignore[assignment]
+    assert len(examine(lab).rows) == 6
+
+
+def test_who_has_no_ipv4_address_is_asked_about_others_of_ipv6_only() -> None:
+    lab = FakeLab(ping=True, connect=1)
+    six, both = lab.nodes.values()
+    six.address4, six.address6 = None, "2001:db8::a"  # type: ignore[assignment]
+    both.address6 = "2001:db8::b"  # type: ignore[assignment]
+    both.public_addresses = ("203.0.113.11",)  # type: ignore[assignment]
+    six.sr1 = lambda packet, timeout_s: None  # type: ignore[method-assign]
+    both.sr1 = six.sr1  # type: ignore[method-assign]
+    lab.address_of = lambda destination, *, source: B if destination == "b" else "2001:db8::a"  # type: ignore[method-assign]
+    assert [(row.source, row.address) for row in examine(lab).rows] == [("a", "2001:db8::b"), ("b", "2001:db8::a")]
+
+
+def test_a_trace_is_about_the_very_packet_that_was_sent() -> None:
+    """Of a SYN built here the source port is known: rules and NAT gateways may tell it from others."""
+    sent, traced = [], []
+
+    class Noted(FakeLab):
+        def trace(self, source: str, destination: str, *, port: int | None, **options: Any) -> Trace:
+            if port == report.QUIET_PORT:
+                traced.append((source, options["source_port"]))
+            else:
+                assert options["source_port"] is None
+            return super().trace(source, destination, port=port, **options)
+
+    def noted(name: str) -> Any:
+        return lambda packet, timeout_s: sent.append((f"{name}/eth0", packet[TCP].sport))
+
+    lab = Noted(ping=True, connect=1)
+    for name, node in lab.nodes.items():
+        node.sr1 = noted(name)  # type: ignore[method-assign]
+    examine(lab)
+    assert {*sent} == {*traced}
+    assert len({*sent}) == 2
+
+
 def test_json_holds_everything() -> None:
     found = examine(FakeLab(connect=TimeoutError(), shut={None, 80, 8080, 443})).to_json()
     probe = found["rows"][0]["probes"][1]
@@ -213,3 +258,15 @@ def test_next_steps_use_what_was_found() -> None:
     nothing = list(next_steps(examine(FakeLab(connect=TimeoutError(), shut={None, 80, 8080, 443})), "vpclab"))
     assert nothing[0] == "vpclab trace a b --proto tcp --port 80"
     assert url_host("2001:db8::1") == "[2001:db8::1]"
+
+
+def test_only_what_listens_at_port_80_is_a_page_to_look_at() -> None:
+    trace = Trace(source="a", destination=B, forward=OPEN, reply=OPEN)
+
+    def steps(port: int) -> list[str]:
+        probe = Probe(kind="tcp", port=port, outcome="open", answered=True, trace=trace)
+        row = Finding(source="a", destination="b", address=B, probes=(probe,))
+        return list(next_steps(Findings(lab="fake", rows=[row]), "vpclab"))
+
+    assert steps(80)[0] == "vpclab exec a -- curl -s http://10.0.1.11/"
+    assert not [step for step in steps(5432) if "curl" in step]

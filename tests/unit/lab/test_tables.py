@@ -109,6 +109,31 @@ def test_flows_of_groups_and_gateways(topology: Topology) -> None:
     assert [row["owner"] for row in rows] == ["egress-only-internet-gateway v", "fw/eth0"]
     assert rows[0]["original"] == "[2001:db8:a:2::10]:5 > [64:ff9b::c633:640a]:53"
     assert len(tables.flows(data_plane, limit=1)) == 1
+    times_told = {key: rows[1][key] for key in ("age_s", "idle_s", "expires_s")}
+    assert times_told == {"age_s": 3.0, "idle_s": 0.002, "expires_s": 179.998}, "a flow dies of silence, not of age"
+
+
+def test_a_balanced_flow_has_a_target_and_a_cookie_of_32_bits(topology: Topology) -> None:
+    """Eight digits, as traces show it: with fewer nobody finds the one in the other."""
+    data_plane = plane()
+    names = data_plane.names
+    ends = {"forward": (4, V4, FAR, 6, 5, 80), "reply": (4, FAR, V4, 6, 80, 5), "packets": (1, 0), "bytes": (40, 0)}
+    session = {"kind": "balancer", "owner": names.intern("vpc-endpoint", "v/gwlb"), "rule": 0, "cookie": 0x1A, **ends}
+    session |= {
+        "target": names.intern("target", "v/fleet fw"),
+        "state": "open",
+        "age_ms": 1,
+        "idle_ms": 1,
+        "limit_ms": 2,
+    }
+    data_plane.engine.sessions = lambda: [session]  # type: ignore[method-assign]
+    [row] = tables.flows(data_plane, limit=10)
+    assert (row["owner"], row["target"], row["cookie"], row["rule"]) == (
+        "vpc-endpoint v/gwlb",
+        "v/fleet fw",
+        "0000001a",
+        None,
+    )
 
 
 def test_gateways_show_all_their_addresses_and_their_counters(topology: Topology) -> None:
@@ -122,6 +147,27 @@ def test_gateways_show_all_their_addresses_and_their_counters(topology: Topology
         "metrics": {"IdleTimeoutCount": 3},
     }
     assert (private["gateway"], private["connectivity"], private["public"]) == ("v/inner", "private", [])
+
+
+def test_public_addresses_are_of_whoever_has_the_private_one_in_that_vpc() -> None:
+    twins = load_topology(
+        """
+version: 1
+vpcs:
+  left: &vpc {cidr: 10.0.0.0/16, internet_gateway: {}, subnets: {s: {cidr: 10.0.1.0/24}}}
+  right: {<<: *vpc, nat_gateways: {nat: {subnet: s, elastic_ip: 203.0.113.22, private_ip: 10.0.1.5}}}
+instances:
+  a: {vpc: left, subnet: s, private_ip: 10.0.1.10, elastic_ip: 203.0.113.20}
+  b: {vpc: right, subnet: s, private_ip: 10.0.1.10, elastic_ip: 203.0.113.21}
+""",
+        file_name="tables.yaml",
+    )
+    shown = {(row["public"], row["gateway"], row["private"], row["of"]) for row in tables.mappings(twins)}
+    assert shown == {
+        ("203.0.113.20", "left", "10.0.1.10", "interface a/eth0"),
+        ("203.0.113.21", "right", "10.0.1.10", "interface b/eth0"),
+        ("203.0.113.22", "right", "10.0.1.5", "nat-gateway right/nat"),
+    }
 
 
 def test_routes_say_where_they_come_from_and_who_uses_them(topology: Topology) -> None:
@@ -140,6 +186,14 @@ def test_routes_say_where_they_come_from_and_who_uses_them(topology: Topology) -
     assert states == {"198.51.100.0/24": "blackhole", "10.0.9.0/24": "not used"}, "local wins inside the VPC"
     assert {tuple(row["subnets"]) for row in rows.values()} == {("private",)}
     assert {row["gateway"] for row in rows.values()} == {None}
+
+
+def test_a_propagated_route_beside_a_static_one_is_there_and_not_used() -> None:
+    """Of two routes to one destination the static one is taken (VPC guide, "Route priority")."""
+    both = LAB.replace("destination: 172.16.0.0/12", "destination: 198.51.100.0/24")
+    rows = tables.routes(load_topology(both, file_name="tables.yaml"), "v/private")
+    found = [(row["origin"], row["state"]) for row in rows if row["destination"] == "198.51.100.0/24"]
+    assert found == [("static", "blackhole"), ("propagated", "not used")]
 
 
 def test_a_gateway_table_names_its_gateway(topology: Topology) -> None:

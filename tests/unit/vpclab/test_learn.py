@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from subprocess import CompletedProcess, TimeoutExpired
+from typing import cast
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -18,8 +21,9 @@ from dataplane.trace_text import render
 from tests.unit.analysis.claims import BROKEN, decided, names
 from vpclab.cli import cli
 from vpclab.lab import Lab
-from vpclab.learn import LESSONS, Lesson
+from vpclab.learn import LESSONS, Lesson, progress
 from vpclab.learn.page import PAGE, failing, main, page
+from vpclab.learn.verify import Found, attempt
 
 SCREEN = 24
 """Lines of a terminal."""
@@ -293,3 +297,49 @@ def test_a_state_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
         file.write_text(text)
         assert learn("hint", "1").output.startswith("hint 1 of 5:")
     assert Lab.running() == []
+
+
+def test_what_cannot_be_written_down_is_solved_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no folder, and none can be made, one line says so; a lesson that is solved is solved."""
+    Path("mine.yaml").write_text(LESSONS[0].fixed)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    done = learn("verify", "1", "mine.yaml", "--static")
+    assert done.exit_code == 0
+    assert "\nsolved\n" in done.output
+    assert "vpclab/.learn.json cannot be written: Not a directory" in done.stderr
+    assert learn("hint", "1").exit_code == 3
+
+
+def test_what_is_known_of_other_lessons_stays() -> None:
+    progress.solve("missing-route")
+    progress.next_hint("wrong-group", 5)
+    progress.next_hint("missing-route", 5)
+    assert progress.progress("missing-route") == progress.Progress(hints=1, solved=True)
+    assert progress.progress("wrong-group") == progress.Progress(hints=1)
+    progress.begin("missing-route")
+    assert progress.progress("missing-route") == progress.Progress(hints=0, solved=True), "hints begin again"
+
+
+def test_a_lesson_is_solved_when_its_checks_hold_and_its_task_is_done() -> None:
+    holds, fails = {"holds": True}, {"holds": False}
+    assert Found(rows=[holds]).solved
+    assert not Found(rows=[holds, fails]).solved
+    assert not Found(rows=[holds], task="curl: (28) timed out").solved
+
+
+@pytest.mark.parametrize(
+    ("done", "why"),
+    [
+        (CompletedProcess([], 0, "200", "a warning"), ""),
+        (CompletedProcess([], 28, "", "first\ncurl: (28) timed out\n"), "curl: (28) timed out"),
+        (CompletedProcess([], 1, "", ""), "exit status 1"),
+        (TimeoutExpired([], 60.0), "not done after 60 s"),
+        (FileNotFoundError(2, "No such file or directory"), "sh: No such file or directory"),
+    ],
+)
+def test_why_a_task_failed(done: object, why: str) -> None:
+    [task] = [lesson.task for lesson in LESSONS if lesson.task is not None]
+    run = Mock(side_effect=[done])
+    assert attempt(cast("Lab", {task.node: Mock(run=run)}), task) == why
+    run.assert_called_once_with(task.command, timeout_s=60.0)

@@ -33,6 +33,8 @@ def test_what_ping_says() -> None:
     said = "3 packets transmitted, 2 received, 33% packet loss\nrtt min/avg/max/mdev = 0.1/0.25/0.4/0.1 ms\n"
     result = Played(said).ping("b", count=3)
     assert (result.sent, result.received, result.average_ms, bool(result)) == (3, 2, 0.25, False)
+    whole = Played(said.replace("2 received", "3 received")).ping("b", count=3)
+    assert (whole.received, bool(whole)) == (3, True)
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
 
-from vpclab.cli import rates
+from vpclab.cli import pictures, rates
 from vpclab.cli.pictures import look
 
 
@@ -180,6 +182,29 @@ def test_a_look_of_top() -> None:
     assert "shop/nat 7 5 of 64512 tcp 198.51.100.10:80 1 100 kbit/s 200 kbit/s 2 2" in lines
     assert "10.0.2.10:1 > 198.51.100.10:80 tcp app/eth0 500 kbit/s 10" in lines
     assert len(lines) < 24, "it fits a terminal"
+
+
+def test_what_a_gateway_dropped_before_is_not_of_this_time() -> None:
+    before, after = ({"time_s": moment, "gateways": [gateway(1, 0, lost)]} for moment, lost in ((1.0, 5), (2.0, 7)))
+    [row] = rates.gateway_rates(before, after)
+    assert (row["no_port"], row["dropped"]) == (2, 2)
+
+
+def test_each_look_is_about_the_time_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not about all of it: what went by before is over."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    samples = [{**BEFORE, "interfaces": [], "drops": {}, "flows": [], "gateways": []} for _ in range(4)]
+    for moment, (sample, octets) in enumerate(zip(samples, (0, 125_000, 125_000, 250_000), strict=True)):
+        sample |= {"time_s": float(moment), "interfaces": [interface("app", octets // 1000, octets, {})]}
+    lab = Mock(traffic=Mock(side_effect=samples))
+    lab.name = "x"
+    stream = io.StringIO()
+    for shown_then in pictures._looks(lab, 1.0, 3):
+        Console(file=stream, width=200, highlight=False).print(shown_then)
+    heads = [line for line in stream.getvalue().splitlines() if line.startswith("lab x: ")]
+    assert [head.split(",")[0] for head in heads] == ["lab x: 1 Mbit/s", "lab x: 0 bit/s", "lab x: 1 Mbit/s"]
+    assert slept == [1.0] * 3
 
 
 def test_a_look_at_a_quiet_lab() -> None:

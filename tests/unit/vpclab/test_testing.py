@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,7 @@ from scapy.layers.inet6 import IPv6
 
 import vpclab.testing
 from dataplane.errors import ConfigurationError, VpclabError
+from dataplane.load import load_topology
 from dataplane.topology import Topology
 from dataplane.verdict import Reason, Verdict
 from tests.scenario.labs import SHOP
@@ -94,6 +96,41 @@ def test_declared_in_code() -> None:
     assert network.send("one", IP(src="198.51.100.1", dst="198.51.100.2") / ICMP()).reached == {"two"}
     with pytest.raises(ConfigurationError, match="vcps"):
         MemoryNetwork.from_dict({"version": 1, "vcps": {}})
+
+
+def test_a_subnet_is_one_of_its_vpc() -> None:
+    def vpc(block: int) -> dict[str, Any]:
+        return {"cidr": f"10.{block}.0.0/16", "subnets": {"data": {"cidr": f"10.{block}.1.0/24"}}}
+
+    instances = {name: {"vpc": name, "subnet": "data"} for name in ("left", "right")}
+    network = MemoryNetwork.from_dict({"version": 1, "vpcs": {"left": vpc(0), "right": vpc(1)}, "instances": instances})
+    assert network.nodes_in("data", vpc="left") == {"left"}
+    assert network.nodes_in("data", vpc="right") == {"right"}
+    with pytest.raises(VpclabError, match="2 subnets are called 'data'; there are left/data, right/data"):
+        network.nodes_in("data")
+
+
+def test_what_arrives_in_pieces_arrives(shop: MemoryNetwork) -> None:
+    """An internet gateway cuts what is larger than 1500 bytes and may be cut."""
+    result = shop.send("web", IP(src="10.0.1.10", dst="198.51.100.10") / UDP(sport=5, dport=6) / bytes(3000))
+    assert [each.cause for each in result.deliveries] == [Cause.FRAGMENT] * 3
+    assert result.reached == {"example"}
+
+
+def test_ports_of_nat_gateways_are_those_of_the_seed(tmp_path: Path) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(SHOP)
+
+    def port(network: MemoryNetwork) -> int:
+        result = network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=5, dport=6))
+        return int(IP(result.deliveries[0].packet)[UDP].sport)
+
+    ports = []
+    for seed in range(5):
+        network = MemoryNetwork.load(file, seed=seed)
+        ports.append(port(network))
+        assert port(network.fresh()) == ports[-1]
+    assert len({*ports}) > 1
 
 
 # -- what is drawn
@@ -184,6 +221,45 @@ def test_senders_and_destinations_are_kept_to(shop: MemoryNetwork) -> None:
         packets(shop.topology, senders=[])
     with pytest.raises(ValueError, match=r"10\.0\.2"):
         packets(shop.topology, destinations=["10.0.2"])
+
+
+HALVES = load_topology(
+    """
+version: 1
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: ["2001:db8:10::/56"]
+    subnets: {s: {cidr: 10.0.1.0/24, ipv6_cidr: "2001:db8:10:1::/64"}}
+    security_groups:
+      halves:
+        ingress: [{protocol: tcp, ports: 80, source: 0.0.0.0/1}, {protocol: tcp, ports: 80, source: 128.0.0.0/1}]
+instances:
+  four: {vpc: v, subnet: s, private_ip: 10.0.1.10}
+  six: {vpc: v, subnet: s, private_ip: 10.0.1.11, ipv6_address: "2001:db8:10:1::11"}
+""",
+    file_name="halves.yaml",
+)
+LENGTHS = {mtu + around for mtu in (1500, 8500, 9001) for around in (-1, 0, 1)}
+
+
+@given(packets(HALVES))
+@settings(max_examples=50)
+def test_nothing_is_drawn_from_beyond_the_ends_of_an_address_space(sending: Sending) -> None:
+    assert sending.node in ("four", "six")
+
+
+@given(packets(HALVES, senders=["four"], destinations=["2001:db8:10:1::99"]))
+@settings(max_examples=50)
+def test_who_has_no_address_of_a_family_can_only_take_somebody_else_s(sending: Sending) -> None:
+    assert IPv6(sending.packet).src == "2001:db8:10:1::11"
+
+
+@given(packets(HALVES, senders=["six"], destinations=["2001:db8:10:1::99", "10.0.1.99"]))
+@settings(max_examples=200)
+def test_sizes_are_small_or_around_an_mtu_in_either_family(sending: Sending) -> None:
+    """Of the whole packet: MTUs are of IP packets, headers included (RFC 8200, 5; RFC 791)."""
+    assert len(sending.packet) < 100 or len(sending.packet) in LENGTHS
 
 
 # -- what users get
