@@ -18,7 +18,6 @@ from dataplane.model._probe_ends import Ends, Sender, senders_of
 from dataplane.model._route_target import RouteTarget
 from dataplane.model._traffic import Traffic
 from dataplane.model.check import ICMP, ICMPV6, NEVER_SENT, Check, ProbeProtocol
-from dataplane.model.target_group import TargetGroup
 from dataplane.topology import Topology
 
 TCP, UDP, ALL = 6, 17, -1
@@ -127,14 +126,24 @@ def _blocks(topology: Topology) -> list[Network]:
 
 def _named(topology: Topology) -> set[str]:
     """Instances and interfaces that a route leads to, or that are targets of a load balancer."""
-    found: set[str] = set()
-    for each in _everything(topology.lab):
-        if isinstance(each, RouteTarget) and each.name:
-            found.add(each.name)
-        elif isinstance(each, TargetGroup):
-            found |= {str(target) for target in each.targets}
-    by_address = {str(sender.address4): sender.path for sender in senders_of(topology)}
-    return found | {by_address[name] for name in found if name in by_address}
+    routed = {each.name for each in _everything(topology.lab) if isinstance(each, RouteTarget) and each.name}
+    targets = {
+        (vpc, target)
+        for vpc, declared in topology.lab.vpcs.items()
+        for group in declared.target_groups.values()
+        for target in group.targets
+    }
+    by_address = {
+        sender.path
+        for sender in senders_of(topology)
+        for vpc, target in targets
+        if target == str(sender.address4) and (sender.vpc == vpc or not _is_inside(topology, vpc, sender.address4))
+    }
+    return routed | {target for _, target in targets} | by_address
+
+
+def _is_inside(topology: Topology, vpc: str, address: Address | None) -> bool:
+    return address is not None and any(_holds(block, address) for block in topology.vpc(vpc).cidrs())
 
 
 def _holds(block: Network, address: Address) -> bool:

@@ -80,7 +80,8 @@ def _judge_can(check: Check, course: Course, passed: tuple[str, ...]) -> tuple[b
         by = f"it passed {', '.join(passed)}" if passed else "it passed none of these"
         return False, f"it arrived, but not via {missing}: {by}"
     if check.source_seen is not None and str(check.source_seen) != course.source_seen:
-        return False, f"it arrived, but seen as {course.source_seen}"
+        seen = f"seen as {course.source_seen}" if course.source_seen else "a router answered, and no node has seen it"
+        return False, f"it arrived, but {seen}"
     return True, why
 
 

@@ -131,6 +131,15 @@ def test_a_target_that_is_named_by_its_address_stands_for_itself() -> None:
     assert members(vpcs={"shop": shop}, instances=same) == [["a", "b", "c"]]
 
 
+def test_a_target_s_address_in_another_vpc_hides_it_not() -> None:
+    """Two VPCs may have one block: the target is in the VPC of the load balancer."""
+    groups = {"fleet": {"target_type": "ip", "targets": ["10.0.1.10"]}}
+    same = {name: instance(private_ip=f"10.0.1.{number}") for number, name in enumerate("abc", start=10)}
+    twins = {f"{name}2": {**declared, "vpc": "twin"} for name, declared in same.items()}
+    declared = {"shop": vpc(target_groups=groups), "twin": vpc()}
+    assert members(vpcs=declared, instances={**same, **twins}) == [["a"], ["b", "c"], ["a2", "b2", "c2"]]
+
+
 BOTH_FAMILIES = """
 version: 1
 vpcs:

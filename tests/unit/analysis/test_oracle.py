@@ -203,6 +203,11 @@ def test_a_datagram_to_the_port_of_tunnels_is_followed_through_one() -> None:
     assert names(result) == {"object": "interface web/eth0", "rule": None, "reason": "GROUP_INGRESS"}
 
 
+def test_no_node_sees_what_a_router_answers() -> None:
+    result = the_result("quickstart", "can: app -> 10.0.2.1, protocol: icmp, source_seen: 10.0.2.10")
+    assert (result.holds, result.why) == (False, "it arrived, but a router answered, and no node has seen it")
+
+
 TWINS = """
 version: 1
 vpcs:
