@@ -35,8 +35,8 @@ from tests.property.exercised import THOROUGH, Tally, required_thoroughly
 ROOT = Path(__file__).parents[2]
 LOG = Path(__file__).with_name("thorough.log")
 EXERCISED = Path(__file__).with_name("exercised.json")
-DECIDES = ("fastpath", "dataplane", ":!dataplane/schema.py", ":!*.md")
-"""What decides packets, as git reads paths."""
+DECIDES = ("fastpath", "dataplane", ":!dataplane/analysis", ":!dataplane/picture", ":!dataplane/schema.py", ":!*.md")
+"""What decides packets, as git reads paths; not what asks about them, draws networks, or writes pages."""
 WEIGHTS = {"histories": 4, "differential": 4, "dense": 1, "forms": 1, "crowded": 1}
 """Properties (`thorough_slice`), by how often they get a slice."""
 SLICE_S = 150
