@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -97,7 +98,8 @@ class DeclaredCaptures:
         if writer.thread.is_alive():
             log.warning("capture %s: %s is not whole", name, writer.declared.file)
             return
-        writer.stream.close()
+        with suppress(OSError):  # a full disk: what is missing is in the log already
+            writer.stream.close()
 
     def _drop(self, begun: Mapping[str, Capture]) -> None:
         for capture in begun.values():

@@ -14,12 +14,10 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from dataplane.errors import LabError, LimitError
-from dataplane.model.capture import Capture as Declared
+from dataplane.errors import LimitError
 from lab import pcapng
 from lab.capture import Capture, Stories, running_captures, split_words
 from lab.control import RequestError
-from lab.declared_captures import DeclaredCaptures
 from tests.scenario.network import Network
 
 TEXT = (Path(__file__).parents[3] / "examples" / "quickstart.yaml").read_text()
@@ -310,36 +308,3 @@ def test_the_filter_begins_with_the_first_word_that_is_no_point(
 def test_no_point_at_all_is_told_with_the_nearest() -> None:
     with pytest.raises(RequestError, match="'wbe'; did you mean web"):
         split_words(Network(TEXT, engine="fast").plane.topology, ["wbe", "tcp"])
-
-
-def test_a_declared_capture_that_cannot_be_written_leaves_nothing_that_records(tmp_path: Path) -> None:
-    network = Network(TEXT, engine="fast")
-    declared = DeclaredCaptures(network.plane)
-    wanted = {
-        "app": Declared(points=("app",), file="app.pcapng"),
-        "web": Declared(points=("web",), file="nowhere/web.pcapng"),
-    }
-    with pytest.raises(LabError) as refused:
-        declared.configure(wanted, tmp_path)
-    assert str(refused.value) == f"capture web: {tmp_path}/nowhere/web.pcapng: No such file or directory"
-    assert running_captures(network.plane) == 0
-    wanted["web"] = Declared(points=("web",), file="web.pcapng", filter="tcp prot")
-    with pytest.raises(RequestError, match="syntax error"):
-        declared.configure(wanted, tmp_path)
-    assert running_captures(network.plane) == 0
-
-
-def test_declared_captures_begin_change_and_end(tmp_path: Path) -> None:
-    network = Network(TEXT, engine="fast")
-    declared = DeclaredCaptures(network.plane)
-    all_of_app = Declared(points=("app",), file="app.pcapng")
-    declared.configure({"app": all_of_app, "web": Declared(points=("web",), file="web.pcapng", filter="udp")}, tmp_path)
-    network.send("app", SYN)
-    with pytest.raises(RequestError, match="syntax error"):
-        declared.configure({"web": Declared(points=("web",), file="web.pcapng", filter="tcp prot")}, tmp_path)
-    declared.configure({"app": all_of_app, "web": Declared(points=("web",), file="w.pcapng")}, tmp_path)
-    network.send("app", SYN)
-    declared.close()
-    seen = {file.name: len(list(pcapng.Reader().packets(file.read_bytes()))) for file in tmp_path.iterdir()}
-    assert seen == {"app.pcapng": 2, "web.pcapng": 0, "w.pcapng": 1}
-    assert network.plane.engine.memo
