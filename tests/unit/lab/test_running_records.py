@@ -7,15 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from dataplane.errors import LabError
 from dataplane.probe import Probe
-from dataplane.topology.runtime_state import INITIAL
-from lab import pcapng, running
+from dataplane.topology import Topology
+from dataplane.topology.runtime_state import HEALTHY, INITIAL
+from lab import live_state, pcapng, running
 from lab.capture import running_captures
 from lab.flow_logs import MARK
+from lab.health_checker import SOCKET_NAME
 from lab.running import RunningLab
 from tests.unit.lab.fakes import FakeRuntime, FakeState, FakeWorker, balanced_text, lab_text
 
@@ -120,11 +123,32 @@ def test_what_a_crash_has_lost_of_flow_logs_is_said_by_the_next_lab_and_by_no_ot
     assert lab.state.written[MARK]["v/log"] > 1_700_000_400, "what is open now, not what was then"
 
 
-def test_a_first_target_gets_nothing_before_it_was_checked(up: Made) -> None:
+def test_a_first_target_gets_nothing_before_it_was_checked(up: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     """Registered, it is ``initial``: https://docs.aws.amazon.com/elasticloadbalancing/latest/gateway/health-checks.html"""
     lab = up(TWO)
+    seen, apply = [], lab.data_plane.apply
+
+    def applied(topology: Topology) -> None:
+        seen.append(topology.runtime.health)
+        apply(topology)
+
+    monkeypatch.setattr(lab.data_plane, "apply", applied)
     lab.apply(BALANCED, "lab.yaml", dry_run=False)
-    assert lab.topology.runtime.health == {("v", "fleet", "a"): INITIAL}
+    assert seen == [{("v", "fleet", "a"): INITIAL}], "from the first packet on"
+
+
+def test_what_first_checks_have_found_is_known_once_they_are_made(up: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = Mock()
+    watch.return_value.health.return_value = {("v", "fleet", "a"): INITIAL}
+    monkeypatch.setattr(live_state, "HealthWatch", watch)
+    lab = up(BALANCED)
+
+    def found(limit_s: float) -> None:
+        watch.return_value.health.return_value = {("v", "fleet", "a"): HEALTHY}
+
+    watch.return_value.begin.side_effect = found
+    assert lab.start_programs() == ""
+    assert lab.topology.runtime.health == {("v", "fleet", "a"): HEALTHY}
 
 
 def test_who_leaves_its_group_drains(up: Made) -> None:
@@ -132,6 +156,29 @@ def test_who_leaves_its_group_drains(up: Made) -> None:
     lab.apply(BALANCED, "lab.yaml", dry_run=False)
     [former] = lab.topology.runtime.former["v", "fleet"]
     assert (former.name, former.drained, former.until_ms) == ("b", False, lab.now_ms() + 300_000)
+    lab.advance_clock(299_999)
+    assert not lab.topology.runtime.former["v", "fleet"][0].drained
+    lab.advance_clock(1)
+    assert lab.topology.runtime.former["v", "fleet"][0].drained
+
+
+def test_delays_end_while_nobody_touches_the_lab(up: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch calls each second."""
+    watch = Mock()
+    watch.return_value.health.return_value = {}
+    monkeypatch.setattr(live_state, "HealthWatch", watch)
+    lab = up(BOTH)
+    lab.apply(BALANCED, "lab.yaml", dry_run=False)
+    lab.worker.set_clock_offset(300_000)
+    watch.call_args.kwargs["tick"]()
+    assert lab.topology.runtime.former["v", "fleet"][0].drained
+
+
+def test_a_lab_that_is_down_hears_no_health_checker(up: Made, tmp_path: Path) -> None:
+    lab = up(BALANCED)
+    assert (tmp_path / SOCKET_NAME).is_socket()
+    lab.close()
+    assert not (tmp_path / SOCKET_NAME).exists()
 
 
 def test_a_change_that_is_refused_changes_no_target(up: Made) -> None:
