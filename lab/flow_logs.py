@@ -70,7 +70,6 @@ class _Open:
         """Watch these from now on; `interval` is the present one, and still has what others saw in it."""
         last = max(self.next, interval)
         self.former |= {number: (each, last) for number, each in self.watched.items()}
-        self.former = {number: each for number, each in self.former.items() if number not in watched}
         self.watched = watched
 
     def watches(self, number: int) -> bool:
