@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,8 @@ from dataplane.probe import Probe, read_probe
 from lab import checking
 from lab.planning import plan_nodes
 from tests.unit.lab.test_traced import NO_OFFLOAD, Wires
+
+PATIENCE_S = 0.3
 
 
 class Sent:
@@ -40,8 +43,8 @@ class Sent:
 class Standing:
     """A packet socket in a node: what it sends comes from the node's device."""
 
-    def __init__(self, wires: Wires) -> None:
-        self._wires = wires
+    def __init__(self, wires: Wires, *, swallows: bool = False) -> None:
+        self._wires, self._swallows = wires, swallows
         self.bound: list[tuple[str, int]] = []
 
     def __enter__(self) -> Standing:
@@ -53,7 +56,8 @@ class Standing:
         self.bound.append(end)
 
     def send(self, frame: bytes) -> None:
-        self._wires.ends["b"].send(NO_OFFLOAD + frame)
+        if not self._swallows:
+            self._wires.ends["b"].send(NO_OFFLOAD + frame)
 
 
 @pytest.fixture
@@ -72,7 +76,7 @@ def follow(wires: Wires, protocol: str, port: int, *, times: int = 1, missing: s
     lab: Any = SimpleNamespace(name="fake", is_ending=False, runtime=Mock(), **facts)
     check = Check(can=Ends.parse("a -> b"), protocol=ProbeProtocol.parse(protocol), port=port)
     probe: Any = Sent(wires, check.resolve(plane.topology), times)
-    [course] = checking._Round(lab, wires.ports, [probe], 0.3).run()
+    [course] = checking._Round(lab, wires.ports, [probe], PATIENCE_S).run()
     return course
 
 
@@ -104,6 +108,19 @@ def test_a_datagram_that_no_program_answers_is_answered_in_its_place(
     assert judge(1, course).why == "answered, in place of a program that did not"
 
 
+def test_an_answer_that_gets_lost_is_not_given_again(wires: Wires, monkeypatch: pytest.MonkeyPatch) -> None:
+    standing = Standing(wires, swallows=True)
+    monkeypatch.setattr(checking, "open_sockets", lambda views: [standing] * len(views))
+    assert follow(wires, "udp", 53).found is Found.ARRIVED
+    assert standing.bound == [("eth0", 0)]
+
+
+def test_a_probe_has_all_the_time_that_is_asked_for(wires: Wires) -> None:
+    began = time.monotonic()
+    assert follow(wires, "tcp", 80).found is Found.ARRIVED
+    assert time.monotonic() - began >= PATIENCE_S
+
+
 @pytest.mark.parametrize("protocol", ["tcp", "udp"])
 def test_who_answers_without_a_program_of_his_own_is_not_answered_for(
     wires: Wires, monkeypatch: pytest.MonkeyPatch, protocol: str
@@ -122,13 +139,18 @@ def test_that_the_one_it_was_for_is_not_there_is_told(wires: Wires, monkeypatch:
         assert course.trouble == "node b could not be made when lab fake was brought back; apply its file again"
 
 
-def test_a_reset_is_an_answer(wires: Wires) -> None:
-    """Nobody listens, and the way is open: RFC 9293, section 3.10.7.1, answers a SYN to a closed port with a reset."""
-    answered = []
+def test_a_reset_is_an_answer_though_this_process_has_waited_for_its_processor(wires: Wires) -> None:
+    """Nobody listens, and the way is open: RFC 9293, section 3.10.7.1, answers a SYN to a closed port with a reset.
+
+    Longer than the probe may show no sign of life: that was no silence of its own.
+    """
+    answered: list[Probe] = []
     move = wires.ports.move
 
     def with_kernel(timeout_s: float, *rest: Any) -> bool:
         came = move(timeout_s, *rest)
+        if not answered:
+            time.sleep(PATIENCE_S + 0.2)
         for probe in arrived(wires):
             answered.append(probe)
             frame = bytearray(wires.plane.frame(wires.plane.port("b/eth0"), probe.answer()))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -138,11 +140,17 @@ def test_what_is_no_frame_is_passed_over_and_nothing_is_waited_for_in_vain(wires
     assert len(wires.told) == 1, "the receiver is gone, the sender is not"
 
 
-def test_a_device_that_is_gone_is_not_looked_at_any_more(wires: Wires) -> None:
-    """It would be ready for ever, and time would never pass."""
+@pytest.mark.parametrize("error", [None, errno.EBADFD])
+def test_a_device_that_is_gone_is_not_looked_at_any_more(
+    wires: Wires, monkeypatch: pytest.MonkeyPatch, error: int | None
+) -> None:
+    """It would be ready for ever, and time would never pass. One that is deleted says EBADFD (drivers/net/tun.c)."""
     wires.ends["a"].close()
+    if error is not None:
+        monkeypatch.setattr("os.read", Mock(side_effect=OSError(error, "File descriptor in bad state")))
     wires.move()
     assert not wires.move()
+    assert wires.told == []
 
 
 def test_what_is_said_to_be_lost_is_as_if_it_had_not_been_sent(wires: Wires) -> None:
