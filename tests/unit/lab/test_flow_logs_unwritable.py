@@ -220,6 +220,16 @@ def test_what_cannot_be_written_is_told_once(caplog: pytest.LogCaptureFixture) -
     assert told == ["flow log v/log cannot be written: Not a directory"]
 
 
+def test_two_of_one_name_that_cannot_be_written_are_one_complaint() -> None:
+    logs = f"log: {{network_interface: web/eth0, {FORMAT}}}"
+    lab = Logged(logs)
+    lab.send(5)
+    blocked(lab, PLAIN)
+    lab.change(text(logs.replace("log_format", "gzip: false, log_format")))
+    lab.wait(600)
+    assert lab.logs.complaints == ("flow log v/log cannot be written: Not a directory",)
+
+
 def test_what_cannot_be_written_is_told_once_though_another_of_its_name_can(caplog: pytest.LogCaptureFixture) -> None:
     """Somebody has given it another folder: of what was to go to the old one a line each second says nothing new."""
     log = f"network_interface: web/eth0, {FORMAT}"
