@@ -66,6 +66,21 @@ def test_a_slow_reader_loses_records_and_no_packets() -> None:
     assert all("lost" not in each.comment for each in (*packets[:-2], packets[-1]))
 
 
+def test_where_nothing_comes_nobody_spins_and_where_there_is_more_nobody_waits() -> None:
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["app"])
+    waited: list[bool] = []
+
+    def ended(seconds: float) -> bool:
+        waited.append(seconds > 0)
+        if len(waited) == 1:
+            network.send("app", SYN)
+        return len(waited) == 3
+
+    assert len(collected(capture, ended)[0]) == 1
+    assert waited == [True, False, True]
+
+
 def test_records_go_round_the_ring() -> None:
     """Many times its size, read as it fills, in sizes that do not divide it: nothing is lost, nothing mixed up."""
     network = Network(TEXT, engine="fast")
@@ -242,6 +257,40 @@ def test_points_follow_what_is_applied_though_others_are_gone() -> None:
     [seen] = collected(capture, ended)[0]
     assert seen.interface.name == "fw/eth1"
     assert seen.comment.startswith("DROP ACL_INGRESS at network-acl shop/shut"), "on its way to that address"
+
+
+def test_what_a_word_means_now_is_not_recorded_as_what_it_meant() -> None:
+    """The NAT gateway of another VPC: the interfaces of a file are those that it began with."""
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["nat:nat", "app"])
+    steps = iter(
+        [
+            lambda: network.apply(TEXT.replace("shop", "mall")),
+            lambda: network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=1, dport=53)),
+        ]
+    )
+
+    def ended(seconds: float) -> bool:
+        step = next(steps, None)
+        if step is not None:
+            step()
+        return step is None
+
+    packets, _ = collected(capture, ended)
+    assert [side.name for side in capture.sides] == ["nat:shop/nat/inside", "nat:shop/nat/outside", "app/eth0"]
+    assert [(each.interface.name, each.outgoing) for each in packets] == [("app/eth0", True)]
+
+
+def test_what_is_asked_for_twice_is_refused() -> None:
+    """By its name, or as one side of what is asked for as a whole."""
+    network = Network(TEXT, engine="fast")
+    for words, name in (
+        (["web", "app", "web/eth0"], "web/eth0"),
+        (["nat:nat", "nat:nat/inside"], "nat:shop/nat/inside"),
+    ):
+        with pytest.raises(RequestError, match=f"{name} is asked for twice"):
+            Capture(network.plane, words)
+    assert running_captures(network.plane) == 0
 
 
 def test_points_follow_what_is_applied() -> None:
