@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -43,19 +44,23 @@ class DeclaredCaptures:
             LabError: a file cannot be written, or there is no libpcap; nothing has changed.
             LimitError: too many captures; nothing has changed.
         """
+        with self.changing(wanted, folder):
+            pass
+
+    @contextmanager
+    def changing(self, wanted: Mapping[str, Declared], folder: Path) -> Iterator[None]:
+        """As `configure`, but what is there ends with the block, and nothing has changed when that raises."""
         kept = {name: each for name, each in self._writers.items() if wanted.get(name) == each.declared}
         begun: dict[str, Capture] = {}
         try:
             for name, declared in wanted.items():
                 if name not in kept:
                     begun[name] = Capture(self._data_plane, declared.points, declared.filter)
-                    with (folder / declared.file).open("ab"):
-                        pass  # it can be written: nothing of it is lost yet
-        except OSError as error:
-            self._drop(begun)
-            raise LabError(f"capture {name}: {folder / wanted[name].file}: {error.strerror}") from error
+                    _check_writable(name, folder / declared.file)
+            yield
         except BaseException:
-            self._drop(begun)
+            for capture in begun.values():
+                capture.close()
             raise
         for name in list(self._writers):
             if name not in kept:
@@ -97,8 +102,14 @@ class DeclaredCaptures:
         if writer.thread.is_alive():
             log.warning("capture %s: %s is not whole", name, writer.declared.file)
             return
-        writer.stream.close()
+        with suppress(OSError):  # a full disk: what is missing is in the log already
+            writer.stream.close()
 
-    def _drop(self, begun: Mapping[str, Capture]) -> None:
-        for capture in begun.values():
-            capture.close()
+
+def _check_writable(name: str, file: Path) -> None:
+    """Raise LabError when a file cannot be written. Nothing of it is lost yet."""
+    try:
+        with file.open("ab"):
+            pass
+    except OSError as error:
+        raise LabError(f"capture {name}: {file}: {error.strerror}") from error

@@ -70,7 +70,6 @@ class _Open:
         """Watch these from now on; `interval` is the present one, and still has what others saw in it."""
         last = max(self.next, interval)
         self.former |= {number: (each, last) for number, each in self.watched.items()}
-        self.former = {number: each for number, each in self.former.items() if number not in watched}
         self.watched = watched
 
     def watches(self, number: int) -> bool:
@@ -144,7 +143,8 @@ class FlowLogs:
         self._services: Services
         self._logs: dict[tuple[str, str], _Open] = {}
         self._ending: list[_Ending] = []
-        self._complaints: dict[str, str] = {}
+        self._complaints: dict[int | str, str] = {}
+        """By `id` of the flow log (one that is gone, and another of its name, are two), or by file."""
         self._written: deque[Line] = deque(maxlen=KEPT_LINES)
         self._count = 0
         self._is_recording = False
@@ -267,7 +267,7 @@ class FlowLogs:
     @property
     def complaints(self) -> tuple[str, ...]:
         """What cannot be written at the moment, and why, in sentences."""
-        return tuple(self._complaints.copy().values())
+        return tuple(dict.fromkeys(self._complaints.copy().values()))
 
     # -- within -----------------------------------------------------------------------------------------------
 
@@ -308,13 +308,13 @@ class FlowLogs:
                     self._write(key, each, number, services)
                     each.wrote(number)
         except OSError as error:
-            self._complain("/".join(key), f"flow log {'/'.join(key)} cannot be written: {error.strerror}")
+            self._complain(id(each), f"flow log {'/'.join(key)} cannot be written: {error.strerror}")
             return False
         each.wrote(end - 1)
-        self._complaints.pop("/".join(key), None)
+        self._complaints.pop(id(each), None)
         return True
 
-    def _complain(self, subject: str, what: str) -> None:
+    def _complain(self, subject: int | str, what: str) -> None:
         """Say what is wrong, once: it is tried again each second."""
         if self._complaints.get(subject) != what:
             self._complaints[subject] = what

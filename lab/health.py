@@ -136,7 +136,7 @@ class HealthBook:
                         jobs.setdefault(f"{vpc}/{name}/{subnet}", []).append(_job(key, target, chosen.health_check))
                     if checkers:
                         unused.pop(key, None)
-                    elif key in unused:
+                    else:
                         unused[key] = ZONE_NOT_ENABLED
         self._groups, self._unused = groups, unused
         self._jobs = {checker: tuple(each) for checker, each in jobs.items()}

@@ -78,7 +78,7 @@ class Probe:
 
     def _payload(self) -> bytes:
         size = self.resolved.payload_bytes
-        return PAYLOAD if size is None else PAYLOAD[:size].ljust(size, b".")
+        return PAYLOAD if size is None else PAYLOAD.ljust(size, b".")
 
     @property
     def error(self) -> str:

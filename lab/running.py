@@ -335,8 +335,8 @@ class RunningLab:
             for name in changed:
                 done.append(name)
                 self._update(new[name])
-            self._captures.configure(loaded.lab_file.captures, folder)
-            self.survival.note(text, file)
+            with self._captures.changing(loaded.lab_file.captures, folder):
+                self.survival.note(text, file)
         except BaseException as error:
             log.error("apply failed, going back: %s", error)
             if undo_health is not None:

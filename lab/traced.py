@@ -62,7 +62,7 @@ class TracedPorts:
             if frames:
                 self._process(port, frames, told)
         if not events:
-            self._write(self._data_plane.advance(self._now_ms())[1])
+            self._data_plane.advance(self._now_ms())
         return bool(events)
 
     def _read(self, descriptor: int) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -43,6 +44,37 @@ def test_tables_are_as_large_as_the_engine_s(plane: DataPlane) -> None:
     assert found["tracked connections"].bytes == 1_000 * 216 + 2_048 * 12
     assert found["flow entries"].most == 100
     assert found["flow entries"].bytes == 100 * 540 + (64 + 32) * 64 + 100 * 276
+
+
+def test_what_there_is_of_each_stands_beside_what_there_may_be() -> None:
+    """Packets of one interface may open half of all (docs/hardening.md, floods)."""
+    sizes = {"session_limit": 1_000, "flow_limit": 100}
+    there = {"sessions": 7, "sessions_of_one": 5, "flows": 3, "fragments_waiting": 2}
+    found = rows(Mock(**{"engine.statistics.return_value": {**sizes, **there}}), captures=4)
+    assert {what: (row.now, row.most) for what, row in found.items() if row.now is not None} == {
+        "tracked connections": (7, 1_000),
+        "those that packets of one interface have opened": (5, 500),
+        "flow entries": (3, 100),
+        "fragments that wait (64 of one sender)": (2, 2_048),
+        "captures": (4, 16),
+    }
+
+
+def test_a_lab_counts_its_own_captures_and_flow_logs(plane: DataPlane) -> None:
+    running = Mock(data_plane=plane)
+    running.flow_logs.sizes.return_value = (5, 7)
+    capture = Capture(plane, ["web"])
+    found = {row["what"]: row["now"] for row in bounds.limits(running)["limits"]}
+    capture.close()
+    assert found["captures"] == 1
+    assert (found["flow log records of intervals that are not over"], found["flow log lines to be shown"]) == (5, 7)
+
+
+def test_memory_that_a_process_takes_is_what_is_resident() -> None:
+    """Not all that it could touch: `VmRSS` of proc(5), in kilobytes."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    resident, size = (int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmSize"))
+    assert 0.8 * resident < bounds.resident_bytes() < min(1.2 * resident, size)
 
 
 def test_captures_count_while_they_run(plane: DataPlane) -> None:

@@ -14,12 +14,10 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from dataplane.errors import LabError, LimitError
-from dataplane.model.capture import Capture as Declared
+from dataplane.errors import LimitError
 from lab import pcapng
 from lab.capture import Capture, Stories, running_captures, split_words
 from lab.control import RequestError
-from lab.declared_captures import DeclaredCaptures
 from tests.scenario.network import Network
 
 TEXT = (Path(__file__).parents[3] / "examples" / "quickstart.yaml").read_text()
@@ -66,6 +64,21 @@ def test_a_slow_reader_loses_records_and_no_packets() -> None:
     assert len(packets) + lost == 2 * 501
     assert packets[-2].comment.endswith(f"; {lost} records lost before this one")
     assert all("lost" not in each.comment for each in (*packets[:-2], packets[-1]))
+
+
+def test_where_nothing_comes_nobody_spins_and_where_there_is_more_nobody_waits() -> None:
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["app"])
+    waited: list[bool] = []
+
+    def ended(seconds: float) -> bool:
+        waited.append(seconds > 0)
+        if len(waited) == 1:
+            network.send("app", SYN)
+        return len(waited) == 3
+
+    assert len(collected(capture, ended)[0]) == 1
+    assert waited == [True, False, True]
 
 
 def test_records_go_round_the_ring() -> None:
@@ -246,6 +259,40 @@ def test_points_follow_what_is_applied_though_others_are_gone() -> None:
     assert seen.comment.startswith("DROP ACL_INGRESS at network-acl shop/shut"), "on its way to that address"
 
 
+def test_what_a_word_means_now_is_not_recorded_as_what_it_meant() -> None:
+    """The NAT gateway of another VPC: the interfaces of a file are those that it began with."""
+    network = Network(TEXT, engine="fast")
+    capture = Capture(network.plane, ["nat:nat", "app"])
+    steps = iter(
+        [
+            lambda: network.apply(TEXT.replace("shop", "mall")),
+            lambda: network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / UDP(sport=1, dport=53)),
+        ]
+    )
+
+    def ended(seconds: float) -> bool:
+        step = next(steps, None)
+        if step is not None:
+            step()
+        return step is None
+
+    packets, _ = collected(capture, ended)
+    assert [side.name for side in capture.sides] == ["nat:shop/nat/inside", "nat:shop/nat/outside", "app/eth0"]
+    assert [(each.interface.name, each.outgoing) for each in packets] == [("app/eth0", True)]
+
+
+def test_what_is_asked_for_twice_is_refused() -> None:
+    """By its name, or as one side of what is asked for as a whole."""
+    network = Network(TEXT, engine="fast")
+    for words, name in (
+        (["web", "app", "web/eth0"], "web/eth0"),
+        (["nat:nat", "nat:nat/inside"], "nat:shop/nat/inside"),
+    ):
+        with pytest.raises(RequestError, match=f"{name} is asked for twice"):
+            Capture(network.plane, words)
+    assert running_captures(network.plane) == 0
+
+
 def test_points_follow_what_is_applied() -> None:
     """A changed address is looked for from then on."""
     network = Network(TEXT, engine="fast")
@@ -310,36 +357,3 @@ def test_the_filter_begins_with_the_first_word_that_is_no_point(
 def test_no_point_at_all_is_told_with_the_nearest() -> None:
     with pytest.raises(RequestError, match="'wbe'; did you mean web"):
         split_words(Network(TEXT, engine="fast").plane.topology, ["wbe", "tcp"])
-
-
-def test_a_declared_capture_that_cannot_be_written_leaves_nothing_that_records(tmp_path: Path) -> None:
-    network = Network(TEXT, engine="fast")
-    declared = DeclaredCaptures(network.plane)
-    wanted = {
-        "app": Declared(points=("app",), file="app.pcapng"),
-        "web": Declared(points=("web",), file="nowhere/web.pcapng"),
-    }
-    with pytest.raises(LabError) as refused:
-        declared.configure(wanted, tmp_path)
-    assert str(refused.value) == f"capture web: {tmp_path}/nowhere/web.pcapng: No such file or directory"
-    assert running_captures(network.plane) == 0
-    wanted["web"] = Declared(points=("web",), file="web.pcapng", filter="tcp prot")
-    with pytest.raises(RequestError, match="syntax error"):
-        declared.configure(wanted, tmp_path)
-    assert running_captures(network.plane) == 0
-
-
-def test_declared_captures_begin_change_and_end(tmp_path: Path) -> None:
-    network = Network(TEXT, engine="fast")
-    declared = DeclaredCaptures(network.plane)
-    all_of_app = Declared(points=("app",), file="app.pcapng")
-    declared.configure({"app": all_of_app, "web": Declared(points=("web",), file="web.pcapng", filter="udp")}, tmp_path)
-    network.send("app", SYN)
-    with pytest.raises(RequestError, match="syntax error"):
-        declared.configure({"web": Declared(points=("web",), file="web.pcapng", filter="tcp prot")}, tmp_path)
-    declared.configure({"app": all_of_app, "web": Declared(points=("web",), file="w.pcapng")}, tmp_path)
-    network.send("app", SYN)
-    declared.close()
-    seen = {file.name: len(list(pcapng.Reader().packets(file.read_bytes()))) for file in tmp_path.iterdir()}
-    assert seen == {"app.pcapng": 2, "web.pcapng": 0, "w.pcapng": 1}
-    assert network.plane.engine.memo

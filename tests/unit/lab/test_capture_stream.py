@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import resource
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -15,8 +16,8 @@ import pytest
 from scapy.layers.inet import IP, TCP
 
 from dataplane.errors import LabError
-from lab import control, pcapng
-from lab.capture_stream import CaptureStream, StoryStream
+from lab import capture_stream, control, pcapng
+from lab.capture_stream import CaptureStream, StoryStream, interrupt_ends
 from lab.control import ControlServer, RequestError
 from lab.verbs import Verbs, _has_ended
 from tests.scenario.network import Network
@@ -124,6 +125,70 @@ def test_a_capture_of_so_many_seconds_ends_whole(network: Network, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("server")
+def test_a_limit_of_seconds_holds_nobody_up_who_has_packets_enough(network: Network, tmp_path: Path) -> None:
+    """A timer that still runs is a thread that the command would wait for."""
+    with CaptureStream(tmp_path, ["app"]) as running:
+        network.send("app", SYN)
+        assert running.run(io.BytesIO(), count=1, seconds=60.0) == 1
+    for timer in [each for each in threading.enumerate() if isinstance(each, threading.Timer)]:
+        timer.join(10)
+        assert not timer.is_alive()
+
+
+@pytest.mark.usefixtures("server")
+def test_who_reads_no_more_ends_a_capture(network: Network, tmp_path: Path) -> None:
+    """As `vpclab capture app -w - | head` does."""
+
+    class Gone(io.BytesIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    with CaptureStream(tmp_path, ["app"]) as running:
+        network.send("app", SYN)
+        assert running.run(Gone(), count=1) <= 1
+
+
+@pytest.mark.usefixtures("server")
+def test_what_has_come_is_passed_on_at_once(network: Network, tmp_path: Path) -> None:
+    """Wireshark shows packets while they come."""
+
+    class Live(io.BytesIO):
+        def flush(self) -> None:
+            seen.append(len(list(pcapng.Reader().packets(self.getvalue()))))
+            if seen[-1]:
+                running.stop()
+
+    seen: list[int] = []
+    with CaptureStream(tmp_path, ["app"]) as running:
+        network.send("app", SYN)
+        assert running.run(Live(), seconds=20.0) == 1
+    assert 1 in seen[:-1]
+
+
+def test_who_is_refused_hangs_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Mock()
+    client.return_value.stream.side_effect = RequestError("no such point")
+    monkeypatch.setattr(capture_stream, "ControlClient", client)
+    with pytest.raises(RequestError):
+        CaptureStream(tmp_path, ["nobody"])
+    client.return_value.close.assert_called_once_with()
+
+
+def test_the_first_ctrl_c_ends_a_capture_and_the_second_the_command() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    stop = Mock()
+    with interrupt_ends(stop):
+        signal.raise_signal(signal.SIGINT)
+        stop.assert_called_once_with()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with interrupt_ends(stop):
+        pass
+    assert signal.getsignal(signal.SIGINT) is before
+    stop.assert_called_once_with()
+
+
+@pytest.mark.usefixtures("server")
 def test_packets_are_followed_until_somebody_stops(network: Network, tmp_path: Path) -> None:
     with StoryStream(tmp_path, "tcp") as running:
         for _ in range(3):
@@ -150,11 +215,46 @@ def test_stories_that_end_too_early_are_not_taken_for_all(
 class Cut(io.BytesIO):
     """What was sent, and no more: the other end is gone with some of it unread."""
 
+    def read1(self, size: int | None = -1) -> bytes:
+        octets = super().read1(size)
+        if not octets:
+            raise ConnectionResetError
+        return octets
+
     def __next__(self) -> bytes:
         line = self.readline()
         if not line:
             raise ConnectionResetError
         return line
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("kind", [io.BytesIO, Cut])
+def test_a_file_that_was_cut_short_is_not_taken_for_whole(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[io.BytesIO]
+) -> None:
+    out = io.BytesIO()
+    with CaptureStream(tmp_path, ["app"]) as running:
+        network.send("app", SYN)
+        running.stop()
+        whole = running._stream.read()
+        assert [block for block, _ in pcapng.whole_blocks(whole)][-1] == pcapng.STATISTICS
+        monkeypatch.setattr(running, "_stream", kind(whole[:-9]))
+        with pytest.raises(LabError, match="ended early, after 1 packets"):
+            running.run(out)
+    assert len(list(pcapng.Reader().packets(out.getvalue()))) == 1
+
+
+@pytest.mark.usefixtures("server")
+def test_what_was_not_followed_is_told_at_the_end(
+    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StoryStream(tmp_path) as running:
+        network.send("app", SYN)
+        line = running._stream.readline().replace(b'"lost":0', b'"lost":3')
+        monkeypatch.setattr(running, "_stream", io.BytesIO(line + b'{"ended":true,"lost":7}\n'))
+        assert [each.lost for each in running] == [3]
+        assert running.lost == 7
 
 
 @pytest.mark.usefixtures("server")

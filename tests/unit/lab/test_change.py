@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
-from lab.change import Change, changes
+from lab.change import Change, changes, made_at_last
+from tests.unit.model.building import instance, lab, vpc
 
 
 @dataclass(frozen=True)
@@ -90,3 +91,18 @@ def test_an_entry_that_changes_shows_what_goes_and_what_comes() -> None:
     other = SecurityGroup("web", (Rule("80", "10.0.0.0/8", ("a", "b")),))
     [found] = changes(LabFile(security_groups={"web": WEB}), LabFile(security_groups={"web": other}))
     assert found.detail == "ingress: - ports 80 source 0.0.0.0/0, + ports 80 source 10.0.0.0/8 tags [a, b]"
+
+
+def test_nodes_that_could_not_be_made_are_added_where_they_stand() -> None:
+    declared = lab(
+        vpcs={"shop": vpc()},
+        instances={"app": instance(), "web": instance()},
+        internet={"hosts": {"site": {"address": "198.51.100.10"}, "other": {"address": "198.51.100.11"}}},
+        aws_services={"s3": {"prefixes": ["203.0.113.0/24"]}, "sqs": {"prefixes": ["203.0.113.0/25"]}},
+    )
+    found = [(each.action, each.kind, each.path) for each in made_at_last(declared, {"web", "site", "s3", "gone"})]
+    assert found == [
+        ("add", "instance", "instances.web"),
+        ("add", "internet-host", "internet.hosts.site"),
+        ("add", "aws-service", "aws_services.s3"),
+    ]

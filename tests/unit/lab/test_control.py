@@ -55,23 +55,18 @@ def wait(arguments: Mapping[str, Any]) -> Any:
     return None
 
 
-def broken_stream(arguments: Mapping[str, Any]) -> control.Stream:
-    def run(client: socket.socket) -> None:
-        client.sendall(b"begun")
-        raise ValueError("filedescriptor out of range")
-
-    return control.Stream(None, run, ended.set)
+def scarce(arguments: Mapping[str, Any]) -> Any:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
-ended = threading.Event()
 VERBS = {
-    "broken": broken_stream,
     "echo": echo,
     "wrong": wrong_file,
     "full": full,
     "refused": refused,
     "buggy": buggy,
     "wait": wait,
+    "scarce": scarce,
 }
 
 
@@ -134,6 +129,7 @@ def test_a_wrong_file_arrives_with_all_its_problems(client: ControlClient) -> No
         ("full", LimitError, "at most 4"),
         ("refused", LabError, "no /dev/net/tun"),
         ("buggy", LabError, "internal error: KeyError"),
+        ("scarce", LabError, "^Too many open files; a process may have"),
         ("nonsense", RequestError, "unknown verb"),
     ],
 )
@@ -141,14 +137,6 @@ def test_errors_arrive_as_what_they_were(client: ControlClient, verb: str, error
     with pytest.raises(error, match=text):
         client.call(verb)
     assert client.call("echo") == {}, "the connection lives on"
-
-
-def test_a_bug_in_a_stream_ends_it_and_is_in_the_log(client: ControlClient, caplog: pytest.LogCaptureFixture) -> None:
-    ended.clear()
-    _, stream = client.stream("broken")
-    assert stream.read() == b"begun"
-    assert ended.wait(20)
-    assert "ValueError: filedescriptor out of range" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -198,6 +186,22 @@ def test_other_users_are_not_answered(server: ControlServer, folder: Path, monke
         assert "another user" in json.loads(answers.readline())["error"]["message"]
     with pytest.raises(LabError, match="belongs to another user"):
         ControlClient(folder)
+
+
+def test_who_asks_from_another_network_namespace_is_not_answered(
+    server: ControlServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Programs in instances are of the same user."""
+    monkeypatch.setattr(control, "network_of", lambda client: server._network + 1)
+    with raw(folder) as line, line.makefile("rb") as answers:
+        assert "network namespace that it was started in only" in json.loads(answers.readline())["error"]["message"]
+
+
+def test_an_error_travels_with_what_could_not_be_judged_because_of_it() -> None:
+    error = ConfigurationError([Problem("vpcs.shop", "bad")], unjudged=["instances.web"])
+    read = control.error_from_json(json.loads(json.dumps(control.error_to_json(error))))
+    assert isinstance(read, ConfigurationError)
+    assert (str(read), read.unjudged) == (str(error), ("instances.web",))
 
 
 def test_a_lab_is_asked_for_by_its_folder(server: ControlServer, folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from dataplane.load import load_topology
 from dataplane.model.flow_log import FlowLog
 from dataplane.observe.flow_log_lines import log_id
 from dataplane.observe.s3_keys import file_key
+from dataplane.probe import Probe
 from lab import flow_logs
 from lab.flow_logs import FOLDER, MARK, MOST_IDLE
 from tests.unit.lab.logged import BEGIN_S, DB, FORMAT, WEB, Logged, row, text
@@ -293,6 +295,29 @@ def test_lines_are_numbered_so_that_a_reader_can_go_on() -> None:
     assert (second.log, second.text) == ("v/log", row(WEB, 1, 65, 65, "egress"))
 
 
+def test_of_what_was_written_the_last_lines_are_kept_to_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flow_logs, "KEPT_LINES", 2)
+    lab = Logged(f"log: {{max_aggregation_interval: 60, network_interface: web/eth0, {FORMAT}}}")
+    for minute in range(3):
+        lab.send(60 * minute + 5)
+        lab.wait(60 * minute + 60)
+    assert [each.text for each in lab.logs.written()] == [row(WEB, 1, at, at, "egress") for at in (65, 125)]
+    assert lab.logs.sizes() == (0, 2)
+
+
+def test_a_flow_log_that_ends_knows_the_services_that_there_were_then() -> None:
+    """Both go at once: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html, pkt-dst-aws-service."""
+    logs = 'log: {network_interface: web/eth0, log_format: "${pkt-dst-aws-service} ${packets}"}'
+    lab = Logged(logs)
+    lab.change(text(logs) + "aws_services: {s3: {prefixes: [203.0.113.0/24], address: 203.0.113.80}}\n")
+    ends: dict[str, Any] = {"source": IPv4Address("10.0.1.10"), "destination": IPv4Address("203.0.113.80")}
+    port = lab.plane.port("web/eth0")
+    frame = lab.plane.frame(port, Probe(protocol=17, source_port=5, destination_port=6, **ends))
+    lab.plane.process([frame], [port], 5000)
+    lab.change(text(""))
+    assert lab.lines() == ["S3 1"]
+
+
 def test_flow_logs_come_and_go_with_the_lab_file() -> None:
     lab = Logged("")
     lab.send(5)
@@ -326,6 +351,20 @@ def test_an_interface_that_goes_leaves_its_part_of_the_interval() -> None:
     lab.wait(120)
     [silence] = lab.lines()[2:]
     assert silence == f"{DB} - {BEGIN_S + 60} {BEGIN_S + 120} - - NODATA"
+
+
+def test_an_interface_that_goes_leaves_its_part_of_intervals_that_nobody_has_written_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flow_logs, "TICK_S", 1000.0)  # written at the end, all at once
+    logs = f"log: {{max_aggregation_interval: 60, {FORMAT}}}"
+    lab = Logged(logs)
+    lab.send(10, 3)
+    lab.send(70, 2)
+    lab.change(without("web", logs))
+    lab.wait(120)
+    found = [line for line in lab.lines() if line.startswith(WEB)]
+    assert sorted(found) == sorted([row(WEB, 3, 10, 10, "egress"), row(WEB, 2, 70, 70, "egress")])
 
 
 def test_what_goes_and_comes_back_has_lost_nothing() -> None:

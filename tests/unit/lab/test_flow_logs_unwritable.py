@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dataplane.errors import LabError
 from dataplane.load import load_topology
 from lab import flow_logs
 from lab.flow_logs import FOLDER, MARK
@@ -50,6 +51,30 @@ def test_what_cannot_be_written_while_a_flow_log_is_replaced_is_written_later() 
     lab.wait(600)
     more = [row(WEB, 3, 15, 15, "egress"), row(DB, 3, 15, 15, "ingress", "REJECT")]
     assert sorted(lab.lines()) == sorted([row(WEB, 2, 5, 5, "egress"), row(WEB, 3, 15, 15, "egress"), *more])
+
+
+def test_what_is_missing_longest_of_a_flow_log_that_was_replaced_is_what_would_be_lost() -> None:
+    """A crash loses from there on, whatever the new one of that name has written since."""
+    log = f"max_aggregation_interval: 60, network_interface: web/eth0, {FORMAT}"
+    lab = Logged(f"log: {{{log}}}")
+    lab.send(5)
+    blocked(lab, PLAIN)
+    lab.send(130)
+    lab.change(text(f"log: {{hive_compatible_partitions: true, {log}}}"))
+    lab.wait(180)
+    assert lab.state.read(MARK) == {"v/log": BEGIN_S}
+
+
+def test_what_a_crash_has_lost_is_said_once_by_a_lab_that_has_no_flow_logs_any_more() -> None:
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    lab.logs._ended.set()  # it is killed here
+    lab.state.release()
+    again = Logged("")
+    assert "(v/log from 2023-11-14 22:20 on)" in again.lost
+    again.logs.told()
+    again.logs.close()
+    again.state.release()
+    assert Logged("").lost == ""
 
 
 def test_what_waits_to_be_written_of_a_flow_log_that_is_gone_takes_room() -> None:
@@ -193,3 +218,51 @@ def test_what_cannot_be_written_is_told_once(caplog: pytest.LogCaptureFixture) -
         lab.wait(second)
     told = [each.getMessage() for each in caplog.records if each.name == "lab.flow_logs"]
     assert told == ["flow log v/log cannot be written: Not a directory"]
+
+
+def test_two_of_one_name_that_cannot_be_written_are_one_complaint() -> None:
+    logs = f"log: {{network_interface: web/eth0, {FORMAT}}}"
+    lab = Logged(logs)
+    lab.send(5)
+    blocked(lab, PLAIN)
+    lab.change(text(logs.replace("log_format", "gzip: false, log_format")))
+    lab.wait(600)
+    assert lab.logs.complaints == ("flow log v/log cannot be written: Not a directory",)
+
+
+def test_what_cannot_be_written_is_told_once_though_another_of_its_name_can(caplog: pytest.LogCaptureFixture) -> None:
+    """Somebody has given it another folder: of what was to go to the old one a line each second says nothing new."""
+    log = f"network_interface: web/eth0, {FORMAT}"
+    lab = Logged(f"log: {{{log}}}")
+    lab.send(5)
+    blocked(lab, PLAIN)
+    lab.change(text(f"log: {{hive_compatible_partitions: true, {log}}}"))
+    for second in (600, 601, 1200, 1201):
+        lab.wait(second)
+    told = [each.getMessage() for each in caplog.records if each.name == "lab.flow_logs"]
+    assert told == ["flow log v/log cannot be written: Not a directory"]
+    assert lab.logs.complaints == tuple(told)
+
+
+def test_that_it_cannot_be_said_since_when_nothing_was_written_is_told_and_tried_again() -> None:
+    lab = Logged(f"log: {{network_interface: web/eth0, {FORMAT}}}")
+    write, full, writes = lab.state.write, [True], []
+
+    def refuse(name: str, value: Any) -> None:
+        writes.append(name)
+        if full[0]:
+            raise LabError(f"{name}: No space left on device")
+        write(name, value)
+
+    lab.state.write = refuse  # type: ignore[method-assign]
+    lab.send(5)
+    lab.wait(600)
+    assert list(lab.logs.complaints) == [f"{MARK}: No space left on device"]
+    assert lab.lines() == [row(WEB, 1, 5, 5, "egress")], "files are written all the same"
+    full[0] = False
+    lab.wait(601)
+    assert list(lab.logs.complaints) == []
+    assert lab.state.read(MARK) == {"v/log": BEGIN_S + 600}
+    writes.clear()
+    lab.wait(602)
+    assert writes == [], "it says that already"

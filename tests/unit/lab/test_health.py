@@ -189,6 +189,16 @@ def test_a_target_that_some_node_has_not_checked_yet_is_still_being_registered()
     assert found.health()[A] == CHECKING
 
 
+def test_a_node_that_begins_to_check_a_target_knows_nothing_of_it_yet() -> None:
+    """Each counts by itself, whatever others have found."""
+    found = book()
+    found.heard(AT_A, A, OPEN)
+    found.configure(topology(cross_zone=True))
+    assert found.health()[A] == INITIAL
+    assert found.heard(AT_B, A, OPEN)
+    assert found.health()[A] == HEALTHY
+
+
 def test_what_stays_keeps_what_is_known_of_it() -> None:
     found = book()
     found.heard(AT_A, A, OPEN)

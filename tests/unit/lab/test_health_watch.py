@@ -69,7 +69,8 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     assert not (tmp_path / SOCKET_NAME).exists()
 
 
-def test_results_become_health(watched: Watched) -> None:
+def test_results_become_health(watched: Watched, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     checker = Checker(watched.folder)
     watched.watch.begin(0)
     assert checker.jobs() == ["fw-a"]
@@ -79,6 +80,7 @@ def test_results_become_health(watched: Watched) -> None:
     assert watched.state() == "healthy"
     assert watched.ticked.wait(20)
     checker.close()
+    assert "target fw-a of sec/fleet is healthy" in caplog.text, "what was when stands in no other place"
 
 
 def test_a_watch_begins_with_what_was_known_before_and_does_not_wait_for_it(tmp_path: Path) -> None:
@@ -125,6 +127,74 @@ def test_jobs_come_once_checks_may_begin_and_whenever_they_change(watched: Watch
     assert checker.jobs() == ["fw-a"]
     assert list(watched.watch.health())[-2:] == [A, B]
     checker.close()
+
+
+@pytest.mark.parametrize("order", [["open", "failed"], ["failed", "open"]])
+def test_results_that_come_in_one_piece_are_all_taken_down(watched: Watched, order: list[str]) -> None:
+    """That one of them changes nothing is no reason to keep the other's change from anybody."""
+    watched.watch.begin(0)
+    checker = Checker(watched.folder)
+    assert checker.jobs() == ["fw-a"]
+    said = {"open": {"target": A, "kind": "open"}, "failed": {"target": ["a", "b", "c"], "kind": "failed"}}
+    checker.line.sendall(b"".join(json.dumps(said[each]).encode() + b"\n" for each in order))
+    assert watched.told.wait(20)
+    assert watched.state() == "healthy"
+    checker.close()
+
+
+@pytest.mark.parametrize("what", ["changed", "tick"])
+def test_a_change_that_cannot_be_applied_does_not_end_the_watch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    failed, again = threading.Event(), threading.Event()
+
+    def fail_once() -> None:
+        if failed.is_set():
+            again.set()
+        failed.set()
+        if not again.is_set():
+            raise RuntimeError("no room")
+
+    calls: dict[str, Any] = {"changed": Mock(), "tick": Mock(), what: fail_once}
+    watch = HealthWatch(tmp_path, **calls)
+    watch.configure(topology())
+    watch.begin(0)
+    checker = Checker(tmp_path)
+    assert checker.jobs() == ["fw-a"]
+    if what == "changed":
+        checker.say({"target": A, "kind": "open"})
+    assert failed.wait(20)
+    for _ in range(2 if what == "changed" else 0):
+        checker.say({"target": A, "kind": "failed"})
+    assert again.wait(20)
+    assert "no room" in caplog.text
+    watch.close()
+    checker.close()
+
+
+def test_the_socket_of_a_daemon_that_was_killed_is_replaced(tmp_path: Path) -> None:
+    stale = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with reachable(tmp_path, SOCKET_NAME) as address:
+        stale.bind(address)
+    stale.close()
+    watched = Watched(tmp_path)
+    watched.watch.begin(0)
+    checker = Checker(tmp_path)
+    assert checker.jobs() == ["fw-a"]
+    checker.close()
+    watched.watch.close()
+
+
+def test_time_passes_at_its_pace_whoever_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_watch, "TICK_S", 0.1)
+    ticks = []
+    watch = HealthWatch(tmp_path, changed=Mock(), tick=lambda: ticks.append(time.monotonic()))
+    end = time.monotonic() + 20
+    while len(ticks) < 4:
+        watch.configure(topology())
+        assert time.monotonic() < end
+    watch.close()
+    assert ticks[3] - ticks[0] >= 0.3
 
 
 def test_a_checker_that_comes_back_is_told_again(watched: Watched) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections import Counter
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
@@ -172,6 +174,26 @@ def test_filters_come_and_go() -> None:
     for number in range(1, 300):
         assert PacketFilter(f"tcp port {number}").matches(bytes(SYN), bare=True) is False
     gc.collect()
+
+
+def test_what_libpcap_has_made_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of filters that it refuses, too: pcap_close(3PCAP), pcap_freecode(3PCAP)."""
+    library, calls = packet_filter._load(), Counter[str]()
+
+    class Counted:
+        def __getattr__(self, name: str) -> Any:
+            calls[name] += name.startswith("pcap_")
+            return getattr(library, name)
+
+    monkeypatch.setattr(packet_filter, "_load", Counted)
+    chosen = PacketFilter("tcp port 443")
+    assert chosen.matches(bytes(SYN), bare=True)
+    del chosen
+    with pytest.raises(RequestError):
+        PacketFilter("tcp prot")
+    gc.collect()
+    assert calls["pcap_open_dead"] == calls["pcap_close"] == 3
+    assert calls["pcap_freecode"] == 2
 
 
 def test_without_libpcap_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

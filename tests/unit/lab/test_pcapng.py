@@ -103,6 +103,20 @@ def test_a_file_is_read_in_pieces() -> None:
         assert len(rest) - sum(len(block) for _, block in blocks) < max(len(b) for _, b in pcapng.whole_blocks(whole))
 
 
+def test_a_reader_takes_block_after_block() -> None:
+    whole, reader = two_interfaces(), pcapng.Reader()
+    found = [packet for _, block in pcapng.whole_blocks(whole) for packet in reader.packets(block)]
+    assert found == list(pcapng.Reader().packets(whole))
+    assert len(found) == 3
+
+
+def test_a_block_may_have_nothing_in_it() -> None:
+    """draft-ietf-opsawg-pcapng, section 3.1: a block has 12 bytes at least."""
+    empty = struct.pack("=III", 0x0BAD, 12, 12)
+    assert list(pcapng.whole_blocks(empty)) == [(0x0BAD, empty)]
+    assert list(pcapng.whole_blocks(empty[:-1])) == []
+
+
 @pytest.mark.parametrize(
     ("octets", "words"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from dataplane.topology import Topology
 from dataplane.topology.runtime_state import HEALTHY, FormerTarget, RuntimeState, TargetHealth
 from lab.connections import Connection, Sockets, read_sockets
 from lab.journal import Journal, JournalFile, read_journal
+from lab.node_plan import Address
 from lab.planning import plan_nodes
 from lab.rebuilding import Rebuilt, rebuild
 from lab.state import JOURNAL, LabState
@@ -178,11 +179,22 @@ def test_a_connection_that_nobody_expected_is_lost_alone(monkeypatch: pytest.Mon
     assert [each.local_port for each in done.lost] == [51000]
 
 
-def test_what_rules_no_longer_allow_is_lost_and_said_to_be() -> None:
+def test_what_rules_no_longer_allow_is_lost_and_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    """It is nothing that nobody expected."""
     network = connected()
     _, done = network.again(CLOSED)
     assert done.count == 300
     assert {each.remote_port for each in done.lost} == {80}
+    assert caplog.records == []
+
+
+def test_what_rules_no_longer_allow_is_not_opened_from_the_end_that_had_answered() -> None:
+    """Though they would let that one open it: what it opens is what may be sent then, and by whom."""
+    network = Network()
+    network.connect("app", "web", str(network.address("web")), (51000, 80))
+    plane, done = network.again(CLOSED.replace("protocol: icmp, source", "protocol: all, source"))
+    assert (done.count, [each.remote_port for each in done.lost]) == (0, [80])
+    assert remembered(plane) == set()
 
 
 def test_a_connection_that_has_another_port_at_a_nat_gateway_is_lost() -> None:
@@ -217,6 +229,22 @@ def test_packets_go_through_the_hands_of_appliances(
     assert rebuild(plane, 1000, plans, sockets) == Rebuilt(count=1, lost=())
     nobody = {**sockets, server[0]: Sockets({}, frozenset({80}))}
     assert rebuild(plane, 1000, plans, nobody) == Rebuilt(count=0, lost=(here,))
+
+
+def test_connections_are_of_any_address_that_a_node_has() -> None:
+    """Of IPv6 too, which comes behind IPv4."""
+    file = FILE.parents[2] / "examples" / "dual-stack.yaml"
+    plane = DataPlane(load(file.read_text(), file_name=str(file)).topology())
+    plans = {plan.name: plan for plan in plan_nodes(plane.topology, plane.names)}
+    ends: list[tuple[Address, Address]] = [
+        (IPv4Address("10.40.2.10"), IPv4Address("10.40.1.10")),
+        (IPv6Address("2001:db8:40:2::10"), IPv6Address("2001:db8:40:1::10")),
+    ]
+    sockets = {
+        "batch": Sockets({Connection(here, 40000, there, 80): 1 for here, there in ends}, frozenset()),
+        "web": Sockets({Connection(there, 80, here, 40000): 1 for here, there in ends}, frozenset({80})),
+    }
+    assert rebuild(plane, 1000, plans, sockets) == Rebuilt(count=2, lost=())
 
 
 def test_where_an_instance_with_two_interfaces_sends_a_packet_on_nobody_can_know() -> None:
@@ -322,7 +350,18 @@ def test_a_journal_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest
         assert read is not None
         assert replace(read, names=names) == written
         assert [read.names[n] for n in range(len(names))] == [names[n] for n in range(len(names))]
-        for garbled in ('{"text": ""}', "[]", json.dumps({**state.read(JOURNAL), "health": [["too", "few"]]})):
+        whole = state.read(JOURNAL)
+        for part in (
+            {"health": [["too", "few"]]},
+            {"health": [5]},
+            {"names": [7]},
+            {"names": [["interface", ["web"]]]},
+            {"former": [["sec", "fleet", "c", "no address", "a", False, 9000]]},
+            {"clock_offset_ms": "7"},
+        ):
+            (state.path / JOURNAL).write_text(json.dumps({**whole, **part}))
+            assert read_journal(state) is None
+        for garbled in ('{"text": ""}', "[]"):
             (state.path / JOURNAL).write_text(garbled)
             assert read_journal(state) is None
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
@@ -147,13 +147,14 @@ def test_one_packet_more_or_less_is_not_the_same() -> None:
 def offloaded(network: Network, node: str, segment: Any) -> tuple[bytes, bytes]:
     """A segment that a node's kernel leaves to be cut, its checksum only begun (virtio_net.h: 1 is TCPv4, 4 TCPv6)."""
     frame = bytearray(network.frame(node, segment))
-    head = 34 if IP in segment else 54
+    head = 14 + (frame[14] & 15) * 4 if IP in segment else 54
     ends = frame[26:34] if IP in segment else frame[22:54]
     total = sum(struct.unpack(f">{len(ends) // 2}H", ends)) + 6 + len(frame) - head
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     frame[head + 16 : head + 18] = total.to_bytes(2, "big")
-    return bytes(frame), struct.pack("<BBHHHHH", 1, 1 if IP in segment else 4, head + 20, 1448, head, 16, 0)
+    size = head + (frame[head + 12] >> 4) * 4
+    return bytes(frame), struct.pack("<BBHHHHH", 1, 1 if IP in segment else 4, size, 1448, head, 16, 0)
 
 
 DUAL_STACK = (Path(__file__).parents[3] / "examples" / "dual-stack.yaml").read_text()
@@ -164,14 +165,16 @@ DUAL_STACK = (Path(__file__).parents[3] / "examples" / "dual-stack.yaml").read_t
     [
         (TEXT, "app", IP(src="10.0.2.10", dst="10.0.1.10")),
         (DUAL_STACK, "batch", IPv6(src="2001:db8:40:2::10", dst="2001:db8:40:1::10")),
+        (TEXT, "app", IP(src="10.0.2.10", dst="10.0.1.10", options=[IPOption_Timestamp()])),
     ],
-    ids=["IPv4", "IPv6"],
+    ids=["IPv4", "IPv6", "IPv4 with options"],
 )
 def test_segments_that_were_left_to_hardware_are_left_to_it_again(text: str, node: str, ends: Any) -> None:
     recorded = Recorded(node, "web", text=text)
     network = recorded.network
     network.send(node, ends / TCP(sport=40000, dport=80, flags="S", seq=1))
-    frame, offload = offloaded(network, node, ends / TCP(sport=40000, dport=80, flags="PA", seq=2) / bytes(4000))
+    times = TCP(sport=40000, dport=80, flags="PA", seq=2, options=[("Timestamp", (7, 5)), ("NOP", None), ("NOP", None)])
+    frame, offload = offloaded(network, node, ends / times / bytes(4000))
     [outcome], emissions = network.plane.process([frame], [network.port(node)], network.now, [offload])
     assert outcome.reason == 0
     assert emissions[0].offload[:2] == offload[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -12,7 +13,9 @@ import pytest
 from dataplane.errors import ConfigurationError, LabError
 from lab import live_state, running
 from lab.node_plan import NodePlan
+from lab.node_status import NodeChange
 from lab.running import RunningLab
+from lab.state import JOURNAL
 from tests.unit.lab.fakes import FakeRuntime, FakeState, FakeWorker, balanced_text, lab_text
 
 
@@ -129,9 +132,85 @@ def test_a_lab_that_goes_down_is_not_changed_any_more(lab: RunningLab, monkeypat
 
 
 def test_a_node_that_cannot_be_removed_does_not_bring_the_old_lab_back(lab: RunningLab) -> None:
+    """And the worker has let go of its ports: their descriptors may be somebody else's by now."""
     lab.runtime.failing = "remove"  # type: ignore[attr-defined]
     lab.apply(lab_text(a="10.0.1.10"), "new.yaml", dry_run=False)
     assert list(lab.plans) == ["a"]
+    _, ports, _, _, contexts, _ = everything(lab)
+    assert sorted(ports) == contexts
+
+
+def test_the_worker_stands_still_before_its_descriptors_are_closed(
+    lab: RunningLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running_then = []
+    monkeypatch.setattr(lab.runtime, "close", lambda: running_then.append(lab.worker.running))
+    lab.close()
+    assert running_then == [False]
+
+
+def test_a_change_of_a_node_that_fails_half_way_is_undone(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = everything(lab)
+    update = lab.runtime.update_node
+
+    def half(plan: NodePlan) -> NodeChange:
+        change = update(plan)
+        if str(plan.interfaces[0].addresses[0][0]) == "10.0.1.77":
+            raise LabError("refused: the rest")
+        return change
+
+    monkeypatch.setattr(lab.runtime, "update_node", half)
+    with pytest.raises(LabError, match="refused: the rest"):
+        lab.apply(lab_text(a="10.0.1.77", b="10.0.1.11"), "new.yaml", dry_run=False)
+    assert everything(lab)[:3] == before[:3]
+
+
+def test_one_node_that_cannot_go_back_keeps_no_other_from_it(lab: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = lab.runtime.update_node
+
+    def refuse(plan: NodePlan) -> NodeChange:
+        if (plan.name, str(plan.interfaces[0].addresses[0][0])) in (("c", "10.0.1.79"), ("a", "10.0.1.10")):
+            raise LabError(f"refused: {plan.name}")
+        return update(plan)
+
+    lab.apply(lab_text(a="10.0.1.10", b="10.0.1.11", c="10.0.1.12"), "lab.yaml", dry_run=False)
+    before = everything(lab)[0]
+    monkeypatch.setattr(lab.runtime, "update_node", refuse)
+    with pytest.raises(LabError, match="refused: c"):
+        lab.apply(lab_text(a="10.0.1.77", b="10.0.1.78", c="10.0.1.79"), "new.yaml", dry_run=False)
+    after = everything(lab)[0]
+    assert [name for name in "abc" if after[name] == before[name]] == ["b", "c"]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_devices_that_are_made_anew_are_let_go_of_before_and_carry_frames_afterwards(
+    lab: RunningLab, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """Of one that root inside has renamed the runtime finds out only when it makes it: nobody could say it before."""
+    ports: dict[int, int] = lab.worker.ports  # type: ignore[attr-defined]
+    port, update = lab.data_plane.port("a/eth0"), lab.runtime.update_node
+    attached_then = []
+
+    def makes_anew(plan: NodePlan) -> NodeChange:
+        if plan.name != "a":
+            return update(plan)
+        attached_then.append(port in ports)
+        update(plan)
+        return NodeChange(attached={port: 77}, detached=(port,) if told else ())
+
+    monkeypatch.setattr(lab.runtime, "update_node", makes_anew)
+    monkeypatch.setattr(lab.runtime, "detached_by", lambda plan: (port,) if told and plan.name == "a" else ())
+    lab.apply(lab_text(a="10.0.1.77", b="10.0.1.11"), "new.yaml", dry_run=False)
+    assert attached_then == [not told]
+    assert ports[port] == 77
+
+
+def test_what_stands_in_for_an_instance_cannot_be_changed(lab: RunningLab) -> None:
+    before = everything(lab)
+    other = lab_text(a="10.0.1.10", b='10.0.1.11, attach: "tap:t0"')
+    with pytest.raises(LabError, match="instance b: attach cannot be changed; apply a file without the instance first"):
+        lab.apply(other, "new.yaml", dry_run=False)
+    assert everything(lab) == before
 
 
 def test_numbers_of_what_stays_stay(lab: RunningLab) -> None:
@@ -185,6 +264,22 @@ def test_a_worker_goes_on_when_its_frames_cannot_be_moved_by_hand(
     assert lab.worker.running
 
 
+def test_the_descriptors_of_frames_moved_by_hand_are_let_go_of(
+    lab: RunningLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "TracedPorts", Mock())
+    with lab.traced() as ports:
+        pass
+    ports.close.assert_called_once_with()  # type: ignore[attr-defined]
+
+
+def test_lab_time_began_so_long_ago_as_it_has_passed() -> None:
+    """Flow logs tell Unix time: of a clock that is a day ahead, it is a day from now."""
+    worker: Any = FakeWorker(None)
+    worker.set_clock_offset(86_400_000)
+    assert abs(running._epoch_ms(worker) + worker.now_ms() - time.time() * 1000) < 60_000
+
+
 def test_the_clock_adds_up(lab: RunningLab) -> None:
     assert lab.advance_clock(1000) == 1000
     assert lab.advance_clock(500) == 1500
@@ -225,6 +320,23 @@ def test_what_is_told_to_go_down_in_the_middle_of_a_change_does_not_linger_again
     lab.survival.stop_lingering()
     lab.apply(lab_text(a="10.0.1.77"), "new.yaml", dry_run=False)
     assert not lab.runtime.lingers  # type: ignore[attr-defined]
+
+
+def test_nothing_is_written_down_of_a_lab_that_was_never_said_to_be_up(lab: RunningLab) -> None:
+    """What is there would be brought back by `vpclab up --resume`."""
+    state: Any = lab.survival._journal._state
+    lab.advance_clock(1000)
+    assert JOURNAL not in state.writes
+    lab.survival.linger()
+    assert JOURNAL in state.writes
+
+
+def test_a_lab_goes_down_though_the_process_that_keeps_its_nodes_is_gone(
+    lab: RunningLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab.runtime, "stop_lingering", Mock(side_effect=LabError("it has ended")))
+    lab.close()
+    assert lab.runtime.closed  # type: ignore[attr-defined]
 
 
 def test_a_lab_that_goes_down_is_not_traced(lab: RunningLab) -> None:

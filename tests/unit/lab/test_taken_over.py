@@ -13,16 +13,24 @@ import pytest
 from dataplane.engine import DataPlane
 from dataplane.errors import LabError
 from dataplane.load import load
+from dataplane.names import Names
 from dataplane.topology.runtime_state import HEALTHY, FormerTarget, RuntimeState, TargetHealth
 from lab import running, survival
 from lab.checking import prove
+from lab.flow_logs import MARK
 from lab.journal import Journal, read_journal
 from lab.keeper import RefusedError, SilentError
 from lab.live_state import LiveState
 from lab.rebuilding import Rebuilt
 from lab.running import RunningLab
+from lab.runtime import NoProgramError
 from lab.state import JOURNAL
 from tests.unit.lab.fakes import FakeRuntime, FakeState, FakeWorker, balanced_text, lab_text
+
+
+def names_of(text: str) -> Names:
+    """The numbers that things of a lab file have when it is the first."""
+    return DataPlane(load(text, file_name="lab.yaml").topology()).names
 
 
 @pytest.fixture
@@ -32,8 +40,8 @@ def again(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     def take_over(taken: FakeRuntime, text: str = "", **before: Any) -> Any:
         text = text or lab_text(a="10.0.1.10", b="10.0.1.11")
-        names = DataPlane(load(text, file_name="lab.yaml").topology()).names
-        journal = Journal(text=text, file="lab.yaml", folder="/", clock_offset_ms=7, names=names, **before)
+        before.setdefault("names", names_of(text))
+        journal = Journal(text=text, file="lab.yaml", folder="/", clock_offset_ms=7, **before)
         state: Any = FakeState()
         lab: Any = RunningLab(state, text, "lab.yaml", taken, before=journal)  # type: ignore[arg-type]
         lab.state = state
@@ -45,14 +53,52 @@ def again(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 def test_nodes_that_were_taken_over_are_left_until_somebody_knows_that_they_are_up(
     again: Callable[..., Any],
 ) -> None:
-    runtime = FakeRuntime(FakeState())
-    again(runtime).close()
-    assert (runtime.left, runtime.closed) == (True, False)
-    runtime = FakeRuntime(FakeState())
-    taken = again(runtime)
-    taken.own_nodes()
-    taken.close()
-    assert (runtime.left, runtime.closed) == (False, True)
+    """And wait for somebody else all the while; once they are owned, for nobody."""
+    for owned in (False, True):
+        runtime = FakeRuntime(FakeState())
+        taken = again(runtime)
+        taken.survival.linger()
+        if owned:
+            taken.own_nodes()
+        taken.close()
+        assert (runtime.left, runtime.closed, runtime.lingers) == (not owned, owned, not owned)
+
+
+def test_ports_have_the_numbers_that_their_nodes_know_them_by(again: Callable[..., Any]) -> None:
+    """Those of the lab as it was, whatever had a number before that is gone since."""
+    same = lab_text(a="10.0.1.10", b="10.0.1.11")
+    before = names_of(lab_text(z="10.0.1.9", a="10.0.1.10", b="10.0.1.11"))
+    numbers = [before.find("interface", f"{name}/eth0") for name in "ab"]
+    assert numbers != [names_of(same).find("interface", f"{name}/eth0") for name in "ab"]
+    with again(FakeRuntime(FakeState()), same, names=before) as taken:
+        assert sorted(taken.worker.ports) == sorted(numbers)
+        assert [taken.plans[name].interfaces[0].port for name in "ab"] == numbers
+
+
+def test_once_somebody_knows_that_it_is_up_it_is_as_patient_as_any_lab(
+    again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And what its flow logs had lost is said no more."""
+    monkeypatch.setattr(FakeState, "path", tmp_path)
+    monkeypatch.setattr(FakeState, "read", lambda state, name: state.written.get(name, {"v/log": 7}))
+    runtime: Any = FakeRuntime(FakeState())
+    runtime.be_patient = Mock()
+    text = lab_text(a="10.0.1.10").replace("instances:", "    flow_logs: {log: {}}\ninstances:")
+    with again(runtime, text) as taken:
+        assert taken.state.written[MARK] == {"v/log": 7}
+        runtime.be_patient.assert_not_called()
+        taken.own_nodes()
+        runtime.be_patient.assert_called_once_with()
+        assert taken.state.written[MARK]["v/log"] > 7
+
+
+@pytest.mark.parametrize(("lost", "shown"), [(3, "a, b, c"), (4, "a, b, c, ...")])
+def test_connections_that_do_not_go_on_are_told(
+    again: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, lost: int, shown: str
+) -> None:
+    monkeypatch.setattr(survival, "rebuild", lambda *_: Rebuilt(count=0, lost=tuple("abcd"[:lost])))  # type: ignore[arg-type]
+    with again(FakeRuntime(FakeState())) as taken:
+        assert f"the lab's daemon was killed: {lost} TCP connections do not go on ({shown})" in taken.survival.lost
 
 
 @pytest.mark.parametrize("failing", ["add", "sockets"])
@@ -131,9 +177,10 @@ def test_a_health_checker_that_cannot_be_started_anew_is_told(
         [name] = [name for name, plan in runtime.plans.items() if plan.hidden]
         taken.restart_checkers()
         runtime.restart.assert_called_once_with(name)
-        runtime.restart.side_effect = RefusedError("no room")
-        taken.restart_checkers()
-        assert taken.survival.lost[-1] == "no room"
+        for error in (RefusedError("no room"), NoProgramError("there is none")):
+            runtime.restart.side_effect = error
+            taken.restart_checkers()
+            assert taken.survival.lost[-1] == str(error)
 
 
 def test_a_spawner_that_does_not_answer_any_more_is_not_taken_for_a_health_checker_s_trouble(

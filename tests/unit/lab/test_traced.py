@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+import struct
 from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from dataplane.engine import DataPlane, Emission, Outcome
-from dataplane.probe import ICMP, Probe
+from dataplane.probe import ICMP, TCP, Probe
 from dataplane.verdict import Reason, Verdict
 from lab.traced import ROUND, TracedPorts
 from tests.unit.model.building import instance, topology, vpc
@@ -20,8 +24,10 @@ NO_OFFLOAD = bytes(12)
 class Wires:
     """Instances a and b, each with a wire whose other end is a test's."""
 
-    def __init__(self) -> None:
-        groups = {"open": {"ingress": [{"protocol": "icmp", "source": "0.0.0.0/0"}]}}
+    def __init__(self, *rules: dict[str, Any]) -> None:
+        """What everybody may send to them; pings, unless it is said."""
+        wanted = rules or ({"protocol": "icmp"},)
+        groups = {"open": {"ingress": [{**rule, "source": "0.0.0.0/0"} for rule in wanted]}}
         declared = topology(
             vpcs={"shop": vpc(security_groups=groups)},
             instances={
@@ -79,6 +85,20 @@ def test_a_frame_crosses_and_is_told_of(wires: Wires) -> None:
     ]
 
 
+def test_segments_that_are_left_to_be_cut_are_left_so() -> None:
+    """virtio_net.h: flags 1 (the checksum is only begun), type 1 (TCPv4), header bytes, segment bytes, where it is."""
+    wires = Wires({"protocol": "tcp", "ports": 80})
+    offload = struct.pack("<BBHHHHH", 1, 1, 54, 1400, 34, 16, 0)
+    ends: dict[str, Any] = {"source": IPv4Address("10.0.1.10"), "destination": IPv4Address("10.0.1.11")}
+    segments = Probe(protocol=TCP, source_port=40000, destination_port=80, payload=bytes(20_000), **ends)
+    wires.ends["a"].send(offload + wires.plane.frame(wires.plane.port("a/eth0"), segments))
+    wires.move()
+    arrived = wires.ends["b"].recv(30_000)
+    assert len(arrived) == 12 + 54 + 20_000, "more than a link carries at once"
+    assert arrived[:6] == offload[:6]
+    wires.close()
+
+
 def test_a_frame_that_dies_is_told_of_and_counted(wires: Wires) -> None:
     wires.ends["a"].send(NO_OFFLOAD + wires.frame(protocol=50))
     wires.move()
@@ -118,6 +138,19 @@ def test_what_is_no_frame_is_passed_over_and_nothing_is_waited_for_in_vain(wires
     wires.ends["a"].send(NO_OFFLOAD + wires.frame())
     wires.move()
     assert len(wires.told) == 1, "the receiver is gone, the sender is not"
+
+
+@pytest.mark.parametrize("error", [None, errno.EBADFD])
+def test_a_device_that_is_gone_is_not_looked_at_any_more(
+    wires: Wires, monkeypatch: pytest.MonkeyPatch, error: int | None
+) -> None:
+    """It would be ready for ever, and time would never pass. One that is deleted says EBADFD (drivers/net/tun.c)."""
+    wires.ends["a"].close()
+    if error is not None:
+        monkeypatch.setattr("os.read", Mock(side_effect=OSError(error, "File descriptor in bad state")))
+    wires.move()
+    assert not wires.move()
+    assert wires.told == []
 
 
 def test_what_is_said_to_be_lost_is_as_if_it_had_not_been_sent(wires: Wires) -> None:
