@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from dataplane.capture import SEGMENTS, Record, comment_of, rows_of, sides_of
 from dataplane.engine import DataPlane
 from dataplane.errors import VpclabError
 from dataplane.topology import Topology
+from dataplane.verdict import Reason, Verdict
 from fastpath.recorder import Recorder
 from lab import pcapng
 from lab.capture import RING_BYTES, points_of
@@ -25,6 +26,10 @@ from lab.control import RequestError
 
 _SEGMENTS = re.compile(re.escape(SEGMENTS).replace(re.escape("{}"), r"(\d{1,5})(?!\d)"))
 _MOST_SEGMENT = 0xFFFF
+_WAITED_IN_VAIN = f"{Verdict.DROP.name} {Reason.FRAGMENT_TIMEOUT.name}"
+"""How the comment begins of a fragment that had been sent before, and died now: its first one never came."""
+_SWEEP_MS = 1000
+"""So often those are looked for."""
 _LOST = re.compile(r"(?:; )?\d+ records lost before this one")
 _ETHERNET, _LEAST_IPV4, _IPV6, _LEAST_TCP = 14, 20, 40, 20
 _TCP, _CHECKSUM_AT = 6, 16
@@ -80,7 +85,8 @@ def replay(octets: bytes, topology: Topology) -> Replayed:
     points = points_of(topology, names)
     sides = sides_of(points)
     ports = {side.name for point in points if point.kind == "interface" for side in point.sides}
-    if not any(each.outgoing and each.interface.name in ports for each in packets):
+    told = [each for each in packets if each.outgoing and each.interface.name in ports]
+    if all(each.comment.startswith(_WAITED_IN_VAIN) for each in told):
         raise RequestError("nothing can be replayed: the capture has no packets as an instance sent them")
     longest = max(len(each.data) for each in packets)
     if longest > _LONGEST_FRAME:
@@ -94,14 +100,8 @@ def replay(octets: bytes, topology: Topology) -> Replayed:
     for side in sides:
         link = pcapng.ETHERNET if side.frames else pcapng.RAW_IP
         blocks.append(pcapng.interface(side.name, "replayed", capture_length=0, link_type=link))
-    now_ms = 0
-    for each in packets:
-        if not each.outgoing or each.interface.name not in ports:
-            continue
-        now_ms = max(now_ms, each.time_ns // 1_000_000)
-        frame, offload = _as_sent(each)
-        plane.process([frame], [plane.port(each.interface.name)], now_ms, [offload])
-        found.sent += 1
+
+    def note(time_ns: int) -> None:
         for record in _records(recorder):
             comment = comment_of(record, plane.names)
             again.append(Seen(sides[record.lane].name, record.outgoing, record.data, _fate(comment)))
@@ -109,13 +109,27 @@ def replay(octets: bytes, topology: Topology) -> Replayed:
             blocks.append(
                 pcapng.packet(
                     record.data,
-                    time_ns=each.time_ns,
+                    time_ns=time_ns,
                     length=len(record.data),
                     direction=way,
                     interface=record.lane,
                     comment=comment,
                 )
             )
+
+    now_ms = 0
+    for each in told:
+        now_ms = max(now_ms, each.time_ns // 1_000_000)
+        if each.comment.startswith(_WAITED_IN_VAIN):
+            plane.advance(now_ms)
+        else:
+            frame, offload = _as_sent(each)
+            plane.process([frame], [plane.port(each.interface.name)], now_ms, [offload])
+            found.sent += 1
+        note(each.time_ns)
+    if _died(each.comment for each in told) > _died(each.fate for each in again):
+        plane.advance(now_ms + _SWEEP_MS)
+        note(told[-1].time_ns)
     before = [Seen(each.interface.name, each.outgoing, each.data, _fate(each.comment)) for each in packets]
     _compare(found, before, again)
     found.file = b"".join(blocks)
@@ -142,6 +156,10 @@ def _records(recorder: Recorder) -> Iterator[Record]:
         yield from (Record(*row) for row in rows)
     if recorder.lost:
         raise VpclabError("more packets of one packet than a capture can hold")
+
+
+def _died(comments: Iterable[str]) -> int:
+    return sum(comment.startswith(_WAITED_IN_VAIN) for comment in comments)
 
 
 def _fate(comment: str) -> str:

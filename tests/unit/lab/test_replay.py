@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_Timestamp, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
@@ -127,6 +127,33 @@ def test_time_passes_as_it_did() -> None:
     assert [(seen.side, seen.outgoing) for seen in found.missing] == [("example/eth0", True), ("app/eth0", False)]
     assert [(seen.side, seen.fate.split()[0]) for seen in found.new] == [("example/eth0", "DROP")]
     assert after(-1).is_equal, "clocks may be set back; the network's goes on"
+
+
+@pytest.mark.parametrize("silence_s", [31, 40])
+@pytest.mark.parametrize("is_last", [False, True])
+def test_fragments_whose_first_one_never_came_are_sent_once(silence_s: int, is_last: bool) -> None:
+    """A capture has them twice: when they began to wait, and when they died of it."""
+    recorded = Recorded()
+    network = recorded.network
+    first, second = fragment(
+        IP(src="10.0.2.10", dst="198.51.100.10", id=5) / UDP(sport=5000, dport=53) / bytes(1200), 800
+    )
+    network.send("app", second)
+    network.now += 10
+    network.send("app", first)
+    second.id = 6
+    network.send("app", second)
+    network.now += 29_500
+    network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / ICMP(id=7))
+    network.now += silence_s * 1000 - 29_500
+    network.plane.advance(network.now)
+    if not is_last:
+        network.send("app", IP(src="10.0.2.10", dst="198.51.100.10") / ICMP(id=7))
+    file = recorded.file()
+    assert sum("FRAGMENT_TIMEOUT" in each.comment for each in pcapng.Reader().packets(file)) == 1
+    found = replay(file, load_topology(TEXT, file_name="lab.yaml"))
+    assert found.is_equal, (found.missing, found.new)
+    assert found.sent == 5 - is_last
 
 
 def test_one_packet_more_or_less_is_not_the_same() -> None:
