@@ -65,6 +65,8 @@ class _Open:
     """Of the interval to write next: what there is already, by when its records begin to end."""
     former: dict[int, tuple[Watched, int]] = field(default_factory=dict)
     """Interfaces that are gone, until the interval in which they went is written."""
+    complaint: str = ""
+    """Why it cannot be written now."""
 
     def watch(self, watched: dict[int, Watched], interval: int) -> None:
         """Watch these from now on; `interval` is the present one, and still has what others saw in it."""
@@ -143,8 +145,8 @@ class FlowLogs:
         self._services: Services
         self._logs: dict[tuple[str, str], _Open] = {}
         self._ending: list[_Ending] = []
-        self._complaints: dict[int | str, str] = {}
-        """By `id` of the flow log (one that is gone, and another of its name, are two), or by file."""
+        self._unmarked = ""
+        """Why it cannot be marked now since when nothing is written."""
         self._written: deque[Line] = deque(maxlen=KEPT_LINES)
         self._count = 0
         self._is_recording = False
@@ -267,7 +269,8 @@ class FlowLogs:
     @property
     def complaints(self) -> tuple[str, ...]:
         """What cannot be written at the moment, and why, in sentences."""
-        return tuple(dict.fromkeys(self._complaints.copy().values()))
+        found = dict.fromkeys([*(each.complaint for each in self._unwritten()), self._unmarked])
+        return tuple(complaint for complaint in found if complaint)
 
     # -- within -----------------------------------------------------------------------------------------------
 
@@ -288,7 +291,10 @@ class FlowLogs:
         return present
 
     def _held(self) -> int:
-        return sum(each.held for each in [*self._logs.values(), *(last.log for last in self._ending)])
+        return sum(each.held for each in self._unwritten())
+
+    def _unwritten(self) -> list[_Open]:
+        return [*self._logs.values(), *(last.log for last in self._ending)]
 
     def _place(self, declared: FlowLog, folder: Path) -> Path:
         return self._state.path / FOLDER if declared.folder is None else folder / declared.folder
@@ -308,17 +314,11 @@ class FlowLogs:
                     self._write(key, each, number, services)
                     each.wrote(number)
         except OSError as error:
-            self._complain(id(each), f"flow log {'/'.join(key)} cannot be written: {error.strerror}")
+            each.complaint = _told(f"flow log {'/'.join(key)} cannot be written: {error.strerror}", each.complaint)
             return False
         each.wrote(end - 1)
-        self._complaints.pop(id(each), None)
+        each.complaint = ""
         return True
-
-    def _complain(self, subject: int | str, what: str) -> None:
-        """Say what is wrong, once: it is tried again each second."""
-        if self._complaints.get(subject) != what:
-            self._complaints[subject] = what
-            log.error("%s", what)
 
     def _write(self, key: tuple[str, str], each: _Open, number: int, services: Services) -> None:
         by_end: dict[int, list[str]] = {}
@@ -368,13 +368,19 @@ class FlowLogs:
             try:
                 self._state.write(MARK, begins)
             except LabError as error:
-                self._complain(MARK, str(error))
+                self._unmarked = _told(str(error), self._unmarked)
             else:
-                self._marked = begins
-                self._complaints.pop(MARK, None)
+                self._marked, self._unmarked = begins, ""
 
     def _forget_marks(self) -> None:
         (self._state.path / MARK).unlink(missing_ok=True)
+
+
+def _told(complaint: str, before: str) -> str:
+    """A complaint, which is said once: what failed is tried again each second."""
+    if complaint != before:
+        log.error("%s", complaint)
+    return complaint
 
 
 def _marks(state: LabState) -> dict[str, int]:
