@@ -22,9 +22,10 @@ from tools.mutants.trees import BASE, WORK
 LINES, KNOWN = WORK / "lines.coverage", WORK / "tests.json"
 FOLDERS = (
     "tests/unit/load", "tests/unit/model", "tests/unit/reference", "tests/unit/fastpath", "tests/unit/dataplane",
-    "tests/unit/analysis", "tests/unit/lab/test_flow_logs.py", "tests/unit/lab/test_capture.py",
-    "tests/unit/lab/test_capture_tunnels.py", "tests/unit/lab/test_traced.py", "tests/unit/vpclab/test_testing.py",
-    "tests/scenario", "tests/conformance",
+    "tests/unit/analysis", "tests/unit/lab/test_flow_logs.py", "tests/unit/lab/test_flow_logs_unwritable.py",
+    "tests/unit/lab/test_capture.py", "tests/unit/lab/test_capture_tunnels.py", "tests/unit/lab/test_checking.py",
+    "tests/unit/lab/test_rounds.py", "tests/unit/lab/test_replay.py", "tests/unit/lab/test_traced.py",
+    "tests/unit/vpclab/test_testing.py", "tests/scenario", "tests/conformance",
 )  # fmt: skip
 """Where the tests are whose order is known."""
 PROPERTIES = "tests/property"
