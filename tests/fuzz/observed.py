@@ -67,7 +67,10 @@ class Stage(NamedTuple):
     lanes: dict[int, int]
     """By port."""
     seen: Mapping[tuple[int, Direction], Sequence[tuple[int, int, int]]]
-    """Points of flow logs, and whose packets they do not see: (version, mask, address)."""
+    """Points of flow logs, and whose packets they do not see: (version, mask, address).
+
+    Not those of nodes of load balancers, whose own packets are of the same flows as those of who sends by their ports.
+    """
 
 
 @cache
@@ -83,7 +86,7 @@ def stages(of: World) -> tuple[Stage, ...]:
                 (each.version, int(each.netmask), int(each.network_address)) for each in program.sets[node.unseen]
             ]
             for node in program.nodes.values()
-            if isinstance(node, Point)
+            if isinstance(node, Point) and of.names[node.object].kind != "gateway-load-balancer-node"
         }
         found.append(Stage(rows, sides, lanes, seen))
     return tuple(found)

@@ -38,10 +38,12 @@ def fail(draw: Draw, lab: Lab, group: str, name: str) -> Lab:
     declared = other["vpcs"]["guard"]["target_groups"][group]
     if draw(st.integers(0, 3)):
         declared |= {"on_deregistration": "rebalance", "on_unhealthy": "rebalance"}
+        declared["targets"] = sorted({*declared["targets"], *(TARGETS if group == "fleet" else ADDRESSES[:2])})
+        other["runtime"]["health"] = [row for row in lab["runtime"]["health"] if row[1] != group]
     if name in declared["targets"] and draw(st.integers(0, 3)) == 0:
         declared["targets"].remove(name)
     else:
-        kept = [row for row in lab["runtime"]["health"] if row[1:3] != [group, name]]
+        kept = [row for row in other["runtime"]["health"] if row[1:3] != [group, name]]
         other["runtime"]["health"] = [*kept, ["guard", group, name, "unhealthy"]]
     return other
 

@@ -54,7 +54,6 @@ class Histories(RuleBasedStateMachine):
     def conversation(self, data: st.DataObject) -> None:
         self._move("talk", data)
 
-    @precondition(lambda self: self.ground.inspected)
     @rule(data=ANY)
     def target_fails(self, data: st.DataObject) -> None:
         self._move("fail", data)
