@@ -30,6 +30,8 @@ class BalancedFlow:
 
     flow: Flow
     life: Lifetime
+    stickiness: str
+    """What it was to share its target by when it was opened."""
     target: int = 0
     """The number of its target."""
     cookie: int = 0
@@ -117,11 +119,12 @@ class BalancedFlows:
         return found
 
     def companions(self, flow: Flow, stickiness: str, now_ms: int) -> list[BalancedFlow]:
-        """Flows that a new one shares its target with."""
+        """Flows that a new one shares its target with: none that were opened when stickiness was another."""
         wanted = reduced(flow, stickiness)
         if wanted is None:
             return []
-        return [each for each in self.live(now_ms) if reduced(each.flow, stickiness) == wanted]
+        alike = (each for each in self.live(now_ms) if each.stickiness == stickiness)
+        return [each for each in alike if reduced(each.flow, stickiness) == wanted]
 
     def add(self, flow: BalancedFlow) -> None:
         """A new flow, in the place of what was between the same ends."""

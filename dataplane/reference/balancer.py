@@ -70,7 +70,8 @@ class Balancers:
         if is_new and packet.protocol == TCP and not packet.opens_tcp:
             return Reason.BALANCER_NO_FLOW
         if found is None or is_new:
-            new = BalancedFlow(told_apart(packet.flow), Lifetime.begin(packet, now_ms, node.limits))
+            begun = Lifetime.begin(packet, now_ms, node.limits)
+            new = BalancedFlow(told_apart(packet.flow), begun, node.stickiness)
             if not self._give_target(flows, node, new, now_ms):
                 return Reason.BALANCER_NO_TARGET
             self._room.ask(node.balancer)

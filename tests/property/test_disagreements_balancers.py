@@ -160,6 +160,21 @@ def test_addresses_that_are_never_forwarded_are_so_inside_as_well(engine: str) -
     assert send_back(net, got, inside=error).reason is Reason.SOURCE_MARTIAN
 
 
+@pytest.mark.parametrize(("becomes", "reason"), [(None, Reason.NONE), ("_proto", Reason.BALANCER_NO_TARGET)])
+def test_flows_of_another_stickiness_are_no_companions(engine: str, becomes: str | None, reason: Reason) -> None:
+    """A target that takes no new flows gets one that it shares with an earlier one, unless that was opened otherwise."""
+    sticky = group(stickiness="source_ip_dest_ip")
+    net = Network(sticky, engine=engine)
+    got = delivered(net.send("app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6)))
+    if becomes is not None:
+        net.apply(sticky.replace("source_ip_dest_ip", f"source_ip_dest_ip{becomes}"))
+    set_state(net, dict.fromkeys(("fw1", "fw2", "fw3"), "draining"))
+    result = net.send("app", IP(src=APP, dst=DB) / UDP(sport=7, dport=6))
+    assert result.reason is reason
+    if becomes is None:
+        assert delivered(result).target == got.target
+
+
 def test_an_error_about_a_flow_changes_nothing_of_it(engine: str) -> None:
     """It goes with the flow, to the flow's target: neither does the flow live on by it, nor move."""
     net = Network(group(on_deregistration="rebalance", on_unhealthy="rebalance"), engine=engine)
