@@ -19,8 +19,8 @@ Deviations from AWS:
   zone.
 - With `stickiness` by addresses flows share their target, and each times out by itself: AWS says that they are one flow
   then, and not whose packets keep it.
-- When `stickiness` becomes another, flows keep their targets, and share them with no flow that is opened from then on: AWS
-  does not say.
+- When `stickiness` becomes another, flows keep their targets, and share them with no flow that is opened from then on:
+  AWS does not say.
 - `matcher` may be any codes from 200 to 599; for gateway load balancers AWS takes 200-399 only.
 - Health checks are real connections from the load balancer's nodes, as often as `interval` says; AWS's are more.
   They go by the machine's clock, which `vpclab clock advance` does not move.

@@ -162,7 +162,7 @@ def test_addresses_that_are_never_forwarded_are_so_inside_as_well(engine: str) -
 
 @pytest.mark.parametrize(("becomes", "reason"), [(None, Reason.NONE), ("_proto", Reason.BALANCER_NO_TARGET)])
 def test_flows_of_another_stickiness_are_no_companions(engine: str, becomes: str | None, reason: Reason) -> None:
-    """A target that takes no new flows gets one that it shares with an earlier one, unless that was opened otherwise."""
+    """A target that takes no new flows gets those that belong to one it has, unless that was opened otherwise."""
     sticky = group(stickiness="source_ip_dest_ip")
     net = Network(sticky, engine=engine)
     got = delivered(net.send("app", IP(src=APP, dst=DB) / UDP(sport=5, dport=6)))
