@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network
 from itertools import pairwise
 from typing import Any
 
-from dataplane.model._cidr import Address, Network
+from dataplane.model._cidr import Address, Network, holding
 from dataplane.model._probe_ends import Ends, Sender, senders_of
 from dataplane.model._route_target import RouteTarget
 from dataplane.model._traffic import Traffic
@@ -94,7 +94,7 @@ def interface_classes(topology: Topology) -> list[InterfaceClass]:
 
 def _signature(topology: Topology, sender: Sender, blocks: list[Network], named: set[str]) -> Hashable:
     addresses = [*addresses_of_sender(topology, sender)]
-    inside = tuple(tuple(_holds(block, address) for block in blocks) for address in addresses)
+    inside = tuple(tuple(address in block for block in blocks) for address in addresses)
     if sender.vpc is None:
         return (sender.path if sender.node in topology.lab.aws_services else "internet", inside)
     interface = topology.find_interface(sender.vpc, sender.path)
@@ -137,17 +137,11 @@ def _named(topology: Topology) -> set[str]:
         sender.path
         for sender in senders_of(topology)
         for vpc, target in targets
-        if target == str(sender.address4) and (sender.vpc == vpc or not _is_inside(topology, vpc, sender.address4))
+        if sender.address4 is not None
+        and target == str(sender.address4)
+        and (sender.vpc == vpc or holding(sender.address4, topology.vpc(vpc).cidrs()) is None)
     }
     return routed | {target for _, target in targets} | by_address
-
-
-def _is_inside(topology: Topology, vpc: str, address: Address | None) -> bool:
-    return address is not None and any(_holds(block, address) for block in topology.vpc(vpc).cidrs())
-
-
-def _holds(block: Network, address: Address) -> bool:
-    return block.version == address.version and address in block
 
 
 def _everything(value: Any) -> Iterator[Any]:
