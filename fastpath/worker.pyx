@@ -78,6 +78,7 @@ cdef extern from *:
 cdef enum:
     ROUND = 32              # frames read from one port before the next one's turn, and room in the arena
     EVENTS = 64
+    SETTLING = 64           # rounds: twice what a TAP device queues, 1,000 frames
     FRAME_MAX = 65536 + 14 + 2
     SLOT = 65984            # headroom and FRAME_MAX; deliberately no power of two: those alias in the cache
     SPIN_FIRST_NS = 8000    # how long to spin at first when a frame came soon
@@ -308,11 +309,17 @@ cdef class Worker:
             self.runner = None
 
     def set_clock_offset(self, unsigned long long ms):
-        """Put the engine's clock this much ahead of CLOCK_MONOTONIC; it can only grow."""
+        """Put the engine's clock this much ahead of CLOCK_MONOTONIC; it can only grow.
+
+        While the worker runs, what was sent before that is decided before it.
+        """
+        cdef bint runs = self.running
         if ms < self.offset or ms >= 1 << 62:
             raise ValueError("lab time never goes back, nor further ahead than 2**62 ms")
         with nogil:
             self.engine.acquire()
+            if runs:
+                self._settle()
             self.offset = ms
             set_time(&self.engine.c, monotonic_ms() + ms)   # whoever asks next sees it, not only the next packet
             self.engine.release()
@@ -375,19 +382,37 @@ cdef class Worker:
         while not read_flag(&self.stopping):
             count = self._wait(events)
             self.engine.acquire()
-            if self.engine.c.watch != NULL:
-                watch_waits(self.engine.c.watch, True)
-            set_time(&self.engine.c, monotonic_ms() + self.offset)
-            self.n.rounds += 1
+            self.again = count > 0 and self.waited == 1
             self.n.waits += self.waited
             self.waited = 0
-            self._flush()           # captures: fragments that died because time has passed
-            self._read_ports(events, count)
-            if self.engine.c.watch != NULL:
-                watch_waits(self.engine.c.watch, False)
+            self._round(events, count)
             self.engine.release()
             while is_wanted(&self.engine.lock):
                 sched_yield()
+
+    # With the engine's lock held.
+    cdef void _round(self, epoll_event *events, int count) noexcept nogil:
+        if self.engine.c.watch != NULL:
+            watch_waits(self.engine.c.watch, True)
+        set_time(&self.engine.c, monotonic_ms() + self.offset)
+        self.n.rounds += 1
+        self._flush()           # captures: fragments that died because time has passed
+        self._read_ports(events, count)
+        if self.engine.c.watch != NULL:
+            watch_waits(self.engine.c.watch, False)
+
+    # Rounds until no port has anything: the kernel sends the last packet of a TCP handshake before `connect` returns, and
+    # whoever lets time pass then must not find it late. Under a flood there is always more. With the engine's lock held.
+    cdef void _settle(self) noexcept nogil:
+        cdef epoll_event events[EVENTS]
+        cdef int _, count
+        for _ in range(SETTLING):
+            count = epoll_wait(self.epoll, events, EVENTS, 0)
+            self.n.waits += 1
+            if count <= 0:
+                break
+            self.again = True
+            self._round(events, count)
 
     # --- waiting ---------------------------------------------------------------------------------------------------
 
@@ -398,7 +423,6 @@ cdef class Worker:
     cdef int _wait(self, epoll_event *events) noexcept nogil:
         cdef int count = self._ready(events, 0)
         cdef uint64_t began, now
-        self.again = count > 0
         if count > 0:
             return count
         now = began = monotonic_ns()

@@ -25,6 +25,8 @@ class Clock:
     def advance(self, seconds: float) -> float:
         """Move the clock forward; returns the new offset in seconds.
 
+        What nodes have sent before is decided before.
+
         Raises:
             RequestError: `seconds` is negative, or more than ten years.
         """

@@ -183,6 +183,24 @@ def test_lab_time_only_moves_forward() -> None:
     assert worker.now_ms() >= before + 1000
 
 
+def test_what_was_sent_before_time_passed_is_not_late(
+    lab: tuple[TwoHosts, Worker, socket.socket, socket.socket],
+) -> None:
+    """Else a connection that was just made would have waited for the end of its handshake all that time."""
+    hosts, worker, a, b = lab
+    for hour in range(1, 9):
+        for number in range(100):
+            ping = IP(src="10.0.1.10", dst="10.0.2.10") / ICMP(id=number) / b"x"
+            a.send(NO_OFFLOAD + hosts.a.ether() + PING[:2] + bytes(ping))
+        worker.set_clock_offset(3_600_000 * hour)
+        for number in range(100):
+            assert IP(b.recv(2000)[12 + 14 :])[ICMP].id == number
+        assert hosts.engine.sessions() == []  # all have been idle for an hour
+    a.send(NO_OFFLOAD + hosts.a.ether() + PING)
+    assert b.recv(2000)[12:].endswith(PING)
+    assert len(hosts.engine.sessions()) > 0
+
+
 @contextmanager
 def behind(network: Network, *nodes: str) -> Iterator[tuple[Worker, dict[str, socket.socket]]]:
     """A running worker, and what stands for the devices of some nodes."""
