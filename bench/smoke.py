@@ -37,7 +37,7 @@ where keys go is decided by a secret that is new each time."""
 LOOSE = 0.9
 LOGGED = ", logged"
 HIT = "hit"
-TRIES = 3
+TRIES = 5
 """Once in a while several of 1,024 flows meet in one bucket, as a secret has it, and one then has no entry: the best
 of some tries is what hits take."""
 FLOWS = 10_000

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 3.0
 """How long a probe that is on its way may show no new sign of life; to be sent again is none."""
-STAND_IN_S = 0.2
-"""How long a program may take to answer a datagram before an answer is made in its place."""
+STAND_IN_S = 0.5
+"""How long a program may take to answer a datagram before an answer is made in its place, where patience allows it."""
 _GLANCE_S = 0.1
 """As long as one look at the ports takes, moving what is there included; what takes longer was spent elsewhere."""
 _PACKETS = [(int(socket.AF_PACKET), int(socket.SOCK_RAW), 0)]
@@ -193,12 +193,13 @@ class _Round:
 
     def _answer_in_place(self) -> None:
         """Answer datagrams that no program has answered: what is asked is whether an answer would come back."""
+        stand_in_s = min(STAND_IN_S, self._patience_s / 2)
         waiting = [
             index
             for index, course in enumerate(self._courses)
             if course.found is Found.ARRIVED
             and course.resolved.protocol not in (TCP, ICMP, ICMPV6)
-            and (index in self._unanswered or self._now - self._last[index] > STAND_IN_S)
+            and (index in self._unanswered or self._now - self._last[index] > stand_in_s)
             and index not in self._stood_in
         ]
         self._stood_in.update(waiting)

@@ -185,7 +185,7 @@ class Node:
         destination: Node | str,
         *,
         count: int = 1,
-        timeout_s: float = 1.0,
+        timeout_s: float = 3.0,
         size_bytes: int = 56,
         dont_fragment: bool = False,
     ) -> PingResult:
@@ -194,7 +194,8 @@ class Node:
         Args:
             destination: a node, its name, or an address.
             count: echo requests, 0.2 s apart.
-            timeout_s: seconds to wait for an answer after the last request.
+            timeout_s: seconds to wait for an answer after the last request. Once there has been one, ``ping`` waits
+                for the others twice the longest round trip only, at least 0.2 s.
             size_bytes: payload; the IPv4 packet is 28 bytes larger, the IPv6 packet 48.
             dont_fragment: set DF (``ping -M do``).
 

@@ -113,7 +113,7 @@ class Place:
         self.run("ip", "route", "add", "default", "via", "192.0.2.1", *options)
 
     def pings(self, address: str) -> bool:
-        return " 1 received" in self.run("ping", "-n", "-c1", "-W2", address, check=False)
+        return " 1 received" in self.run("ping", "-n", "-c1", "-W5", address, check=False)
 
     def assert_untouched(self) -> None:
         """Nothing is left of a lab, and nothing else is missing."""

@@ -88,7 +88,9 @@ def test_web_sees_the_customer_and_two_hops(edge: Lab) -> None:
 def test_firewalls_decide(edge: Lab) -> None:
     assert connects(edge, "web", WEB, 23)
     assert is_silent(edge, "customer", WEB_PUBLIC, 23)
-    assert sum(counters(edge, name)["dropped"].get("tcp:23", 0) for name in FIREWALLS) >= 1
+    eventually(
+        lambda: sum(counters(edge, name)["dropped"].get("tcp:23", 0) for name in FIREWALLS) >= 1, "they count it"
+    )
     trace = edge.trace("customer", WEB_PUBLIC, protocol="tcp", port=80)
     kinds = [str(hop.object) for hop in trace.forward.hops]
     assert "vpc-endpoint site/inspect" in kinds
@@ -166,7 +168,7 @@ def test_8500_bytes_pass_and_8501_are_dropped(east_west: Lab) -> None:
     result = east_west["shop"].ping("10.80.2.10", size_bytes=8501 - 28, dont_fragment=True, timeout_s=0.7)
     assert result.received == 0
     assert "mtu" not in result.output.lower()
-    assert drops(east_west, "shop") == before + 1
+    eventually(lambda: drops(east_west, "shop") == before + 1, "it is counted")
 
 
 def test_subnets_talk_through_the_firewall_and_neighbours_do_not(east_west: Lab) -> None:

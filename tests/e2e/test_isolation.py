@@ -145,10 +145,10 @@ def listening(family: int, address: Any) -> Iterator[socket.socket]:
         yield server
 
 
-def reaches(lab: Lab, family: int, address: Any) -> str:
+def reaches(lab: Lab, family: int, address: Any, *, timeout_s: float = 1.0) -> str:
     """What becomes of a connection from an instance: "connected", or the error."""
     with lab["web"].socket(family, socket.SOCK_STREAM) as line:
-        line.settimeout(1.0)
+        line.settimeout(timeout_s)
         try:
             line.connect(address)
         except OSError as error:
@@ -194,9 +194,10 @@ def test_an_address_is_that_of_ones_own_lab(lab: Lab, other: Lab) -> None:
         return server
 
     with serve(other, "app"), serve(other, "only"):
-        assert reaches(other, socket.AF_INET, ("10.0.1.11", 7777)) == "connected"
-        assert reaches(other, socket.AF_INET, ("10.0.1.12", 7777)) == "connected"
-        assert reaches(lab, socket.AF_INET, ("10.0.1.11", 7777)) == "ConnectionRefusedError"  # by its own `app`
+        assert reaches(other, socket.AF_INET, ("10.0.1.11", 7777), timeout_s=PATIENCE_S) == "connected"
+        assert reaches(other, socket.AF_INET, ("10.0.1.12", 7777), timeout_s=PATIENCE_S) == "connected"
+        # by its own `app`
+        assert reaches(lab, socket.AF_INET, ("10.0.1.11", 7777), timeout_s=PATIENCE_S) == "ConnectionRefusedError"
         assert reaches(lab, socket.AF_INET, ("10.0.1.12", 7777)) in ("TimeoutError", "OSError")  # nobody is there
 
 

@@ -30,11 +30,11 @@ def test_app_reaches_the_internet_through_the_nat_gateway(quickstart: Lab) -> No
 
 
 def test_db_reaches_web_over_the_peering(quickstart: Lab) -> None:
-    assert quickstart["db"].ping("10.0.1.10", count=2).received == 2
+    assert quickstart["db"].ping("10.0.1.10")
 
 
 def test_db_cannot_reach_the_internet_and_the_trace_names_the_table(quickstart: Lab) -> None:
-    assert not quickstart["db"].ping(EXAMPLE)
+    assert not quickstart["db"].ping(EXAMPLE, timeout_s=1)
     trace = quickstart.trace("db", EXAMPLE, protocol="icmp")
     assert trace.forward.reason is Reason.NO_ROUTE
     assert str(trace.forward.object).startswith("route-table store/")

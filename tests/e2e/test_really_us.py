@@ -19,6 +19,7 @@ import pytest
 
 from lab.running import RunningLab
 from lab.state import LabState
+from tests.e2e.lab.stage import eventually
 from vpclab import Lab
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -38,7 +39,7 @@ def test_with_the_worker_stopped_every_path_stops(quickstart: Lab) -> None:
     assert all(quickstart[source].ping(target) for source, target in pairs)
     pid = quickstart.status()["pid"]
     with stopped(pid):
-        answers = {(source, target): quickstart[source].ping(target).received for source, target in pairs}
+        answers = {(source, target): quickstart[source].ping(target, timeout_s=1).received for source, target in pairs}
     assert not any(answers.values()), answers
     assert all(quickstart[source].ping(target) for source, target in pairs)
 
@@ -65,8 +66,8 @@ def test_counters_equal_what_the_guests_sent_and_received(quickstart: Lab) -> No
 
     names = ("app", "web", "db", "example")
     before = {name: counts(name) for name in names}
-    assert quickstart["app"].ping("10.0.1.10", count=5).received == 5
-    quickstart["db"].ping("198.51.100.10", count=2)
+    assert all(quickstart["app"].ping("10.0.1.10") for _ in range(5))
+    quickstart["db"].ping("198.51.100.10", count=2, timeout_s=1)
     quickstart["app"].run(["curl", "-sS", "http://198.51.100.10/"], check=True)
     deadline = time.monotonic() + 20
     while True:
@@ -95,7 +96,7 @@ def running() -> Iterator[RunningLab]:
 
 def test_a_python_thread_that_holds_the_gil_delays_no_ping(running: RunningLab) -> None:
     ping = running.runtime.popen(
-        "app", ["ping", "-n", "-D", "-i", "0.01", "-c", "300", "-W", "5", "10.0.1.10"], stdout=-1, text=True
+        "app", ["ping", "-n", "-D", "-i", "0.01", "-c", "301", "10.0.1.10"], stdout=-1, text=True
     )
     assert ping.stdout is not None
     ping.stdout.readline()
@@ -112,7 +113,8 @@ def test_a_python_thread_that_holds_the_gil_delays_no_ping(running: RunningLab) 
     # What needs the GIL would have been answered once it was free: nothing in the meantime.
     assert len(during) > 10, "the pings must have gone on while the GIL was held"
     assert statistics.median(during) < 250, during
-    assert "300 received" in output, output
+    # it does not wait long for the answer to the last
+    assert re.search(r" 30[01] received", output), output
 
 
 def test_no_python_runs_per_packet(running: RunningLab) -> None:
@@ -132,5 +134,5 @@ def test_no_python_runs_per_packet(running: RunningLab) -> None:
             frame = frame.f_back
         places.add(tuple(names))
     ping.communicate()
-    assert running.worker.statistics()["frames"] - before >= 400
+    eventually(lambda: running.worker.statistics()["frames"] - before >= 400, "requests and answers")
     assert len(places) == 1, places

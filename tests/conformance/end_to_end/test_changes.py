@@ -12,6 +12,7 @@ import pytest
 from tests.conformance.behaviours import behaviour
 from tests.conformance.end_to_end.labs import Watch, parsed, running
 from tests.e2e.conversation import Conversation, connects, is_silent, listen, peer_seen
+from tests.e2e.lab.stage import eventually
 from vpclab import Lab
 
 pytestmark = pytest.mark.e2e
@@ -131,10 +132,14 @@ def test_ephemeral_ports_closed(lab: Lab) -> None:
         lab.apply(new)
         with Watch(lab, "server", outgoing=True) as watch, Watch(lab, "client") as back:
             assert is_silent(lab, "client", SERVER, 80)
-            flags = [(packet.src, str(packet["TCP"].flags)) for packet in watch.packets("server", proto=6)]
+            flags: set[tuple[str, str]] = set()
+
+            def has_answered() -> bool:
+                flags.update((packet.src, str(packet["TCP"].flags)) for packet in watch.packets("server", proto=6))
+                return flags >= {(CLIENT, "S"), (SERVER, "SA")}
+
+            eventually(has_answered, "the SYN arrives, and the server answers it")
             assert back.packets("client", proto=6) == []
-    assert (CLIENT, "S") in flags
-    assert (SERVER, "SA") in flags
     rules["ingress"] += [{"rule": 90, "protocol": "tcp", "ports": 80, "cidr": "0.0.0.0/0", "action": "deny"}]
     lab.apply(new)
     with listen(lab, "server", 80), Watch(lab, "server") as watch:

@@ -36,11 +36,12 @@ def spawner(state: LabState) -> Iterator[int]:
 def test_it_is_not_waited_for_until_the_lab_is_up_and_can_be_taken_over_again(
     spawner: int, state: LabState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handover, "WORK_S", 0.3)
     runtime = Runtime(state, resume=True)
     os.kill(spawner, signal.SIGSTOP)
-    with pytest.raises(LabError, match="nodes does not answer"):
-        runtime.adopt([NODE])
+    with monkeypatch.context() as hurried:
+        hurried.setattr(handover, "WORK_S", 0.3)
+        with pytest.raises(LabError, match="nodes does not answer"):
+            runtime.adopt([NODE])
     os.kill(spawner, signal.SIGCONT)
     assert select.select([runtime.fileno()], [], [], DEADLINE_S)[0], "its answer comes too late"
     with pytest.raises(LabError, match="nodes does not answer"):

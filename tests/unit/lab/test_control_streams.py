@@ -33,7 +33,7 @@ def slow_stream(arguments: Mapping[str, Any]) -> control.Stream:
     """Sends more than a socket holds, after a while."""
 
     def run(client: socket.socket) -> None:
-        threading.Event().wait(0.4)
+        release.wait(2.5)
         client.sendall(LONG)
 
     return control.Stream(None, run, ended.set)
@@ -68,7 +68,8 @@ def test_a_bug_in_a_stream_ends_it_and_is_in_the_log(client: ControlClient, capl
 
 
 def test_a_stream_may_be_silent_longer_than_an_answer(client: ControlClient) -> None:
-    _, stream = client.stream("slow", timeout_s=0.2)
+    release.clear()
+    _, stream = client.stream("slow", timeout_s=2.0)
     assert stream.read() == LONG
 
 
@@ -77,6 +78,7 @@ def test_a_slow_reader_of_a_stream_is_not_hung_up_on(
 ) -> None:
     monkeypatch.setattr(control, "IDLE_LIMIT_S", 0.1)
     with ControlClient(tmp_path) as client:
+        release.set()
         _, stream = client.stream("slow")
         threading.Event().wait(0.8)
         assert stream.read() == LONG

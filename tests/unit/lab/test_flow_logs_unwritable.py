@@ -133,7 +133,7 @@ def test_nothing_of_a_file_that_cannot_be_written_stays(monkeypatch: pytest.Monk
         patch.setattr(os, "fsync", full)
         lab.wait(600)
         assert lab.logs.complaints == ("flow log v/log cannot be written: No space left on device",)
-    assert not [path for path in (lab.state.path / FOLDER).rglob("*") if path.is_file()]
+        assert not [path for path in (lab.state.path / FOLDER).rglob("*") if path.is_file()]
     lab.wait(601)
     assert lab.lines() == [row(WEB, 1, 5, 5, "egress")]
 

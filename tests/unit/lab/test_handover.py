@@ -169,10 +169,11 @@ def test_who_comes_just_as_the_door_is_shut_tries_again(door: Door, meeting: Cal
 def test_nobody_comes_in_while_there_is_a_daemon(
     door: Door, folder: Path, meeting: Callable[[], Meeting], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handover, "ANSWER_S", 0.1)
     for _ in range(2):  # before the first, after each
-        with pytest.raises(LabError, match="wait for nobody"):
-            come_in(folder, "shop", this_process())
+        with monkeypatch.context() as hurried:
+            hurried.setattr(handover, "ANSWER_S", 0.1)
+            with pytest.raises(LabError, match="wait for nobody"):
+                come_in(folder, "shop", this_process())
         met = meeting()
         met.at(door)
         assert met.handed == NODES
@@ -224,7 +225,7 @@ def test_without_a_door_or_a_spawner_nobody_waits_for_long(folder: Path) -> None
     began = time.monotonic()
     with pytest.raises(LabError, match="wait for nobody"):
         come_in(folder, "shop", spawner)
-    assert time.monotonic() - began < handover.ANSWER_S / 2
+    assert time.monotonic() - began < 20
 
 
 def test_from_another_network_namespace_nobody_comes_in(folder: Path, meeting: Callable[[], Meeting]) -> None:

@@ -84,8 +84,8 @@ def test_the_last_words_of_a_daemon_that_ends(daemon: Path) -> None:
 def test_a_daemon_that_takes_too_long_is_ended(daemon: Path, tmp_path: Path) -> None:
     play(daemon, f"echo $$ > {tmp_path}/pid; exec sleep 60")
     began = time.monotonic()
-    with pytest.raises(LabError, match=r"not ready within 1\.5 s"):
-        launch(START, tied=False, limit_s=1.5)
+    with pytest.raises(LabError, match=r"not ready within 4 s"):
+        launch(START, tied=False, limit_s=4)
     assert time.monotonic() - began < 30
     assert not is_alive(int((tmp_path / "pid").read_text()))
 
@@ -99,8 +99,8 @@ def test_nothing_is_left_of_a_daemon_that_does_not_end(
     monkeypatch.setattr("lab.startup._ENDING_S", 0.1)
     monkeypatch.setattr("lab.startup.gc.collect", lambda name: alive.append((name, is_alive(int(pid.read_text())))))
     play(daemon, f"trap '' TERM; echo $$ > {pid}; exec sleep 60")
-    with pytest.raises(LabError, match=r"not ready within 1\.5 s"):
-        launch(START, tied=False, limit_s=1.5)
+    with pytest.raises(LabError, match=r"not ready within 4 s"):
+        launch(START, tied=False, limit_s=4)
     assert alive == [("x", False)]
 
 
