@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class _Writer:
     declared: Declared
+    file: Path
     capture: Capture
     stream: BinaryIO
     ending: threading.Event
@@ -39,6 +40,8 @@ class DeclaredCaptures:
     def configure(self, wanted: Mapping[str, Declared], folder: Path) -> None:
         """Begin those that are new or changed, end those that are gone or changed; files are in or below `folder`.
 
+        A change is also when the file is another one because the folder is.
+
         Raises:
             RequestError: libpcap refuses a filter; nothing has changed.
             LabError: a file cannot be written, or there is no libpcap; nothing has changed.
@@ -50,13 +53,18 @@ class DeclaredCaptures:
     @contextmanager
     def changing(self, wanted: Mapping[str, Declared], folder: Path) -> Iterator[None]:
         """As `configure`, but what is there ends with the block, and nothing has changed when that raises."""
-        kept = {name: each for name, each in self._writers.items() if wanted.get(name) == each.declared}
+        files = {name: (folder / declared.file).resolve() for name, declared in wanted.items()}
+        kept = {
+            name
+            for name, each in self._writers.items()
+            if wanted.get(name) == each.declared and files[name] == each.file
+        }
         begun: dict[str, Capture] = {}
         try:
             for name, declared in wanted.items():
                 if name not in kept:
                     begun[name] = Capture(self._data_plane, declared.points, declared.filter)
-                    _check_writable(name, folder / declared.file)
+                    _check_writable(name, files[name])
             yield
         except BaseException:
             for capture in begun.values():
@@ -66,7 +74,7 @@ class DeclaredCaptures:
             if name not in kept:
                 self._end(name)
         for name, capture in begun.items():
-            self._begin(name, wanted[name], capture, folder)
+            self._begin(name, wanted[name], capture, files[name])
 
     def close(self) -> None:
         """End all of them; what was recorded is in the files."""
@@ -75,9 +83,9 @@ class DeclaredCaptures:
         for name in list(self._writers):
             self._end(name)
 
-    def _begin(self, name: str, declared: Declared, capture: Capture, folder: Path) -> None:
+    def _begin(self, name: str, declared: Declared, capture: Capture, file: Path) -> None:
         ending = threading.Event()
-        stream = (folder / declared.file).open("wb")
+        stream = file.open("wb")
 
         def write(blocks: bytes) -> None:
             stream.write(blocks)
@@ -92,7 +100,7 @@ class DeclaredCaptures:
                 log.warning("capture %s: %d packets were not recorded: the file did not keep up", name, capture.lost)
 
         thread = threading.Thread(target=run, name=f"capture {name}", daemon=True)
-        self._writers[name] = _Writer(declared, capture, stream, ending, thread)
+        self._writers[name] = _Writer(declared, file, capture, stream, ending, thread)
         thread.start()
 
     def _end(self, name: str) -> None:

@@ -298,7 +298,7 @@ class RunningLab:
             loaded = load(text, file_name=file)
             topology = loaded.topology()
             found = self._changes(loaded.lab_file)
-            if dry_run or not (found or self._missing):
+            if dry_run or not (found or self._missing or file != self.file):
                 return found, ""
             try:
                 self._change_over(loaded, topology, text, file)

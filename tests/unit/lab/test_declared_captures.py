@@ -61,6 +61,22 @@ def test_declared_captures_begin_change_and_end(tmp_path: Path) -> None:
     assert network.plane.engine.memo
 
 
+def test_a_lab_file_in_another_folder_has_its_captures_there(tmp_path: Path) -> None:
+    network = Network(TEXT, engine="fast")
+    declared = DeclaredCaptures(network.plane)
+    wanted = {"app": Declared(points=("app",), file="app.pcapng")}
+    (there := tmp_path / "there").mkdir()
+    (tmp_path / "same").symlink_to(tmp_path)
+    declared.configure(wanted, tmp_path)
+    network.send("app", SYN)
+    declared.configure(wanted, tmp_path / "same")  # by another name: it is not begun anew
+    network.send("app", SYN)
+    declared.configure(wanted, there)
+    network.send("app", SYN)
+    declared.close()
+    assert (packets(tmp_path / "app.pcapng"), packets(there / "app.pcapng")) == (2, 1)
+
+
 def test_what_is_refused_leaves_files_as_they_were(tmp_path: Path) -> None:
     """Also that of a capture which was to become another one, in the same file."""
     network = Network(TEXT, engine="fast")

@@ -59,6 +59,18 @@ def test_all_changes_at_once(lab: RunningLab) -> None:
     assert file == "new.yaml"
 
 
+def test_the_same_in_another_file_is_that_file_from_now_on(lab: RunningLab) -> None:
+    """Its captures and flow logs are beside it, and whoever resumes the lab reads it."""
+    before = everything(lab)
+    text = lab_text(a="10.0.1.10", b="10.0.1.11")
+    assert lab.apply(text, "new.yaml", dry_run=True) == ([], "")
+    assert everything(lab) == before
+    assert lab.apply(text, "new.yaml", dry_run=False) == ([], "")
+    *now, _, contexts, file = everything(lab)
+    assert (*now, contexts) == (*before[:3], before[4])
+    assert file == "new.yaml"
+
+
 def test_a_dry_run_touches_nothing(lab: RunningLab) -> None:
     before = everything(lab)
     found, _ = lab.apply(lab_text(c="10.0.1.12"), "new.yaml", dry_run=True)
