@@ -129,6 +129,23 @@ def test_jobs_come_once_checks_may_begin_and_whenever_they_change(watched: Watch
     checker.close()
 
 
+def test_a_checker_that_does_not_listen_is_hung_up_on_and_keeps_nobody_waiting(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more_than_a_socket_holds = Mock(to_json=Mock(return_value="x" * (4 << 20)))
+    monkeypatch.setattr(HealthBook, "jobs", lambda _, name: [more_than_a_socket_holds] if name == AT_A else [])
+    deaf = Checker(watched.folder)
+    watched.watch.begin(0)
+    other = Checker(watched.folder, AT_B)
+    assert other.jobs() == []
+    heard = 0
+    while octets := deaf.line.recv(1 << 20):
+        heard += len(octets)
+    assert 0 < heard < 4 << 20
+    deaf.close()
+    other.close()
+
+
 @pytest.mark.parametrize("order", [["open", "failed"], ["failed", "open"]])
 def test_results_that_come_in_one_piece_are_all_taken_down(watched: Watched, order: list[str]) -> None:
     """That one of them changes nothing is no reason to keep the other's change from anybody."""
