@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,7 +41,7 @@ class DeclaredCaptures:
     def configure(self, wanted: Mapping[str, Declared], folder: Path) -> None:
         """Begin those that are new or changed, end those that are gone or changed; files are in or below `folder`.
 
-        A change is also when the file is another one because the folder is.
+        A change is also when the folder is another one.
 
         Raises:
             RequestError: libpcap refuses a filter; nothing has changed.
@@ -53,7 +54,7 @@ class DeclaredCaptures:
     @contextmanager
     def changing(self, wanted: Mapping[str, Declared], folder: Path) -> Iterator[None]:
         """As `configure`, but what is there ends with the block, and nothing has changed when that raises."""
-        files = {name: (folder / declared.file).resolve() for name, declared in wanted.items()}
+        files = {name: Path(os.path.realpath(folder), declared.file) for name, declared in wanted.items()}
         kept = {
             name
             for name, each in self._writers.items()

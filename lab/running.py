@@ -94,7 +94,7 @@ class RunningLab:
                 self.survival.rebuild(self.data_plane, self.now_ms(), self._planned(topology))
             self._captures = DeclaredCaptures(self.data_plane)
             undo.callback(self._captures.close)
-            self._record(Path(file).parent, again=before is not None)
+            self._record(self._beside(file), again=before is not None)
             self.flow_logs = FlowLogs(state, self.data_plane, epoch_ms=_epoch_ms(self.worker))
             if self.flow_logs.lost:
                 self.survival.lose(self.flow_logs.lost)
@@ -110,7 +110,7 @@ class RunningLab:
             self._keep(self._planned(self.topology))
             self._attach(self.runtime.add_nodes(self._plans.values()) if before is None else self._adopt())
             self.data_plane.advance(self.now_ms())  # what is recorded has the right time from the beginning
-            self.flow_logs.configure(Path(file).parent)
+            self.flow_logs.configure(self._beside(file))
             self.worker.start()
             undo.pop_all()
         self.start_s = time.monotonic() - began
@@ -285,8 +285,10 @@ class RunningLab:
             self.survival.note_change()
             return self.worker.clock_offset_ms
 
-    def apply(self, text: str, file: str, *, dry_run: bool) -> tuple[list[Change], str]:
+    def apply(self, text: str, file: str, *, dry_run: bool, folder: str | None = None) -> tuple[list[Change], str]:
         """Change over to another lab file; returns what changed, and why a new program is not ready.
+
+        `folder` is where a relative `file` begins. None: the text is in no file, and stands for one beside the present.
 
         Raises:
             ConfigurationError: the file is wrong.
@@ -298,6 +300,7 @@ class RunningLab:
             loaded = load(text, file_name=file)
             topology = loaded.topology()
             found = self._changes(loaded.lab_file)
+            file = self._as_from_start(file, folder)
             if dry_run or not (found or self._missing or file != self.file):
                 return found, ""
             try:
@@ -310,13 +313,23 @@ class RunningLab:
         self._begin_health()
         return found, problem
 
+    def _as_from_start(self, file: str, folder: str | None) -> str:
+        """A file's name as it is in the folder that the lab was started in; `folder` as in `apply`."""
+        if folder is None:
+            return os.path.join(os.path.dirname(self.file), file)
+        return file if folder == self._start_folder else os.path.join(folder, file)
+
+    def _beside(self, file: str) -> Path:
+        """The folder of a file; no relative one: the working directory may be gone."""
+        return Path(self._start_folder, file).parent
+
     def _changes(self, new: LabFile) -> list[Change]:
         found = changes(self._loaded.lab_file, new)
         told = {each.path for each in found}
         return [*found, *(each for each in made_at_last(new, self._missing) if each.path not in told)]
 
     def _change_over(self, loaded: LoadedFile, topology: Topology, text: str, file: str) -> None:
-        folder = Path(file).parent
+        folder = self._beside(file)
         old_topology, old = self.topology, self._plans
         new = self._planned(topology)
         added = [plan for name, plan in new.items() if name not in old]

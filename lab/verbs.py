@@ -237,6 +237,7 @@ class Verbs:
             _argument(arguments, "text", str),
             _argument(arguments, "file", str),
             dry_run=_argument(arguments, "dry_run", bool),
+            folder=_optional(arguments, "folder", str),
         )
         return {"changes": [asdict(change) for change in found], "problem": problem}
 

@@ -304,10 +304,10 @@ class Lab(Observation):
             LabError: a step failed; nothing has changed. Or a new program does not get ready.
         """
         if isinstance(lab_file, (str, os.PathLike)):
-            text, file = _read(lab_file)
+            (text, file), beginning = _read(lab_file), {"folder": os.getcwd()}
         else:
-            text, file = declaration_text(lab_file), "<dict>"
-        answer = self.ask("apply", timeout_s=CHANGE_LIMIT_S, text=text, file=file, dry_run=dry_run)
+            text, file, beginning = declaration_text(lab_file), "<dict>", {}
+        answer = self.ask("apply", timeout_s=CHANGE_LIMIT_S, text=text, file=file, dry_run=dry_run, **beginning)
         if not dry_run:
             self._forget_nodes()
         if answer["problem"]:

@@ -73,12 +73,11 @@ def test_who_talks_meanwhile_is_answered_and_every_frame_is_counted(measured: Me
 
     def answered() -> float:
         tries.append(measured.flood(flood, SECONDS))
-        return 1 - tries[-1].talked.lost
+        talked = tries[-1].talked
+        # or it was spoilt, by others who want the processor
+        return 1 - talked.lost if talked.sent > 20 and tries[-1].sent > 1_000 else 0.0
 
     assert best_of(answered, 1 - LOST, tries=TRIES) >= 1 - LOST
-    # some may be spoilt, by others who want the processor
-    assert max(each.talked.sent for each in tries) > 20
-    assert max(each.sent for each in tries) > 1_000
     for each in tries:
         # Every frame was read or counted as lost by the sender's own kernel, and what was read has a verdict.
         assert 0 <= each.counts.read + each.counts.lost_in_kernel - each.sent <= OWN_FRAMES

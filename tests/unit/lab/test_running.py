@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -60,15 +62,37 @@ def test_all_changes_at_once(lab: RunningLab) -> None:
 
 
 def test_the_same_in_another_file_is_that_file_from_now_on(lab: RunningLab) -> None:
-    """Its captures and flow logs are beside it, and whoever resumes the lab reads it."""
+    """Its captures and flow logs are beside it, and whoever resumes the lab knows it."""
     before = everything(lab)
     text = lab_text(a="10.0.1.10", b="10.0.1.11")
     assert lab.apply(text, "new.yaml", dry_run=True) == ([], "")
     assert everything(lab) == before
     assert lab.apply(text, "new.yaml", dry_run=False) == ([], "")
-    *now, _, contexts, file = everything(lab)
+    *now, _, contexts, _ = everything(lab)
     assert (*now, contexts) == (*before[:3], before[4])
-    assert file == "new.yaml"
+    assert lab.survival._file == lab.file
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "known", "beside"),
+    [
+        (os.getcwd(), "deep/new.yaml", "deep/new.yaml", f"{os.getcwd()}/deep"),
+        ("/elsewhere", "deep/new.yaml", "/elsewhere/deep/new.yaml", "/elsewhere/deep"),
+        ("/elsewhere", "/there/new.yaml", "/there/new.yaml", "/there"),
+        (None, "<dict>", "<dict>", os.getcwd()),
+    ],
+)
+def test_a_file_is_looked_for_where_who_applies_it_is(
+    lab: RunningLab, monkeypatch: pytest.MonkeyPatch, folder: str | None, file: str, known: str, beside: str
+) -> None:
+    changing, configure = Mock(side_effect=lab._captures.changing), Mock()
+    monkeypatch.setattr(lab._captures, "changing", changing)
+    monkeypatch.setattr(lab.flow_logs, "configure", configure)
+    lab.apply(lab_text(a="10.0.1.77"), file, dry_run=False, folder=folder)
+    assert lab.file == known
+    assert changing.call_args.args[1] == configure.call_args.args[0] == Path(beside)
+    lab.apply(lab_text(a="10.0.1.78"), "<dict>", dry_run=False)
+    assert changing.call_args.args[1] == configure.call_args.args[0] == Path(beside), "what is in no file is beside it"
 
 
 def test_a_dry_run_touches_nothing(lab: RunningLab) -> None:

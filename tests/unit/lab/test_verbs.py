@@ -166,9 +166,9 @@ def test_a_change_is_of_that_text_and_a_look_at_one_is_none(lab: Mock, verbs: Ve
         "changes": [{"action": "add", "kind": "instance", "path": "instances.x", "detail": ""}],
         "problem": "x is not ready",
     }
-    lab.apply.assert_called_once_with("version: 1", "new.yaml", dry_run=True)
-    verbs.apply({**asked, "dry_run": False})
-    lab.apply.assert_called_with("version: 1", "new.yaml", dry_run=False)
+    lab.apply.assert_called_once_with("version: 1", "new.yaml", dry_run=True, folder=None)
+    verbs.apply({**asked, "dry_run": False, "folder": "/here"})
+    lab.apply.assert_called_with("version: 1", "new.yaml", dry_run=False, folder="/here")
     with pytest.raises(RequestError, match="argument 'dry_run' must be bool"):
         verbs.apply(asked)
 

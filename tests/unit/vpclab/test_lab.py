@@ -214,6 +214,16 @@ def test_nodes_are_others_after_a_change_and_the_same_after_a_look_at_one(dry_ru
     assert (lab["web"] is before) is dry_run
 
 
+def test_a_file_that_is_applied_is_looked_for_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Asked(apply={"changes": [], "problem": ""})
+    monkeypatch.chdir(tmp_path)
+    Path("new.yaml").write_text("version: 1\n")
+    lab.apply("new.yaml")
+    lab.apply({"version": 1})
+    where = [{key: said.get(key) for key in ("file", "folder")} for _, said in lab.asked]
+    assert where == [{"file": "new.yaml", "folder": str(tmp_path)}, {"file": "<dict>", "folder": None}]
+
+
 def test_a_change_that_leaves_a_program_unready_is_an_error() -> None:
     lab = Asked(apply={"changes": [{}], "problem": "http of web is not ready"})
     with pytest.raises(LabError, match="applied, but http of web is not ready"):
