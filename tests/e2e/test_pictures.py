@@ -135,13 +135,13 @@ def test_rates_are_those_of_the_traffic(quickstart: Lab) -> None:
 
 
 def test_nat_ports_in_use_are_those_of_the_busiest_destination(quickstart: Lab) -> None:
-    lines = [quickstart["app"].connect("example", 80) for _ in range(3)]
+    lines = [quickstart["app"].connect("example", 80) for _ in range(9)]  # more than pings of this module have
     try:
         [gateway] = quickstart.traffic()["gateways"]
     finally:
         for line in lines:
             line.close()
-    assert gateway["ports"] >= 3
+    assert gateway["ports"] >= 9
     assert (gateway["ports_to"], gateway["ports_limit"]) == ("tcp 198.51.100.10:80", 64512)
 
 
