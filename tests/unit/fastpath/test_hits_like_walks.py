@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import IPv6
 
 from dataplane.verdict import Reason, Verdict
 from tests.scenario.gwlb import ONE
@@ -63,3 +64,46 @@ def test_untracked_flows_pass_when_there_is_no_room_for_tracked_ones(memo: bool)
     pings = [send(IP(src="10.0.1.10", dst="10.0.2.10") / ICMP(id=number)) for number in range(40)]
     assert (Verdict.DROP, Reason.SESSION_LIMIT) in pings
     assert send(untracked) == (Verdict.FORWARD, Reason.NONE)
+
+
+ONE_CLOSED = """
+version: 1
+name: closed
+vpcs:
+  v:
+    cidr: 10.0.0.0/16
+    ipv6_cidrs: ["2001:db8:1::/56"]
+    subnets:
+      near: {cidr: 10.0.1.0/24, ipv6_cidr: "2001:db8:1:1::/64", availability_zone: a}
+      far: {cidr: 10.0.2.0/24, ipv6_cidr: "2001:db8:1:2::/64", availability_zone: a, network_acl: half}
+    security_groups:
+      open: {ingress: [{protocol: all, source: 0.0.0.0/0}, {protocol: all, source: "::/0"}]}
+    network_acls:
+      half:
+        ingress:
+          - {rule: 1, protocol: udp, ports: 0-32767, cidr: 0.0.0.0/0, action: allow}
+          - {rule: 2, protocol: udp, ports: 0-32767, cidr: "::/0", action: allow}
+instances:
+  a: {vpc: v, subnet: near, private_ip: 10.0.1.10, ipv6_address: "2001:db8:1:1::a", security_groups: [open]}
+  b: {vpc: v, subnet: far, private_ip: 10.0.2.10, ipv6_address: "2001:db8:1:2::a", security_groups: [open]}
+"""
+
+
+@pytest.mark.parametrize("packet", [
+    IP(src="10.0.1.10", dst="10.0.2.10", flags="DF") / UDP(chksum=0),
+    IPv6(src="2001:db8:1:1::a", dst="2001:db8:1:2::a") / UDP(chksum=0xABCD),
+], ids=["IPv4", "IPv6"])  # fmt: skip
+def test_flows_whose_tags_are_the_same_are_different_ones(packet: IP | IPv6) -> None:
+    """Tags have 32 bits, so of 131,072 flows and 262,144 others 8 pairs can be expected that have the same one."""
+    network = Network(ONE_CLOSED, engine="fast")
+    frame, port = network.frame("a", packet), network.port("a")
+    before, behind = frame[: -len(packet[UDP])], frame[-len(packet[UDP]) :][4:]
+
+    def verdicts(source: int, destinations: range) -> set[int]:
+        frames = [before + struct.pack(">HH", source, number) + behind for number in destinations]
+        return {verdict for verdict, *_ in network.plane.engine.process(frames, [port] * len(frames), network.now)[0]}
+
+    for source in range(4):
+        assert verdicts(source, range(1 << 15)) == {Verdict.FORWARD}
+    for source in range(8):
+        assert verdicts(source, range(1 << 15, 1 << 16)) == {Verdict.DROP}
