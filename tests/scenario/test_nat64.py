@@ -184,6 +184,13 @@ def test_what_is_authenticated_does_not_cross(lab: Network, before: bytes, upper
     assert lab.send("six", IPv6(src=SIX, dst=FAR) / upper).to == "example"
 
 
+def test_nor_does_a_fragment_of_it(lab: Network) -> None:
+    """In the part of it that is not cut, before the fragment header (RFC 8200, 4.5)."""
+    header = bytes([44, 4]) + bytes(22)
+    first = IPv6ExtHdrFragment(nh=17, id=5, m=1) / UDP(sport=5, dport=6, len=24, chksum=1) / bytes(8)
+    assert lab.send("six", IPv6(src=SIX, dst=FAR, nh=51) / (header + bytes(first))).reason is Reason.NAT_PROTOCOL
+
+
 def test_too_big_behind_the_internet_gateway_is_told_to_the_client(lab: Network) -> None:
     fits = IPv6(src=SIX, dst=FAR) / UDP(sport=5353, dport=53) / bytes(1472)
     assert len(lab.send("six", fits).packet) == 1500
