@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-from lab import processes
-from tests.e2e.lab.stage import eventually
 
 _LIMIT_S = 120.0
 
@@ -56,10 +55,13 @@ class Command:
         return subprocess.Popen(line, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def kill_daemon(self, lab: str) -> None:
-        """With SIGKILL, and wait until it is gone."""
-        daemon = processes.Process(pid := self.json("--lab", lab, "status")["pid"], processes.start_time(pid) or 0)
-        daemon.kill()
-        eventually(lambda: not daemon.is_alive(), "it is gone")
+        """With SIGKILL, and wait until it is gone, and has let go of what it held: it runs no more code before that."""
+        descriptor = os.pidfd_open(self.json("--lab", lab, "status")["pid"])
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            assert select.select([descriptor], [], [], _LIMIT_S)[0]
+        finally:
+            os.close(descriptor)
 
 
 def rest_of(command: subprocess.Popen[str]) -> str:

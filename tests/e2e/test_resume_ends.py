@@ -37,6 +37,7 @@ def crash(state: LabState) -> int:
     os.kill(state.read(DAEMON)["pid"], signal.SIGKILL)
     log = state.path / "daemon.log"
     eventually(lambda: "the nodes wait for another one" in log.read_text(), "it has noticed")
+    eventually(lambda: not state.is_running(), "the daemon has let go of what it held")
     return int(state.read(RUNTIME)["pid"])
 
 
@@ -112,6 +113,7 @@ def test_a_daemon_that_is_killed_while_it_goes_down_takes_its_instances_with_it(
             time.sleep(0.0005)
     time.sleep(step * 0.001)
     victim.kill()
+    eventually(lambda: not state.is_running(), "it has let go of what it held")
     eventually(lambda: not commands(lab_id), "its instances end")
     assert Lab.waiting() == []
     assert "no lab can be resumed" in VPCLAB.said("up", "--resume", status=3)
