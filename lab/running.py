@@ -288,7 +288,7 @@ class RunningLab:
     def apply(self, text: str, file: str, *, dry_run: bool, folder: str | None = None) -> tuple[list[Change], str]:
         """Change over to another lab file; returns what changed, and why a new program is not ready.
 
-        `folder` is where a relative `file` begins. None: the text is in no file, and stands for one beside the present.
+        `folder` is where a relative `file` begins. None: beside the present file, as for a text that is in none.
 
         Raises:
             ConfigurationError: the file is wrong.

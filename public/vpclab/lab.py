@@ -304,10 +304,11 @@ class Lab(Observation):
             LabError: a step failed; nothing has changed. Or a new program does not get ready.
         """
         if isinstance(lab_file, (str, os.PathLike)):
-            (text, file), beginning = _read(lab_file), {"folder": os.getcwd()}
+            text, file = _read(lab_file)
+            folder = None if os.path.isabs(file) else os.getcwd()
         else:
-            text, file, beginning = declaration_text(lab_file), "<dict>", {}
-        answer = self.ask("apply", timeout_s=CHANGE_LIMIT_S, text=text, file=file, dry_run=dry_run, **beginning)
+            text, file, folder = declaration_text(lab_file), "<dict>", None
+        answer = self.ask("apply", timeout_s=CHANGE_LIMIT_S, text=text, file=file, dry_run=dry_run, folder=folder)
         if not dry_run:
             self._forget_nodes()
         if answer["problem"]:

@@ -110,7 +110,7 @@ def test_a_daemon_that_is_killed_while_it_goes_down_takes_its_instances_with_it(
     os.kill(daemon, signal.SIGTERM)
     with suppress(FileNotFoundError):  # it was quicker, and is down
         while "going down" not in log.read_text():
-            time.sleep(0.0005)
+            time.sleep(0.0005)  # all of it takes some tenths of a second, and `eventually` looks too seldom for that
     time.sleep(step * 0.001)
     victim.kill()
     eventually(lambda: not state.is_running(), "it has let go of what it held")

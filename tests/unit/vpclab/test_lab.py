@@ -220,8 +220,13 @@ def test_a_file_that_is_applied_is_looked_for_here(tmp_path: Path, monkeypatch: 
     Path("new.yaml").write_text("version: 1\n")
     lab.apply("new.yaml")
     lab.apply({"version": 1})
+    lab.apply(there := tmp_path / "new.yaml")  # wherever we are, which may be nowhere any more
     where = [{key: said.get(key) for key in ("file", "folder")} for _, said in lab.asked]
-    assert where == [{"file": "new.yaml", "folder": str(tmp_path)}, {"file": "<dict>", "folder": None}]
+    assert where == [
+        {"file": "new.yaml", "folder": str(tmp_path)},
+        {"file": "<dict>", "folder": None},
+        {"file": str(there), "folder": None},
+    ]
 
 
 def test_a_change_that_leaves_a_program_unready_is_an_error() -> None:
