@@ -21,8 +21,9 @@ from dataplane.verdict import Reason, Verdict
 from tests.property.disagreements import IncomparableError
 from tests.property.geneve_frames import as_received, bounce, instead
 from tests.property.pairing import NOBODY, ROUNDS, InCirclesError, Pair, rounds
+from tests.property.test_limits import LOST
 from tests.scenario.gwlb import ONE, balancer, group
-from tests.scenario.labs import SHOP
+from tests.scenario.labs import MAZE, SHOP
 from tests.scenario.test_return_to_sender import APP, DB, LAB, NAT
 
 CLOSED = LAB.replace("db: {vpc: far, subnet: data, private_ip: 10.1.1.10, security_groups: [open]",
@@ -462,35 +463,13 @@ def test_reset_that_finds_no_room_is_compared(at: int) -> None:
         pair.advance(1)
 
 
-TWO_IN_A_CIRCLE = """
-version: 1
-name: circle
-vpcs:
-  shop:
-    cidr: 10.0.0.0/16
-    secondary_cidrs: [100.64.0.0/16]
-    subnets:
-      one: {cidr: 10.0.1.0/24, availability_zone: a, route_table: one}
-      two: {cidr: 10.0.2.0/24, availability_zone: a, route_table: two}
-      far: {cidr: 100.64.1.0/24, availability_zone: a}
-    route_tables:
-      one: {routes: [{destination: 100.64.0.0/16, target: "nat-gateway:beyond"}]}
-      two: {routes: [{destination: 100.64.0.0/16, target: "nat-gateway:here"}]}
-    nat_gateways:
-      here: {subnet: one, connectivity: private}
-      beyond: {subnet: two, connectivity: private}
-    security_groups: {open: {ingress: [{protocol: all, source: 0.0.0.0/0}]}}
-instances:
-  app: {vpc: shop, subnet: two, private_ip: 10.0.2.10, security_groups: [open]}
-"""
-
-
 @pytest.mark.parametrize("sessions", [48, 400])
 def test_what_circles_may_fill_the_table_of_the_engine_that_cuts_it_off_last(sessions: int) -> None:
     """Each round opens two connections, and the reference engine makes more rounds."""
-    pair = Pair(load_topology(TWO_IN_A_CIRCLE, file_name="lab.yaml"), sessions=sessions)
+    lab = SHOP.replace("peerings:\n", f"{MAZE}peerings:\n").replace("internet:\n", LOST)
+    pair = Pair(load_topology(lab, file_name="lab.yaml"), sessions=sessions)
     with pytest.raises(InCirclesError):
-        send(pair, "app", IP(src="10.0.2.10", dst="100.64.1.10") / ICMP())
+        send(pair, "lost", IP(src="10.9.1.10", dst="198.51.100.10") / ICMP())
 
 
 def test_room_that_only_one_engine_finds_is_a_disagreement() -> None:
